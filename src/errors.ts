@@ -1,0 +1,51 @@
+/** @file Every error a user can meet: a code, what went wrong and where, and the way out. Knows no other file. */
+
+/** Stable names of the errors; tests and scripts match on these, never on the wording. */
+export type ErrorCode =
+  | 'E_FILE_NOT_FOUND'
+  | 'E_NOT_ONNX'
+  | 'E_TRUNCATED'
+  | 'E_EXTERNAL_DATA'
+  | 'E_UNSUPPORTED'
+  | 'E_ALREADY_QUANTIZED'
+  | 'E_NO_BLOCKS'
+  | 'E_INPUTS'
+  | 'E_TOKENIZER'
+  | 'E_CALIBRATION'
+  | 'E_SEQ_LEN'
+  | 'E_SCHEME'
+  | 'E_USAGE'
+  | 'E_OUTPUT'
+  | 'E_RUNTIME'
+  | 'E_DIVERGED'
+  | 'E_INTERNAL'
+
+/**
+ * An error whose message is meant for the user's eyes: `message` says what and where (with what was found),
+ * `hint` what to do about it.
+ */
+export class QuantError extends Error {
+  readonly code: ErrorCode
+  readonly hint: string | undefined
+
+  constructor(code: ErrorCode, message: string, hint?: string, options?: { cause?: unknown }) {
+    super(message, options)
+    this.name = 'QuantError'
+    this.code = code
+    this.hint = hint
+  }
+}
+
+/** For states that only a mistake of ours can produce. */
+export function internalError(message: string): QuantError {
+  return new QuantError(
+    'E_INTERNAL',
+    message,
+    'This is a mistake in omniquant itself: please report it with the command you ran.',
+  )
+}
+
+/** The message of anything that was thrown. */
+export function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error)
+}

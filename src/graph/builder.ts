@@ -1,0 +1,193 @@
+/** @file Writes graphs: `g.matMul(x, w)` appends a node and returns its value with type and shape already known. */
+
+import { type DType, dtypeNumber } from './dtype.ts'
+import { inferNode } from './infer-shapes.ts'
+import { type Attribute, Graph, Node, Value } from './ir.ts'
+import { type Shape, staticShape } from './shape.ts'
+import { int64Tensor, type Tensor, tensorOf } from './tensor.ts'
+
+/** Attributes as they are written in code: an integer is INT, an array INTS; floats must say so with `float(1)`. */
+export type AttributeInput = number | readonly number[] | string | Graph | Tensor | Attribute
+
+/** A FLOAT attribute; plain numbers are INT. */
+export function float(value: number): Attribute {
+  return { type: 'float', value }
+}
+
+function attributeOf(input: AttributeInput): Attribute {
+  if (typeof input === 'number') return { type: 'int', value: input }
+  if (typeof input === 'string') return { type: 'string', value: input }
+  if (input instanceof Graph) return { type: 'graph', value: input }
+  if (Array.isArray(input)) return { type: 'ints', value: input }
+  if ('dims' in input) return { type: 'tensor', value: input as Tensor }
+  return input as Attribute
+}
+
+/** Hands out names no other value of the program has; shared by a graph's builder and those of its subgraphs. */
+export class Names {
+  private readonly next = new Map<string, number>()
+
+  constructor(taken: Iterable<string> = []) {
+    for (const name of taken) this.next.set(name, 1)
+  }
+
+  fresh(stem: string): string {
+    const count = this.next.get(stem) ?? 0
+    this.next.set(stem, count + 1)
+    if (count === 0) return stem
+    return this.fresh(`${stem}_${count}`)
+  }
+}
+
+export interface OpOptions {
+  readonly domain?: string
+  /** Stem of the output's name; the op type when absent. */
+  readonly name?: string
+}
+
+/** Appends nodes to a graph. Shapes are static: every method returns a value whose dtype and dims are numbers. */
+export class Builder {
+  readonly graph: Graph
+  readonly names: Names
+  private readonly constants = new Map<string, Value>()
+
+  constructor(graph: Graph = new Graph(), names: Names = new Names()) {
+    this.graph = graph
+    this.names = names
+  }
+
+  /** Declares a graph input. */
+  input(name: string, dtype: DType, shape: Shape): Value {
+    const value = new Value(this.names.fresh(name), dtype, shape)
+    this.graph.inputs.push(value)
+    return value
+  }
+
+  output(value: Value, name?: string): void {
+    if (name !== undefined) value.name = this.names.fresh(name)
+    this.graph.outputs.push(value)
+  }
+
+  /** Adds a constant under a name of its own. */
+  initializer(name: string, tensor: Tensor): Value {
+    const value = new Value(this.names.fresh(name), tensor.dtype, tensor.dims, tensor)
+    this.graph.initializers.push(value)
+    return value
+  }
+
+  /** A scalar constant of the given type (the same one for the same number). */
+  scalar(value: number, dtype: DType = 'float32'): Value {
+    return this.shared(`${dtype}:${value}`, 'c', () => {
+      if (dtype === 'float32') return tensorOf(dtype, [], Float32Array.of(value))
+      if (dtype === 'float64') return tensorOf(dtype, [], Float64Array.of(value))
+      if (dtype === 'bool') return tensorOf(dtype, [], Uint8Array.of(value))
+      if (dtype === 'uint8') return tensorOf(dtype, [], Uint8Array.of(value))
+      if (dtype === 'int32') return tensorOf(dtype, [], Int32Array.of(value))
+      return int64Tensor([], [value])
+    })
+  }
+
+  /** A 1-D int64 constant (the same one for the same numbers): axes, shapes, slice bounds. */
+  ints(values: readonly number[]): Value {
+    return this.shared(`ints:${values.join()}`, 'ints', () => int64Tensor([values.length], values))
+  }
+
+  private shared(key: string, stem: string, make: () => Tensor): Value {
+    const known = this.constants.get(key)
+    if (known) return known
+    const value = this.initializer(stem, make())
+    this.constants.set(key, value)
+    return value
+  }
+
+  /** Appends a node with `count` outputs and infers their types. */
+  ops(
+    opType: string,
+    inputs: readonly (Value | undefined)[],
+    count: number,
+    attributes: Record<string, AttributeInput> = {},
+    options: OpOptions = {},
+  ): Value[] {
+    const stem = options.name ?? opType.replace(/^[A-Z]+/, capitals => capitals.toLowerCase())
+    const outputs = Array.from({ length: count }, () => new Value(this.names.fresh(stem)))
+    const entries = Object.entries(attributes).map(([name, input]) => [name, attributeOf(input)] as const)
+    const node = new Node(opType, [...inputs], outputs, new Map(entries), options.domain, outputs[0]?.name)
+    inferNode(node)
+    this.graph.nodes.push(node)
+    return outputs
+  }
+
+  /** Appends a node with one output. */
+  op(
+    opType: string,
+    inputs: readonly (Value | undefined)[],
+    attributes: Record<string, AttributeInput> = {},
+    options: OpOptions = {},
+  ): Value {
+    return this.ops(opType, inputs, 1, attributes, options)[0]!
+  }
+
+  add(a: Value, b: Value): Value {
+    return this.op('Add', [a, b])
+  }
+  sub(a: Value, b: Value): Value {
+    return this.op('Sub', [a, b])
+  }
+  mul(a: Value, b: Value): Value {
+    return this.op('Mul', [a, b])
+  }
+  div(a: Value, b: Value): Value {
+    return this.op('Div', [a, b])
+  }
+  neg(x: Value): Value {
+    return this.op('Neg', [x])
+  }
+  /** x * factor, with the factor in x's own type. */
+  scale(x: Value, factor: number): Value {
+    return this.mul(x, this.scalar(factor, x.dtype))
+  }
+  /** x + offset, with the offset in x's own type. */
+  shift(x: Value, offset: number): Value {
+    return this.add(x, this.scalar(offset, x.dtype))
+  }
+  matMul(a: Value, b: Value): Value {
+    return this.op('MatMul', [a, b])
+  }
+  transpose(x: Value, perm: readonly number[]): Value {
+    return this.op('Transpose', [x], { perm })
+  }
+  /** Swaps the last two axes. */
+  transposeLast(x: Value): Value {
+    const rank = staticShape(x).length
+    return this.transpose(x, [...Array(rank - 2).keys(), rank - 1, rank - 2])
+  }
+  reshape(x: Value, shape: Shape): Value {
+    return this.op('Reshape', [x, this.ints(shape)], { allowzero: shape.includes(0) ? 1 : 0 })
+  }
+  cast(x: Value, to: DType): Value {
+    return this.op('Cast', [x], { to: dtypeNumber(to) })
+  }
+  reduceSum(x: Value, axes: readonly number[], keepdims = true): Value {
+    return this.op('ReduceSum', [x, this.ints(axes)], { keepdims: keepdims ? 1 : 0 })
+  }
+  reduceMean(x: Value, axes: readonly number[], keepdims = true): Value {
+    return this.op('ReduceMean', [x, this.ints(axes)], { keepdims: keepdims ? 1 : 0 })
+  }
+  slice(x: Value, axis: number, start: number, end: number, step = 1): Value {
+    return this.op('Slice', [x, this.ints([start]), this.ints([end]), this.ints([axis]), this.ints([step])])
+  }
+  concat(values: readonly Value[], axis: number): Value {
+    return this.op('Concat', values, { axis })
+  }
+  /** Copies a node of another graph with other inputs: the way a block is re-written into a program. */
+  copy(node: Node, inputs: readonly (Value | undefined)[]): Value[] {
+    const outputs = node.outputs.map(output =>
+      output ? new Value(this.names.fresh(output.name), output.dtype, output.shape) : undefined,
+    )
+    const copied = new Node(node.opType, [...inputs], outputs, new Map(node.attributes), node.domain, outputs[0]?.name)
+    copied.origin = node.origin ?? node
+    inferNode(copied)
+    this.graph.nodes.push(copied)
+    return outputs as Value[]
+  }
+}

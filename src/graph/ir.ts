@@ -1,0 +1,194 @@
+/**
+ * @file An ONNX model as plain objects: values know their producer, nodes their inputs and outputs.
+ * Protobuf stays in onnx-proto.ts, load.ts and save.ts; arithmetic stays out altogether.
+ */
+
+import type { DType } from './dtype.ts'
+import type { Tensor } from './tensor.ts'
+
+/** A dimension: known, named by the exporter ("batch_size"), or unknown. */
+export type Dim = number | string | undefined
+
+/** One edge of the graph: an input, an initializer (`tensor` is set) or an output of `producer`. */
+export class Value {
+  name: string
+  dtype: DType | undefined
+  shape: readonly Dim[] | undefined
+  producer: Node | undefined
+  /** Set for constants only. */
+  tensor: Tensor | undefined
+  /** What the file said of this value beyond type and shape; written back unchanged. Opaque outside load.ts and save.ts. */
+  source: unknown
+
+  constructor(name: string, dtype?: DType, shape?: readonly Dim[], tensor?: Tensor) {
+    this.name = name
+    this.dtype = dtype
+    this.shape = shape
+    this.tensor = tensor
+  }
+}
+
+/** An attribute, by ONNX type. `opaque` is one we do not interpret; it is written back as it was read. */
+export type Attribute = (
+  | { readonly type: 'int' | 'float'; readonly value: number }
+  | { readonly type: 'ints' | 'floats'; readonly value: readonly number[] }
+  | { readonly type: 'string'; readonly value: string }
+  | { readonly type: 'strings'; readonly value: readonly string[] }
+  | { readonly type: 'tensor'; readonly value: Tensor }
+  | { readonly type: 'graph'; readonly value: Graph }
+  | { readonly type: 'opaque'; readonly value?: undefined }
+) & {
+  /** The attribute as the file had it (64-bit integers exact, strings not valid UTF-8 intact); written back when present. */
+  readonly source?: unknown
+}
+
+/** An operation. Absent optional inputs and outputs are `undefined` entries. */
+export class Node {
+  opType: string
+  /** '' is ai.onnx. */
+  domain: string
+  name: string
+  inputs: (Value | undefined)[]
+  outputs: (Value | undefined)[]
+  attributes: Map<string, Attribute>
+  /** In a working copy: the node of the user's graph this one was made from. */
+  origin: Node | undefined
+  /** doc_string, metadata_props and whatever else the file had; written back unchanged. */
+  source: unknown
+
+  constructor(
+    opType: string,
+    inputs: (Value | undefined)[],
+    outputs: (Value | undefined)[],
+    attributes: Map<string, Attribute> = new Map(),
+    domain = '',
+    name = '',
+  ) {
+    this.opType = opType
+    this.inputs = inputs
+    this.outputs = outputs
+    this.attributes = attributes
+    this.domain = domain
+    this.name = name
+    for (const output of outputs) if (output) output.producer = this
+  }
+
+  /** 'com.microsoft.MatMulNBits', or plain 'MatMul' for the default domain. */
+  get kind(): string {
+    return this.domain === '' || this.domain === 'ai.onnx' ? this.opType : `${this.domain}.${this.opType}`
+  }
+
+  /** Integer attribute, or `fallback` (ONNX's default) when absent. */
+  int(name: string, fallback: number): number {
+    const attribute = this.attributes.get(name)
+    return attribute?.type === 'int' ? attribute.value : fallback
+  }
+
+  float(name: string, fallback: number): number {
+    const attribute = this.attributes.get(name)
+    return attribute?.type === 'float' ? attribute.value : fallback
+  }
+
+  ints(name: string): readonly number[] | undefined {
+    const attribute = this.attributes.get(name)
+    return attribute?.type === 'ints' ? attribute.value : undefined
+  }
+
+  string(name: string, fallback: string): string {
+    const attribute = this.attributes.get(name)
+    return attribute?.type === 'string' ? attribute.value : fallback
+  }
+
+  /** Graph attributes: bodies of If, Loop, Scan. */
+  subgraphs(): Graph[] {
+    return [...this.attributes.values()].flatMap(attribute => (attribute.type === 'graph' ? [attribute.value] : []))
+  }
+}
+
+/** A graph; a subgraph's nodes may also read values of the graphs around it. */
+export class Graph {
+  name: string
+  inputs: Value[] = []
+  outputs: Value[] = []
+  /** Constants of the graph, in file order. */
+  initializers: Value[] = []
+  /** In topological order once verified; files are nearly always so. */
+  nodes: Node[] = []
+  source: unknown
+
+  constructor(name = 'graph') {
+    this.name = name
+  }
+}
+
+export interface OpsetImport {
+  readonly domain: string
+  readonly version: number
+}
+
+/** A whole file. */
+export interface Model {
+  graph: Graph
+  irVersion: number
+  opsetImports: OpsetImport[]
+  producerName: string
+  producerVersion: string
+  /** ModelProto.metadata_props. */
+  metadata: Map<string, string>
+  /** Absolute path of the file it came from; undefined for graphs we built. */
+  path: string | undefined
+  source: unknown
+}
+
+/** Opset of every program we generate: axes are inputs everywhere, ScatterND can add, blocked QuantizeLinear exists. */
+export const PROGRAM_OPSET: number = 21
+
+/** A fresh model around `graph`, at the opset our own programs are written in. */
+export function newModel(graph: Graph, opset: number = PROGRAM_OPSET): Model {
+  return {
+    graph,
+    irVersion: 10,
+    opsetImports: [
+      { domain: '', version: opset },
+      { domain: 'com.microsoft', version: 1 },
+    ],
+    producerName: 'omniquant',
+    producerVersion: '',
+    metadata: new Map(),
+    path: undefined,
+    source: undefined,
+  }
+}
+
+/** Who reads each value, in node order, subgraphs included; a graph output does not count as a reader. */
+export function consumersOf(graph: Graph): Map<Value, Node[]> {
+  const consumers = new Map<Value, Node[]>()
+  const visit = (current: Graph) => {
+    for (const node of current.nodes) {
+      for (const input of node.inputs) {
+        if (!input) continue
+        const list = consumers.get(input)
+        if (list) list.push(node)
+        else consumers.set(input, [node])
+      }
+      for (const body of node.subgraphs()) visit(body)
+    }
+  }
+  visit(graph)
+  return consumers
+}
+
+/** Makes every reader of `from`, graph outputs included, read `to`; one pass over the graph for any number of replacements. */
+export function replaceUses(graph: Graph, replacements: ReadonlyMap<Value, Value>): void {
+  const resolve = (value: Value): Value => {
+    let current = value
+    for (let next = replacements.get(current); next !== undefined && next !== current; next = replacements.get(current))
+      current = next
+    return current
+  }
+  for (const node of graph.nodes) {
+    node.inputs = node.inputs.map(input => input && resolve(input))
+    for (const body of node.subgraphs()) replaceUses(body, replacements)
+  }
+  graph.outputs = graph.outputs.map(resolve)
+}

@@ -1,0 +1,109 @@
+/**
+ * @file The door to onnx-proto. Its schema is ONNX 1.10, whose decoder silently drops every field added since
+ * (metadata_props of nodes, `overload`, device configurations, ...). Here the fields it does not know are kept as raw
+ * bytes on the message they came with and written back after the known ones, so that a file survives a round trip.
+ */
+
+import { createRequire } from 'node:module'
+import type { onnx as Onnx } from 'onnx-proto'
+
+// A CommonJS package whose messages call each other through this object: wrapping a method here reaches nested messages.
+const onnx: typeof Onnx = createRequire(import.meta.url)('onnx-proto').onnx
+
+/** The parts of protobufjs' Reader and Writer used below. */
+interface Reader {
+  readonly buf: Uint8Array
+  pos: number
+  readonly len: number
+  uint32(): number
+  skipType(wireType: number): Reader
+}
+interface Writer {
+  _push(
+    write: (value: Uint8Array, buffer: Uint8Array, position: number) => void,
+    length: number,
+    value: Uint8Array,
+  ): Writer
+  finish(): Uint8Array
+}
+
+interface MessageType {
+  decode(reader: Reader | Uint8Array, length?: number): object
+  encode(message: object, writer?: Writer): Writer
+}
+
+// Field numbers the 1.10 schema of onnx-proto 8 knows, per message (onnx.proto at v1.10.2).
+const KNOWN_FIELDS: Record<string, readonly number[]> = {
+  AttributeProto: [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 13, 14, 15, 20, 21, 22, 23],
+  ValueInfoProto: [1, 2, 3],
+  NodeProto: [1, 2, 3, 4, 5, 6, 7],
+  TrainingInfoProto: [1, 2, 3, 4],
+  ModelProto: [1, 2, 3, 4, 5, 6, 7, 8, 14, 20, 25],
+  StringStringEntryProto: [1, 2],
+  TensorAnnotation: [1, 2],
+  GraphProto: [1, 2, 5, 10, 11, 12, 13, 14, 15],
+  TensorProto: [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14],
+  SparseTensorProto: [1, 2, 3],
+  TypeProto: [1, 4, 5, 6, 8, 9],
+  OperatorSetIdProto: [1, 2],
+  FunctionProto: [1, 4, 5, 6, 7, 8, 9, 10],
+}
+
+const UNKNOWN = Symbol('fields newer than the schema')
+
+/** Raw records of the fields of `message` the schema does not know, or undefined. */
+export function unknownFields(message: object): Uint8Array | undefined {
+  return (message as { [UNKNOWN]?: Uint8Array })[UNKNOWN]
+}
+
+export function setUnknownFields(message: object, bytes: Uint8Array | undefined): void {
+  if (bytes) Object.defineProperty(message, UNKNOWN, { value: bytes, configurable: true })
+}
+
+function collectUnknown(
+  reader: Reader,
+  start: number,
+  end: number,
+  known: ReadonlySet<number>,
+): Uint8Array | undefined {
+  const records: Uint8Array[] = []
+  reader.pos = start
+  while (reader.pos < end) {
+    const from = reader.pos
+    const tag = reader.uint32()
+    reader.skipType(tag & 7)
+    if (!known.has(tag >>> 3)) records.push(reader.buf.subarray(from, reader.pos))
+  }
+  return records.length === 0 ? undefined : new Uint8Array(Buffer.concat(records))
+}
+
+function keepUnknownFields(type: MessageType, known: ReadonlySet<number>): void {
+  const { decode, encode } = type
+  type.decode = (input, length) => {
+    if (input instanceof Uint8Array) return decode.call(type, input, length) // comes back here with a Reader
+    const start = input.pos
+    const end = length === undefined ? input.len : start + length
+    const message = decode.call(type, input, length)
+    const stop = input.pos
+    setUnknownFields(message, collectUnknown(input, start, end, known))
+    input.pos = stop
+    return message
+  }
+  type.encode = (message, writer) => {
+    const result = encode.call(type, message, writer)
+    const bytes = unknownFields(message)
+    return bytes ? result._push((value, buffer, position) => buffer.set(value, position), bytes.length, bytes) : result
+  }
+}
+
+for (const [name, fields] of Object.entries(KNOWN_FIELDS)) {
+  keepUnknownFields((onnx as unknown as Record<string, MessageType>)[name]!, new Set(fields))
+}
+
+/** A 64-bit field as a number: the decoder gives Long objects. Exact up to 2^53. */
+export function toNumber(value: number | { toNumber(): number } | null | undefined): number {
+  return typeof value === 'number' ? value : (value?.toNumber() ?? 0)
+}
+
+export type { Onnx }
+export { onnx }

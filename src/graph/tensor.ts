@@ -1,0 +1,144 @@
+/** @file Tensors of a model: shape, type, and bytes that are either in memory or a range of a file nobody has read yet. */
+
+import { closeSync, openSync, readSync } from 'node:fs'
+import { internalError, messageOf, QuantError } from '../errors.ts'
+import { byteLength, type DType } from './dtype.ts'
+
+/** Where the bytes of a tensor lie on disk. `file` is an absolute path; `offset` and `length` are in bytes. */
+export interface FileRange {
+  readonly file: string
+  readonly offset: number
+  readonly length: number
+}
+
+/** A constant. `data` is little-endian and row-major, as ONNX `raw_data`; sub-byte types packed low bits first. */
+export interface Tensor {
+  readonly dtype: DType
+  readonly dims: readonly number[]
+  readonly data: Uint8Array | FileRange
+  /** Elements of a `string` tensor, which have no raw form. */
+  readonly strings?: readonly Uint8Array[]
+  /** What the file said of this tensor beyond the above; written back unchanged. Opaque outside decode.ts and encode.ts. */
+  readonly source?: unknown
+}
+
+/** Typed arrays a tensor's elements can be seen through. float16 and bfloat16 are seen as their 16-bit patterns. */
+export type Elements =
+  | Float32Array
+  | Float64Array
+  | Int8Array
+  | Uint8Array
+  | Int16Array
+  | Uint16Array
+  | Int32Array
+  | Uint32Array
+  | BigInt64Array
+  | BigUint64Array
+
+type ElementsConstructor = new (buffer: ArrayBufferLike, byteOffset: number, length: number) => Elements
+
+const ELEMENTS: Partial<Record<DType, ElementsConstructor>> = {
+  float32: Float32Array,
+  float64: Float64Array,
+  int8: Int8Array,
+  uint8: Uint8Array,
+  bool: Uint8Array,
+  int16: Int16Array,
+  uint16: Uint16Array,
+  float16: Uint16Array,
+  bfloat16: Uint16Array,
+  int32: Int32Array,
+  uint32: Uint32Array,
+  int64: BigInt64Array,
+  uint64: BigUint64Array,
+}
+
+/** Number of elements of a tensor with these dims; 1 for a scalar. */
+export function elementCount(dims: readonly number[]): number {
+  return dims.reduce((product, dim) => product * dim, 1)
+}
+
+export function isFileRange(data: Uint8Array | FileRange): data is FileRange {
+  return !(data instanceof Uint8Array)
+}
+
+/** Bytes of the tensor, wherever they are. */
+export function sizeBytes(tensor: Tensor): number {
+  return isFileRange(tensor.data) ? tensor.data.length : tensor.data.byteLength
+}
+
+/**
+ * The bytes of a tensor, read from disk if need be (every call reads again: callers keep what they need).
+ * @throws E_EXTERNAL_DATA when the file is gone or shorter than the range.
+ */
+export function readBytes(tensor: Tensor): Uint8Array {
+  return isFileRange(tensor.data) ? readRange(tensor.data) : tensor.data
+}
+
+/** @throws E_EXTERNAL_DATA when the file is gone or shorter than the range. */
+export function readRange({ file, offset, length }: FileRange): Uint8Array {
+  const bytes = new Uint8Array(length)
+  let descriptor: number
+  try {
+    descriptor = openSync(file, 'r')
+  } catch (error) {
+    throw new QuantError(
+      'E_EXTERNAL_DATA',
+      `cannot read weights from ${file}: ${messageOf(error)}`,
+      'Put the data file beside the model, where the exporter wrote it.',
+    )
+  }
+  try {
+    let done = 0
+    while (done < length) {
+      const got = readSync(descriptor, bytes, done, Math.min(length - done, 1 << 30), offset + done)
+      if (got === 0) {
+        throw new QuantError(
+          'E_EXTERNAL_DATA',
+          `${file} ends before byte ${offset + length}, where a weight should end`,
+          'The file is incomplete: copy or download it again.',
+        )
+      }
+      done += got
+    }
+  } finally {
+    closeSync(descriptor)
+  }
+  return bytes
+}
+
+/** The elements of a tensor as a typed array over its bytes (copied only when the bytes are not aligned). */
+export function readElements(tensor: Tensor): Elements {
+  const View = ELEMENTS[tensor.dtype]
+  if (View === undefined) throw internalError(`elements of ${tensor.dtype} tensors cannot be viewed`)
+  const bytes = readBytes(tensor)
+  const count = elementCount(tensor.dims)
+  const width = byteLength(tensor.dtype, 1)
+  const aligned = bytes.byteOffset % width === 0 ? bytes : bytes.slice()
+  return new View(aligned.buffer, aligned.byteOffset, count)
+}
+
+/** Elements as plain numbers: for shapes, axes and other small constants. */
+export function readNumbers(tensor: Tensor): number[] {
+  return Array.from(readElements(tensor) as ArrayLike<number | bigint>, Number)
+}
+
+/** Wraps typed elements as a tensor, without copying. */
+export function tensorOf(dtype: DType, dims: readonly number[], elements: Elements): Tensor {
+  if (elements.length !== elementCount(dims)) {
+    throw internalError(`${elements.length} elements do not fill dims [${dims.join(', ')}]`)
+  }
+  return { dtype, dims, data: new Uint8Array(elements.buffer, elements.byteOffset, elements.byteLength) }
+}
+
+export function floatTensor(
+  dims: readonly number[],
+  values: Iterable<number>,
+  dtype: 'float32' | 'float64' = 'float32',
+): Tensor {
+  return tensorOf(dtype, dims, dtype === 'float32' ? Float32Array.from(values) : Float64Array.from(values))
+}
+
+export function int64Tensor(dims: readonly number[], values: Iterable<number>): Tensor {
+  return tensorOf('int64', dims, BigInt64Array.from(Array.from(values, value => BigInt(value))))
+}

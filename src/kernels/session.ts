@@ -1,0 +1,145 @@
+/**
+ * @file The door to onnxruntime-node: compile a graph, run it, give everything back.
+ * `run` blocks the event loop and cannot be cancelled (one call is the unit of progress and of cancellation).
+ */
+
+import { dirname, relative } from 'node:path'
+import * as ort from 'onnxruntime-node'
+import { messageOf, QuantError } from '../errors.ts'
+import type { DType } from '../graph/dtype.ts'
+import { encodeModel, type Place } from '../graph/encode.ts'
+import { type Graph, newModel } from '../graph/ir.ts'
+import { type Elements, isFileRange, readElements, type Tensor, tensorOf } from '../graph/tensor.ts'
+
+/** Where programs run. `cpu` is always there; see docs/gpu.md for the others. */
+export type Device = 'cpu' | 'cuda' | 'webgpu'
+
+export interface SessionOptions {
+  /** Threads within one operation; onnxruntime's own choice (all cores) when absent. */
+  readonly threads?: number
+  readonly device?: Device
+  /** 'disabled' runs the nodes exactly as written. */
+  readonly optimization?: 'disabled' | 'basic' | 'extended' | 'all'
+  /**
+   * Keep a second, rearranged copy of constant weights for speed. Off saves that memory, but makes MatMulNBits slow
+   * (design/ort-facts.md section 1): on for models that are only run, off for programs over weights mapped from disk.
+   */
+  readonly prepacking?: boolean
+  /** Folder that tensors not read into memory are mapped from. */
+  readonly dataDir?: string
+}
+
+export type Tensors = Record<string, Tensor>
+
+export interface ValueInfo {
+  readonly name: string
+  readonly dtype: DType | undefined
+  /** Symbolic dimensions by name. */
+  readonly shape: readonly (number | string)[]
+}
+
+function toOrt(tensor: Tensor): ort.Tensor {
+  const elements = readElements(tensor)
+  const dims = [...tensor.dims]
+  if (tensor.dtype === 'float16') {
+    // On Node 24 a float16 tensor insists on Float16Array and then miscounts its bytes: build it as uint16 and rename it.
+    const half = new ort.Tensor('uint16', elements as Uint16Array, dims)
+    return Object.defineProperty(half, 'type', { value: 'float16' }) as ort.Tensor
+  }
+  return new ort.Tensor(tensor.dtype as 'float32', elements as Float32Array, dims)
+}
+
+function fromOrt(tensor: ort.Tensor): Tensor {
+  const data = tensor.data as unknown as Elements
+  return tensorOf(tensor.type as DType, tensor.dims, data)
+}
+
+function describe(metadata: readonly ort.InferenceSession.ValueMetadata[]): ValueInfo[] {
+  return metadata.map(info =>
+    info.isTensor
+      ? { name: info.name, dtype: info.type as DType, shape: info.shape }
+      : { name: info.name, dtype: undefined, shape: [] },
+  )
+}
+
+/** A compiled graph. Call `release` when done: the garbage collector does not see the native memory. */
+export class Session {
+  readonly inputs: readonly ValueInfo[]
+  readonly outputs: readonly ValueInfo[]
+  private readonly native: ort.InferenceSession
+
+  constructor(native: ort.InferenceSession) {
+    this.native = native
+    this.inputs = describe(native.inputMetadata)
+    this.outputs = describe(native.outputMetadata)
+  }
+
+  /**
+   * Runs the graph; `fetches` limits which outputs are computed and returned.
+   * @throws E_RUNTIME with onnxruntime's own words.
+   */
+  async run(feeds: Tensors, fetches?: readonly string[]): Promise<Tensors> {
+    const inputs = Object.fromEntries(Object.entries(feeds).map(([name, tensor]) => [name, toOrt(tensor)]))
+    try {
+      const outputs = await (fetches ? this.native.run(inputs, [...fetches]) : this.native.run(inputs))
+      return Object.fromEntries(Object.entries(outputs).map(([name, tensor]) => [name, fromOrt(tensor as ort.Tensor)]))
+    } catch (error) {
+      throw new QuantError('E_RUNTIME', `onnxruntime could not run the graph: ${messageOf(error)}`)
+    }
+  }
+
+  async release(): Promise<void> {
+    await this.native.release()
+  }
+}
+
+function nativeOptions(options: SessionOptions): ort.InferenceSession.SessionOptions {
+  const session: Record<string, string> = {}
+  if (options.prepacking === false) session['disable_prepacking'] = '1'
+  if (options.dataDir !== undefined) session['model_external_initializers_file_folder_path'] = options.dataDir
+  return {
+    executionProviders: [options.device ?? 'cpu'],
+    graphOptimizationLevel: options.optimization ?? 'all',
+    logSeverityLevel: 3, // errors only: warnings about unused initializers are not the user's business
+    ...(options.threads !== undefined && { intraOpNumThreads: options.threads }),
+    extra: { session },
+  }
+}
+
+async function create(source: Uint8Array | string, options: SessionOptions, what: string): Promise<Session> {
+  try {
+    const native = nativeOptions(options)
+    return new Session(
+      typeof source === 'string'
+        ? await ort.InferenceSession.create(source, native)
+        : await ort.InferenceSession.create(source, native),
+    )
+  } catch (error) {
+    throw new QuantError('E_RUNTIME', `onnxruntime could not load ${what}: ${messageOf(error)}`)
+  }
+}
+
+/** Compiles a graph of ours. Tensors still on disk are mapped from `dataDir`. @throws E_RUNTIME */
+export async function compile(graph: Graph, options: SessionOptions = {}): Promise<Session> {
+  const dataDir = options.dataDir
+  const place: Place = ({ data }) =>
+    isFileRange(data)
+      ? { location: relative(dataDir ?? dirname(data.file), data.file), offset: data.offset, length: data.length }
+      : undefined
+  return create(encodeModel(newModel(graph), place), { prepacking: false, ...options }, `the program "${graph.name}"`)
+}
+
+/** Opens a model file as any user of onnxruntime would. @throws E_RUNTIME */
+export async function openModel(path: string, options: SessionOptions = {}): Promise<Session> {
+  return create(path, options, path)
+}
+
+/** Compiles, runs once, releases. */
+export async function runGraph(graph: Graph, feeds: Tensors = {}, options: SessionOptions = {}): Promise<Tensors> {
+  const session = await compile(graph, options)
+  try {
+    return await session.run(feeds)
+  } finally {
+    await session.release()
+  }
+}
