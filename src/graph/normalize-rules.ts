@@ -1,0 +1,77 @@
+/** @file Small rules of the working copy: what a node simply is, without computing anything. One rule per exporter quirk. */
+
+import { QuantError } from '../errors.ts'
+import { dtypeFromNumber, isFloat } from './dtype.ts'
+import type { Node, Value } from './ir.ts'
+import { constantNumbers, type Shape, sameShape, staticShape } from './shape.ts'
+import { elementCount, floatTensor, int64Tensor, type Tensor } from './tensor.ts'
+
+type Inputs = readonly (Value | undefined)[]
+
+const known = (value: Value | undefined): Shape | undefined =>
+  value?.shape?.every(dim => typeof dim === 'number') ? (value.shape as Shape) : undefined
+
+const isFloat32 = (value: Value | undefined): boolean => value?.dtype === 'float32'
+
+/** op kind -> the input (or earlier value) the node's first output equals, if it is one. */
+const ALIASES: Record<string, (node: Node, inputs: Inputs) => Value | undefined> = {
+  Identity: (_, [x]) => x,
+  Dropout: (_, [x]) => x,
+  // The working copy is float32 throughout: what exporters cast to half and back is the value itself.
+  Cast: (node, [x]) => (isFloat32(x) && isFloat(dtypeFromNumber(node.int('to', 1))) ? x : undefined),
+  CastLike: (_, [x, like]) => (isFloat32(x) && isFloat32(like) ? x : undefined),
+  // SDPA exports guard rows whose mask is closed everywhere; without padding there are none.
+  Where: (_, [condition, , otherwise]) => {
+    const test = condition?.producer
+    return test?.kind === 'IsNaN' && test.inputs[0] === otherwise ? otherwise : undefined
+  },
+  // An empty cache.
+  Concat: (_, inputs) => {
+    const filled = inputs.filter(value => elementCount(known(value) ?? [1]) > 0)
+    return filled.length === 1 ? filled[0] : undefined
+  },
+}
+
+/** The value `node` only passes on, if that is all it does. */
+export function simplify(node: Node, inputs: Inputs): Value | undefined {
+  return ALIASES[node.kind]?.(node, inputs)
+}
+
+/** Whether the node that made `value` changes neither elements nor shape. */
+export function isNoOp(value: Value): boolean {
+  const node = value.producer
+  if (!node || !['Reshape', 'Expand', 'Squeeze', 'Unsqueeze', 'Flatten', 'Slice', 'Tile'].includes(node.kind))
+    return false
+  const [before, after] = [known(node.inputs[0]), known(value)]
+  if (!before || !after || !sameShape(before, after)) return false
+  // A Slice of unchanged shape may still run backwards.
+  return node.kind !== 'Slice' || !(constantNumbers(node.inputs[4]) ?? []).some(step => step < 0)
+}
+
+const constantNode = (node: Node): Tensor => {
+  const attribute = (name: string) => node.attributes.get(name)
+  const value = attribute('value')
+  if (value?.type === 'tensor') return value.value
+  const float = attribute('value_float')
+  if (float?.type === 'float') return floatTensor([], [float.value])
+  const floats = attribute('value_floats')
+  if (floats?.type === 'floats') return floatTensor([floats.value.length], floats.value)
+  const int = attribute('value_int')
+  if (int?.type === 'int') return int64Tensor([], [int.value])
+  const ints = attribute('value_ints')
+  if (ints?.type === 'ints') return int64Tensor([ints.value.length], ints.value)
+  throw new QuantError('E_UNSUPPORTED', `Constant node "${node.name}" holds neither a tensor nor numbers`)
+}
+
+/** The tensor a node stands for when its shape rule already knows it: Constant, Shape, Size. */
+export function foldedConstant(node: Node, inputs: Inputs): Tensor | undefined {
+  if (node.kind === 'Constant') return constantNode(node)
+  if (node.kind === 'Shape') {
+    const shape = staticShape(inputs[0]!)
+    const clamp = (index: number) => Math.min(Math.max(index < 0 ? index + shape.length : index, 0), shape.length)
+    const dims = shape.slice(clamp(node.int('start', 0)), clamp(node.int('end', shape.length)))
+    return int64Tensor([dims.length], dims)
+  }
+  if (node.kind === 'Size') return int64Tensor([], [elementCount(staticShape(inputs[0]!))])
+  return undefined
+}

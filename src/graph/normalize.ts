@@ -1,0 +1,212 @@
+/**
+ * @file The working copy: the user's graph as about thirty float32 primitives of fixed shape, made for tracing and
+ * differentiating, never for saving. Every node of it knows the user's node it came from (`origin`).
+ * Runs nothing itself: constants are folded by an evaluator the caller passes in.
+ */
+
+import { QuantError } from '../errors.ts'
+import { Builder } from './builder.ts'
+import { dtypeFromNumber, isFloat } from './dtype.ts'
+import { extract } from './extract.ts'
+import { Graph, type Model, Node, Value } from './ir.ts'
+import { foldedConstant, isNoOp, simplify } from './normalize-rules.ts'
+import { REWRITES } from './rewrites.ts'
+import { gatherFromTable, gemm } from './rewrites/linear.ts'
+import { modernize } from './rewrites/old-opsets.ts'
+import { staticShape } from './shape.ts'
+import { elementCount, type Tensor } from './tensor.ts'
+
+export interface NormalizeOptions {
+  /** Tensor for every graph input that is fixed (masks, positions, an empty cache), by name. */
+  readonly fixedInputs: ReadonlyMap<string, Tensor>
+  /** Shape of every graph input that stays an input, by name. */
+  readonly shapes: ReadonlyMap<string, readonly number[]>
+  /** The outputs to keep, by name; what only the others need is dropped. */
+  readonly outputs: readonly string[]
+  /** Computes the outputs of a graph without inputs. */
+  readonly evaluate: (graph: Graph) => Promise<Record<string, Tensor>>
+}
+
+/** 2-D float constants from this many elements on are weights: they stay where they are, and are not folded. */
+const MIN_WEIGHT_ELEMENTS = 1024
+/** Constants up to this size are shape arithmetic and are evaluated together, as soon as one of them is needed. */
+const MAX_SHAPE_ELEMENTS = 64
+/** Ops that only rearrange a weight. */
+const PLUMBING = new Set(['Transpose', 'Reshape', 'Cast', 'Identity', 'Squeeze', 'Unsqueeze'])
+
+class WorkingCopy {
+  readonly g: Builder = new Builder(new Graph('working copy'))
+  private readonly values = new Map<Value, Value>()
+  /** Values that depend on constants alone and have not been computed. */
+  private readonly pending = new Set<Value>()
+  private readonly weights = new Set<Value>()
+  private readonly options: NormalizeOptions
+  private readonly opset: number
+
+  constructor(model: Model, options: NormalizeOptions) {
+    this.options = options
+    this.opset = model.opsetImports.find(({ domain }) => domain === '' || domain === 'ai.onnx')?.version ?? 1
+    for (const input of model.graph.inputs) {
+      const fixed = options.fixedInputs.get(input.name)
+      const shape = options.shapes.get(input.name)
+      if (fixed) this.values.set(input, this.constant(input.name, fixed))
+      else if (shape && input.dtype) this.values.set(input, this.g.input(input.name, input.dtype, shape))
+    }
+  }
+
+  /** A constant of the user's graph, as float32 if it is of another float type. */
+  private constant(name: string, tensor: Tensor): Value {
+    const value = this.g.initializer(name, tensor)
+    if (isFloat(tensor.dtype) && tensor.dims.length === 2 && elementCount(tensor.dims) >= MIN_WEIGHT_ELEMENTS)
+      this.weights.add(value)
+    return this.toFloat32(value)
+  }
+
+  private toFloat32(value: Value): Value {
+    if (value.dtype === undefined || value.dtype === 'float32' || !isFloat(value.dtype)) return value
+    return this.emit(() => [this.g.cast(value, 'float32')])[0]!
+  }
+
+  private lookup(value: Value | undefined): Value | undefined {
+    if (value === undefined) return undefined
+    const known = this.values.get(value)
+    if (known) return known
+    if (!value.tensor) {
+      throw new QuantError(
+        'E_INPUTS',
+        `the graph needs "${value.name}", for which there is no value`,
+        'omniquant knows input_ids, attention_mask, position_ids and past key/value inputs.',
+      )
+    }
+    const constant = this.constant(value.name, value.tensor)
+    this.values.set(value, constant)
+    return constant
+  }
+
+  private isConstant(value: Value | undefined): boolean {
+    return value === undefined || value.tensor !== undefined || this.pending.has(value) || this.weights.has(value)
+  }
+
+  /** Runs `write`, then notes which of the nodes it appended depend on constants alone. */
+  private emit(write: () => (Value | undefined)[]): (Value | undefined)[] {
+    const { nodes } = this.g.graph
+    const first = nodes.length
+    try {
+      const outputs = write()
+      for (const node of nodes.slice(first)) {
+        if (!node.inputs.every(input => this.isConstant(input))) continue
+        const plumbing = PLUMBING.has(node.kind) && this.weights.has(node.inputs[0]!)
+        for (const output of node.outputs) if (output) (plumbing ? this.weights : this.pending).add(output)
+      }
+      return outputs
+    } catch (error) {
+      nodes.length = first
+      throw error
+    }
+  }
+
+  private write(node: Node, inputs: (Value | undefined)[]): (Value | undefined)[] {
+    const alias = simplify(node, inputs)
+    if (alias) return [alias]
+    const constant = foldedConstant(node, inputs)
+    if (constant) return [this.constant(node.outputs[0]?.name ?? node.name, constant)]
+    const rewrite = node.kind === 'Gemm' ? gemm : REWRITES.get(node.kind)
+    const first = this.g.graph.nodes.length
+    const outputs = this.emit(() => {
+      if (rewrite) return rewrite(this.g, node, inputs)
+      const gathered = gatherFromTable(this.g, node, inputs)
+      if (gathered) return gathered
+      const modern = modernize(this.g, node, inputs, this.opset)
+      const float = modern.kind === 'Cast' && isFloat(dtypeFromNumber(modern.int('to', 1)))
+      return float ? [this.g.cast(inputs[0]!, 'float32')] : this.g.copy(modern, modern === node ? inputs : modern.inputs)
+    })
+    for (const added of this.g.graph.nodes.slice(first)) added.origin = node
+    return outputs.map(output => (output && isNoOp(output) ? output.producer!.inputs[0] : output))
+  }
+
+  /** Copies one node; constants its shape depends on are computed when it turns out to need them. */
+  async add(node: Node): Promise<void> {
+    const inputs = node.inputs.map(input => this.lookup(input))
+    let outputs: (Value | undefined)[]
+    try {
+      outputs = this.write(node, inputs)
+    } catch (error) {
+      const unknown = inputs.filter(input => input && this.pending.has(input)) as Value[]
+      if (!(error instanceof QuantError && error.code === 'E_UNSUPPORTED') || unknown.length === 0) throw error
+      const small = [...this.pending].filter(value => elementCount(staticShape(value)) <= MAX_SHAPE_ELEMENTS)
+      await this.fold(new Set([...unknown, ...small]))
+      outputs = this.write(node, inputs)
+    }
+    node.outputs.forEach((output, i) => {
+      const value = outputs[i]
+      if (output && value) this.values.set(output, this.toFloat32(value))
+    })
+  }
+
+  /** Computes pending values; they become initializers in place. */
+  private async fold(values: ReadonlySet<Value>): Promise<void> {
+    if (values.size === 0) return
+    const graph = new Graph('constants')
+    graph.outputs = [...values]
+    graph.nodes = extract(this.g.graph, [], graph.outputs)
+    const read = new Set(graph.nodes.flatMap(node => node.inputs))
+    graph.initializers = this.g.graph.initializers.filter(value => read.has(value))
+    const tensors = await this.options.evaluate(graph)
+    for (const value of values) {
+      value.tensor = tensors[value.name]!
+      value.producer = undefined
+      this.pending.delete(value)
+      this.g.graph.initializers.push(value)
+    }
+  }
+
+  /** Folds what the remaining nodes read, and drops everything no output needs. */
+  async finish(outputs: readonly Value[]): Promise<Graph> {
+    const { graph } = this.g
+    graph.outputs = outputs.map(output => {
+      const value = this.lookup(output)!
+      if (this.isConstant(value))
+        throw new QuantError('E_UNSUPPORTED', `output "${output.name}" does not depend on the model's inputs`)
+      return value
+    })
+    const live = extract(graph, graph.inputs, graph.outputs)
+    const read = live.flatMap(node => (node.outputs.some(value => value && this.pending.has(value)) ? [] : node.inputs))
+    await this.fold(new Set(read.filter(value => value !== undefined && this.pending.has(value)) as Value[]))
+    graph.nodes = extract(graph, graph.inputs, graph.outputs)
+    const used = new Set(graph.nodes.flatMap(node => node.inputs))
+    graph.initializers = shareEqual(
+      graph,
+      graph.initializers.filter(value => used.has(value)),
+    )
+    return graph
+  }
+}
+
+/** One initializer for all folded constants with equal contents (masks and rotary tables repeat in every layer). */
+function shareEqual(graph: Graph, initializers: readonly Value[]): Value[] {
+  const first = new Map<string, Value>()
+  const replaced = new Map<Value, Value>()
+  for (const value of initializers) {
+    const { dtype, dims, data } = value.tensor!
+    if (!(data instanceof Uint8Array)) continue
+    const key = `${dtype}[${dims}]${Buffer.from(data.buffer, data.byteOffset, data.byteLength).toString('latin1')}`
+    const known = first.get(key)
+    if (known) replaced.set(value, known)
+    else first.set(key, value)
+  }
+  for (const node of graph.nodes) node.inputs = node.inputs.map(input => input && (replaced.get(input) ?? input))
+  return initializers.filter(value => !replaced.has(value))
+}
+
+/**
+ * Makes the working copy of `model` for the shapes given. Weights stay on disk, in their own type and orientation,
+ * behind Transpose, Reshape and Cast nodes.
+ * @throws E_UNSUPPORTED naming the node whose shape depends on data or whose op has no rule; E_INPUTS.
+ */
+export async function normalize(model: Model, options: NormalizeOptions): Promise<Graph> {
+  const wanted = model.graph.outputs.filter(output => options.outputs.includes(output.name))
+  const copy = new WorkingCopy(model, options)
+  const inputs = model.graph.inputs.filter(input => !input.tensor)
+  for (const node of extract(model.graph, inputs, wanted)) await copy.add(node)
+  return copy.finish(wanted)
+}

@@ -1,0 +1,77 @@
+/** @file From a file to what can be quantized in it: the one place that loads, refuses, normalizes and finds the blocks. */
+
+import { dirname } from 'node:path'
+import { describeIo, feedsFor, type ModelIo } from '../calibration/model-io.ts'
+import { QuantError } from '../errors.ts'
+import type { Graph, Model } from '../graph/ir.ts'
+import { loadModel } from '../graph/load.ts'
+import { normalize } from '../graph/normalize.ts'
+import { runGraph } from '../kernels/session.ts'
+import { type Block, findBlocks } from './blocks.ts'
+
+export interface Analysis {
+  /** The user's graph. */
+  readonly model: Model
+  /** Folder of the model file: what weights still on disk are read from. */
+  readonly folder: string
+  readonly io: ModelIo
+  /** input_ids [1, seqLen] -> logits, as float32 primitives. */
+  readonly working: Graph
+  readonly blocks: readonly Block[]
+}
+
+/** Ops that only quantized models have. */
+const QUANTIZED_OPS: ReadonlySet<string> = new Set([
+  'com.microsoft.MatMulNBits',
+  'com.microsoft.MatMulBnb4',
+  'com.microsoft.GatherBlockQuantized',
+  'com.microsoft.QMoE',
+  'com.microsoft.DynamicQuantizeMatMul',
+  'com.microsoft.MatMulIntegerToFloat',
+  'com.microsoft.QAttention',
+  'com.microsoft.QGemm',
+  'MatMulInteger',
+  'QLinearMatMul',
+  'DynamicQuantizeLinear',
+  'QuantizeLinear',
+  'DequantizeLinear',
+])
+
+function refuseQuantized(graph: Graph): void {
+  for (const node of graph.nodes) {
+    if (QUANTIZED_OPS.has(node.kind)) {
+      throw new QuantError(
+        'E_ALREADY_QUANTIZED',
+        `the model is already quantized: node "${node.name}" is ${node.kind}`,
+        'Give the float32 or float16 model it was made from.',
+      )
+    }
+    for (const body of node.subgraphs()) refuseQuantized(body)
+  }
+}
+
+/**
+ * Loads the model at `path` and finds its blocks for sequences of `seqLen` tokens.
+ * @throws what loadModel, describeIo, normalize and findBlocks throw; E_ALREADY_QUANTIZED; E_SEQ_LEN.
+ */
+export async function analyze(path: string, seqLen: number): Promise<Analysis> {
+  const model = loadModel(path)
+  refuseQuantized(model.graph)
+  const folder = dirname(model.path!)
+  const io = describeIo(model)
+  if (io.maxPositions !== undefined && seqLen > io.maxPositions) {
+    throw new QuantError(
+      'E_SEQ_LEN',
+      `sequences of ${seqLen} tokens are longer than the model's ${io.maxPositions} positions`,
+      `Use --seq-len ${io.maxPositions} or less.`,
+    )
+  }
+  const { [io.inputIds.name]: tokens, ...fixed } = feedsFor(io, new BigInt64Array(seqLen), 1, seqLen)
+  const working = await normalize(model, {
+    fixedInputs: new Map(Object.entries(fixed)),
+    shapes: new Map([[io.inputIds.name, tokens!.dims]]),
+    outputs: [io.logits.name],
+    evaluate: graph => runGraph(graph, {}, { dataDir: folder, optimization: 'disabled' }),
+  })
+  return { model, folder, io, working, blocks: findBlocks(working) }
+}

@@ -1,0 +1,47 @@
+/** @file The tokens a model is calibrated with: from the user's file, or written by the model itself. */
+
+import { calibrationSamples, loadTokens } from '../calibration/dataset.ts'
+import { generateTokens } from '../calibration/generate.ts'
+import { loadTokenizer } from '../calibration/tokenizer.ts'
+import { openModel, type SessionOptions } from '../kernels/session.ts'
+import type { Analysis } from './analyze.ts'
+import type { OnEvent } from './report.ts'
+
+export interface CalibrationOptions {
+  /** Text or token ids; without it the model writes its own text. */
+  readonly calib?: string
+  readonly samples: number
+  readonly seqLen: number
+  readonly seed: number
+}
+
+/** `samples` sequences of `seqLen` token ids, one after the other. */
+export interface Calibration {
+  readonly tokens: BigInt64Array
+  readonly samples: number
+  readonly seqLen: number
+  readonly notes: readonly string[]
+}
+
+/** @throws E_CALIBRATION, E_TOKENIZER; E_RUNTIME when the model itself does not run. */
+export async function calibrate(
+  { model, folder, io }: Analysis,
+  options: CalibrationOptions & { session: SessionOptions; onEvent?: OnEvent; signal?: AbortSignal },
+): Promise<Calibration> {
+  const { calib, samples, seqLen, seed, session, onEvent, signal } = options
+  if (calib !== undefined) {
+    const source = loadTokens(calib, () => loadTokenizer(folder))
+    return { ...calibrationSamples(source, { samples, seqLen, seed }), notes: [] }
+  }
+  const writer = await openModel(model.path!, session)
+  try {
+    const onProgress = (done: number, total: number) => {
+      signal?.throwIfAborted()
+      onEvent?.({ type: 'calibrating', done, total })
+    }
+    const generated = await generateTokens(writer, io, { samples, seqLen, seed, onProgress })
+    return { ...generated, notes: ['calibrated with text the model wrote itself (no --calib)'] }
+  } finally {
+    await writer.release()
+  }
+}

@@ -1,0 +1,86 @@
+/** @file Finds the linear layers among a block's nodes: products of an activation with a stored 2-D weight. */
+
+import type { Node, Value } from '../graph/ir.ts'
+import { staticShape } from '../graph/shape.ts'
+
+/** A product x [.., K] * w [K, N] of the working copy, and where its weight is stored. */
+export interface Linear {
+  /** For people: "layers.0.self_attn.q_proj", or the weight's name where nodes have none. */
+  readonly name: string
+  /** The MatMul in the working copy. */
+  readonly node: Node
+  /** The MatMul or Gemm in the user's graph. */
+  readonly origin: Node
+  /** The stored weight, an initializer of the working copy. */
+  readonly weight: Value
+  /** Stored as [N, K]. */
+  readonly transposed: boolean
+  readonly inFeatures: number
+  readonly outFeatures: number
+}
+
+export interface SkippedLinear {
+  readonly node: Node
+  readonly reason: string
+}
+
+type Resolved = { readonly weight: Value; readonly transposed: boolean } | { readonly reason: string }
+
+/** Follows what only rearranges a weight back to the stored tensor. */
+function resolveWeight(value: Value): Resolved {
+  let weight = value
+  let transposed = false
+  for (let maker = weight.producer; maker; maker = weight.producer) {
+    const next = maker.inputs[0]!
+    if (maker.kind === 'Transpose' && staticShape(next).length === 2) transposed = !transposed
+    else if (maker.kind === 'Reshape' && staticShape(next).join() !== staticShape(weight).join())
+      return { reason: `its weight is reshaped from [${staticShape(next).join(', ')}] before use` }
+    else if (maker.kind !== 'Cast' && maker.kind !== 'Reshape' && maker.kind !== 'Transpose')
+      return { reason: `its weight is computed by ${maker.kind}` }
+    weight = next
+  }
+  if (!weight.tensor) return { reason: 'its second operand is not a stored weight' }
+  if (weight.tensor.dims.length !== 2) return { reason: `its weight has ${weight.tensor.dims.length} dimensions` }
+  return { weight, transposed }
+}
+
+/** "/model/layers.0/self_attn/q_proj/MatMul" -> "layers.0.self_attn.q_proj". */
+function labelOf(origin: Node, weight: Value): string {
+  const parts = origin.name.split('/').filter(part => part !== '')
+  if (parts.length < 2) return weight.name
+  const named = /^(MatMul|Gemm)(_\w+)?$/.test(parts.at(-1)!) ? parts.slice(0, -1) : parts
+  return (named[0] === 'model' ? named.slice(1) : named).join('.')
+}
+
+/** Linears among `nodes`; `data` are the values that depend on the model's input. */
+export function findLinears(
+  nodes: readonly Node[],
+  data: ReadonlySet<Value>,
+): { linears: Linear[]; skipped: SkippedLinear[] } {
+  const linears: Linear[] = []
+  const skipped: SkippedLinear[] = []
+  for (const node of nodes) {
+    if (node.kind !== 'MatMul' || node.inputs.every(input => data.has(input!))) continue
+    const [x, w] = node.inputs as [Value, Value]
+    if (!data.has(x)) {
+      skipped.push({ node, reason: 'its weight is the first operand' })
+      continue
+    }
+    const resolved = resolveWeight(w)
+    const { origin } = node
+    if ('reason' in resolved) skipped.push({ node, reason: resolved.reason })
+    else if (!origin) skipped.push({ node, reason: 'it is part of a fused operation' })
+    else if (origin.kind !== 'MatMul' && origin.kind !== 'Gemm')
+      skipped.push({ node, reason: `its weight is inside ${origin.kind}` })
+    else if (
+      origin.kind === 'Gemm' &&
+      (origin.int('transA', 0) || origin.float('alpha', 1) !== 1 || origin.float('beta', 1) !== 1)
+    )
+      skipped.push({ node, reason: 'a Gemm with transA, alpha or beta cannot become MatMulNBits' })
+    else {
+      const [inFeatures, outFeatures] = staticShape(w) as [number, number]
+      linears.push({ name: labelOf(origin, resolved.weight), node, origin, ...resolved, inFeatures, outFeatures })
+    }
+  }
+  return { linears, skipped }
+}

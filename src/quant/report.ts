@@ -1,0 +1,59 @@
+/** @file What a run says while it works, and what it says at the end: data for people and for --json. */
+
+/** One finished block. */
+export interface BlockReport {
+  readonly index: number
+  readonly linears: readonly string[]
+  /** Mean of the block's loss (mean squared error against the float model) over the first and the last epoch. */
+  readonly firstLoss?: number
+  readonly lastLoss?: number
+  /** The step at which the loss stopped being finite; what was learned before it was kept. */
+  readonly divergedAt?: number
+  readonly elapsedMs: number
+}
+
+export interface SkippedReport {
+  readonly node: string
+  readonly reason: string
+}
+
+export interface QuantizeReport {
+  readonly model: string
+  readonly output: string
+  readonly files: readonly string[]
+  readonly scheme: string
+  readonly blocks: readonly BlockReport[]
+  readonly skipped: readonly SkippedReport[]
+  /** Things worth knowing: groups wider than a weight, a shortened sequence, ... */
+  readonly notes: readonly string[]
+  /** Bytes of model and data files before and after. */
+  readonly sizeBefore: number
+  readonly sizeAfter: number
+  readonly elapsedMs: number
+}
+
+/** Emitted while a model is being quantized. */
+export type QuantizeEvent =
+  | { readonly type: 'analyzed'; readonly blocks: number; readonly linears: number }
+  | { readonly type: 'calibrating'; readonly done: number; readonly total: number }
+  | {
+      readonly type: 'block'
+      readonly index: number
+      readonly blocks: number
+      readonly phase: 'targets' | 'learning' | 'rounding' | 'outputs'
+      readonly done: number
+      readonly total: number
+      readonly loss?: number
+    }
+  | { readonly type: 'blockDone'; readonly report: BlockReport }
+  | { readonly type: 'saving' }
+
+export type OnEvent = (event: QuantizeEvent) => void
+
+/** Losses of the first and the last of `epochs` epochs, averaged. */
+export function epochMeans(losses: Float32Array, samples: number): { firstLoss: number; lastLoss: number } | undefined {
+  if (losses.length < samples) return undefined
+  const mean = (values: Float32Array) => values.reduce((sum, loss) => sum + loss, 0) / values.length
+  const whole = losses.length - (losses.length % samples)
+  return { firstLoss: mean(losses.subarray(0, samples)), lastLoss: mean(losses.subarray(whole - samples, whole)) }
+}
