@@ -18,6 +18,8 @@ export type ErrorCode =
   | 'E_OUTPUT'
   | 'E_RUNTIME'
   | 'E_DIVERGED'
+  | 'E_LIMIT'
+  | 'E_INTERRUPTED'
   | 'E_INTERNAL'
 
 /**

@@ -1,12 +1,25 @@
 /** @file Plain objects -> protobuf messages: the outward half of the edge of the file format. Writes no files. */
 
+import { internalError } from '../errors.ts'
 import { dtypeNumber } from './dtype.ts'
 import type { Attribute, Dim, Graph, Model, Node, Value } from './ir.ts'
 import { type Onnx, onnx, setUnknownFields, unknownFields } from './onnx-proto.ts'
 import { isFileRange, type Tensor } from './tensor.ts'
 
-/** Where a tensor's bytes go: into the message, or to a range of a data file named relative to the model. */
-export type Placement = { readonly location: string; readonly offset: number; readonly length: number } | undefined
+/** A range of a data file, named relative to the model. */
+export interface DataLocation {
+  readonly location: string
+  readonly offset: number
+  readonly length: number
+}
+
+/** A record to write where the bytes would be: save.ts puts the bytes themselves there while writing. */
+export interface StandIn {
+  readonly standIn: Uint8Array
+}
+
+/** Where a tensor's bytes go: into the message (undefined), to a data file, or in later. */
+export type Placement = DataLocation | StandIn | undefined
 
 export type Place = (tensor: Tensor) => Placement
 
@@ -16,7 +29,7 @@ export const inline: Place = () => undefined
 const { AttributeType } = onnx.AttributeProto
 
 /** A message that keeps what `source` (the message it was decoded from, if any) holds beyond what we set. */
-function derive<T extends object>(source: unknown, fields: T): T {
+export function derive<T extends object>(source: unknown, fields: T): T {
   if (source === undefined) return fields
   const message = { ...(source as object), ...fields }
   setUnknownFields(message, unknownFields(source as object))
@@ -31,12 +44,25 @@ export function encodeTensor(tensor: Tensor, name: string | undefined, place: Pl
   if (name !== undefined) message.name = name
   if (docString) message.docString = docString
   if (source) setUnknownFields(message, unknownFields(source as object))
+  if (tensor.strings) {
+    message.stringData = [...tensor.strings]
+    return message
+  }
   const placement = place(tensor)
-  if (tensor.strings) message.stringData = [...tensor.strings]
-  else if (placement) {
+  if (placement === undefined) {
+    if (isFileRange(tensor.data)) throw internalError(`tensor "${name ?? ''}" is still on disk: it cannot go inline`)
+    message.rawData = tensor.data
+  } else if ('standIn' in placement) {
+    const rest = unknownFields(message) ?? new Uint8Array(0)
+    setUnknownFields(message, new Uint8Array(Buffer.concat([rest, placement.standIn])))
+  } else {
+    const { location, offset, length } = placement
     message.dataLocation = onnx.TensorProto.DataLocation.EXTERNAL
-    message.externalData = Object.entries(placement).map(([key, value]) => ({ key, value: String(value) }))
-  } else if (!isFileRange(tensor.data)) message.rawData = tensor.data
+    message.externalData = Object.entries({ location, offset, length }).map(([key, value]) => ({
+      key,
+      value: String(value),
+    }))
+  }
   return message
 }
 
@@ -75,6 +101,16 @@ function encodeDim(dim: Dim): Onnx.TensorShapeProto.IDimension {
   return dim === undefined ? {} : { dimParam: dim }
 }
 
+/** The name a sparse constant goes by. */
+export function sparseInitializerName(sparse: Onnx.ISparseTensorProto): string {
+  return sparse.values?.name ?? ''
+}
+
+/** Names of the constants of a loaded graph that are kept as the file had them: values without a tensor or a producer. */
+export function sparseInitializerNames(graph: Graph): string[] {
+  return ((graph.source as Onnx.IGraphProto | undefined)?.sparseInitializer ?? []).map(sparseInitializerName)
+}
+
 /** The value's own ValueInfo when it came with one, else one made from its type and shape. */
 export function encodeValueInfo(value: Value): Onnx.IValueInfoProto {
   if (value.source !== undefined) return derive(value.source, { name: value.name })
@@ -94,40 +130,31 @@ export function encodeNode(node: Node, place: Place = inline): Onnx.INodeProto {
   })
 }
 
-/** A graph with `initializers` (all of its own by default; save.ts streams those of the top graph itself). */
-export function encodeGraph(
-  graph: Graph,
-  place: Place = inline,
-  initializers: readonly Value[] = graph.initializers,
-): Onnx.IGraphProto {
-  const produced = new Set(graph.nodes.flatMap(node => node.outputs.map(output => output?.name)))
-  for (const value of graph.initializers) produced.add(value.name)
+export function encodeGraph(graph: Graph, place: Place = inline): Onnx.IGraphProto {
+  const defined = new Set(graph.nodes.flatMap(node => node.outputs.map(output => output?.name)))
+  for (const value of [...graph.inputs, ...graph.initializers]) defined.add(value.name)
+  for (const name of sparseInitializerNames(graph)) defined.add(name)
   const source = graph.source as Onnx.IGraphProto | undefined
   return derive<Onnx.IGraphProto>(graph.source, {
     name: graph.name,
     node: graph.nodes.map(node => encodeNode(node, place)),
     input: graph.inputs.map(encodeValueInfo),
     output: graph.outputs.map(encodeValueInfo),
-    initializer: initializers.map(value => encodeTensor(value.tensor!, value.name, place)),
+    initializer: graph.initializers.map(value => encodeTensor(value.tensor!, value.name, place)),
     // What the exporter said of values that are gone would be refused by strict readers.
-    valueInfo: (source?.valueInfo ?? []).filter(info => produced.has(info.name ?? '')),
+    valueInfo: (source?.valueInfo ?? []).filter(info => defined.has(info.name ?? '')),
   })
 }
 
-/** The model without its graph. */
-export function encodeModelFrame(model: Model): Onnx.IModelProto {
-  return derive<Onnx.IModelProto>(model.source, {
+/** A whole model as bytes; `place` says where the tensors go (those still on disk cannot go inline). */
+export function encodeModel(model: Model, place: Place = inline): Uint8Array {
+  const message = derive<Onnx.IModelProto>(model.source, {
     irVersion: model.irVersion,
     opsetImport: model.opsetImports.map(({ domain, version }) => ({ domain, version })),
     producerName: model.producerName,
     producerVersion: model.producerVersion,
     metadataProps: [...model.metadata].map(([key, value]) => ({ key, value })),
-    graph: undefined,
+    graph: encodeGraph(model.graph, place),
   })
-}
-
-/** A whole model as bytes; `place` says which tensors lie in data files (tensors not yet read must). */
-export function encodeModel(model: Model, place: Place = inline): Uint8Array {
-  const message = { ...encodeModelFrame(model), graph: encodeGraph(model.graph, place) }
   return onnx.ModelProto.encode(message).finish()
 }

@@ -6,6 +6,7 @@
 
 import { createRequire } from 'node:module'
 import type { onnx as Onnx } from 'onnx-proto'
+import { memorySource, readRecord } from './wire.ts'
 
 // A CommonJS package whose messages call each other through this object: wrapping a method here reaches nested messages.
 const onnx: typeof Onnx = createRequire(import.meta.url)('onnx-proto').onnx
@@ -13,10 +14,7 @@ const onnx: typeof Onnx = createRequire(import.meta.url)('onnx-proto').onnx
 /** The parts of protobufjs' Reader and Writer used below. */
 interface Reader {
   readonly buf: Uint8Array
-  pos: number
-  readonly len: number
-  uint32(): number
-  skipType(wireType: number): Reader
+  readonly pos: number
 }
 interface Writer {
   _push(
@@ -61,18 +59,17 @@ export function setUnknownFields(message: object, bytes: Uint8Array | undefined)
 }
 
 function collectUnknown(
-  reader: Reader,
+  bytes: Uint8Array,
   start: number,
   end: number,
   known: ReadonlySet<number>,
 ): Uint8Array | undefined {
+  const source = memorySource(bytes, 'the model')
   const records: Uint8Array[] = []
-  reader.pos = start
-  while (reader.pos < end) {
-    const from = reader.pos
-    const tag = reader.uint32()
-    reader.skipType(tag & 7)
-    if (!known.has(tag >>> 3)) records.push(reader.buf.subarray(from, reader.pos))
+  for (let at = start; at < end;) {
+    const record = readRecord(source, at, end)
+    if (!known.has(record.field)) records.push(source.copy(record.at, record.end))
+    at = record.end
   }
   return records.length === 0 ? undefined : new Uint8Array(Buffer.concat(records))
 }
@@ -80,13 +77,9 @@ function collectUnknown(
 function keepUnknownFields(type: MessageType, known: ReadonlySet<number>): void {
   const { decode, encode } = type
   type.decode = (input, length) => {
-    if (input instanceof Uint8Array) return decode.call(type, input, length) // comes back here with a Reader
-    const start = input.pos
-    const end = length === undefined ? input.len : start + length
+    const [bytes, start] = input instanceof Uint8Array ? [input, 0] : [input.buf, input.pos]
     const message = decode.call(type, input, length)
-    const stop = input.pos
-    setUnknownFields(message, collectUnknown(input, start, end, known))
-    input.pos = stop
+    setUnknownFields(message, collectUnknown(bytes, start, length === undefined ? bytes.length : start + length, known))
     return message
   }
   type.encode = (message, writer) => {

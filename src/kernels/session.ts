@@ -100,7 +100,7 @@ function nativeOptions(options: SessionOptions): ort.InferenceSession.SessionOpt
   return {
     executionProviders: [options.device ?? 'cpu'],
     graphOptimizationLevel: options.optimization ?? 'all',
-    logSeverityLevel: 3, // errors only: warnings about unused initializers are not the user's business
+    logSeverityLevel: 4, // fatal only: errors are thrown with the same words, and warnings are not the user's business
     ...(options.threads !== undefined && { intraOpNumThreads: options.threads }),
     extra: { session },
   }

@@ -2,6 +2,7 @@
 
 import { dirname } from 'node:path'
 import { describeIo, feedsFor, type ModelIo } from '../calibration/model-io.ts'
+import { checkSeqLen } from '../calibration/perplexity.ts'
 import { QuantError } from '../errors.ts'
 import type { Graph, Model } from '../graph/ir.ts'
 import { loadModel } from '../graph/load.ts'
@@ -15,6 +16,8 @@ export interface Analysis {
   /** Folder of the model file: what weights still on disk are read from. */
   readonly folder: string
   readonly io: ModelIo
+  /** Tokens per sequence: as asked for, or the model's positions where those are fewer and that was allowed. */
+  readonly seqLen: number
   /** input_ids [1, seqLen] -> logits, as float32 primitives. */
   readonly working: Graph
   readonly blocks: readonly Block[]
@@ -51,21 +54,17 @@ function refuseQuantized(graph: Graph): void {
 }
 
 /**
- * Loads the model at `path` and finds its blocks for sequences of `seqLen` tokens.
+ * Loads the model at `path` and finds its blocks for sequences of `asked` tokens, or with `capSeqLen` as many of them
+ * as the model has positions.
  * @throws what loadModel, describeIo, normalize and findBlocks throw; E_ALREADY_QUANTIZED; E_SEQ_LEN.
  */
-export async function analyze(path: string, seqLen: number): Promise<Analysis> {
+export async function analyze(path: string, asked: number, capSeqLen = false): Promise<Analysis> {
   const model = loadModel(path)
   refuseQuantized(model.graph)
   const folder = dirname(model.path!)
   const io = describeIo(model)
-  if (io.maxPositions !== undefined && seqLen > io.maxPositions) {
-    throw new QuantError(
-      'E_SEQ_LEN',
-      `sequences of ${seqLen} tokens are longer than the model's ${io.maxPositions} positions`,
-      `Use --seq-len ${io.maxPositions} or less.`,
-    )
-  }
+  const seqLen = capSeqLen ? Math.min(asked, io.maxPositions ?? asked) : asked
+  checkSeqLen(io, seqLen)
   const { [io.inputIds.name]: tokens, ...fixed } = feedsFor(io, new BigInt64Array(seqLen), 1, seqLen)
   const working = await normalize(model, {
     fixedInputs: new Map(Object.entries(fixed)),
@@ -73,5 +72,5 @@ export async function analyze(path: string, seqLen: number): Promise<Analysis> {
     outputs: [io.logits.name],
     evaluate: graph => runGraph(graph, {}, { dataDir: folder, optimization: 'disabled' }),
   })
-  return { model, folder, io, working, blocks: findBlocks(working) }
+  return { model, folder, io, seqLen, working, blocks: findBlocks(working) }
 }

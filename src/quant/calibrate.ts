@@ -12,6 +12,8 @@ export interface CalibrationOptions {
   readonly calib?: string
   readonly samples: number
   readonly seqLen: number
+  /** Shorten sequences to the model's positions (a note says so) instead of refusing longer ones. */
+  readonly capSeqLen?: boolean
   readonly seed: number
 }
 
@@ -25,13 +27,14 @@ export interface Calibration {
 
 /** @throws E_CALIBRATION, E_TOKENIZER; E_RUNTIME when the model itself does not run. */
 export async function calibrate(
-  { model, folder, io }: Analysis,
+  { model, folder, io, seqLen }: Analysis,
   options: CalibrationOptions & { session: SessionOptions; onEvent?: OnEvent; signal?: AbortSignal },
 ): Promise<Calibration> {
-  const { calib, samples, seqLen, seed, session, onEvent, signal } = options
+  const { calib, samples, seed, session, onEvent, signal } = options
+  const notes = seqLen < options.seqLen ? [`sequences are ${seqLen} tokens long: the model has no more positions`] : []
   if (calib !== undefined) {
     const source = loadTokens(calib, () => loadTokenizer(folder))
-    return { ...calibrationSamples(source, { samples, seqLen, seed }), notes: [] }
+    return { ...calibrationSamples(source, { samples, seqLen, seed }), notes }
   }
   const writer = await openModel(model.path!, session)
   try {
@@ -40,7 +43,7 @@ export async function calibrate(
       onEvent?.({ type: 'calibrating', done, total })
     }
     const generated = await generateTokens(writer, io, { samples, seqLen, seed, onProgress })
-    return { ...generated, notes: ['calibrated with text the model wrote itself (no --calib)'] }
+    return { ...generated, notes: ['calibrated with text the model wrote itself (no --calib)', ...notes] }
   } finally {
     await writer.release()
   }

@@ -1,6 +1,6 @@
 /** @file Where the result goes, and which files travel with it so that the folder loads where the original did. */
 
-import { copyFileSync, existsSync, readdirSync } from 'node:fs'
+import { copyFileSync, existsSync, readdirSync, realpathSync, statSync } from 'node:fs'
 import { basename, dirname, extname, join, resolve } from 'node:path'
 import { messageOf, QuantError } from '../errors.ts'
 import { type Graph, type Model } from '../graph/ir.ts'
@@ -63,4 +63,10 @@ export function modelFiles(model: Model): string[] {
   }
   visit(model.graph)
   return [...files]
+}
+
+/** Bytes of the model file and the data files its weights lie in; a link and what it leads to count once. */
+export function modelSizeBytes(model: Model): number {
+  const files = new Set(modelFiles(model).map(file => realpathSync(file)))
+  return [...files].reduce((sum, file) => sum + statSync(file).size, 0)
 }

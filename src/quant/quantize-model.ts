@@ -1,6 +1,6 @@
 /** @file The method from end to end, block after block. The place to start reading. */
 
-import { mkdirSync, mkdtempSync, rmSync, statSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, rmSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { ActivationStore } from '../calibration/activation-store.ts'
 import { messageOf, QuantError } from '../errors.ts'
@@ -16,7 +16,7 @@ import type { Block } from './blocks.ts'
 import { type Calibration, type CalibrationOptions, calibrate } from './calibrate.ts'
 import type { BlockPlan } from './clipping.ts'
 import { type ExportedLinear, exportLinears } from './export.ts'
-import { copyCompanions, modelFiles, type OutputPlan, planOutput } from './output.ts'
+import { copyCompanions, modelSizeBytes, type OutputPlan, planOutput } from './output.ts'
 import { foldBlock, learnBlock, readWeights, runBlock } from './quantize-block.ts'
 import { type BlockReport, epochMeans, type OnEvent, type QuantizeReport } from './report.ts'
 import { type QuantScheme, schemeName } from './scheme.ts'
@@ -39,7 +39,7 @@ export interface QuantizeOptions extends CalibrationOptions {
 }
 
 /** How each linear of a block is quantized: groups as asked, scales in the type the weight is stored in. */
-function planBlock(block: Block, { weights }: QuantScheme): BlockPlan {
+export function planBlock(block: Block, { weights }: QuantScheme): BlockPlan {
   const quantizers = block.linears.map((linear): [typeof linear, WeightQuantizer] => [
     linear,
     {
@@ -53,7 +53,11 @@ function planBlock(block: Block, { weights }: QuantScheme): BlockPlan {
 }
 
 /** Hidden states of the calibration tokens where the first block begins. */
-async function embed(analysis: Analysis, { tokens, samples, seqLen }: Calibration, to: ActivationStore): Promise<void> {
+export async function embed(
+  analysis: Analysis,
+  { tokens, samples, seqLen }: Calibration,
+  to: ActivationStore,
+): Promise<void> {
   const { working, folder, io, blocks } = analysis
   const graph = new Graph('prefix')
   const { input } = blocks[0]!
@@ -149,8 +153,8 @@ async function quantizeBlocks(
   try {
     const { samples } = calibration
     const dims = staticShape(analysis.blocks[0]!.input)
-    const [float, quantized] = ['float', 'quantized'].map(name => {
-      const store = new ActivationStore(join(folder, name), samples, dims)
+    const [float, quantized] = ['float', 'quantized'].map(() => {
+      const store = new ActivationStore(folder, samples, dims)
       stores.push(store)
       return store
     }) as [ActivationStore, ActivationStore]
@@ -193,10 +197,10 @@ function groupNotes({ blocks }: Analysis, { weights }: QuantScheme): string[] {
 export async function quantizeModel(options: QuantizeOptions): Promise<QuantizeReport> {
   const started = performance.now()
   const { scheme, onEvent } = options
-  const analysis = await analyze(options.model, options.seqLen)
+  const analysis = await analyze(options.model, options.seqLen, options.capSeqLen)
   const { model, blocks } = analysis
   const output = planOutput(model.path!, options.output, schemeName(scheme))
-  const before = modelFiles(model)
+  const sizeBefore = modelSizeBytes(model)
   onEvent?.({ type: 'analyzed', blocks: blocks.length, linears: blocks.flatMap(({ linears }) => linears).length })
   const { quantizer, notes } = await quantizeBlocks(options, analysis, output)
   onEvent?.({ type: 'saving' })
@@ -213,7 +217,7 @@ export async function quantizeModel(options: QuantizeOptions): Promise<QuantizeR
       block.skipped.map(({ node, reason }) => ({ node: node.origin?.name ?? node.name, reason })),
     ),
     notes: [...groupNotes(analysis, scheme), ...notes],
-    sizeBefore: before.reduce((sum, file) => sum + statSync(file).size, 0),
+    sizeBefore,
     sizeAfter: saved.sizeBytes,
     elapsedMs: Math.round(performance.now() - started),
   }

@@ -1,0 +1,54 @@
+/** @file Small pieces of graph that several rules write, each leaving out what would change nothing. Knows no rule. */
+
+import type { Builder } from '../graph/builder.ts'
+import type { DType } from '../graph/dtype.ts'
+import type { Value } from '../graph/ir.ts'
+import { sameShape, type Shape, staticShape } from '../graph/shape.ts'
+import { tensorOf } from '../graph/tensor.ts'
+
+/** x * factor; x itself when the factor is 1. */
+export function scaled(g: Builder, x: Value, factor: number): Value {
+  if (factor === 1) return x
+  return factor === -1 ? g.neg(x) : g.scale(x, factor)
+}
+
+/** x in the given shape of as many elements; x itself when it has that shape. */
+export function reshaped(g: Builder, x: Value, shape: Shape): Value {
+  return sameShape(staticShape(x), shape) ? x : g.reshape(x, shape)
+}
+
+/** x repeated to `shape`, to which it broadcasts; x itself when it has that shape. */
+export function expanded(g: Builder, x: Value, shape: Shape): Value {
+  return sameShape(staticShape(x), shape) ? x : g.op('Expand', [x, g.ints(shape)])
+}
+
+/** x where `condition` holds, else 0. Not a product with a mask: a gradient that is infinite where it is masked must give 0. */
+export function keepWhere(g: Builder, condition: Value, x: Value): Value {
+  return g.op('Where', [condition, x, g.scalar(0, x.dtype)])
+}
+
+/** 0 where `condition` holds, else x. */
+export function dropWhere(g: Builder, condition: Value, x: Value): Value {
+  return g.op('Where', [condition, g.scalar(0, x.dtype), x])
+}
+
+/** Zeros, made at run time: a constant of a weight's size would swell the program. */
+export function zeros(g: Builder, shape: Shape, dtype: DType): Value {
+  const bits = { float32: Float32Array, float64: Float64Array }[dtype as 'float32' | 'float64'] ?? Uint16Array
+  const value = tensorOf(dtype, [1], new bits(1))
+  return g.op('ConstantOfShape', [g.ints(shape)], { value }, { name: 'zeros' })
+}
+
+/** x between zeros along one axis, so that it starts at `start` of `size`. */
+export function embedded(g: Builder, x: Value, axis: number, start: number, size: number): Value {
+  const shape = staticShape(x)
+  const pads: number[] = Array(2 * shape.length).fill(0)
+  pads[axis] = start
+  pads[axis + shape.length] = size - start - shape[axis]!
+  return padded(g, x, pads)
+}
+
+/** x with zeros around it, `pads` as ONNX has them: all starts, then all ends; a negative one crops. */
+export function padded(g: Builder, x: Value, pads: readonly number[]): Value {
+  return pads.every(pad => pad === 0) ? x : g.op('Pad', [x, g.ints(pads)])
+}

@@ -1,0 +1,134 @@
+/** @file Binds a model's inputs to their roles and refuses, all at once, those that contradict their name or have none. */
+
+import { QuantError } from '../errors.ts'
+import type { DType } from '../graph/dtype.ts'
+import type { Dim } from '../graph/ir.ts'
+import { type CacheRole, type InputRole, inputRole } from './io-roles.ts'
+
+/** What is known of an input or output before it is run. */
+export interface IoValue {
+  readonly name: string
+  readonly dtype: DType | undefined
+  readonly shape: readonly Dim[] | undefined
+}
+
+interface Bound {
+  readonly name: string
+  readonly dtype: DType
+}
+
+/** A cache input; sizes that the file leaves open are undefined. */
+export interface CacheBinding extends Bound, CacheRole {
+  readonly heads: number | undefined
+  readonly headDim: number | undefined
+  /** The exporter named the length of this tensor as that of a sliding window ("past_sliding_length"). */
+  readonly sliding: boolean
+}
+
+export interface Bindings {
+  readonly inputIds: Bound
+  readonly attentionMask: Bound | undefined
+  readonly positionIds: Bound | undefined
+  readonly logitsToKeep: (Bound & { readonly dims: readonly number[] }) | undefined
+  readonly useCacheBranch: string | undefined
+  readonly past: readonly CacheBinding[]
+}
+
+const INTEGERS: readonly DType[] = ['int64', 'int32']
+
+// What the name promises: element types, ranks, and how to say it.
+const EXPECTED: Record<Exclude<InputRole, CacheRole> | 'past', { dtypes: readonly DType[]; ranks: readonly number[] }> =
+  {
+    input_ids: { dtypes: INTEGERS, ranks: [2] },
+    attention_mask: { dtypes: [...INTEGERS, 'bool'], ranks: [2] },
+    position_ids: { dtypes: INTEGERS, ranks: [2] },
+    num_logits_to_keep: { dtypes: INTEGERS, ranks: [0, 1] },
+    use_cache_branch: { dtypes: ['bool'], ranks: [1] },
+    past: { dtypes: ['float32', 'float16'], ranks: [4] },
+  }
+
+/** "past_key_values.0.key" float32 [batch_size, 4, past_sequence_length, 16] */
+export function show({ name, dtype, shape }: IoValue): string {
+  return `"${name}" ${dtype ?? 'of unknown type'} [${shape?.map(dim => dim ?? '?').join(', ') ?? '?'}]`
+}
+
+function roleKey(role: InputRole): keyof typeof EXPECTED {
+  return typeof role === 'string' ? role : 'past'
+}
+
+/** onnxruntime says [] for a scalar and for an unknown rank alike: [] contradicts nothing. */
+function rankDiffers(shape: readonly Dim[] | undefined, ranks: readonly number[]): boolean {
+  return shape !== undefined && shape.length > 0 && !ranks.includes(shape.length)
+}
+
+/** A dimension the file fixes; names, -1 and the like are not. */
+function fixedDim(dim: Dim): number | undefined {
+  return typeof dim === 'number' && dim > 0 ? dim : undefined
+}
+
+function contradicts({ dtype, shape }: IoValue, role: InputRole): boolean {
+  const { dtypes, ranks } = EXPECTED[roleKey(role)]
+  return (dtype !== undefined && !dtypes.includes(dtype)) || rankDiffers(shape, ranks)
+}
+
+/** @throws E_INPUTS, listing every input at fault. */
+export function bindInputs(inputs: readonly IoValue[], names: ReadonlyMap<string, string>): Bindings {
+  const bound = inputs.map(value => ({ value, role: inputRole(value.name, names) }))
+  const wrong = bound.filter(({ value, role }) => role !== undefined && contradicts(value, role))
+  if (wrong.length > 0) {
+    const list = wrong.map(({ value, role }) => {
+      const { dtypes, ranks } = EXPECTED[roleKey(role!)]
+      return `${show(value)} (should be ${dtypes.join(' or ')} of rank ${ranks.join(' or ')})`
+    })
+    throw new QuantError(
+      'E_INPUTS',
+      `inputs whose type or shape contradicts their name: ${list.join('; ')}`,
+      'Some exporters permute the names of inputs (torch dynamo with a cache does): export the model again without a ' +
+        'cache, with optimum-onnx or with the onnxruntime-genai model builder.',
+    )
+  }
+  const find = (role: InputRole) => bound.find(each => each.role === role)?.value
+  const port = (value: IoValue): Bound => ({ name: value.name, dtype: value.dtype ?? 'int64' })
+  const inputIds = find('input_ids')
+  if (inputIds === undefined) {
+    throw new QuantError(
+      'E_INPUTS',
+      `the model has no input "input_ids"; its inputs are ${inputs.map(show).join(', ') || 'none'}`,
+      'omniquant reads decoders that start from token ids; those that start from embeddings are not supported.',
+    )
+  }
+  const unknown = bound.filter(({ role }) => role === undefined)
+  if (unknown.length > 0) {
+    throw new QuantError(
+      'E_INPUTS',
+      `inputs that omniquant does not know what to feed: ${unknown.map(({ value }) => show(value)).join(', ')}`,
+      'Export the model with the usual inputs: input_ids, attention_mask, position_ids, past_key_values.N.key/value.',
+    )
+  }
+  const optional = (role: InputRole) => {
+    const value = find(role)
+    return value && port(value)
+  }
+  const keep = find('num_logits_to_keep')
+  return {
+    inputIds: port(inputIds),
+    attentionMask: optional('attention_mask'),
+    positionIds: optional('position_ids'),
+    logitsToKeep: keep && { ...port(keep), dims: keep.shape?.length === 1 ? [1] : [] },
+    useCacheBranch: find('use_cache_branch')?.name,
+    past: bound.flatMap(({ value, role }) =>
+      typeof role === 'object'
+        ? [
+            {
+              ...role,
+              name: value.name,
+              dtype: value.dtype ?? 'float32',
+              heads: fixedDim(value.shape?.[1]),
+              headDim: fixedDim(value.shape?.[3]),
+              sliding: String(value.shape?.[2]).includes('sliding'),
+            },
+          ]
+        : [],
+    ),
+  }
+}

@@ -1,0 +1,242 @@
+/** @file A decoder's inputs and outputs by role, and the tensors to feed it. Knows no session and no text. */
+
+import { dirname } from 'node:path'
+import { internalError, QuantError } from '../errors.ts'
+import { byteLength, type DType } from '../graph/dtype.ts'
+import type { Graph, Model, Value } from '../graph/ir.ts'
+import { elementCount, type Tensor, tensorOf } from '../graph/tensor.ts'
+import type { Tensors, ValueInfo } from '../kernels/session.ts'
+import { bindInputs, type CacheBinding, type IoValue, show } from './bind-inputs.ts'
+import { cacheCapacityOf, headDimOf, positionTableLength } from './graph-limits.ts'
+import { presentRole } from './io-roles.ts'
+import { type ModelConfig, modelFolders, readModelConfig } from './model-folder.ts'
+
+/** An input or output and the type its tensor has. */
+export interface Port {
+  readonly name: string
+  readonly dtype: DType
+}
+
+/** One tensor of the KV cache, [batch, heads, past length, headDim]. */
+export interface PastPort extends Port {
+  readonly layer: number
+  readonly kind: 'key' | 'value'
+  readonly heads: number
+  readonly headDim: number
+  /** Length of the tensor when it holds nothing: 0, or the window of a layer whose cache is a ring. */
+  readonly capacity: number
+  /** The output that holds this tensor after the run; undefined when the file gives none back. */
+  readonly present: string | undefined
+}
+
+/** What a decoder takes and gives. */
+export interface ModelIo {
+  /** [batch, sequence] */
+  readonly inputIds: Port
+  /** [batch, past + sequence], ones. */
+  readonly attentionMask: Port | undefined
+  /** [batch, sequence] */
+  readonly positionIds: Port | undefined
+  readonly past: readonly PastPort[]
+  /** Scalar or [1]; 0 = logits of all positions. */
+  readonly logitsToKeep: (Port & { readonly dims: readonly number[] }) | undefined
+  /** bool [1], of files that hold a branch with and one without cache. */
+  readonly useCacheBranch: string | undefined
+  /** [batch, sequence, vocabulary] */
+  readonly logits: Port
+  readonly vocabSize: number | undefined
+  /** Longest sequence in tokens, past included. */
+  readonly maxPositions: number | undefined
+  /** The begin-of-text token, as the configuration files have it. */
+  readonly bosTokenId: number | undefined
+}
+
+/** The inputs and outputs of a session, or of anything else that knows them. */
+export interface IoSource {
+  readonly inputs: readonly ValueInfo[]
+  readonly outputs: readonly ValueInfo[]
+}
+
+/** The KV cache of an earlier run. */
+export interface Past {
+  /** Tokens it covers (tensors may be longer or shorter: rings of sliding windows). */
+  readonly length: number
+  /** By name of the past input. */
+  readonly tensors: Tensors
+}
+
+function isModel(source: Model | IoSource): source is Model {
+  return 'graph' in source
+}
+
+/** The value whose name or else whose shape [.., .., vocabulary] says logits. */
+function findLogits(outputs: readonly IoValue[], config: ModelConfig): IoValue {
+  const isFloat = ({ dtype }: IoValue) => dtype === 'float32' || dtype === 'float16' || dtype === undefined
+  const named = outputs.find(({ name }) => name === (config.names.get('logits') ?? 'logits'))
+  const flat = outputs.filter(output => isFloat(output) && (output.shape?.length || 3) === 3)
+  const logits = named ?? (flat.length === 1 ? flat[0] : outputs[0])
+  if (logits === undefined || !isFloat(logits) || (logits.shape?.length || 3) !== 3) {
+    throw new QuantError(
+      'E_INPUTS',
+      `no output looks like logits [batch, sequence, vocabulary]: ${outputs.map(show).join(', ') || 'there are none'}`,
+      'omniquant reads decoder language models that give logits for every position.',
+    )
+  }
+  return logits
+}
+
+/** Pairs a cache input with the output that continues it. @throws E_INPUTS when their types contradict each other. */
+function presentOf(past: CacheBinding, outputs: readonly IoValue[], config: ModelConfig): string | undefined {
+  const present = outputs.find(({ name }) => {
+    const role = presentRole(name, config.names)
+    return role?.layer === past.layer && role.kind === past.kind
+  })
+  if (present === undefined) return undefined
+  const heads = present.shape?.[1]
+  const contradicts =
+    (present.dtype !== undefined && present.dtype !== past.dtype) ||
+    (present.shape?.length || 4) !== 4 ||
+    (typeof heads === 'number' && heads > 0 && past.heads !== undefined && heads !== past.heads)
+  if (contradicts) {
+    throw new QuantError(
+      'E_INPUTS',
+      `output ${show(present)} should continue input "${past.name}" (${past.dtype}, ${past.heads} heads), but cannot`,
+      'The exporter has mixed up names: export the model again.',
+    )
+  }
+  return present.name
+}
+
+function knownSize(past: CacheBinding, what: string, size: number | undefined): number {
+  if (size !== undefined) return size
+  throw new QuantError(
+    'E_INPUTS',
+    `the ${what} of the KV cache input "${past.name}" is not known`,
+    'Put genai_config.json, which has it as model.decoder.head_size, beside the model.',
+  )
+}
+
+/**
+ * Finds the role of every input and output: by name (genai_config.json's names first), checked against type and shape.
+ * @param source a model, or a session that runs one.
+ * @param folder where genai_config.json, config.json and generation_config.json are; a model's own folder when absent.
+ * @throws E_INPUTS when input_ids or logits are missing, a name contradicts its type or shape, an input is of no known
+ * role, or the size of the cache cannot be found out.
+ */
+export function describeIo(source: Model | IoSource, folder?: string): ModelIo {
+  const graph = isModel(source) ? source.graph : undefined
+  const place = folder ?? (isModel(source) && source.path !== undefined ? dirname(source.path) : undefined)
+  const config = readModelConfig(place === undefined ? [] : modelFolders(place))
+  // Initializers may be listed as inputs too (IR version 3): nobody has to feed them.
+  const inputs = isModel(source) ? source.graph.inputs.filter(input => input.tensor === undefined) : source.inputs
+  const outputs: readonly IoValue[] = isModel(source) ? source.graph.outputs : source.outputs
+
+  const bound = bindInputs(inputs, config.names)
+  const past = bound.past.map((binding): PastPort => {
+    const graphInput = graph?.inputs.find(({ name }) => name === binding.name)
+    const fromGraph = (read: (graph: Graph, past: Value) => number | undefined) =>
+      graph && graphInput ? read(graph, graphInput) : undefined
+    const headDim = binding.headDim ?? config.headSize ?? fromGraph(headDimOf)
+    const window = binding.sliding ? config.slidingWindow : undefined
+    return {
+      name: binding.name,
+      dtype: binding.dtype,
+      layer: binding.layer,
+      kind: binding.kind,
+      heads: knownSize(binding, 'number of heads', binding.heads),
+      headDim: knownSize(binding, 'head width', headDim),
+      capacity: fromGraph(cacheCapacityOf) ?? window ?? 0,
+      present: presentOf(binding, outputs, config),
+    }
+  })
+  const logits = findLogits(outputs, config)
+  const vocabulary = logits.shape?.at(-1)
+  const limits = [config.maxPositions, graph && positionTableLength(graph)].filter(limit => limit !== undefined)
+  return {
+    inputIds: bound.inputIds,
+    attentionMask: bound.attentionMask,
+    positionIds: bound.positionIds,
+    past,
+    logitsToKeep: bound.logitsToKeep,
+    useCacheBranch: bound.useCacheBranch,
+    logits: { name: logits.name, dtype: logits.dtype ?? 'float32' },
+    vocabSize: typeof vocabulary === 'number' && vocabulary > 0 ? vocabulary : config.vocabSize,
+    bosTokenId: config.bosTokenId,
+    maxPositions: limits.length === 0 ? undefined : Math.min(...limits),
+  }
+}
+
+/** Whether what a run gives back can be fed to the next one. */
+export function hasCache(io: ModelIo): boolean {
+  return io.past.length > 0 && io.past.every(({ present }) => present !== undefined)
+}
+
+function integers(port: Port, dims: readonly number[], values: BigInt64Array): Tensor {
+  switch (port.dtype) {
+    case 'int64':
+      return tensorOf('int64', dims, values)
+    case 'int32':
+      return tensorOf('int32', dims, Int32Array.from(values, Number))
+    case 'bool':
+      return tensorOf('bool', dims, Uint8Array.from(values, Number))
+    default:
+      throw internalError(`input "${port.name}" was bound although it is ${port.dtype}`)
+  }
+}
+
+function zeros(dtype: DType, dims: readonly number[]): Tensor {
+  return { dtype, dims, data: new Uint8Array(byteLength(dtype, elementCount(dims))) }
+}
+
+/**
+ * What to feed for `batch` sequences of `seqLen` tokens, no padding.
+ * @param tokens [batch, seqLen] token ids.
+ * @param past the cache of the tokens before; empty tensors when absent.
+ * @param logitsToKeep for how many positions, from the end, logits are wanted; 0 = all. Few models listen to it.
+ */
+export function feedsFor(
+  io: ModelIo,
+  tokens: BigInt64Array,
+  batch: number,
+  seqLen: number,
+  past?: Past,
+  logitsToKeep: number = 0,
+): Tensors {
+  if (tokens.length !== batch * seqLen) throw internalError(`${tokens.length} tokens are not [${batch}, ${seqLen}]`)
+  const pastLength = past?.length ?? 0
+  const total = pastLength + seqLen
+  const feeds: Tensors = { [io.inputIds.name]: integers(io.inputIds, [batch, seqLen], tokens) }
+  if (io.attentionMask) {
+    const mask = new BigInt64Array(batch * total).fill(1n)
+    feeds[io.attentionMask.name] = integers(io.attentionMask, [batch, total], mask)
+  }
+  if (io.positionIds) {
+    const positions = BigInt64Array.from(tokens, (_, i) => BigInt(pastLength + (i % seqLen)))
+    feeds[io.positionIds.name] = integers(io.positionIds, [batch, seqLen], positions)
+  }
+  for (const { name, dtype, heads, headDim, capacity } of io.past) {
+    feeds[name] = past?.tensors[name] ?? zeros(dtype, [batch, heads, capacity, headDim])
+  }
+  if (io.logitsToKeep) {
+    feeds[io.logitsToKeep.name] = integers(
+      io.logitsToKeep,
+      io.logitsToKeep.dims,
+      BigInt64Array.of(BigInt(logitsToKeep)),
+    )
+  }
+  if (io.useCacheBranch !== undefined) {
+    feeds[io.useCacheBranch] = tensorOf('bool', [1], Uint8Array.of(past === undefined ? 0 : 1))
+  }
+  return feeds
+}
+
+/** The cache after a run that gave `outputs` and now covers `length` tokens. @throws E_INTERNAL unless `hasCache(io)`. */
+export function nextPast(io: ModelIo, outputs: Tensors, length: number): Past {
+  const tensors: Tensors = {}
+  for (const { name, present } of io.past) {
+    const tensor = present === undefined ? undefined : outputs[present]
+    if (tensor === undefined) throw internalError(`the run gave nothing for the cache input "${name}"`)
+    tensors[name] = tensor
+  }
+  return { length, tensors }
+}

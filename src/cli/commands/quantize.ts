@@ -1,0 +1,46 @@
+/** @file The command `quantize`: quantizes, and measures before and after when asked to. */
+
+import { type EvaluateReport, evaluateModel } from '../../quant/evaluate.ts'
+import { quantizeModel } from '../../quant/quantize-model.ts'
+import { formatQuantized } from '../format.ts'
+import type { QuantizeCommand } from '../options.ts'
+import type { Outcome } from '../outcome.ts'
+import { quantizeProgress, type StatusLine } from '../progress.ts'
+
+export async function run(command: QuantizeCommand, status: StatusLine, signal: AbortSignal): Promise<Outcome> {
+  const { options, evaluate } = command
+  const report = progressReport(status, signal)
+  const measure = (model: string, seqLen?: number) =>
+    evaluateModel({
+      model,
+      text: evaluate!,
+      tokenizer: options.model,
+      seqLen,
+      session: options.session,
+      signal,
+      onProgress: (_, done, total) => status.say(`evaluating  ${done}/${total} windows`),
+    })
+  // The float model first: a text that cannot be read should not be found out after hours of learning.
+  const float = evaluate === undefined ? undefined : await measure(options.model)
+  const quantized = await quantizeModel({ ...options, signal, onEvent: report })
+  let evaluation: EvaluateReport | undefined
+  if (float) {
+    const { seqLen, model, sizeBytes, perplexity, meanLoss, tokensPerSecond, elapsedMs } = float
+    const against = { model, sizeBytes, perplexity, meanLoss, tokensPerSecond, elapsedMs }
+    const measured = await measure(quantized.output, seqLen)
+    evaluation = { ...measured, against, ratio: measured.perplexity / perplexity }
+  }
+  return {
+    document: { ...quantized, ...(evaluation && { evaluation }) },
+    text: formatQuantized(quantized, evaluation),
+  }
+}
+
+/** Events are also where a run notices that it is to stop. */
+function progressReport(status: StatusLine, signal: AbortSignal): ReturnType<typeof quantizeProgress> {
+  const report = quantizeProgress(status.say)
+  return event => {
+    signal.throwIfAborted()
+    report(event)
+  }
+}

@@ -1,0 +1,191 @@
+/**
+ * @file Reports -> text for people. Pure: prints nothing.
+ *
+ * With --json stdout carries one document instead, whose fields are stable (sizes in bytes, times in ms, null for a number
+ * that is not finite): `quantize` QuantizeReport of quant/report.ts and, with --evaluate, `evaluation`, an EvaluateReport;
+ * `inspect` InspectReport of quant/inspect.ts; `evaluate` EvaluateReport of quant/evaluate.ts. A command that fails
+ * prints {"error": {"code", "message", "hint"}}; when a limit is passed the report is there too.
+ */
+
+import type { EvaluateReport, Measured } from '../quant/evaluate.ts'
+import type { InspectedPort, InspectReport } from '../quant/inspect.ts'
+import type { QuantizeReport, SkippedReport } from '../quant/report.ts'
+
+/** "999 B", "1.2 MB": powers of 1000, as file managers and download pages count. */
+export function formatBytes(bytes: number): string {
+  return formatScaled(bytes, ['B', 'kB', 'MB', 'GB', 'TB'])
+}
+
+/** "999", "1.2 M" */
+export function formatCount(count: number): string {
+  return formatScaled(count, ['', 'k', 'M', 'G', 'T']).trim()
+}
+
+function formatScaled(value: number, units: readonly string[]): string {
+  let scaled = value
+  let i = 0
+  // 999.5 and above would be shown as 1000.
+  while (scaled >= 999.5 && i < units.length - 1) {
+    scaled /= 1000
+    i += 1
+  }
+  return `${i > 0 && scaled < 9.95 ? scaled.toFixed(1) : scaled.toFixed(0)} ${units[i]}`
+}
+
+/** "0.4 s", "12 s", "3 min 20 s", "2 h 05 min" */
+export function formatDuration(ms: number): string {
+  if (ms < 9950) return `${(ms / 1000).toFixed(1)} s`
+  const seconds = Math.round(ms / 1000)
+  if (seconds < 60) return `${seconds} s`
+  const two = (n: number) => String(n).padStart(2, '0')
+  if (seconds < 3600) return `${Math.floor(seconds / 60)} min ${two(seconds % 60)} s`
+  const minutes = Math.round(seconds / 60)
+  return `${Math.floor(minutes / 60)} h ${two(minutes % 60)} min`
+}
+
+export function formatLoss(loss: number): string {
+  return loss.toExponential(2)
+}
+
+/** "+1.2 %", "-34.0 %" */
+function formatChange(after: number, before: number): string {
+  const percent = (after / before - 1) * 100
+  return Number.isFinite(percent) ? `${percent < 0 ? '' : '+'}${percent.toFixed(1)} %` : ''
+}
+
+/** Columns as wide as their widest cell, two spaces between; a column whose number is in `right` is set right-aligned. */
+export function table(rows: readonly (readonly string[])[], right: readonly number[] = []): string {
+  const widths: number[] = []
+  for (const row of rows) row.forEach((cell, i) => (widths[i] = Math.max(widths[i] ?? 0, cell.length)))
+  return rows
+    .map(row =>
+      row
+        .map((cell, i) => (right.includes(i) ? cell.padStart(widths[i]!) : cell.padEnd(widths[i]!)))
+        .join('  ')
+        .trimEnd(),
+    )
+    .join('\n')
+}
+
+/** Paragraphs that have something to say, with an empty line between them. */
+const paragraphs = (...texts: readonly string[]): string => texts.filter(text => text !== '').join('\n\n')
+
+/** Reasons once each, with the nodes they hold for. */
+function skippedLines(skipped: readonly SkippedReport[]): string {
+  if (skipped.length === 0) return ''
+  const nodes = new Map<string, string[]>()
+  for (const { node, reason } of skipped) nodes.set(reason, [...(nodes.get(reason) ?? []), node])
+  const lines = [...nodes].map(([reason, names]) => {
+    const more = names.length > 3 ? ` and ${names.length - 3} more` : ''
+    return `  ${names.slice(0, 3).join(', ')}${more}: ${reason}`
+  })
+  return ['not quantized', ...lines].join('\n')
+}
+
+function measuredRow(label: string, { perplexity, sizeBytes, tokensPerSecond, model }: Measured): string[] {
+  return [label, perplexity.toFixed(3), formatBytes(sizeBytes), `${formatCount(tokensPerSecond)}/s`, model]
+}
+
+export function formatEvaluation(report: EvaluateReport): string {
+  const { against, ratio } = report
+  const rows = [['', 'perplexity', 'size', 'tokens', 'file'], measuredRow('model', report)]
+  if (against) rows.push(measuredRow('against', against), ['ratio', `x${ratio!.toFixed(4)}`])
+  const what = `${report.windows} windows of ${report.seqLen} tokens of ${report.text}`
+  return paragraphs(table(rows, [1, 2, 3]), what)
+}
+
+export function formatQuantized(report: QuantizeReport, evaluation: EvaluateReport | undefined): string {
+  const { blocks, sizeBefore, sizeAfter } = report
+  const facts = [
+    ['model', report.model, formatBytes(sizeBefore)],
+    ['output', report.output, `${formatBytes(sizeAfter)} (${((sizeAfter / sizeBefore) * 100).toFixed(0)} %)`],
+    ['scheme', report.scheme, ''],
+    ['time', formatDuration(report.elapsedMs), ''],
+  ]
+  const learned = blocks.some(block => block.firstLoss !== undefined)
+  const rows = blocks.map(({ index, linears, firstLoss, lastLoss, divergedAt, elapsedMs }) => [
+    String(index),
+    String(linears.length),
+    ...(learned
+      ? [
+          firstLoss === undefined ? '' : formatLoss(firstLoss),
+          lastLoss === undefined ? '' : formatLoss(lastLoss),
+          firstLoss === undefined || lastLoss === undefined ? '' : formatChange(lastLoss, firstLoss),
+        ]
+      : []),
+    formatDuration(elapsedMs),
+    divergedAt === undefined ? '' : `stopped at step ${divergedAt}: the loss was not finite`,
+  ])
+  const head = ['block', 'linears', ...(learned ? ['first loss', 'last loss', 'change'] : []), 'time', '']
+  return paragraphs(
+    table(facts),
+    table([head, ...rows], [0, 1, 2, 3, 4, 5].slice(0, head.length - 1)),
+    skippedLines(report.skipped),
+    report.notes.map(note => `note: ${note}`).join('\n'),
+    evaluation ? formatEvaluation(evaluation) : '',
+  )
+}
+
+const portRow = (label: string, { name, dtype, shape }: InspectedPort): string[] => [
+  label,
+  name,
+  dtype ?? '?',
+  shape ? `[${shape.map(dim => dim ?? '?').join(', ')}]` : '?',
+]
+
+/** Rows alike but for one number are shown once: "past_key_values.{0..11}.key". */
+function foldPorts(ports: readonly InspectedPort[]): InspectedPort[] {
+  const folded = new Map<string, { port: InspectedPort; numbers: string[] }>()
+  for (const port of ports) {
+    const key = JSON.stringify([port.name.replace(/\d+/, '#'), port.dtype, port.shape])
+    const number = /\d+/.exec(port.name)?.[0]
+    const known = folded.get(key)
+    if (known && number !== undefined) known.numbers.push(number)
+    else folded.set(key, { port, numbers: number === undefined ? [] : [number] })
+  }
+  return [...folded.values()].map(({ port, numbers }) =>
+    numbers.length < 2 ? port : { ...port, name: port.name.replace(/\d+/, `{${numbers[0]}..${numbers.at(-1)}}`) },
+  )
+}
+
+export function formatInspection(report: InspectReport): string {
+  const { types, opsets, blocks, problem, vocabSize, maxPositions } = report
+  const facts = [
+    ['model', report.model],
+    ...report.files.filter(file => file !== report.model).map(file => ['data', file]),
+    ['size', formatBytes(report.sizeBytes)],
+    ['producer', report.producer === '' ? 'unknown' : report.producer],
+    ['format', `IR ${report.irVersion}, opset ${opsets.map(o => `${o.domain || 'ai.onnx'} ${o.version}`).join(', ')}`],
+    ['nodes', String(report.nodes)],
+    ['parameters', formatCount(report.parameters)],
+    ['stored as', types.map(type => `${type.dtype} ${formatBytes(type.sizeBytes)}`).join(', ')],
+    ...(vocabSize === undefined ? [] : [['vocabulary', String(vocabSize)]]),
+    ...(maxPositions === undefined ? [] : [['positions', String(maxPositions)]]),
+  ]
+  const ports = [
+    ...foldPorts(report.inputs).map((port, i) => portRow(i === 0 ? 'inputs' : '', port)),
+    ...foldPorts(report.outputs).map((port, i) => portRow(i === 0 ? 'outputs' : '', port)),
+  ]
+  const linears = blocks.flatMap(block =>
+    block.linears.map(({ name, inFeatures, outFeatures, dtype, note }, i) => [
+      i === 0 ? String(block.index) : '',
+      name,
+      `${inFeatures} x ${outFeatures}`,
+      dtype,
+      note ?? '',
+    ]),
+  )
+  const estimates = report.estimates.map(({ scheme, sizeBytes }) => [
+    scheme,
+    formatBytes(sizeBytes),
+    `${((sizeBytes / report.sizeBytes) * 100).toFixed(0)} %`,
+  ])
+  return paragraphs(
+    table(facts),
+    table(ports),
+    linears.length === 0 ? '' : table([['block', 'linear', 'K x N', 'stored', ''], ...linears], [0, 2]),
+    skippedLines(report.skipped),
+    estimates.length === 0 ? '' : `estimated output\n${table(estimates, [1, 2]).replace(/^/gm, '  ')}`,
+    problem ? `cannot be quantized (${problem.code}): ${problem.message}` : '',
+  )
+}

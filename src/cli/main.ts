@@ -1,0 +1,195 @@
+/** @file The command line: its grammar, its one catch and its exit code. The only file that imports commander. */
+
+import { createRequire } from 'node:module'
+import { Command, CommanderError } from 'commander'
+import { QuantError } from '../errors.ts'
+import {
+  evaluateCommand,
+  type EvaluateFlags,
+  inspectCommand,
+  type Invocation,
+  quantizeCommand,
+  type QuantizeFlags,
+  rewriteSchemeFlags,
+  usageError,
+} from './options.ts'
+import { type Ending, endingOf, failureOf, type Outcome } from './outcome.ts'
+import type { StatusLine } from './progress.ts'
+
+const { version } = createRequire(import.meta.url)('../../package.json') as { version: string }
+
+const EXAMPLES = `
+Examples:
+  omniquant inspect model.onnx                          what would be quantized, and how small it gets
+  omniquant quantize model.onnx --w4a16                 4-bit weights; the model writes its calibration text
+  omniquant quantize my-llama/ --w4a16 -o my-llama-w4/  a folder in, a folder out, tokenizer included
+  omniquant quantize my-llama/ --w3a16g64 --calib text.txt --evaluate other.txt
+  omniquant quantize my-llama/ --wbits 2 --group 32 --preset paper --threads 8
+  omniquant evaluate my-llama-w4/ --text other.txt --against my-llama/
+
+A MODEL is an .onnx file or a folder with one. Results go to stdout, progress and errors to stderr.
+Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted.`
+
+/** What the arguments ask for: a command, or a text that commander has written itself (help, version). */
+type Parsed = Invocation | { readonly command: 'print'; readonly text: string }
+
+function addQuantize(program: Command, found: (invocation: Invocation) => void): void {
+  program
+    .command('quantize')
+    .summary('quantize a model')
+    .description('Learn the quantization of a model block by block and write the quantized model.')
+    .argument('<model>', 'an .onnx file, or a folder with one')
+    .option(
+      '-o, --output <path>',
+      'file ending in .onnx, or folder (default: beside the model, named after the scheme)',
+    )
+    .optionsGroup('What to make:')
+    .option(
+      '--scheme <name>',
+      'bits of weights and activations, also as a flag: --w4a16, --w3a16, --w2a16, --w8a16, --w4a16g64',
+      (name: string, names: readonly string[] | undefined) => [...(names ?? []), name],
+    )
+    .option('--wbits <n>', 'bits of the weights, 2 to 8, instead of a scheme')
+    .option('--abits <n>', 'bits of the activations (default: 16, not quantized)')
+    .option('--group <n>', 'weights that share a scale: 16, 32, 64, 128 or 256 (default: 128)')
+    .option('--per-channel', 'one scale per output instead of groups')
+    .option('--symmetric', 'no zero points: smaller, less exact')
+    .option('--accuracy-level <n>', '0 computes in float32, 4 with 8-bit activations: faster, less exact (default: 0)')
+    .optionsGroup('How to learn it:')
+    .option('--preset <name>', 'fast (32 x 256 tokens, 4 epochs), default (128 x 512, 10) or paper (128 x 2048, 20)')
+    .option(
+      '--calib <file>',
+      'calibration text (.txt, .md, .jsonl) or token ids (.npy, .jsonl); else the model writes one',
+    )
+    .option('--samples <n>', 'calibration samples')
+    .option('--seq-len <n>', 'tokens per sample')
+    .option('--epochs <n>', 'times all samples are gone through')
+    .option('--lr <x>', 'learning rate (default: 0.01)')
+    .option('--seed <n>', 'choice of samples (default: 0)')
+    .option('--no-lwc', 'learn nothing: round to nearest; the options above are not used then')
+    .optionsGroup('Running:')
+    .option('--evaluate <file>', 'perplexity of both models on a text or token ids, afterwards')
+    .option('--threads <n>', 'threads (default: as many as cores)')
+    .option('--json', 'one JSON document on stdout')
+    .option('--quiet', 'say nothing but errors')
+    .action((model: string, flags: QuantizeFlags) => found(quantizeCommand(model, flags)))
+}
+
+function addInspect(program: Command, found: (invocation: Invocation) => void): void {
+  program
+    .command('inspect')
+    .summary('show what would be quantized')
+    .description('Show what a model file holds, which weights would be quantized, and what is skipped and why.')
+    .argument('<model>', 'an .onnx file, or a folder with one')
+    .option('--seq-len <n>', 'tokens per sequence to look at the graph with')
+    .option('--json', 'one JSON document on stdout')
+    .action((model: string, flags: { seqLen?: string; json?: boolean }) => found(inspectCommand(model, flags)))
+}
+
+function addEvaluate(program: Command, found: (invocation: Invocation) => void): void {
+  program
+    .command('evaluate')
+    .summary('measure perplexity, size and speed')
+    .description('Measure the perplexity, size and speed of a model, float or quantized.')
+    .argument('<model>', 'an .onnx file, or a folder with one')
+    .argument('[text]', 'the same as --text')
+    .option('--text <file>', 'text (.txt, .md, .jsonl) or token ids (.npy, .jsonl)')
+    .option('--against <model>', 'another model to measure on the same tokens, such as the float one')
+    .option('--max-perplexity <x>', 'fail (exit code 1) when the perplexity is above')
+    .option('--seq-len <n>', "tokens per window (default: 256, or the model's positions if fewer)")
+    .option('--windows <n>', 'only the first so many windows')
+    .option('--threads <n>', 'threads (default: as many as cores)')
+    .option('--json', 'one JSON document on stdout')
+    .option('--quiet', 'say nothing but errors')
+    .action((model: string, text: string | undefined, flags: EvaluateFlags) =>
+      found(evaluateCommand(model, text, flags)),
+    )
+}
+
+/** "error: unknown option '--grup'\n(Did you mean --group?)" -> message and hint. */
+function fromCommander({ message }: CommanderError): QuantError {
+  const [what, suggestion] = message.replace(/^error: /, '').split('\n')
+  return usageError(what!, suggestion?.replace(/^\((.*)\)$/, '$1') ?? '`omniquant --help` shows what there is.')
+}
+
+/** What `argv` (without node and script) asks for. Reads no files, runs nothing. @throws E_USAGE, E_SCHEME */
+export function parseCommandLine(argv: readonly string[]): Parsed {
+  let invocation: Invocation | undefined
+  let text = ''
+  const found = (result: Invocation) => {
+    invocation = result
+  }
+  const program = new Command('omniquant')
+    .description('Quantizes decoder language models, ONNX in and ONNX out, by learning how.')
+    .version(version)
+    .exitOverride()
+    .configureOutput({
+      writeOut: written => {
+        text += written
+      },
+      writeErr: () => {}, // the error itself carries the words
+    })
+    .addHelpText('after', EXAMPLES)
+  addQuantize(program, found)
+  addInspect(program, found)
+  addEvaluate(program, found)
+  try {
+    program.parse(rewriteSchemeFlags(argv), { from: 'user' })
+  } catch (error) {
+    if (!(error instanceof CommanderError)) throw error
+    if (error.code === 'commander.help') throw usageError('which command?', '`omniquant --help` shows what there is.')
+    if (error.exitCode !== 0) throw fromCommander(error)
+  }
+  return invocation ?? { command: 'print', text }
+}
+
+/** The engine is loaded only now, so that help and usage errors come at once. */
+async function execute(invocation: Invocation, status: StatusLine, signal: AbortSignal): Promise<Outcome> {
+  switch (invocation.command) {
+    case 'quantize':
+      return (await import('./commands/quantize.ts')).run(invocation, status, signal)
+    case 'inspect':
+      return (await import('./commands/inspect.ts')).run(invocation, status)
+    case 'evaluate':
+      return (await import('./commands/evaluate.ts')).run(invocation, status, signal)
+  }
+}
+
+/** Ctrl-C ends the run between two programs; the second one ends the process. */
+function abortOnInterrupt(controller: AbortController): () => void {
+  const onInterrupt = () => {
+    if (controller.signal.aborted) process.exit(130)
+    controller.abort(new QuantError('E_INTERRUPTED', 'interrupted: nothing was written'))
+  }
+  process.on('SIGINT', onInterrupt)
+  return () => process.off('SIGINT', onInterrupt)
+}
+
+async function perform(argv: readonly string[], debug: boolean): Promise<Ending> {
+  const controller = new AbortController()
+  const stopListening = abortOnInterrupt(controller)
+  let status: StatusLine | undefined
+  try {
+    const invocation = parseCommandLine(argv)
+    if (invocation.command === 'print') return { stdout: invocation.text, stderr: '', exitCode: 0 }
+    status = invocation.quiet ? { say: () => {}, stop: () => {} } : (await import('./progress.ts')).openStatusLine()
+    return endingOf(await execute(invocation, status, controller.signal), invocation, debug)
+  } catch (error) {
+    return failureOf(error, { json: argv.includes('--json') }, debug)
+  } finally {
+    status?.stop()
+    stopListening()
+  }
+}
+
+/** Runs the command line; the result is the exit code. */
+export async function main(argv: readonly string[]): Promise<number> {
+  // A reader that has seen enough (`omniquant inspect model.onnx | head`) is no error.
+  process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+    if (error.code !== 'EPIPE') throw error
+  })
+  const { stdout, stderr, exitCode } = await perform(argv, process.env['OMNIQUANT_DEBUG'] === '1')
+  process.stdout.write(stdout)
+  process.stderr.write(stderr)
+  return exitCode
+}

@@ -1,0 +1,229 @@
+/** @file What was typed -> options of a command, checked. Pure: knows no argument parser, no file and no model. */
+
+import { QuantError } from '../errors.ts'
+import type { EvaluateOptions } from '../quant/evaluate.ts'
+import type { InspectOptions } from '../quant/inspect.ts'
+import type { QuantizeOptions } from '../quant/quantize-model.ts'
+import { parseScheme, type QuantScheme } from '../quant/scheme.ts'
+
+/** What every command may be told about what it says. */
+interface Manner {
+  /** One JSON document on stdout instead of text. */
+  readonly json: boolean
+  /** Nothing but errors. */
+  readonly quiet: boolean
+}
+
+export interface QuantizeCommand extends Manner {
+  readonly command: 'quantize'
+  readonly options: Omit<QuantizeOptions, 'onEvent' | 'signal'>
+  /** Text or token ids to measure both models on. */
+  readonly evaluate: string | undefined
+}
+
+export interface InspectCommand extends Manner {
+  readonly command: 'inspect'
+  readonly options: InspectOptions
+}
+
+export interface EvaluateCommand extends Manner {
+  readonly command: 'evaluate'
+  readonly options: Omit<EvaluateOptions, 'onProgress' | 'signal'>
+  readonly maxPerplexity: number | undefined
+}
+
+export type Invocation = QuantizeCommand | InspectCommand | EvaluateCommand
+
+/** How much to calibrate with: samples x tokens each, and how often all of them are gone through. */
+interface Effort {
+  readonly samples: number
+  readonly seqLen: number
+  readonly epochs: number
+}
+
+// fast: a look at whether it works, seconds to minutes. default: what a CPU does with a small model over a coffee.
+// paper: what arXiv 2308.13137 section 4.1 trains with. Sequences are shortened to the model's positions.
+export const PRESETS: Readonly<Record<string, Effort>> = {
+  fast: { samples: 32, seqLen: 256, epochs: 4 },
+  default: { samples: 128, seqLen: 512, epochs: 10 },
+  paper: { samples: 128, seqLen: 2048, epochs: 20 },
+}
+
+/** Learning rate of the clipping (arXiv 2308.13137 section 4.1: 1e-2). */
+const DEFAULT_LEARNING_RATE = 1e-2
+
+const SCHEME_FLAG = /^--(w\d+a\d+(?:g\d+)?)$/i
+
+/** `--w4a16` -> `--scheme w4a16`: there are too many to declare. What follows a `--` is left alone. */
+export function rewriteSchemeFlags(argv: readonly string[]): string[] {
+  const end = argv.indexOf('--')
+  return argv.flatMap((arg, i) => {
+    const match = end >= 0 && i > end ? null : SCHEME_FLAG.exec(arg)
+    return match ? ['--scheme', match[1]!] : [arg]
+  })
+}
+
+export function usageError(message: string, hint?: string): QuantError {
+  return new QuantError('E_USAGE', message, hint)
+}
+
+/** The number a flag was given; undefined when it was not given. @throws E_USAGE */
+function wholeNumber(flag: string, text: string | undefined, least: number): number | undefined {
+  if (text === undefined) return undefined
+  const value = /^\d+$/.test(text) ? Number(text) : NaN
+  if (Number.isSafeInteger(value) && value >= least) return value
+  throw usageError(`${flag} takes a whole number${least > 0 ? ` from ${least} up` : ''}, not "${text}"`)
+}
+
+function positiveNumber(flag: string, text: string | undefined): number | undefined {
+  if (text === undefined) return undefined
+  const value = text.trim() === '' ? NaN : Number(text)
+  if (Number.isFinite(value) && value > 0) return value
+  throw usageError(`${flag} takes a number above 0, not "${text}"`)
+}
+
+/** Flags of `quantize` as they were typed. */
+export interface QuantizeFlags {
+  readonly output?: string
+  readonly scheme?: readonly string[]
+  readonly wbits?: string
+  readonly abits?: string
+  readonly group?: string
+  readonly perChannel?: boolean
+  readonly symmetric?: boolean
+  readonly calib?: string
+  readonly samples?: string
+  readonly seqLen?: string
+  readonly epochs?: string
+  readonly lr?: string
+  readonly seed?: string
+  readonly preset?: string
+  readonly lwc?: boolean
+  readonly accuracyLevel?: string
+  readonly threads?: string
+  readonly evaluate?: string
+  readonly json?: boolean
+  readonly quiet?: boolean
+}
+
+function schemeOf(flags: QuantizeFlags): QuantScheme {
+  const named = new Set(flags.scheme?.map(name => name.toLowerCase()))
+  if (named.size > 1) {
+    throw usageError(`${[...named].map(name => `--${name}`).join(' and ')} exclude each other`, 'Give one of them.')
+  }
+  const [name] = named
+  const bits = wholeNumber('--wbits', flags.wbits, 1)
+  const activationBits = wholeNumber('--abits', flags.abits, 1)
+  if (name !== undefined && (bits !== undefined || activationBits !== undefined)) {
+    throw usageError(`--${name} already says how many bits`, 'Leave out --wbits and --abits.')
+  }
+  if (name === undefined && bits === undefined) {
+    throw usageError(
+      'how many bits shall the weights have?',
+      'Give a scheme such as --w4a16, --w3a16, --w2a16 or --w8a16 (--w4a16g64 for groups of 64), or --wbits N.',
+    )
+  }
+  return parseScheme(name ?? `w${bits}a${activationBits ?? 16}`, {
+    group: wholeNumber('--group', flags.group, 1),
+    perChannel: flags.perChannel,
+    symmetric: flags.symmetric,
+  })
+}
+
+function effortOf(flags: QuantizeFlags): Effort & { readonly capSeqLen: boolean } {
+  const name = flags.preset ?? 'default'
+  const preset = Object.hasOwn(PRESETS, name) ? PRESETS[name] : undefined
+  if (preset === undefined) {
+    throw usageError(`there is no preset "${name}"`, `There are ${Object.keys(PRESETS).join(', ')}.`)
+  }
+  const seqLen = wholeNumber('--seq-len', flags.seqLen, 2)
+  return {
+    samples: wholeNumber('--samples', flags.samples, 1) ?? preset.samples,
+    seqLen: seqLen ?? preset.seqLen,
+    epochs: wholeNumber('--epochs', flags.epochs, 1) ?? preset.epochs,
+    capSeqLen: seqLen === undefined,
+  }
+}
+
+function accuracyLevelOf(text: string | undefined): 0 | 4 {
+  if (text === undefined || text === '0') return 0
+  if (text === '4') return 4
+  throw usageError(
+    `--accuracy-level is 0 or 4, not "${text}"`,
+    '0 computes in float32; 4 lets onnxruntime round activations to 8 bits on the fly, which is faster and less exact.',
+  )
+}
+
+const mannerOf = (flags: { readonly json?: boolean; readonly quiet?: boolean }): Manner => ({
+  json: flags.json ?? false,
+  quiet: flags.quiet ?? false,
+})
+
+/** @throws E_USAGE, E_SCHEME */
+export function quantizeCommand(model: string, flags: QuantizeFlags): QuantizeCommand {
+  return {
+    command: 'quantize',
+    options: {
+      model,
+      output: flags.output,
+      scheme: schemeOf(flags),
+      lwc: flags.lwc ?? true,
+      calib: flags.calib,
+      ...effortOf(flags),
+      seed: wholeNumber('--seed', flags.seed, 0) ?? 0,
+      learningRate: positiveNumber('--lr', flags.lr) ?? DEFAULT_LEARNING_RATE,
+      accuracyLevel: accuracyLevelOf(flags.accuracyLevel),
+      session: { threads: wholeNumber('--threads', flags.threads, 1) },
+    },
+    evaluate: flags.evaluate,
+    ...mannerOf(flags),
+  }
+}
+
+/** @throws E_USAGE */
+export function inspectCommand(
+  model: string,
+  flags: { readonly seqLen?: string; readonly json?: boolean },
+): InspectCommand {
+  const seqLen = wholeNumber('--seq-len', flags.seqLen, 2)
+  return { command: 'inspect', options: { model, seqLen }, ...mannerOf(flags) }
+}
+
+/** Flags of `evaluate` as they were typed. */
+export interface EvaluateFlags {
+  readonly text?: string
+  readonly seqLen?: string
+  readonly windows?: string
+  readonly against?: string
+  readonly maxPerplexity?: string
+  readonly threads?: string
+  readonly json?: boolean
+  readonly quiet?: boolean
+}
+
+/** @throws E_USAGE */
+export function evaluateCommand(model: string, file: string | undefined, flags: EvaluateFlags): EvaluateCommand {
+  const text = flags.text ?? file
+  if (text === undefined) {
+    throw usageError(
+      'what shall the model be evaluated on?',
+      'Give a file: --text FILE (.txt, .md, .jsonl, or token ids as .npy).',
+    )
+  }
+  if (flags.text !== undefined && file !== undefined) {
+    throw usageError(`two texts are given: ${file} and --text ${flags.text}`, 'Give one of them.')
+  }
+  return {
+    command: 'evaluate',
+    options: {
+      model,
+      text,
+      against: flags.against,
+      seqLen: wholeNumber('--seq-len', flags.seqLen, 2),
+      windows: wholeNumber('--windows', flags.windows, 1),
+      session: { threads: wholeNumber('--threads', flags.threads, 1) },
+    },
+    maxPerplexity: positiveNumber('--max-perplexity', flags.maxPerplexity),
+    ...mannerOf(flags),
+  }
+}

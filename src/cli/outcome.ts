@@ -1,0 +1,61 @@
+/** @file What a command ends with, and how that is told: documents, error lines, exit codes. Prints nothing itself. */
+
+import { internalError, messageOf, QuantError } from '../errors.ts'
+
+/** The result of a command, for programs and for people; `failure` when there is one although the command failed. */
+export interface Outcome {
+  readonly document: object
+  readonly text: string
+  readonly failure?: QuantError
+}
+
+/** What to write where, and what to exit with. */
+export interface Ending {
+  readonly stdout: string
+  readonly stderr: string
+  readonly exitCode: number
+}
+
+/** Codes other than 1. 130 is what shells report for a process ended by SIGINT (128 + 2). */
+const EXIT_CODES: Partial<Record<QuantError['code'], number>> = { E_USAGE: 2, E_SCHEME: 2, E_INTERRUPTED: 130 }
+
+interface Manner {
+  readonly json: boolean
+  readonly quiet: boolean
+}
+
+const document = (value: object): string => `${JSON.stringify(value, null, 2)}\n`
+
+const errorObject = ({ code, message, hint }: QuantError): object => ({ error: { code, message, hint } })
+
+/** Everything thrown on purpose is a QuantError; the rest is a mistake of ours. */
+function asQuantError(error: unknown): QuantError {
+  return error instanceof QuantError ? error : internalError(`unexpected: ${messageOf(error)}`)
+}
+
+/** One message; the stack only for those who ask, with OMNIQUANT_DEBUG=1. */
+function errorLines(error: unknown, debug: boolean): string {
+  const { message, hint } = asQuantError(error)
+  const stack = debug && error instanceof Error ? [error.stack ?? ''] : []
+  return [`error: ${message}`, ...(hint === undefined ? [] : [`hint: ${hint}`]), ...stack].join('\n') + '\n'
+}
+
+export function endingOf(outcome: Outcome, { json, quiet }: Manner, debug: boolean): Ending {
+  const { failure, text } = outcome
+  const stdout = json
+    ? document({ ...outcome.document, ...(failure && errorObject(failure)) })
+    : quiet
+      ? ''
+      : `${text}\n`
+  if (!failure) return { stdout, stderr: '', exitCode: 0 }
+  return { stdout, stderr: errorLines(failure, debug), exitCode: EXIT_CODES[failure.code] ?? 1 }
+}
+
+export function failureOf(error: unknown, { json }: { readonly json: boolean }, debug: boolean): Ending {
+  const known = asQuantError(error)
+  return {
+    stdout: json ? document(errorObject(known)) : '',
+    stderr: errorLines(error, debug),
+    exitCode: EXIT_CODES[known.code] ?? 1,
+  }
+}

@@ -1,0 +1,24 @@
+/** @file What a node needs before it can run, bodies of Loop and If included. Changes nothing. */
+
+import type { Graph, Node, Value } from './ir.ts'
+
+/** Values a graph reads from the graphs around it. */
+export function capturedValues(graph: Graph): Set<Value> {
+  const own = new Set<Value>([...graph.inputs, ...graph.initializers])
+  for (const node of graph.nodes) for (const output of node.outputs) if (output) own.add(output)
+  const captured = new Set<Value>()
+  const read = (value: Value) => {
+    if (!own.has(value)) captured.add(value)
+  }
+  for (const node of graph.nodes) for (const value of dependencies(node)) read(value)
+  graph.outputs.forEach(read)
+  return captured
+}
+
+/** Inputs of a node and the values its bodies read from outside; in order, each once. */
+export function dependencies(node: Node): Set<Value> {
+  const values = new Set<Value>()
+  for (const input of node.inputs) if (input) values.add(input)
+  for (const body of node.subgraphs()) for (const value of capturedValues(body)) values.add(value)
+  return values
+}

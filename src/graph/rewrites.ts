@@ -1,0 +1,23 @@
+/** @file The table of fused ops: kind -> how to say it in primitives. The rules themselves are in rewrites/. */
+
+import { ACTIVATION_REWRITES } from './rewrites/activations.ts'
+import { ATTENTION_REWRITES } from './rewrites/attention.ts'
+import { GROUP_QUERY_REWRITES } from './rewrites/group-query-attention.ts'
+import { NORM_REWRITES } from './rewrites/norms.ts'
+import { PRODUCT_REWRITES } from './rewrites/products.ts'
+import type { Rewrite } from './rewrites/rewrite.ts'
+import { ROTARY_REWRITES } from './rewrites/rotary.ts'
+
+export type { Rewrite } from './rewrites/rewrite.ts'
+
+/** By `Node.kind`. Ops that are not here are primitives already, or unknown. */
+export const REWRITES: ReadonlyMap<string, Rewrite> = new Map(
+  Object.entries({
+    ...ACTIVATION_REWRITES,
+    ...ATTENTION_REWRITES,
+    ...GROUP_QUERY_REWRITES,
+    ...NORM_REWRITES,
+    ...PRODUCT_REWRITES,
+    ...ROTARY_REWRITES,
+  }),
+)

@@ -1,0 +1,17 @@
+/** @file The public interface of the package: three functions, the scheme parser, the error, and their types. */
+
+export { type ErrorCode, QuantError } from './errors.ts'
+export type { Device, SessionOptions } from './kernels/session.ts'
+export { type EvaluateOptions, type EvaluateReport, evaluateModel, type Measured } from './quant/evaluate.ts'
+export {
+  type InspectedBlock,
+  type InspectedLinear,
+  type InspectedPort,
+  type InspectedType,
+  inspectModel,
+  type InspectOptions,
+  type InspectReport,
+} from './quant/inspect.ts'
+export { quantizeModel, type QuantizeOptions } from './quant/quantize-model.ts'
+export type { BlockReport, OnEvent, QuantizeEvent, QuantizeReport, SkippedReport } from './quant/report.ts'
+export { parseScheme, type QuantScheme, type WeightScheme } from './quant/scheme.ts'

@@ -1,0 +1,128 @@
+/** @file How good a model is on a text, float or quantized: perplexity, size, speed. Knows nothing of blocks and schemes. */
+
+import { dirname } from 'node:path'
+import { evaluationWindows, loadTokens } from '../calibration/dataset.ts'
+import { describeIo, type ModelIo } from '../calibration/model-io.ts'
+import { checkSeqLen, perplexity } from '../calibration/perplexity.ts'
+import { loadTokenizer } from '../calibration/tokenizer.ts'
+import type { Model } from '../graph/ir.ts'
+import { loadModel } from '../graph/load.ts'
+import { openModel, type SessionOptions } from '../kernels/session.ts'
+import { modelSizeBytes } from './output.ts'
+
+/** Tokens per window unless asked otherwise, or the model's positions if those are fewer. */
+export const DEFAULT_WINDOW = 256
+
+export interface EvaluateOptions {
+  /** An .onnx file, or a folder with one. */
+  readonly model: string
+  /** Text or token ids. */
+  readonly text: string
+  /** A model or folder whose tokenizer reads the text; the model's own when absent. */
+  readonly tokenizer?: string
+  /** Another model, with the same vocabulary, to measure on the same tokens. */
+  readonly against?: string
+  /** Tokens per window; `DEFAULT_WINDOW` when absent. */
+  readonly seqLen?: number
+  /** Only the first so many windows. */
+  readonly windows?: number
+  readonly session?: SessionOptions
+  /** Windows that are done with a model, of how many. */
+  readonly onProgress?: (model: string, done: number, total: number) => void
+  /** Ends the evaluation between two runs. */
+  readonly signal?: AbortSignal
+}
+
+/** What was measured of one model. */
+export interface Measured {
+  readonly model: string
+  /** Bytes of the model file and its data files. */
+  readonly sizeBytes: number
+  /** exp(meanLoss) */
+  readonly perplexity: number
+  /** Mean of -log p(token | the tokens of its window before it). */
+  readonly meanLoss: number
+  /** Tokens that went through the model, per second. */
+  readonly tokensPerSecond: number
+  readonly elapsedMs: number
+}
+
+export interface EvaluateReport extends Measured {
+  readonly text: string
+  readonly seqLen: number
+  readonly windows: number
+  /** Tokens that were predicted: windows x (seqLen - 1). */
+  readonly tokens: number
+  /** The other model, and perplexity / its perplexity. */
+  readonly against?: Measured
+  readonly ratio?: number
+}
+
+interface Candidate {
+  readonly model: Model
+  readonly io: ModelIo
+}
+
+function candidate(path: string): Candidate {
+  const model = loadModel(path)
+  return { model, io: describeIo(model) }
+}
+
+async function measure(
+  { model, io }: Candidate,
+  windows: readonly BigInt64Array[],
+  { session: settings, onProgress, signal }: EvaluateOptions,
+): Promise<Measured> {
+  const path = model.path!
+  const session = await openModel(path, settings)
+  try {
+    const result = await perplexity(session, io, windows, {
+      onProgress: (done, total) => {
+        signal?.throwIfAborted()
+        onProgress?.(path, done, total)
+      },
+    })
+    const fed = windows.length * windows[0]!.length
+    return {
+      model: path,
+      sizeBytes: modelSizeBytes(model),
+      perplexity: result.perplexity,
+      meanLoss: result.meanLoss,
+      tokensPerSecond: Math.round((fed / result.elapsedMs) * 1000),
+      elapsedMs: Math.round(result.elapsedMs),
+    }
+  } finally {
+    await session.release()
+  }
+}
+
+/**
+ * Perplexity over windows that follow each other without overlap, each starting with nothing before it (as the GPTQ and
+ * OmniQuant evaluations do). Models that are quantized already are welcome.
+ * @throws E_SEQ_LEN, E_CALIBRATION, E_TOKENIZER, what loadModel and describeIo throw; E_RUNTIME when onnxruntime refuses
+ * the model; the AbortSignal's reason when aborted.
+ */
+export async function evaluateModel(options: EvaluateOptions): Promise<EvaluateReport> {
+  const { text, signal } = options
+  const candidates = [options.model, ...(options.against === undefined ? [] : [options.against])].map(candidate)
+  const [{ model }] = candidates as [Candidate]
+  const limits = candidates.map(({ io }) => io.maxPositions ?? Infinity)
+  const seqLen = options.seqLen ?? Math.min(DEFAULT_WINDOW, ...limits)
+  for (const { io } of candidates) checkSeqLen(io, seqLen)
+  const { tokens } = loadTokens(text, () => loadTokenizer(options.tokenizer ?? dirname(model.path!)))
+  const windows = evaluationWindows(tokens, seqLen).slice(0, options.windows)
+  const results: Measured[] = []
+  for (const each of candidates) {
+    signal?.throwIfAborted()
+    results.push(await measure(each, windows, options))
+  }
+  const [measured, against] = results as [Measured, Measured | undefined]
+  return {
+    ...measured,
+    text,
+    seqLen,
+    windows: windows.length,
+    tokens: windows.length * (seqLen - 1),
+    ...(against && { against, ratio: measured.perplexity / against.perplexity }),
+  }
+}

@@ -1,0 +1,212 @@
+/** @file What a file holds and what would be quantized in it. Reads headers, no weights; writes nothing. */
+
+import { QuantError } from '../errors.ts'
+import { type DType, isFloat } from '../graph/dtype.ts'
+import type { Dim, Graph, Model, OpsetImport, Value } from '../graph/ir.ts'
+import { loadModel } from '../graph/load.ts'
+import { elementCount, sizeBytes, type Tensor } from '../graph/tensor.ts'
+import { chooseBlockSize, containerBits } from '../kernels/pack.ts'
+import { type Analysis, analyze } from './analyze.ts'
+import { dataValues } from './blocks.ts'
+import { findLinears, type Linear, type SkippedLinear } from './linears.ts'
+import { modelFiles, modelSizeBytes } from './output.ts'
+import type { SkippedReport } from './report.ts'
+import { DEFAULT_GROUP, parseScheme, type QuantScheme, schemeName } from './scheme.ts'
+
+export interface InspectOptions {
+  /** An .onnx file, or a folder with one. */
+  readonly model: string
+  /** Tokens per sequence the graph is looked at with; blocks do not depend on it unless the model is short. */
+  readonly seqLen?: number
+}
+
+/** Element type of stored tensors: how many tensors, elements, bytes. */
+export interface InspectedType {
+  readonly dtype: DType
+  readonly tensors: number
+  readonly elements: number
+  readonly sizeBytes: number
+}
+
+export interface InspectedPort {
+  readonly name: string
+  readonly dtype: DType | null
+  /** Names of dimensions that are not fixed; null for one nobody knows, and for a shape nobody knows. */
+  readonly shape: readonly (number | string | null)[] | null
+}
+
+export interface InspectedLinear {
+  readonly name: string
+  readonly inFeatures: number
+  readonly outFeatures: number
+  readonly dtype: DType
+  /** Bytes of the weight as it is stored. */
+  readonly sizeBytes: number
+  /** Where groups of 128 do not fit the inputs. */
+  readonly note?: string
+}
+
+export interface InspectedBlock {
+  readonly index: number
+  readonly linears: readonly InspectedLinear[]
+}
+
+/** What `inspect` finds; as JSON the fields are the same. */
+export interface InspectReport {
+  readonly model: string
+  readonly files: readonly string[]
+  readonly sizeBytes: number
+  /** Name and version of the exporter, as far as the file says. */
+  readonly producer: string
+  readonly irVersion: number
+  readonly opsets: readonly OpsetImport[]
+  readonly nodes: number
+  /** Elements of all stored floating-point tensors. */
+  readonly parameters: number
+  readonly types: readonly InspectedType[]
+  readonly inputs: readonly InspectedPort[]
+  readonly outputs: readonly InspectedPort[]
+  readonly vocabSize?: number
+  readonly maxPositions?: number
+  /** Empty when the model cannot be quantized. */
+  readonly blocks: readonly InspectedBlock[]
+  readonly skipped: readonly SkippedReport[]
+  /** Bytes of the output, per scheme. */
+  readonly estimates: readonly { readonly scheme: string; readonly sizeBytes: number }[]
+  /** Why the model cannot be quantized. */
+  readonly problem?: { readonly code: string; readonly message: string; readonly hint?: string }
+}
+
+/** Long enough that no dimension of it is mistaken for a head or a batch, short enough to be quick. */
+const INSPECTED_TOKENS = 61
+const ESTIMATED_SCHEMES = ['w4a16', 'w3a16', 'w2a16', 'w8a16']
+
+/** Every stored tensor, subgraphs and Constant nodes included. */
+function tensorsOf(graph: Graph): Tensor[] {
+  return [
+    ...graph.initializers.flatMap(({ tensor }) => tensor ?? []),
+    ...graph.nodes.flatMap(node => [
+      ...[...node.attributes.values()].flatMap(attribute => (attribute.type === 'tensor' ? attribute.value : [])),
+      ...node.subgraphs().flatMap(tensorsOf),
+    ]),
+  ]
+}
+
+function typesOf(tensors: readonly Tensor[]): InspectedType[] {
+  const types = new Map<DType, Tensor[]>()
+  for (const tensor of tensors) types.set(tensor.dtype, [...(types.get(tensor.dtype) ?? []), tensor])
+  return [...types]
+    .map(([dtype, list]) => ({
+      dtype,
+      tensors: list.length,
+      elements: list.reduce((sum, { dims }) => sum + elementCount(dims), 0),
+      sizeBytes: list.reduce((sum, tensor) => sum + sizeBytes(tensor), 0),
+    }))
+    .sort((a, b) => b.sizeBytes - a.sizeBytes)
+}
+
+const portOf = ({ name, dtype, shape }: Value): InspectedPort => ({
+  name,
+  dtype: dtype ?? null,
+  shape: shape?.map((dim: Dim) => dim ?? null) ?? null,
+})
+
+function groupNote({ inFeatures }: Linear): string | undefined {
+  if (inFeatures < DEFAULT_GROUP) return `one scale per output: fewer inputs than a group of ${DEFAULT_GROUP}`
+  const rest = inFeatures % DEFAULT_GROUP
+  return rest === 0 ? undefined : `the last group of each output has ${rest} weights`
+}
+
+function linearOf(linear: Linear): InspectedLinear {
+  const { name, inFeatures, outFeatures, weight } = linear
+  const note = groupNote(linear)
+  const { dtype } = weight.tensor!
+  return { name, inFeatures, outFeatures, dtype, sizeBytes: sizeBytes(weight.tensor!), ...(note && { note }) }
+}
+
+/** Bytes MatMulNBits stores for a weight: codes, and a scale and a zero point for each of its blocks. */
+function packedBytes({ inFeatures, outFeatures, weight }: Linear, { weights }: QuantScheme): number {
+  const bits = containerBits(weights.bits)
+  const blockSize = chooseBlockSize(inFeatures, weights.group ?? inFeatures)
+  const blocks = Math.ceil(inFeatures / blockSize)
+  const scale = weight.tensor!.dtype === 'float16' ? 2 : 4
+  return outFeatures * ((blocks * blockSize * bits) / 8 + blocks * scale + Math.ceil((blocks * bits) / 8))
+}
+
+function estimate(size: number, linears: readonly Linear[], scheme: QuantScheme): number {
+  const stored = new Set(linears.map(({ weight }) => weight.tensor!))
+  const removed = [...stored].reduce((sum, tensor) => sum + sizeBytes(tensor), 0)
+  const added = linears.reduce((sum, linear) => sum + packedBytes(linear, scheme), 0)
+  return Math.round(size - removed + added)
+}
+
+/** What is kept as it is: in the blocks for the reason given, the rest because it lies outside of them. */
+function skippedOf({ working, blocks }: Analysis): SkippedReport[] {
+  const report = ({ node, reason }: SkippedLinear) => ({ node: node.origin?.name || node.name, reason })
+  const inside = new Set(blocks.flatMap(({ nodes }) => nodes))
+  const { linears, skipped } = findLinears(
+    working.nodes.filter(node => !inside.has(node)),
+    dataValues(working),
+  )
+  const outside = [
+    ...linears.map(({ node }) => ({ node, reason: 'it is not in a block' })),
+    ...skipped.map(({ node }) => ({ node, reason: 'it is not in a block' })),
+  ]
+  return [...blocks.flatMap(block => block.skipped), ...outside].map(report)
+}
+
+type Quantizable = Pick<InspectReport, 'blocks' | 'skipped' | 'estimates' | 'vocabSize' | 'maxPositions'>
+
+function quantizable(analysis: Analysis, size: number): Quantizable {
+  const { blocks, io } = analysis
+  const linears = blocks.flatMap(block => block.linears)
+  return {
+    ...(io.vocabSize !== undefined && { vocabSize: io.vocabSize }),
+    ...(io.maxPositions !== undefined && { maxPositions: io.maxPositions }),
+    blocks: blocks.map(block => ({ index: block.index, linears: block.linears.map(linearOf) })),
+    skipped: skippedOf(analysis),
+    estimates: ESTIMATED_SCHEMES.map(name => {
+      const scheme = parseScheme(name)
+      return { scheme: schemeName(scheme), sizeBytes: estimate(size, linears, scheme) }
+    }),
+  }
+}
+
+const NOTHING: Quantizable = { blocks: [], skipped: [], estimates: [] }
+
+async function tryAnalysis(path: string, seqLen: number | undefined): Promise<Analysis | QuantError> {
+  try {
+    return await analyze(path, seqLen ?? INSPECTED_TOKENS, seqLen === undefined)
+  } catch (error) {
+    if (error instanceof QuantError && error.code !== 'E_INTERNAL') return error
+    throw error
+  }
+}
+
+/**
+ * Describes a model file. One that cannot be quantized is described all the same, with the reason as `problem`.
+ * @throws what loadModel throws: E_FILE_NOT_FOUND, E_NOT_ONNX, E_TRUNCATED, E_EXTERNAL_DATA, E_UNSUPPORTED.
+ */
+export async function inspectModel({ model: path, seqLen }: InspectOptions): Promise<InspectReport> {
+  const model: Model = loadModel(path)
+  const tensors = tensorsOf(model.graph)
+  const types = typesOf(tensors)
+  const size = modelSizeBytes(model)
+  const analysis = await tryAnalysis(model.path!, seqLen)
+  return {
+    model: model.path!,
+    files: modelFiles(model),
+    sizeBytes: size,
+    producer: `${model.producerName} ${model.producerVersion}`.trim(),
+    irVersion: model.irVersion,
+    opsets: model.opsetImports,
+    nodes: model.graph.nodes.length,
+    parameters: types.filter(({ dtype }) => isFloat(dtype)).reduce((sum, { elements }) => sum + elements, 0),
+    types,
+    inputs: model.graph.inputs.filter(input => !input.tensor).map(portOf),
+    outputs: model.graph.outputs.map(portOf),
+    ...(analysis instanceof QuantError
+      ? { ...NOTHING, problem: { code: analysis.code, message: analysis.message, hint: analysis.hint } }
+      : quantizable(analysis, size)),
+  }
+}

@@ -1,0 +1,101 @@
+/** @file Activations on disk come back as they were written, in any order, and leave nothing behind. */
+
+import { existsSync, openSync, readdirSync, statSync } from 'node:fs'
+import { join } from 'node:path'
+import fc from 'fast-check'
+import { beforeEach, expect, onTestFinished, test } from 'vitest'
+import { ActivationStore } from '../../src/calibration/activation-store.ts'
+import { Builder } from '../../src/graph/builder.ts'
+import { isFileRange, readElements } from '../../src/graph/tensor.ts'
+import { runGraph } from '../../src/kernels/session.ts'
+import { testFolder } from '../helpers/test-folder.ts'
+
+let folder: string
+beforeEach(() => {
+  folder = testFolder()
+})
+
+const row = (index: number, length: number) => Float32Array.from({ length }, (_, i) => index * 1000 + i)
+
+test('samples written in any order are read back in any range', () => {
+  fc.assert(
+    fc.property(
+      fc.shuffledSubarray([0, 1, 2, 3, 4, 5], { minLength: 6 }),
+      fc.nat(5),
+      fc.nat(6),
+      (order, first, count) => {
+        const store = new ActivationStore(folder, 6, [2, 3])
+        try {
+          for (const index of order) store.write(index, row(index, 6))
+          const some = Math.min(count, 6 - first)
+          const expected = Array.from({ length: some }, (_, i) => [...row(first + i, 6)]).flat()
+          expect([...store.read(first, some)]).toEqual(expected)
+        } finally {
+          store.close()
+        }
+      },
+    ),
+    { numRuns: 40 },
+  )
+  expect(readdirSync(folder)).toEqual([])
+}, 20_000)
+
+test('several samples go in at once, and a part of a larger array too', () => {
+  const store = new ActivationStore(folder, 4, [2])
+  onTestFinished(() => store.close())
+  store.write(1, Float32Array.of(9, 1, 2, 3, 4, 9).subarray(1, 5))
+  expect([...store.read(1, 2)]).toEqual([1, 2, 3, 4])
+})
+
+test('a program maps the file as a constant', async () => {
+  const store = new ActivationStore(folder, 2, [3])
+  onTestFinished(() => store.close())
+  store.write(0, row(1, 3))
+  store.write(1, row(2, 3))
+  const g = new Builder()
+  const tensor = store.tensor()
+  expect(isFileRange(tensor.data)).toBe(true)
+  g.output(g.scale(g.initializer('activations', tensor), 2), 'y')
+  const { y } = await runGraph(g.graph, {}, { dataDir: folder, threads: 1 })
+  expect([...(readElements(y!) as Float32Array)]).toEqual([2000, 2002, 2004, 4000, 4002, 4004])
+})
+
+test('positions beyond 4 GiB are kept apart', () => {
+  const width = 2 ** 20
+  const store = new ActivationStore(folder, 2500, [width])
+  onTestFinished(() => store.close())
+  expect(statSync(store.path).size).toBe(2500 * width * 4) // sparse: takes no room until written
+  store.write(2400, new Float32Array(width).fill(1))
+  // 2400 - 1024 samples is exactly 4 GiB less: 32-bit arithmetic would meet itself there.
+  store.write(2400 - 1024, new Float32Array(width).fill(2))
+  expect(store.read(2400, 1)[0]).toBe(1)
+  expect(store.read(2400 - 1024, 1)[width - 1]).toBe(2)
+})
+
+test('refuses what was never written, what does not fit, and use after close', () => {
+  const store = new ActivationStore(folder, 2, [2])
+  store.write(0, Float32Array.of(1, 2))
+  expect(() => store.read(0, 2)).toThrow('sample 1')
+  expect(() => store.read(1, 2)).toThrow('samples 1 to 3 of 2')
+  expect(() => store.write(2, Float32Array.of(1, 2))).toThrow('samples 2 to 3 of 2')
+  expect(() => store.write(0, Float32Array.of(1))).toThrow('not whole samples')
+  store.close()
+  store.close()
+  expect(existsSync(store.path)).toBe(false)
+  expect(() => store.read(0, 1)).toThrow('closed')
+})
+
+test('a folder that cannot be written is E_OUTPUT', () => {
+  expect(() => new ActivationStore(join(folder, 'missing'), 1, [1])).toThrow(
+    expect.objectContaining({ code: 'E_OUTPUT' }),
+  )
+})
+
+test.skipIf(!existsSync('/dev/full'))('a full disk is E_OUTPUT and says how much is needed', () => {
+  const store = new ActivationStore(folder, 1, [4])
+  onTestFinished(() => store.close())
+  Object.assign(store, { descriptor: openSync('/dev/full', 'r+') })
+  expect(() => store.write(0, new Float32Array(4))).toThrow(
+    expect.objectContaining({ code: 'E_OUTPUT', hint: expect.stringMatching(/disk is full.* 1 MiB/) as string }),
+  )
+})

@@ -1,0 +1,250 @@
+import { describe, expect, test } from 'vitest'
+import { parseCommandLine } from '../../src/cli/main.ts'
+import { rewriteSchemeFlags } from '../../src/cli/options.ts'
+import { QuantError } from '../../src/errors.ts'
+
+const parse = (line: string): unknown => parseCommandLine(line === '' ? [] : line.split(' '))
+
+/** What `quantize m.onnx --w4a16` means. */
+const DEFAULTS = {
+  model: 'm.onnx',
+  output: undefined,
+  scheme: { weights: { bits: 4, group: 128, symmetric: false }, activationBits: 16 },
+  lwc: true,
+  calib: undefined,
+  samples: 128,
+  seqLen: 512,
+  epochs: 10,
+  capSeqLen: true,
+  seed: 0,
+  learningRate: 0.01,
+  accuracyLevel: 0,
+  session: { threads: undefined },
+}
+
+const weights = (bits: number, group: number | 'none' = 128, symmetric = false) => ({
+  scheme: { weights: { bits, group: group === 'none' ? undefined : group, symmetric }, activationBits: 16 },
+})
+
+describe('quantize', () => {
+  test.each<[string, object]>([
+    ['--w4a16', {}],
+    ['--W4A16', {}],
+    ['--w4a16 --w4a16', {}],
+    ['--scheme w4a16', {}],
+    ['--w3a16', weights(3)],
+    ['--w2a16', weights(2)],
+    ['--w8a16', weights(8)],
+    ['--w5a16', weights(5)],
+    ['--w4a16g64', weights(4, 64)],
+    ['--w4a16 --group 32', weights(4, 32)],
+    ['--w4a16 --per-channel', weights(4, 'none')],
+    ['--w4a16 --symmetric', weights(4, 128, true)],
+    ['--wbits 6', weights(6)],
+    ['--wbits 6 --abits 16 --group 16', weights(6, 16)],
+    ['--w4a16 -o out', { output: 'out' }],
+    ['--w4a16 --output out.onnx', { output: 'out.onnx' }],
+    ['--w4a16 --calib c.txt', { calib: 'c.txt' }],
+    ['--w4a16 --preset fast', { samples: 32, seqLen: 256, epochs: 4 }],
+    ['--w4a16 --preset default', {}],
+    ['--w4a16 --preset paper', { samples: 128, seqLen: 2048, epochs: 20 }],
+    ['--w4a16 --preset paper --samples 8 --epochs 2', { samples: 8, seqLen: 2048, epochs: 2 }],
+    ['--epochs 2 --w4a16 --preset paper', { seqLen: 2048, epochs: 2 }],
+    ['--w4a16 --seq-len 64', { seqLen: 64, capSeqLen: false }],
+    ['--w4a16 --seq-len=64', { seqLen: 64, capSeqLen: false }],
+    ['--w4a16 --lr 5e-3 --seed 7', { learningRate: 0.005, seed: 7 }],
+    ['--w4a16 --no-lwc', { lwc: false }],
+    ['--w4a16 --accuracy-level 4', { accuracyLevel: 4 }],
+    ['--w4a16 --accuracy-level 0', {}],
+    ['--w4a16 --threads 2', { session: { threads: 2 } }],
+  ])('%s', (flags, expected) => {
+    expect(parse(`quantize m.onnx ${flags}`)).toEqual({
+      command: 'quantize',
+      options: { ...DEFAULTS, ...expected },
+      evaluate: undefined,
+      json: false,
+      quiet: false,
+    })
+  })
+
+  test('flags may come before the model', () => {
+    expect(parse('quantize --w4a16 m.onnx')).toEqual(parse('quantize m.onnx --w4a16'))
+  })
+
+  test('--evaluate, --json and --quiet', () => {
+    const asked = parse('quantize m.onnx --w4a16 --evaluate e.txt --json --quiet')
+    expect(asked).toMatchObject({ evaluate: 'e.txt', json: true, quiet: true })
+  })
+})
+
+test('inspect', () => {
+  expect(parse('inspect m')).toEqual({
+    command: 'inspect',
+    options: { model: 'm', seqLen: undefined },
+    json: false,
+    quiet: false,
+  })
+  expect(parse('inspect m --seq-len 16 --json')).toMatchObject({ options: { seqLen: 16 }, json: true })
+})
+
+describe('evaluate', () => {
+  const options = { model: 'm', text: 't.txt', session: {} }
+
+  test.each<[string, object]>([
+    ['t.txt', {}],
+    ['--text t.txt', {}],
+    ['--text t.txt --against f', { options: { ...options, against: 'f' } }],
+    ['--text t.txt --seq-len 64 --windows 3', { options: { ...options, seqLen: 64, windows: 3 } }],
+    ['t.txt --threads 1', { options: { ...options, session: { threads: 1 } } }],
+    ['t.txt --max-perplexity 12.5', { maxPerplexity: 12.5 }],
+    ['t.txt --json --quiet', { json: true, quiet: true }],
+  ])('%s', (flags, expected) => {
+    expect(parse(`evaluate m ${flags}`)).toEqual({
+      command: 'evaluate',
+      options,
+      maxPerplexity: undefined,
+      json: false,
+      quiet: false,
+      ...expected,
+    })
+  })
+})
+
+const BITS_HINT =
+  'Give a scheme such as --w4a16, --w3a16, --w2a16 or --w8a16 (--w4a16g64 for groups of 64), or --wbits N.'
+const HELP_HINT = '`omniquant --help` shows what there is.'
+
+describe('what is refused', () => {
+  test.each<[string, string, string, string | undefined]>([
+    ['', 'E_USAGE', 'which command?', HELP_HINT],
+    ['quantise m --w4a16', 'E_USAGE', "unknown command 'quantise'", 'Did you mean quantize?'],
+    ['quantize', 'E_USAGE', "missing required argument 'model'", HELP_HINT],
+    ['quantize a b --w4a16', 'E_USAGE', "too many arguments for 'quantize'. Expected 1 argument but got 2.", HELP_HINT],
+    ['quantize m --w4a16 --grup 3', 'E_USAGE', "unknown option '--grup'", 'Did you mean --group?'],
+    ['quantize m --w4', 'E_USAGE', "unknown option '--w4'", HELP_HINT],
+    ['quantize m --w4a16 --group', 'E_USAGE', "option '--group <n>' argument missing", HELP_HINT],
+    ['quantize m', 'E_USAGE', 'how many bits shall the weights have?', BITS_HINT],
+    ['quantize m --abits 16', 'E_USAGE', 'how many bits shall the weights have?', BITS_HINT],
+    ['quantize m --w4a16 --w3a16', 'E_USAGE', '--w4a16 and --w3a16 exclude each other', 'Give one of them.'],
+    ['quantize m --w4a16 --w4a16g64', 'E_USAGE', '--w4a16 and --w4a16g64 exclude each other', 'Give one of them.'],
+    [
+      'quantize m --w4a16 --wbits 4',
+      'E_USAGE',
+      '--w4a16 already says how many bits',
+      'Leave out --wbits and --abits.',
+    ],
+    ['quantize m --wbits four', 'E_USAGE', '--wbits takes a whole number from 1 up, not "four"', undefined],
+    ['quantize m --w4a16 --samples 0', 'E_USAGE', '--samples takes a whole number from 1 up, not "0"', undefined],
+    ['quantize m --w4a16 --samples 1.5', 'E_USAGE', '--samples takes a whole number from 1 up, not "1.5"', undefined],
+    ['quantize m --w4a16 --samples=-1', 'E_USAGE', '--samples takes a whole number from 1 up, not "-1"', undefined],
+    ['quantize m --w4a16 --seq-len 1', 'E_USAGE', '--seq-len takes a whole number from 2 up, not "1"', undefined],
+    ['quantize m --w4a16 --epochs 0x1', 'E_USAGE', '--epochs takes a whole number from 1 up, not "0x1"', undefined],
+    [
+      'quantize m --w4a16 --seed 99999999999999999999',
+      'E_USAGE',
+      '--seed takes a whole number, not "99999999999999999999"',
+      undefined,
+    ],
+    ['quantize m --w4a16 --lr 0', 'E_USAGE', '--lr takes a number above 0, not "0"', undefined],
+    ['quantize m --w4a16 --lr fast', 'E_USAGE', '--lr takes a number above 0, not "fast"', undefined],
+    ['quantize m --w4a16 --lr Infinity', 'E_USAGE', '--lr takes a number above 0, not "Infinity"', undefined],
+    [
+      'quantize m --w4a16 --preset slow',
+      'E_USAGE',
+      'there is no preset "slow"',
+      'There are fast, default, paper.',
+    ],
+    [
+      'quantize m --w4a16 --preset toString',
+      'E_USAGE',
+      'there is no preset "toString"',
+      'There are fast, default, paper.',
+    ],
+    [
+      'quantize m --w4a16 --accuracy-level 2',
+      'E_USAGE',
+      '--accuracy-level is 0 or 4, not "2"',
+      '0 computes in float32; 4 lets onnxruntime round activations to 8 bits on the fly, which is faster and less exact.',
+    ],
+    ['quantize m --w1a16', 'E_SCHEME', '1-bit weights cannot be made', 'Weights can have 2 to 8 bits.'],
+    ['quantize m --wbits 9', 'E_SCHEME', '9-bit weights cannot be made', 'Weights can have 2 to 8 bits.'],
+    [
+      'quantize m --w4a16 --group 64 --per-channel',
+      'E_SCHEME',
+      '--group and --per-channel exclude each other',
+      'Give one of them.',
+    ],
+    ['quantize m --scheme four', 'E_SCHEME', '"four" is not a scheme', 'Write for example w4a16, w3a16 or w2a16g64.'],
+    ['inspect m --w4a16', 'E_USAGE', "unknown option '--scheme'", HELP_HINT],
+    [
+      'evaluate m',
+      'E_USAGE',
+      'what shall the model be evaluated on?',
+      'Give a file: --text FILE (.txt, .md, .jsonl, or token ids as .npy).',
+    ],
+    ['evaluate m a.txt --text b.txt', 'E_USAGE', 'two texts are given: a.txt and --text b.txt', 'Give one of them.'],
+    [
+      'evaluate m t --max-perplexity -1',
+      'E_USAGE',
+      '--max-perplexity takes a number above 0, not "-1"',
+      undefined,
+    ],
+    ['evaluate m t --windows 0', 'E_USAGE', '--windows takes a whole number from 1 up, not "0"', undefined],
+  ])('%s', (line, code, message, hint) => {
+    let thrown: unknown
+    try {
+      parse(line)
+    } catch (error) {
+      thrown = error
+    }
+    expect(thrown).toBeInstanceOf(QuantError)
+    const error = thrown as QuantError
+    expect({ code: error.code, message: error.message, hint: error.hint }).toEqual({ code, message, hint })
+  })
+
+  test.each(['--w4a8', '--wbits 4 --abits 8'])('%s: activations are not quantized yet', flags => {
+    expect(() => parse(`quantize m ${flags}`)).toThrow(expect.objectContaining({ code: 'E_SCHEME' }))
+  })
+
+  test('--group 100 names the sizes that can be stored', () => {
+    expect(() => parse('quantize m --w4a16 --group 100')).toThrow(expect.objectContaining({ code: 'E_SCHEME' }))
+  })
+})
+
+describe('scheme flags', () => {
+  test('become --scheme, wherever they stand', () => {
+    expect(rewriteSchemeFlags(['quantize', '--w4a16', 'm', '--W10A8G64'])).toEqual([
+      ...['quantize', '--scheme', 'w4a16'],
+      ...['m', '--scheme', 'W10A8G64'],
+    ])
+  })
+
+  test('are files after a --', () => {
+    expect(rewriteSchemeFlags(['inspect', '--', '--w4a16'])).toEqual(['inspect', '--', '--w4a16'])
+    expect(parse('inspect -- --w4a16')).toMatchObject({ options: { model: '--w4a16' } })
+  })
+
+  test.each(['--w4a16x', '-w4a16', '--w4', 'w4a16', '--w4a16=1'])('%s is none', flag => {
+    expect(rewriteSchemeFlags([flag])).toEqual([flag])
+  })
+})
+
+describe('texts', () => {
+  test('--version is the one of package.json', async () => {
+    const { default: manifest } = await import('../../package.json', { with: { type: 'json' } })
+    expect(parse('--version')).toEqual({ command: 'print', text: `${manifest.version}\n` })
+  })
+
+  test('--help names the commands and gives examples', () => {
+    const { text } = parse('--help') as { text: string }
+    for (const words of ['quantize [options] <model>', 'inspect', 'evaluate', 'Examples:', 'Exit codes'])
+      expect(text).toContain(words)
+  })
+
+  test('quantize --help shows what the presets are', () => {
+    const { text } = parse('quantize --help') as { text: string }
+    expect(text.replace(/\s+/g, ' ')).toContain(
+      'fast (32 x 256 tokens, 4 epochs), default (128 x 512, 10) or paper (128 x 2048, 20)',
+    )
+  })
+})

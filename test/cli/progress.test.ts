@@ -1,0 +1,83 @@
+import { expect, test } from 'vitest'
+import { openStatusLine, quantizeProgress } from '../../src/cli/progress.ts'
+import type { QuantizeEvent } from '../../src/quant/report.ts'
+
+/** What is said for each event, one second after the other. */
+function said(events: readonly QuantizeEvent[]): string[] {
+  const lines: string[] = []
+  let seconds = -1
+  const report = quantizeProgress(
+    line => lines.push(line),
+    () => seconds * 1000,
+  )
+  for (const event of events) {
+    seconds += 1
+    report(event)
+  }
+  return lines
+}
+
+const block = (
+  index: number,
+  phase: 'targets' | 'learning' | 'rounding' | 'outputs',
+  done: number,
+  total: number,
+  loss?: number,
+): QuantizeEvent => ({ type: 'block', index, blocks: 4, phase, done, total, loss })
+
+test('a run from beginning to end', () => {
+  expect(
+    said([
+      { type: 'analyzed', blocks: 4, linears: 28 },
+      { type: 'calibrating', done: 64, total: 4096 },
+      block(0, 'targets', 0, 32),
+      block(0, 'learning', 1, 128, 0.00123),
+      block(1, 'outputs', 32, 32),
+      { type: 'blockDone', report: { index: 1, linears: [], elapsedMs: 1 } },
+      block(3, 'outputs', 32, 32),
+      { type: 'saving' },
+    ]),
+  ).toEqual([
+    '28 linears in 4 blocks',
+    'the model writes its calibration text  64/4096 tokens',
+    'block 1/4  running the float block 0/32',
+    'block 1/4  learning 1/128  loss 1.23e-3  1 min 24 s left',
+    'block 2/4  running the quantized block 32/32  2.0 s left',
+    'block 4/4  running the quantized block 32/32  0.0 s left',
+    'saving',
+  ])
+})
+
+test('the time left comes from the fraction that is done, whatever came before the blocks', () => {
+  const lines = said([
+    { type: 'calibrating', done: 1, total: 2 },
+    { type: 'calibrating', done: 2, total: 2 },
+    block(0, 'learning', 0, 10),
+    block(2, 'targets', 0, 10),
+  ])
+  expect(lines.at(-1)).toBe('block 3/4  running the float block 0/10  1.0 s left')
+})
+
+test('a phase without anything to do does not divide by zero', () => {
+  expect(said([block(1, 'outputs', 0, 0)])).toEqual(['block 2/4  running the quantized block 0/0  0.0 s left'])
+})
+
+test('nothing is written where nobody watches', () => {
+  const { isTTY } = process.stderr
+  const { write } = process.stderr
+  const written: unknown[] = []
+  process.stderr.isTTY = false
+  process.stderr.write = (chunk: unknown) => {
+    written.push(chunk)
+    return true
+  }
+  try {
+    const status = openStatusLine()
+    status.say('working')
+    status.stop()
+  } finally {
+    process.stderr.isTTY = isTTY
+    process.stderr.write = write
+  }
+  expect(written).toEqual([])
+})

@@ -1,0 +1,183 @@
+import { describe, expect, it } from 'vitest'
+import { Builder } from '../../src/graph/builder.ts'
+import { decodeModel } from '../../src/graph/decode.ts'
+import { encodeModel } from '../../src/graph/encode.ts'
+import { newModel } from '../../src/graph/ir.ts'
+import { type Onnx, onnx } from '../../src/graph/onnx-proto.ts'
+import { floatTensor } from '../../src/graph/tensor.ts'
+import {
+  floatInitializer,
+  linearModel,
+  modelBytes,
+  numberRecord,
+  tensorType,
+  textRecord,
+  withUnknown,
+} from '../helpers/onnx-files.ts'
+
+const FLOAT = 1
+const roundTrip = (bytes: Uint8Array): Uint8Array => new Uint8Array(encodeModel(decodeModel(bytes)))
+
+/** A model with one of everything a file may hold, in the order encode.ts writes it. */
+function everything(): Onnx.IModelProto {
+  // Fields newer than the schema of onnx-proto, by their numbers in ONNX 1.20.
+  const metadata = (field: number) => textRecord(field, 'metadata')
+  const attributes: Onnx.IAttributeProto[] = [
+    { name: 'int', type: 2, i: 9007199254740991, docString: 'an integer' },
+    { name: 'float', type: 1, f: 0.5 },
+    { name: 'string', type: 3, s: Uint8Array.of(0xff, 0x61) },
+    { name: 'ints', type: 7, ints: [1, -1] },
+    { name: 'floats', type: 6, floats: [1, 2] },
+    { name: 'strings', type: 8, strings: [Uint8Array.of(97)] },
+    { name: 'tensor', type: 4, t: { ...floatInitializer('inner', [2]), docString: 'about it' } },
+    { name: 'tensors', type: 9, tensors: [floatInitializer('listed', [2])] },
+    { name: 'type', type: 13, tp: tensorType(FLOAT, [2]) },
+    {
+      name: 'body',
+      type: 5,
+      g: { name: 'body', node: [{ opType: 'Neg', input: ['x'], output: ['nx'] }], output: [{ name: 'nx' }] },
+    },
+    { name: 'reference', type: 2, refAttrName: 'outer' },
+  ]
+  return {
+    irVersion: 13,
+    producerName: 'exporter',
+    producerVersion: '2.0',
+    domain: 'org.example',
+    modelVersion: 3,
+    docString: 'a model',
+    graph: withUnknown<Onnx.IGraphProto>(
+      {
+        name: 'g',
+        docString: 'a graph',
+        node: [
+          withUnknown<Onnx.INodeProto>(
+            {
+              opType: 'Custom',
+              domain: 'org.example',
+              name: 'n',
+              docString: 'a node',
+              input: ['x', '', 'w', 's'],
+              output: ['', 'y'],
+              attribute: attributes,
+            },
+            textRecord(8, 'overload'),
+            metadata(9),
+            textRecord(10, 'device'),
+          ),
+        ],
+        initializer: [withUnknown({ ...floatInitializer('w', [300]), docString: 'weights' }, metadata(16))],
+        sparseInitializer: [
+          {
+            dims: [4],
+            values: floatInitializer('s', [1]),
+            indices: { dims: [1], dataType: 7, rawData: new Uint8Array(8) },
+          },
+        ],
+        input: [withUnknown({ name: 'x', type: tensorType(FLOAT, ['batch', 2]), docString: 'input' }, metadata(4))],
+        output: [{ name: 'y', type: { sequenceType: { elemType: tensorType(FLOAT, []) } } }],
+        valueInfo: [withUnknown({ name: 'w', type: tensorType(FLOAT, [300]) }, metadata(4))],
+        quantizationAnnotation: [{ tensorName: 'w', quantParameterTensorNames: [{ key: 'SCALE_TENSOR', value: 's' }] }],
+      },
+      metadata(16),
+    ),
+    opsetImport: [{ domain: '', version: 23 }],
+    metadataProps: [{ key: 'a', value: 'b' }],
+    trainingInfo: [
+      { initialization: { name: 'i' }, algorithm: { name: 'a' }, initializationBinding: [{ key: 'k', value: 'v' }] },
+    ],
+    functions: [
+      withUnknown<Onnx.IFunctionProto>(
+        {
+          name: 'f',
+          domain: 'org.example',
+          node: [{ opType: 'Neg', input: ['a'], output: ['b'] }],
+          input: ['a'],
+          output: ['b'],
+        },
+        textRecord(13, 'overload'),
+        metadata(14),
+      ),
+    ],
+  }
+}
+
+describe('decode, then encode', () => {
+  it('gives the same bytes for a model with one of everything', () => {
+    const bytes = modelBytes(withUnknown(everything(), textRecord(26, 'configuration')))
+    expect(Buffer.from(roundTrip(bytes)).equals(bytes)).toBe(true)
+  })
+
+  it('writes values held in typed fields as raw data', () => {
+    const model = linearModel()
+    model.graph!.initializer![1] = { name: 'b', dims: [32], dataType: FLOAT, floatData: Array<number>(32).fill(1) }
+    const [, b] = onnx.ModelProto.decode(roundTrip(modelBytes(model))).graph!.initializer!
+    expect([b!.floatData, b!.rawData!.length]).toEqual([[], 128])
+  })
+
+  it('keeps 64-bit attributes exact', () => {
+    const model = linearModel()
+    // INT64_MAX as an attribute record: no JavaScript number holds it.
+    const max = Uint8Array.from([0x18, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f])
+    model.graph!.node![0]!.attribute = [withUnknown<Onnx.IAttributeProto>({ name: 'end', type: 2 }, max)]
+    const attribute = onnx.ModelProto.decode(roundTrip(modelBytes(model))).graph!.node![0]!.attribute![0]!
+    expect(String(attribute.i)).toBe('9223372036854775807')
+  })
+
+  it('forgets what was said of values that are gone', () => {
+    const proto = linearModel()
+    proto.graph!.valueInfo = [{ name: 'xw', type: tensorType(FLOAT, ['n', 32]) }]
+    const model = decodeModel(modelBytes(proto))
+    model.graph.nodes[0]!.outputs[0]!.name = 'renamed'
+    expect(onnx.ModelProto.decode(encodeModel(model)).graph!.valueInfo).toEqual([])
+  })
+
+  it('refuses what points to data files from places we do not read', () => {
+    const model = everything()
+    model.graph!.sparseInitializer![0]!.values = { name: 's', dims: [1], dataType: FLOAT, dataLocation: 1 }
+    expect(() => decodeModel(modelBytes(model))).toThrow(expect.objectContaining({ code: 'E_UNSUPPORTED' }))
+  })
+})
+
+describe('encode', () => {
+  it('does not write tensors that are still on disk as empty ones', () => {
+    const g = new Builder()
+    const data = { file: '/nowhere', offset: 0, length: 4 }
+    g.output(g.op('Neg', [g.initializer('w', { dtype: 'float32', dims: [1], data })]))
+    expect(() => encodeModel(newModel(g.graph))).toThrow(expect.objectContaining({ code: 'E_INTERNAL' }))
+  })
+
+  it('writes every kind of attribute given in code', () => {
+    const g = new Builder()
+    const x = g.input('x', 'float32', [1])
+    const body = new Builder()
+    body.output(body.op('Neg', [x]))
+    g.op('Identity', [x], {
+      int: 1,
+      ints: [1, 2],
+      string: 'text',
+      float: { type: 'float', value: 0.5 },
+      floats: { type: 'floats', value: [0.5, 2] },
+      strings: { type: 'strings', value: ['a', 'b'] },
+      tensor: floatTensor([1], [3]),
+      graph: body.graph,
+    })
+    const [node] = decodeModel(new Uint8Array(encodeModel(newModel(g.graph)))).graph.nodes
+    const values = Object.fromEntries([...node!.attributes].map(([name, { type, value }]) => [name, [type, value]]))
+    expect(values).toMatchObject({
+      int: ['int', 1],
+      ints: ['ints', [1, 2]],
+      string: ['string', 'text'],
+      float: ['float', 0.5],
+      floats: ['floats', [0.5, 2]],
+      strings: ['strings', ['a', 'b']],
+      tensor: ['tensor', { dtype: 'float32', dims: [1] }],
+      graph: ['graph', { nodes: [{ opType: 'Neg' }] }],
+    })
+  })
+})
+
+it('keeps a number record newer than the schema', () => {
+  const model = withUnknown(linearModel(), numberRecord(99, 300))
+  expect(Buffer.from(roundTrip(modelBytes(model))).includes(Buffer.from(numberRecord(99, 300)))).toBe(true)
+})
