@@ -86,7 +86,7 @@ function activeValues(nodes: readonly Node[], wrt: readonly Value[]): Set<Value>
   for (const node of nodes) {
     if (entryOf(node) === NO_GRADIENT || !reads(node).some(value => active.has(value))) continue
     for (const output of node.outputs) {
-      // An output without a type is one no inference rule describes: it stays in, so that reaching it is an error, not a zero.
+      // An output without a type is one no inference rule describes: it stays in, so that reaching it is an error.
       if (output && (output.dtype === undefined || isFloat(output.dtype))) active.add(output)
     }
   }
@@ -102,7 +102,10 @@ function reads(node: Node): Value[] {
 const needsOf = (node: Node, active: ReadonlySet<Value>): boolean[] =>
   node.inputs.map(input => input !== undefined && active.has(input))
 
-/** Nodes between `wrt` and the seeds, last first. @throws E_UNSUPPORTED naming all those without a rule, before anything is written. */
+/**
+ * Nodes between `wrt` and the seeds, last first.
+ * @throws E_UNSUPPORTED naming all those without a rule, before anything is written.
+ */
 function nodesOnPath(graph: Graph, active: ReadonlySet<Value>, seeds: ReadonlyMap<Value, Value>): Node[] {
   const reached = new Set(seeds.keys())
   const path = graph.nodes.toReversed().filter(node => {

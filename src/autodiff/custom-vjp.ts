@@ -1,4 +1,4 @@
-/** @file Rules that belong to one node instead of one op: how straight-through estimators come in. Kept here so that graph/ stays ignorant. */
+/** @file Rules of single nodes instead of ops: how straight-through estimators come in. Here, so that graph/ stays ignorant. */
 
 import type { Node } from '../graph/ir.ts'
 import type { VjpRule } from './vjp.ts'

@@ -22,7 +22,7 @@ export function expanded(g: Builder, x: Value, shape: Shape): Value {
   return sameShape(staticShape(x), shape) ? x : g.op('Expand', [x, g.ints(shape)])
 }
 
-/** x where `condition` holds, else 0. Not a product with a mask: a gradient that is infinite where it is masked must give 0. */
+/** x where `condition` holds, else 0. No product with a mask: an infinite gradient that is masked must give 0. */
 export function keepWhere(g: Builder, condition: Value, x: Value): Value {
   return g.op('Where', [condition, x, g.scalar(0, x.dtype)])
 }

@@ -5,9 +5,9 @@ import type { Builder } from '../graph/builder.ts'
 import type { Node, Value } from '../graph/ir.ts'
 
 /**
- * The vector-Jacobian product of one op: from the gradients of its outputs to those of its inputs, as nodes appended by `g`.
+ * The vector-Jacobian product of one op: from the gradients of its outputs to those of its inputs, as nodes added by `g`.
  *
- * `dy` has one entry per output, `undefined` where no gradient flows (the walk only calls when at least one is there).
+ * `dy` has one entry per output, `undefined` where no gradient flows; at least one is there.
  * `needs` has one entry per input: compute no more than it asks. The result has one entry per input; `undefined` means zero.
  * A result may have any shape that broadcasting the input could have given: the walk sums it back (rules for elementwise
  * ops return gradients in their output's shape). Rules never see that a value is used more than once.
@@ -19,7 +19,7 @@ export type VjpRule = (
   needs: readonly boolean[],
 ) => (Value | undefined)[]
 
-/** The answer of ops that are legal to differentiate and contribute nothing: their derivative is zero wherever it exists. */
+/** The answer of ops that may be differentiated and contribute nothing: their derivative is zero where it exists. */
 export const NO_GRADIENT: unique symbol = Symbol('no gradient')
 
 /** What stands in the table for an op. */

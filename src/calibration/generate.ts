@@ -2,10 +2,11 @@
 
 import { QuantError } from '../errors.ts'
 import { byteLength } from '../graph/dtype.ts'
+import { readFloats } from '../kernels/float16.ts'
 import type { Session } from '../kernels/session.ts'
 import type { CalibrationSamples } from './dataset.ts'
 import { batchFor, withBatch } from './batch.ts'
-import { drawToken, logitsOf, type SamplingOptions } from './logits.ts'
+import { drawToken, type SamplingOptions } from './logits.ts'
 import { feedsFor, hasCache, type ModelIo, nextPast, type Past } from './model-io.ts'
 import { checkSeqLen } from './perplexity.ts'
 import { Random } from './rng.ts'
@@ -101,7 +102,7 @@ async function writeRows(
       fed.set(rows.subarray(i * seqLen + from, i * seqLen + position), i * width)
     }
     const outputs = await session.run(feedsFor(io, fed, batch, width, past, 1), fetches)
-    const logits = logitsOf(outputs[io.logits.name]!)
+    const logits = readFloats(outputs[io.logits.name]!)
     // [batch, width or 1, vocabulary]: what comes next stands in the last row of each sequence.
     const vocabulary = outputs[io.logits.name]!.dims.at(-1)!
     const perSequence = logits.length / batch

@@ -1,34 +1,7 @@
-/** @file Arithmetic on rows of logits: half precision to numbers, log-sum-exp, drawing a token. Knows no model. */
+/** @file Arithmetic on rows of logits: log-sum-exp, drawing a token. Knows no model. */
 
-import { internalError, QuantError } from '../errors.ts'
-import { readElements, type Tensor } from '../graph/tensor.ts'
+import { QuantError } from '../errors.ts'
 import type { Random } from './rng.ts'
-
-let halves: Float32Array | undefined
-
-/** Every float16 as a number, by its bit pattern: sign 1, exponent 5 (bias 15), fraction 10 bits (IEEE 754-2008). */
-function halfTable(): Float32Array {
-  halves ??= Float32Array.from({ length: 1 << 16 }, (_, bits) => {
-    const sign = bits & 0x8000 ? -1 : 1
-    const exponent = (bits >> 10) & 31
-    const fraction = bits & 1023
-    if (exponent === 31) return fraction === 0 ? sign * Infinity : NaN
-    return sign * (exponent === 0 ? fraction * 2 ** -24 : (1024 + fraction) * 2 ** (exponent - 25))
-  })
-  return halves
-}
-
-/** Logits as float32; float16 is converted exactly. */
-export function logitsOf(tensor: Tensor): Float32Array {
-  const elements = readElements(tensor)
-  if (elements instanceof Float32Array) return elements
-  if (tensor.dtype !== 'float16') throw internalError(`logits are ${tensor.dtype}`)
-  const table = halfTable()
-  const patterns = elements as Uint16Array
-  const result = new Float32Array(patterns.length)
-  for (let i = 0; i < result.length; i++) result[i] = table[patterns[i]!]!
-  return result
-}
 
 function maxOf(logits: Float32Array, start: number, end: number): number {
   let max = -Infinity

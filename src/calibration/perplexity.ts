@@ -2,9 +2,10 @@
 
 import { performance } from 'node:perf_hooks'
 import { internalError, QuantError } from '../errors.ts'
+import { readFloats } from '../kernels/float16.ts'
 import type { Session } from '../kernels/session.ts'
 import { batchFor, withBatch } from './batch.ts'
-import { logitsOf, logSumExp } from './logits.ts'
+import { logSumExp } from './logits.ts'
 import { feedsFor, type ModelIo } from './model-io.ts'
 
 export interface PerplexityOptions {
@@ -102,7 +103,7 @@ async function groupLoss(
   const outputs = await session.run(feedsFor(io, tokens, group.length, seqLen), [io.logits.name])
   const tensor = outputs[io.logits.name]!
   const vocabulary = checkLogits(tensor.dims, group.length, seqLen, tokens)
-  const logits = logitsOf(tensor)
+  const logits = readFloats(tensor)
   let loss = 0
   group.forEach((window, i) => {
     loss += windowLoss(logits, i * seqLen * vocabulary, vocabulary, window)

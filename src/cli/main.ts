@@ -155,14 +155,19 @@ async function execute(invocation: Invocation, status: StatusLine, signal: Abort
   }
 }
 
-/** Ctrl-C ends the run between two programs; the second one ends the process. */
+/** Ctrl-C, `kill`, a closed terminal: all leave time to remove what lies on the disk half-done. */
+const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const
+
+/** The first signal ends the run between two programs; the second one ends the process. */
 function abortOnInterrupt(controller: AbortController): () => void {
   const onInterrupt = () => {
     if (controller.signal.aborted) process.exit(130)
     controller.abort(new QuantError('E_INTERRUPTED', 'interrupted: nothing was written'))
   }
-  process.on('SIGINT', onInterrupt)
-  return () => process.off('SIGINT', onInterrupt)
+  for (const name of SIGNALS) process.on(name, onInterrupt)
+  return () => {
+    for (const name of SIGNALS) process.off(name, onInterrupt)
+  }
 }
 
 async function perform(argv: readonly string[], debug: boolean): Promise<Ending> {

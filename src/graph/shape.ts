@@ -83,7 +83,7 @@ export function reshapeTarget(input: Shape, target: readonly number[], allowZero
   const dims = target.map((dim, i) => (dim === 0 && !allowZero ? (input[i] ?? 0) : dim))
   const rest = elementCount(dims.filter(dim => dim !== -1))
   const result = dims.map(dim => (dim === -1 ? (rest === 0 ? 0 : elementCount(input) / rest) : dim))
-  if (elementCount(result) !== elementCount(input))
+  if (elementCount(result) !== elementCount(input) || !result.every(Number.isInteger))
     throw internalError(`cannot reshape [${input.join(', ')}] to [${target.join(', ')}]`)
   return result
 }

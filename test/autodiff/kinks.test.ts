@@ -1,4 +1,4 @@
-/** @file Gradients where finite differences cannot tell: at kinks, and where many elements meet. */
+/** @file Gradients where differences in float32 cannot tell: at kinks, in the fine print of slopes, and where many elements meet. */
 
 import { describe, expect, test } from 'vitest'
 import { gradients } from '../../src/autodiff/backward.ts'
@@ -50,6 +50,43 @@ describe('kinks, as torch 2.13 resolves them', () => {
     const x = g.input('x', 'float32', shape!)
     const [dx] = await gradientsOf(g, build(g, x), [x], { x: floatTensor(shape!, values!) })
     expected.forEach((value, i) => expect(dx![i]).toBeCloseTo(value, 4))
+  })
+})
+
+/** erf by its power series, good to 1e-12 on [-3, 3]. */
+function erf(x: number): number {
+  let term = x
+  let sum = x
+  for (let n = 1; n < 60; n++) {
+    term *= -(x * x) / n
+    sum += term / (2 * n + 1)
+  }
+  return (2 / Math.sqrt(Math.PI)) * sum
+}
+
+describe('slopes of functions without a float64 kernel', () => {
+  const sigmoid = (x: number) => 1 / (1 + Math.exp(-x))
+  const cases: [string, (g: Builder, x: Value) => Value, (x: number) => number][] = [
+    ['Erf', (g, x) => g.op('Erf', [x]), erf],
+    ['Gelu', (g, x) => g.op('Gelu', [x]), x => (x * (1 + erf(x * Math.SQRT1_2))) / 2],
+    [
+      'Gelu, tanh',
+      (g, x) => g.op('Gelu', [x], { approximate: 'tanh' }),
+      x => (x * (1 + Math.tanh(Math.sqrt(2 / Math.PI) * (x + 0.044715 * x ** 3)))) / 2,
+    ],
+    ['QuickGelu', (g, x) => g.op('QuickGelu', [x], {}, { domain: 'com.microsoft' }), x => x * sigmoid(1.702 * x)],
+    ['Softplus', (g, x) => g.op('Softplus', [x]), x => Math.log1p(Math.exp(x))],
+  ]
+  const points = Array.from({ length: 25 }, (_, i) => (i - 12) / 4)
+
+  test.each(cases)('%s', async (_, build, reference) => {
+    const g = new Builder()
+    const x = g.input('x', 'float32', [25])
+    const [dx] = await gradientsOf(g, build(g, x), [x], { x: floatTensor([25], points) })
+    points.forEach((point, i) => {
+      const slope = (reference(point + 1e-5) - reference(point - 1e-5)) / 2e-5
+      expect(Math.abs(dx![i]! - slope)).toBeLessThan(1e-6)
+    })
   })
 })
 

@@ -1,4 +1,4 @@
-/** @file Gradient programs as they are read: what a rule emits is part of its contract, for these programs are the inner loop. */
+/** @file Gradient programs, as they are read: what a rule emits is part of its contract, as these are the inner loop. */
 
 import { describe, expect, test } from 'vitest'
 import { gradients } from '../../src/autodiff/backward.ts'
@@ -138,5 +138,15 @@ describe('programs, as they are read', () => {
         return concat_1
       }"
     `)
+  })
+
+  test('pieces are joined in whatever order they were cut', () => {
+    const text = backwardOf(g => {
+      const x = g.input('x', 'float32', [16, 9])
+      const [a, b, c] = [0, 3, 6].map(start => g.slice(x, 1, start, start + 3))
+      return { y: g.add(g.mul(b!, b!), g.mul(a!, c!)), wrt: [x] }
+    })
+    expect(text).toContain(' = Concat(')
+    expect(text).not.toContain(' = Pad(')
   })
 })

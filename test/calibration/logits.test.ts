@@ -1,26 +1,9 @@
-/** @file Rows of logits: exact halves, a log-sum-exp that does not overflow, draws that follow the distribution. */
+/** @file Rows of logits: a log-sum-exp that does not overflow, draws that follow the distribution. */
 
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
-import { drawToken, logitsOf, logSumExp } from '../../src/calibration/logits.ts'
+import { drawToken, logSumExp } from '../../src/calibration/logits.ts'
 import { Random } from '../../src/calibration/rng.ts'
-import { Builder } from '../../src/graph/builder.ts'
-import { readElements, tensorOf } from '../../src/graph/tensor.ts'
-import { runGraph } from '../../src/kernels/session.ts'
-
-test('all 65536 halves are what onnxruntime makes of them', async () => {
-  const patterns = tensorOf(
-    'float16',
-    [1 << 16],
-    Uint16Array.from({ length: 1 << 16 }, (_, i) => i),
-  )
-  const g = new Builder()
-  g.output(g.cast(g.initializer('half', patterns), 'float32'), 'y')
-  const expected = readElements((await runGraph(g.graph, {}, { threads: 1 })).y!) as Float32Array
-  const found = logitsOf(patterns)
-  const differing = expected.findIndex((value, i) => !Object.is(value, found[i]))
-  expect(differing).toBe(-1)
-})
 
 test('log-sum-exp of a part of the row, shifted so that nothing overflows', () => {
   const row = Float32Array.of(99, 1000, 1000, -Infinity, 99)

@@ -1,3 +1,5 @@
+/** @file Every place a TensorProto may keep values in gives the same bytes; contradictions are refused by name. */
+
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'

@@ -1,9 +1,13 @@
+/** @file Decoding and encoding lose nothing: one model with everything a file may hold, and random ones. */
+
+import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { Builder } from '../../src/graph/builder.ts'
 import { decodeModel } from '../../src/graph/decode.ts'
 import { encodeModel } from '../../src/graph/encode.ts'
-import { newModel } from '../../src/graph/ir.ts'
+import { type Attribute, Graph, type Model, newModel, Node, Value } from '../../src/graph/ir.ts'
 import { type Onnx, onnx } from '../../src/graph/onnx-proto.ts'
+import { print } from '../../src/graph/print.ts'
 import { floatTensor } from '../../src/graph/tensor.ts'
 import {
   floatInitializer,
@@ -180,4 +184,88 @@ describe('encode', () => {
 it('keeps a number record newer than the schema', () => {
   const model = withUnknown(linearModel(), numberRecord(99, 300))
   expect(Buffer.from(roundTrip(modelBytes(model))).includes(Buffer.from(numberRecord(99, 300)))).toBe(true)
+})
+
+/** What a graph is made of, as numbers: each node reads values by index among those there are. */
+interface Plan {
+  readonly nodes: readonly {
+    readonly reads: readonly number[]
+    readonly outputs: number
+    readonly attributes: readonly Attribute[]
+  }[]
+  readonly initializers: number
+  readonly body: Plan | undefined
+}
+
+const text = fc.string({ maxLength: 6 })
+const attribute: fc.Arbitrary<Attribute> = fc.oneof(
+  fc.maxSafeInteger().map(value => ({ type: 'int' as const, value })),
+  fc.float({ noNaN: true }).map(value => ({ type: 'float' as const, value })),
+  fc.array(fc.maxSafeInteger(), { maxLength: 3 }).map(value => ({ type: 'ints' as const, value })),
+  fc.array(fc.float({ noNaN: true }), { maxLength: 3 }).map(value => ({ type: 'floats' as const, value })),
+  text.map(value => ({ type: 'string' as const, value })),
+  fc.array(text, { maxLength: 3 }).map(value => ({ type: 'strings' as const, value })),
+  fc
+    .array(fc.float({ noNaN: true }), { maxLength: 9 })
+    .map(v => ({ type: 'tensor' as const, value: floatTensor([v.length], v) })),
+)
+const plan = (depth: number): fc.Arbitrary<Plan> =>
+  fc.record({
+    nodes: fc.array(
+      fc.record({
+        reads: fc.array(fc.integer({ min: -1, max: 50 }), { maxLength: 4 }),
+        outputs: fc.integer({ min: 0, max: 3 }),
+        attributes: fc.array(attribute, { maxLength: 3 }),
+      }),
+      { maxLength: 8 },
+    ),
+    initializers: fc.nat(3),
+    body: depth === 0 ? fc.constant(undefined) : fc.option(plan(depth - 1), { nil: undefined }),
+  })
+
+function graphOf(plan: Plan, outer: readonly Value[], prefix: string): Graph {
+  const graph = new Graph(`${prefix}graph`)
+  graph.inputs = [new Value(`${prefix}x`, 'float32', ['n', 2, undefined])]
+  graph.initializers = Array.from({ length: plan.initializers }, (_, i) => {
+    return new Value(`${prefix}w${i}`, 'float32', [2], floatTensor([2], [i, 1]))
+  })
+  const values = [...outer, ...graph.inputs, ...graph.initializers]
+  plan.nodes.forEach(({ reads, outputs, attributes }, i) => {
+    const made = Array.from({ length: outputs }, (_, o) => (o === 1 ? undefined : new Value(`${prefix}v${i}_${o}`)))
+    const entries = new Map(attributes.map((each, a) => [`a${a}`, each]))
+    if (i === 0 && plan.body) entries.set('body', { type: 'graph', value: graphOf(plan.body, values, `${prefix}i_`) })
+    const inputs = reads.map(index => (index < 0 ? undefined : values[index % values.length]))
+    graph.nodes.push(new Node('Op', inputs, made, entries, i % 2 ? 'com.x' : '', `${prefix}n${i}`))
+    for (const value of made) if (value) values.push(value)
+  })
+  graph.outputs = values.slice(-1)
+  return graph
+}
+
+/** All attributes, bodies included. */
+const attributesOf = (graph: Graph): unknown[] =>
+  graph.nodes.map(node =>
+    [...node.attributes].map(([name, { type, value }]) => [name, type, type === 'graph' ? attributesOf(value) : value]),
+  )
+
+describe('random models', () => {
+  it('are the same after encoding and decoding, and again give the same bytes', () => {
+    fc.assert(
+      fc.property(plan(2), plan => {
+        const model: Model = newModel(graphOf(plan, [], ''))
+        model.metadata.set('key', 'value')
+        const bytes = new Uint8Array(encodeModel(model))
+        const decoded = decodeModel(bytes)
+        expect(print(decoded.graph)).toBe(print(model.graph))
+        expect(attributesOf(decoded.graph)).toMatchObject(attributesOf(model.graph) as object)
+        expect(decoded).toMatchObject({
+          irVersion: model.irVersion,
+          opsetImports: model.opsetImports,
+          metadata: model.metadata,
+        })
+        expect(Buffer.from(encodeModel(decoded)).equals(bytes)).toBe(true)
+      }),
+      { numRuns: 300, seed: 11 },
+    )
+  })
 })

@@ -1,3 +1,5 @@
+/** @file Which external-data entries are followed, and which are refused. */
+
 import { mkdirSync, readFileSync, symlinkSync, truncateSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { beforeAll, describe, expect, it } from 'vitest'

@@ -1,3 +1,5 @@
+/** @file Nodes between given values, bodies included. */
+
 import { describe, expect, it } from 'vitest'
 import { Builder } from '../../src/graph/builder.ts'
 import { capturedValues, dependencies } from '../../src/graph/dependencies.ts'

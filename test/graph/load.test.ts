@@ -1,3 +1,5 @@
+/** @file From path to model: the file that is meant, what is in it, and everything that is not an ONNX model. */
+
 import { ftruncateSync, mkdirSync, openSync, symlinkSync, writeFileSync, writeSync } from 'node:fs'
 import { join } from 'node:path'
 import fc from 'fast-check'

@@ -1,3 +1,5 @@
+/** @file Patterns over producers, and the reasons they give when they do not fit. */
+
 import { describe, expect, it } from 'vitest'
 import { Builder } from '../../src/graph/builder.ts'
 import type { Value } from '../../src/graph/ir.ts'

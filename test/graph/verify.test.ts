@@ -1,7 +1,9 @@
+/** @file Order, names and producers of graphs: what is repaired, accepted and refused. */
+
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { Builder } from '../../src/graph/builder.ts'
-import { Graph, Node, Value } from '../../src/graph/ir.ts'
+import { type Graph, Node, Value } from '../../src/graph/ir.ts'
 import { floatTensor } from '../../src/graph/tensor.ts'
 import { sortTopologically, verify } from '../../src/graph/verify.ts'
 

@@ -1,3 +1,5 @@
+/** @file Records of encoded messages, and payloads taken out and put back. */
+
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { onnx } from '../../src/graph/onnx-proto.ts'

@@ -1,6 +1,6 @@
 /**
- * @file Checks gradient rules against central finite differences. For each input x of a row one random direction v is drawn, and
- * <dy, (f(x + hv) - f(x - hv)) / 2h> is compared with <dx, v>; all rows of one type share a session, so a row costs microseconds.
+ * @file Checks gradient rules against central finite differences. For each input x of a row one random direction v is
+ * drawn, and <dy, (f(x + hv) - f(x - hv)) / 2h> compared with <dx, v>. All rows of one type share a session.
  */
 
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
@@ -247,7 +247,7 @@ export async function checkVjp(
   return specs.map(spec => reports.get(spec)!)
 }
 
-/** What is wrong with a row, in words; undefined when nothing is. A gradient that is zero throughout proves nothing and is refused. */
+/** What is wrong with a row, in words; undefined when nothing is. A gradient that is zero throughout is refused. */
 export function vjpFailure({ spec, seed, outcomes, error }: VjpReport): string | undefined {
   if (error !== undefined) return `${spec.name}: ${messageOf(error)}`
   for (const { input, analytic, numeric, allowed } of outcomes) {

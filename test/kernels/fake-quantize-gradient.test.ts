@@ -7,7 +7,6 @@ import fc from 'fast-check'
 import { expect, test } from 'vitest'
 import { gradients } from '../../src/autodiff/backward.ts'
 import { Builder } from '../../src/graph/builder.ts'
-import type { Value } from '../../src/graph/ir.ts'
 import { floatTensor, readNumbers } from '../../src/graph/tensor.ts'
 import { emitFakeQuantize, emitWeightRange } from '../../src/kernels/fake-quantize.ts'
 import { roundToFloat16 } from '../../src/kernels/float16.ts'
@@ -65,7 +64,8 @@ function byHand({ K, N, quantizer }: WeightCase, { w, dp, max, min }: Point): Gr
       if (inside) result.w[at] = dp[at]!
     }
     const dRaw = raw === bounded ? dScale : 0
-    const share = (mine: number, other: number) => (quantizer.symmetric ? (mine > other ? 1 : mine === other ? 0.5 : 0) : 1)
+    const share = (mine: number, other: number) =>
+      quantizer.symmetric ? (mine > other ? 1 : mine === other ? 0.5 : 0) : 1
     const dAbove = (dRaw / steps) * share(above, below)
     const dBelow = (dRaw / steps) * share(below, above)
     result.max[i] = dAbove * hi * ratioMax * (1 - ratioMax)
@@ -76,29 +76,110 @@ function byHand({ K, N, quantizer }: WeightCase, { w, dp, max, min }: Point): Gr
   return result
 }
 
-/** The same by `gradients()`. */
-async function byGraph({ K, N, quantizer }: WeightCase, point: Point): Promise<Gradients> {
+/** The same by `gradients()`; `ownRange`: the range is computed from the very weight that is differentiated. */
+async function byGraph({ K, N, quantizer }: WeightCase, point: Point, ownRange = false): Promise<Gradients> {
   const { count } = groupsOf(K, quantizer.group)
   const g = new Builder()
   const feeds: Tensors = {}
-  const input = (name: 'w' | 'dp' | 'max' | 'min', dims: number[]) => {
-    feeds[name] = floatTensor(dims, point[name], 'float64')
+  const input = (name: string, dims: number[], numbers: readonly number[]) => {
+    feeds[name] = floatTensor(dims, numbers, 'float64')
     return g.input(name, 'float64', dims)
   }
-  const w = input('w', [K, N])
-  const dp = input('dp', [K, N])
-  const max = input('max', [count, N])
-  const min = input('min', [count, N])
-  // A range that is not computed from `w` as far as the gradient knows, as outside of a loop.
-  const range = { ...emitWeightRange(g, w, quantizer.group) }
-  const hoisted = (value: Value) => g.cast(g.op('Not', [g.op('Not', [g.cast(value, 'bool')])]), 'float64')
-  const hi = g.mul(hoisted(range.hi), g.op('Identity', [range.hi]))
-  void hi
+  const w = input('w', [K, N], point.w)
+  const dp = input('dp', [K, N], point.dp)
+  const max = input('max', [count, N], point.max)
+  const min = input('min', [count, N], point.min)
+  const own = emitWeightRange(g, w, quantizer.group)
+  const range = ownRange
+    ? own
+    : { ...emitWeightRange(g, input('constant', [K, N], point.w), quantizer.group), grouped: own.grouped }
   const ratios = { max: g.op('Sigmoid', [max]), min: g.op('Sigmoid', [min]) }
   const { output } = emitFakeQuantize(g, w, range, quantizer, ratios)
   const wrt = { w, max, min, hi: range.hi, lo: range.lo }
   const found = gradients(g, new Map([[output, dp]]), Object.values(wrt))
   for (const [name, value] of Object.entries(wrt)) g.output(g.op('Identity', [found.get(value)!]), `d_${name}`)
   const result = await runGraph(g.graph, feeds, { threads: 1 })
-  return Object.fromEntries(Object.keys(wrt).map(name => [name, readNumbers(result[`d_${name}`]!)])) as unknown as Gradients
+  const read = (name: keyof Gradients) => readNumbers(result[`d_${name}`]!)
+  return { w: read('w'), max: read('max'), min: read('min'), hi: read('hi'), lo: read('lo') }
 }
+
+/** Greatest difference, in parts of what is compared. */
+function difference(actual: readonly number[], expected: readonly number[]): number {
+  const size = Math.max(1e-3, ...expected.map(Math.abs))
+  return Math.max(...expected.map((x, i) => Math.abs(x - actual[i]!))) / size
+}
+
+test('weights, logits and range get the gradients of the definition', async () => {
+  let clamped = 0
+  await fc.assert(
+    fc.asyncProperty(weightCases, async given => {
+      const point = pointOf(given)
+      const expected = byHand(given, point)
+      const actual = await byGraph(given, point)
+      for (const name of ['w', 'max', 'min', 'hi', 'lo'] as const)
+        expect(difference(actual[name], expected[name]), name).toBeLessThan(1e-9)
+      clamped += expected.w.filter(x => x === 0).length
+    }),
+    { numRuns: 40 },
+  )
+  // Otherwise the clamp was never put to the test.
+  expect(clamped).toBeGreaterThan(20)
+})
+
+test('a weight that is learned itself also gets what its range receives', async () => {
+  const given: WeightCase = {
+    K: 40,
+    N: 3,
+    quantizer: { bits: 3, group: 16, symmetric: false, scaleDtype: 'float32' },
+    seed: 11,
+    clipped: true,
+  }
+  const point = pointOf(given)
+  // Columns of plain noise: every extreme is reached once, and away from zero.
+  const at = { ...point, w: [...noise(120, 3)] }
+  const apart = await byGraph(given, at)
+  const together = await byGraph(given, at, true)
+  const expected = [...apart.w]
+  for (let i = 0; i < 9; i++) {
+    const first = Math.floor(i / 3) * 16
+    const members = Array.from({ length: Math.min(16, 40 - first) }, (_, k) => (first + k) * 3 + (i % 3))
+    const extreme = (sign: number) => members.reduce((a, b) => (sign * at.w[b]! > sign * at.w[a]! ? b : a))
+    expected[extreme(1)]! += apart.hi[i]!
+    expected[extreme(-1)]! += apart.lo[i]!
+  }
+  expect(difference(together.w, expected)).toBeLessThan(1e-9)
+  expect(difference(apart.w, expected)).toBeGreaterThan(0.01)
+})
+
+test('learning the logits lowers the error of the weights', async () => {
+  // An outlier twice the size of the rest: cutting it costs less than the finer steps for the others gain.
+  const w = [...noise(64, 2)].map((x, i) => (i === 5 ? 1 : x * 0.5))
+  const given: WeightCase = {
+    K: 64,
+    N: 1,
+    quantizer: { bits: 2, group: 64, symmetric: false, scaleDtype: 'float32' },
+    seed: 1,
+    clipped: true,
+  }
+  const errorAndStep = async (max: number): Promise<[number, number]> => {
+    const g = new Builder()
+    const weight = g.input('w', 'float64', [64, 1])
+    const logit = g.input('max', 'float64', [1, 1])
+    const ratios = { max: g.op('Sigmoid', [logit]), min: g.scalar(1, 'float64') }
+    const range = emitWeightRange(g, weight, 64)
+    const { output } = emitFakeQuantize(g, weight, range, given.quantizer, ratios)
+    const error = g.sub(output, weight)
+    g.output(g.op('ReduceSumSquare', [error]), 'loss')
+    g.output(gradients(g, new Map([[output, g.scale(error, 2)]]), [logit]).get(logit)!, 'slope')
+    const run = await runGraph(g.graph, {
+      w: floatTensor([64, 1], w, 'float64'),
+      max: floatTensor([1, 1], [max], 'float64'),
+    })
+    return [readNumbers(run['loss']!)[0]!, readNumbers(run['slope']!)[0]!]
+  }
+  let logit = 4
+  const [before] = await errorAndStep(logit)
+  for (let i = 0; i < 30; i++) logit -= 0.2 * Math.sign((await errorAndStep(logit))[1])
+  const [after] = await errorAndStep(logit)
+  expect(after).toBeLessThan(before * 0.9)
+})

@@ -5,7 +5,6 @@ import { dirname, join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { calibrationSamples, evaluationWindows, loadTokens } from '../../src/calibration/dataset.ts'
 import { generateTokens } from '../../src/calibration/generate.ts'
-import { logitsOf } from '../../src/calibration/logits.ts'
 import { describeIo, feedsFor, hasCache, type ModelIo, nextPast, type Past } from '../../src/calibration/model-io.ts'
 import { readNpy } from '../../src/calibration/npy.ts'
 import { perplexity } from '../../src/calibration/perplexity.ts'
@@ -13,6 +12,7 @@ import { loadTokenizer } from '../../src/calibration/tokenizer.ts'
 import { Builder } from '../../src/graph/builder.ts'
 import { loadModel } from '../../src/graph/load.ts'
 import { readElements } from '../../src/graph/tensor.ts'
+import { readFloats } from '../../src/kernels/float16.ts'
 import { compile, openModel, type Session } from '../../src/kernels/session.ts'
 import { sharedDir } from '../helpers/shared.ts'
 
@@ -136,14 +136,14 @@ describe.skipIf(!sharedDir)('the zoo', () => {
       const [length, vocabulary] = [14, io.vocabSize!]
       const tokens = BigInt64Array.from({ length }, (_, i) => BigInt((i * 37 + 11) % vocabulary))
       const outputs = await session.run(feedsFor(io, tokens, 1, length), [io.logits.name])
-      const all = logitsOf(outputs[io.logits.name]!)
+      const all = readFloats(outputs[io.logits.name]!)
       expect(all.length).toBe(length * vocabulary)
       if (!hasCache(io)) return
       let past: Past | undefined
       let worst = 0
       for (let t = 0; t < length; t++) {
         const step = await session.run(feedsFor(io, tokens.subarray(t, t + 1), 1, 1, past))
-        logitsOf(step[io.logits.name]!).forEach((value, v) => {
+        readFloats(step[io.logits.name]!).forEach((value, v) => {
           worst = Math.max(worst, Math.abs(value - all[t * vocabulary + v]!))
         })
         past = nextPast(io, step, t + 1)

@@ -61,7 +61,7 @@ const matMul: VjpRule = single((g, node, dyIn, needs) => {
   const bShape = staticShape(b)
   const batch = broadcastShapes(batchOf(aShape), batchOf(bShape))
   const dy = reshaped(g, dyIn, [...batch, aShape.at(settings.transA ? -1 : -2)!, bShape.at(settings.transB ? -2 : -1)!])
-  // One b for all of a's batch: tokens are flattened, and the gradient of b is one product, not a batch of them to be summed.
+  // One b for all of a's batch: tokens are flattened, so that the gradient of b is one product, not a sum over a batch.
   const shared = elementCount(batchOf(bShape)) === 1 && !settings.transA
   const [da, db] = shared
     ? operands(g, flat(g, a), reshaped(g, b, bShape.slice(-2)), flat(g, dy), settings, needs)

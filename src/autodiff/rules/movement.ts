@@ -49,7 +49,7 @@ const split: VjpRule = (g, node, dy) => {
   ]
 }
 
-/** y[i] = x[start + step i] along one axis, step > 1: each gradient gets step - 1 zeros behind it, then moves into place. */
+/** y[i] = x[start + step i] on one axis, step > 1: each gradient gets step - 1 zeros behind it, then moves into place. */
 function spread(g: Builder, dy: Value, axis: number, start: number, step: number, size: number): Value {
   const shape = staticShape(dy)
   const count = shape[axis]!

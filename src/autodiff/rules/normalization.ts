@@ -21,7 +21,7 @@ function normalizedAxes(node: Node): number[] {
   return Array.from({ length: rank - axis }, (_, i) => axis + i)
 }
 
-/** An optional float32 output of the forward node, asked for when the node does not yet give it: cheaper than computing it again. */
+/** An optional float32 output of the forward node, added when the node does not give it yet: cheaper than computing it. */
 function statistic(g: Builder, node: Node, index: number, name: string): Value {
   const axes = normalizedAxes(node)
   const value = node.outputs[index] ?? new Value(g.names.fresh(name))
