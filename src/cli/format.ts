@@ -8,7 +8,7 @@
  */
 
 import type { EvaluateReport, Measured } from '../quant/evaluate.ts'
-import type { InspectedPort, InspectReport } from '../quant/inspect.ts'
+import type { InspectedBlock, InspectedPort, InspectReport } from '../quant/inspect.ts'
 import type { QuantizeReport, SkippedReport } from '../quant/report.ts'
 
 /** "999 B", "1.2 MB": powers of 1000, as file managers and download pages count. */
@@ -86,10 +86,14 @@ function measuredRow(label: string, { perplexity, sizeBytes, tokensPerSecond, mo
   return [label, perplexity.toFixed(3), formatBytes(sizeBytes), `${formatCount(tokensPerSecond)}/s`, model]
 }
 
-export function formatEvaluation(report: EvaluateReport): string {
+/** @param labels what the model is called, and the one it is compared with. */
+export function formatEvaluation(
+  report: EvaluateReport,
+  labels: readonly [string, string] = ['model', 'against'],
+): string {
   const { against, ratio } = report
-  const rows = [['', 'perplexity', 'size', 'tokens', 'file'], measuredRow('model', report)]
-  if (against) rows.push(measuredRow('against', against), ['ratio', `x${ratio!.toFixed(4)}`])
+  const rows = [['', 'perplexity', 'size', 'tokens', 'file'], measuredRow(labels[0], report)]
+  if (against) rows.push(measuredRow(labels[1], against), ['ratio', `x${ratio!.toFixed(4)}`])
   const what = `${report.windows} windows of ${report.seqLen} tokens of ${report.text}`
   return paragraphs(table(rows, [1, 2, 3]), what)
 }
@@ -122,29 +126,51 @@ export function formatQuantized(report: QuantizeReport, evaluation: EvaluateRepo
     table([head, ...rows], [0, 1, 2, 3, 4, 5].slice(0, head.length - 1)),
     skippedLines(report.skipped),
     report.notes.map(note => `note: ${note}`).join('\n'),
-    evaluation ? formatEvaluation(evaluation) : '',
+    evaluation ? formatEvaluation(evaluation, ['quantized', 'float']) : '',
   )
 }
 
-const portRow = (label: string, { name, dtype, shape }: InspectedPort): string[] => [
-  label,
-  name,
-  dtype ?? '?',
-  shape ? `[${shape.map(dim => dim ?? '?').join(', ')}]` : '?',
-]
+/** "past.0.key" ... "past.11.key" -> "past.{0..11}.key" */
+function nameRange(first: string, last: string): string {
+  const number = /\d+/.exec(last)?.[0]
+  return first === last ? first : first.replace(/\d+/, start => `{${start}..${number}}`)
+}
 
-/** Rows alike but for one number are shown once: "past_key_values.{0..11}.key". */
-function foldPorts(ports: readonly InspectedPort[]): InspectedPort[] {
-  const folded = new Map<string, { port: InspectedPort; numbers: string[] }>()
+const withoutNumber = (name: string): string => name.replace(/\d+/, '#')
+
+/** Caches of all layers in one row. */
+function portRows(label: string, ports: readonly InspectedPort[]): string[][] {
+  const groups = new Map<string, { first: InspectedPort; last: InspectedPort }>()
   for (const port of ports) {
-    const key = JSON.stringify([port.name.replace(/\d+/, '#'), port.dtype, port.shape])
-    const number = /\d+/.exec(port.name)?.[0]
-    const known = folded.get(key)
-    if (known && number !== undefined) known.numbers.push(number)
-    else folded.set(key, { port, numbers: number === undefined ? [] : [number] })
+    const key = JSON.stringify({ ...port, name: withoutNumber(port.name) })
+    groups.set(key, { first: groups.get(key)?.first ?? port, last: port })
   }
-  return [...folded.values()].map(({ port, numbers }) =>
-    numbers.length < 2 ? port : { ...port, name: port.name.replace(/\d+/, `{${numbers[0]}..${numbers.at(-1)}}`) },
+  return [...groups.values()].map(({ first: { name, dtype, shape }, last }, i) => [
+    i === 0 ? label : '',
+    nameRange(name, last.name),
+    dtype ?? '?',
+    shape ? `[${shape.map(dim => dim ?? '?').join(', ')}]` : '?',
+  ])
+}
+
+/** Blocks of the same make that follow each other are shown once: a model has up to a hundred. */
+function linearRows(blocks: readonly InspectedBlock[]): string[][] {
+  const make = ({ linears }: InspectedBlock): string =>
+    JSON.stringify(linears.map(linear => ({ ...linear, name: withoutNumber(linear.name) })))
+  const groups: { first: InspectedBlock; last: InspectedBlock }[] = []
+  for (const block of blocks) {
+    const group = groups.at(-1)
+    if (group && make(group.last) === make(block)) group.last = block
+    else groups.push({ first: block, last: block })
+  }
+  return groups.flatMap(({ first, last }) =>
+    first.linears.map(({ name, inFeatures, outFeatures, dtype, note }, i) => [
+      i > 0 ? '' : first === last ? String(first.index) : `${first.index}-${last.index}`,
+      nameRange(name, last.linears[i]!.name),
+      `${inFeatures} x ${outFeatures}`,
+      dtype,
+      note ?? '',
+    ]),
   )
 }
 
@@ -162,19 +188,8 @@ export function formatInspection(report: InspectReport): string {
     ...(vocabSize === undefined ? [] : [['vocabulary', String(vocabSize)]]),
     ...(maxPositions === undefined ? [] : [['positions', String(maxPositions)]]),
   ]
-  const ports = [
-    ...foldPorts(report.inputs).map((port, i) => portRow(i === 0 ? 'inputs' : '', port)),
-    ...foldPorts(report.outputs).map((port, i) => portRow(i === 0 ? 'outputs' : '', port)),
-  ]
-  const linears = blocks.flatMap(block =>
-    block.linears.map(({ name, inFeatures, outFeatures, dtype, note }, i) => [
-      i === 0 ? String(block.index) : '',
-      name,
-      `${inFeatures} x ${outFeatures}`,
-      dtype,
-      note ?? '',
-    ]),
-  )
+  const ports = [...portRows('inputs', report.inputs), ...portRows('outputs', report.outputs)]
+  const linears = linearRows(blocks)
   const estimates = report.estimates.map(({ scheme, sizeBytes }) => [
     scheme,
     formatBytes(sizeBytes),

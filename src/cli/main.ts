@@ -68,7 +68,7 @@ function addQuantize(program: Command, found: (invocation: Invocation) => void):
     .option('--seed <n>', 'choice of samples (default: 0)')
     .option('--no-lwc', 'learn nothing: round to nearest; the options above are not used then')
     .optionsGroup('Running:')
-    .option('--evaluate <file>', 'perplexity of both models on a text or token ids, afterwards')
+    .option('--evaluate <file>', 'perplexity of both models on a text or token ids')
     .option('--threads <n>', 'threads (default: as many as cores)')
     .option('--json', 'one JSON document on stdout')
     .option('--quiet', 'say nothing but errors')

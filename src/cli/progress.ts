@@ -12,17 +12,17 @@ export interface StatusLine {
 
 const SILENCE: StatusLine = { say: () => {}, stop: () => {} }
 
-/** A line on stderr; nothing at all when that is not a terminal. */
+/** A line on stderr; nothing at all when that is not a terminal that can show one. */
 export function openStatusLine(): StatusLine {
-  if (!process.stderr.isTTY || process.env['TERM'] === 'dumb') return SILENCE
+  // A terminal of unknown width says 0 columns (containers do), and ora would clear lines without end.
+  if (!process.stderr.isTTY || !process.stderr.columns || process.env['TERM'] === 'dumb') return SILENCE
   // discardStdin would put the terminal into raw mode, where Ctrl-C is no signal but a key nobody reads during a run.
   const spinner = ora({ stream: process.stderr, isEnabled: true, discardStdin: false })
   return {
     say: text => {
-      // Runs block the event loop, and with it the spinner's timer: draw now.
+      // Drawn when the spinner's timer fires next: the event loop turns between two runs.
       spinner.text = text
-      if (spinner.isSpinning) spinner.render()
-      else spinner.start()
+      if (!spinner.isSpinning) spinner.start()
     },
     stop: () => spinner.stop(),
   }

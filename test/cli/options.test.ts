@@ -127,12 +127,7 @@ describe('what is refused', () => {
     ['quantize m --abits 16', 'E_USAGE', 'how many bits shall the weights have?', BITS_HINT],
     ['quantize m --w4a16 --w3a16', 'E_USAGE', '--w4a16 and --w3a16 exclude each other', 'Give one of them.'],
     ['quantize m --w4a16 --w4a16g64', 'E_USAGE', '--w4a16 and --w4a16g64 exclude each other', 'Give one of them.'],
-    [
-      'quantize m --w4a16 --wbits 4',
-      'E_USAGE',
-      '--w4a16 already says how many bits',
-      'Leave out --wbits and --abits.',
-    ],
+    ['quantize m --w4a16 --wbits 4', 'E_USAGE', '--w4a16 already says how many bits', 'Leave out --wbits and --abits.'],
     ['quantize m --wbits four', 'E_USAGE', '--wbits takes a whole number from 1 up, not "four"', undefined],
     ['quantize m --w4a16 --samples 0', 'E_USAGE', '--samples takes a whole number from 1 up, not "0"', undefined],
     ['quantize m --w4a16 --samples 1.5', 'E_USAGE', '--samples takes a whole number from 1 up, not "1.5"', undefined],
@@ -148,12 +143,7 @@ describe('what is refused', () => {
     ['quantize m --w4a16 --lr 0', 'E_USAGE', '--lr takes a number above 0, not "0"', undefined],
     ['quantize m --w4a16 --lr fast', 'E_USAGE', '--lr takes a number above 0, not "fast"', undefined],
     ['quantize m --w4a16 --lr Infinity', 'E_USAGE', '--lr takes a number above 0, not "Infinity"', undefined],
-    [
-      'quantize m --w4a16 --preset slow',
-      'E_USAGE',
-      'there is no preset "slow"',
-      'There are fast, default, paper.',
-    ],
+    ['quantize m --w4a16 --preset slow', 'E_USAGE', 'there is no preset "slow"', 'There are fast, default, paper.'],
     [
       'quantize m --w4a16 --preset toString',
       'E_USAGE',
@@ -183,12 +173,7 @@ describe('what is refused', () => {
       'Give a file: --text FILE (.txt, .md, .jsonl, or token ids as .npy).',
     ],
     ['evaluate m a.txt --text b.txt', 'E_USAGE', 'two texts are given: a.txt and --text b.txt', 'Give one of them.'],
-    [
-      'evaluate m t --max-perplexity -1',
-      'E_USAGE',
-      '--max-perplexity takes a number above 0, not "-1"',
-      undefined,
-    ],
+    ['evaluate m t --max-perplexity -1', 'E_USAGE', '--max-perplexity takes a number above 0, not "-1"', undefined],
     ['evaluate m t --windows 0', 'E_USAGE', '--windows takes a whole number from 1 up, not "0"', undefined],
   ])('%s', (line, code, message, hint) => {
     let thrown: unknown

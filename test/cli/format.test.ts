@@ -1,0 +1,241 @@
+import { describe, expect, test } from 'vitest'
+import {
+  formatBytes,
+  formatCount,
+  formatDuration,
+  formatEvaluation,
+  formatInspection,
+  formatQuantized,
+  table,
+} from '../../src/cli/format.ts'
+import type { EvaluateReport } from '../../src/quant/evaluate.ts'
+import type { InspectReport } from '../../src/quant/inspect.ts'
+import type { QuantizeReport } from '../../src/quant/report.ts'
+
+describe('numbers', () => {
+  test.each([
+    [0, '0 B'],
+    [999, '999 B'],
+    [1000, '1.0 kB'],
+    [9940, '9.9 kB'],
+    [9960, '10 kB'],
+    [999_499, '999 kB'],
+    [999_500, '1.0 MB'],
+    [13_476_839_424, '13 GB'],
+    [2e15, '2000 TB'],
+  ])('%d bytes are %s', (bytes, text) => expect(formatBytes(bytes)).toBe(text))
+
+  test.each([
+    [7, '7'],
+    [1500, '1.5 k'],
+    [6_738_415_616, '6.7 G'],
+  ])('%d is %s', (count, text) => expect(formatCount(count)).toBe(text))
+
+  test.each([
+    [0, '0.0 s'],
+    [440, '0.4 s'],
+    [9949, '9.9 s'],
+    [9960, '10 s'],
+    [59_499, '59 s'],
+    [59_600, '1 min 00 s'],
+    [200_000, '3 min 20 s'],
+    [3_599_600, '1 h 00 min'],
+    [7_500_000, '2 h 05 min'],
+  ])('%d ms are %s', (ms, text) => expect(formatDuration(ms)).toBe(text))
+})
+
+test('columns are as wide as their widest cell', () => {
+  const rows = [
+    ['block', 'name', ''],
+    ['1', 'q', 'note'],
+    ['10', 'gate_proj'],
+  ]
+  expect(table(rows, [0])).toBe('block  name\n    1  q          note\n   10  gate_proj')
+})
+
+const measured = { model: '/m/a.onnx', sizeBytes: 4e6, perplexity: 12.3456, meanLoss: 2.5, tokensPerSecond: 2500 }
+const evaluation: EvaluateReport = {
+  ...measured,
+  elapsedMs: 100,
+  text: 't.txt',
+  seqLen: 256,
+  windows: 40,
+  tokens: 40 * 255,
+  against: { ...measured, model: '/m/b.onnx', sizeBytes: 16e6, perplexity: 12, elapsedMs: 100 },
+  ratio: 1.0288,
+}
+
+test('an evaluation', () => {
+  expect(`\n${formatEvaluation(evaluation)}\n`).toMatchInlineSnapshot(`
+    "
+             perplexity    size   tokens  file
+    model        12.346  4.0 MB  2.5 k/s  /m/a.onnx
+    against      12.000   16 MB  2.5 k/s  /m/b.onnx
+    ratio       x1.0288
+
+    40 windows of 256 tokens of t.txt
+    "
+  `)
+})
+
+const quantized: QuantizeReport = {
+  model: '/m/model.onnx',
+  output: '/out/model.onnx',
+  files: ['/out/model.onnx'],
+  scheme: 'w4a16g128',
+  blocks: [
+    { index: 0, linears: ['q', 'k', 'v'], firstLoss: 0.01, lastLoss: 0.008, elapsedMs: 61_000 },
+    { index: 1, linears: ['q', 'k', 'v'], firstLoss: 0.02, lastLoss: 0.02, elapsedMs: 900, divergedAt: 7 },
+    { index: 2, linears: ['q', 'k', 'v'], divergedAt: 0, elapsedMs: 900 },
+  ],
+  skipped: [
+    { node: '/l/1/MatMul', reason: 'its weight is computed by Mul' },
+    { node: '/l/2/MatMul', reason: 'its weight is computed by Mul' },
+    { node: '/l/3/MatMul', reason: 'its weight is computed by Mul' },
+    { node: '/l/4/MatMul', reason: 'its weight is computed by Mul' },
+    { node: '/l/0/Gemm', reason: 'its weight is the first operand' },
+  ],
+  notes: ['calibrated with text the model wrote itself (no --calib)'],
+  sizeBefore: 16e6,
+  sizeAfter: 4e6,
+  elapsedMs: 62_000,
+}
+
+test('a quantized model', () => {
+  expect(`\n${formatQuantized(quantized, evaluation)}\n`).toMatchInlineSnapshot(`
+    "
+    model   /m/model.onnx    16 MB
+    output  /out/model.onnx  4.0 MB (25 %)
+    scheme  w4a16g128
+    time    1 min 02 s
+
+    block  linears  first loss  last loss   change        time
+        0        3     1.00e-2    8.00e-3  -20.0 %  1 min 01 s
+        1        3     2.00e-2    2.00e-2   +0.0 %       0.9 s  stopped at step 7: the loss was not finite
+        2        3                                       0.9 s  stopped at step 0: the loss was not finite
+
+    not quantized
+      /l/1/MatMul, /l/2/MatMul, /l/3/MatMul and 1 more: its weight is computed by Mul
+      /l/0/Gemm: its weight is the first operand
+
+    note: calibrated with text the model wrote itself (no --calib)
+
+               perplexity    size   tokens  file
+    quantized      12.346  4.0 MB  2.5 k/s  /m/a.onnx
+    float          12.000   16 MB  2.5 k/s  /m/b.onnx
+    ratio         x1.0288
+
+    40 windows of 256 tokens of t.txt
+    "
+  `)
+})
+
+test('a model rounded to nearest has no losses to show', () => {
+  const blocks = [{ index: 0, linears: ['q'], elapsedMs: 1 }]
+  const text = formatQuantized({ ...quantized, blocks, skipped: [], notes: [] }, undefined)
+  expect(`\n${text}\n`).toMatchInlineSnapshot(`
+    "
+    model   /m/model.onnx    16 MB
+    output  /out/model.onnx  4.0 MB (25 %)
+    scheme  w4a16g128
+    time    1 min 02 s
+
+    block  linears   time
+        0        1  0.0 s
+    "
+  `)
+})
+
+const inspected: InspectReport = {
+  model: '/m/model.onnx',
+  files: ['/m/model.onnx', '/m/model.onnx.data'],
+  sizeBytes: 16e6,
+  producer: '',
+  irVersion: 8,
+  opsets: [
+    { domain: '', version: 18 },
+    { domain: 'com.microsoft', version: 1 },
+  ],
+  nodes: 1107,
+  parameters: 4e6,
+  types: [{ dtype: 'float32', tensors: 40, elements: 4e6, sizeBytes: 16e6 }],
+  inputs: [
+    { name: 'input_ids', dtype: 'int64', shape: ['batch', null] },
+    { name: 'past.0.key', dtype: 'float32', shape: ['batch', 4, 'past', 32] },
+    { name: 'past.0.value', dtype: 'float32', shape: ['batch', 4, 'past', 32] },
+    { name: 'past.1.key', dtype: 'float32', shape: ['batch', 4, 'past', 32] },
+    { name: 'past.1.value', dtype: 'float32', shape: ['batch', 4, 'past', 32] },
+  ],
+  outputs: [{ name: 'logits', dtype: null, shape: null }],
+  vocabSize: 2048,
+  blocks: [
+    {
+      index: 0,
+      linears: [
+        { name: 'layers.0.q_proj', inFeatures: 256, outFeatures: 256, dtype: 'float32', sizeBytes: 262_144 },
+        {
+          name: 'layers.0.down_proj',
+          inFeatures: 704,
+          outFeatures: 256,
+          dtype: 'float16',
+          sizeBytes: 360_448,
+          note: 'the last group of each output has 64 weights',
+        },
+      ],
+    },
+  ],
+  skipped: [{ node: '/lm_head/MatMul', reason: 'it is not in a block' }],
+  estimates: [{ scheme: 'w4a16g128', sizeBytes: 6e6 }],
+}
+
+test('an inspected model', () => {
+  expect(`\n${formatInspection(inspected)}\n`).toMatchInlineSnapshot(`
+    "
+    model       /m/model.onnx
+    data        /m/model.onnx.data
+    size        16 MB
+    producer    unknown
+    format      IR 8, opset ai.onnx 18, com.microsoft 1
+    nodes       1107
+    parameters  4.0 M
+    stored as   float32 16 MB
+    vocabulary  2048
+
+    inputs   input_ids          int64    [batch, ?]
+             past.{0..1}.key    float32  [batch, 4, past, 32]
+             past.{0..1}.value  float32  [batch, 4, past, 32]
+    outputs  logits             ?        ?
+
+    block  linear                  K x N  stored
+        0  layers.0.q_proj     256 x 256  float32
+           layers.0.down_proj  704 x 256  float16  the last group of each output has 64 weights
+
+    not quantized
+      /lm_head/MatMul: it is not in a block
+
+    estimated output
+      w4a16g128  6.0 MB  38 %
+    "
+  `)
+})
+
+test('blocks of the same make that follow each other are shown once', () => {
+  const block = (index: number, inFeatures: number) => ({
+    index,
+    linears: [{ name: `l.${index}.q`, inFeatures, outFeatures: 8, dtype: 'float32' as const, sizeBytes: 1 }],
+  })
+  const blocks = [block(0, 64), block(1, 64), block(2, 32), block(3, 64), block(4, 64), block(5, 64)]
+  const text = formatInspection({ ...inspected, blocks })
+  expect(text.split('\n').filter(line => line.includes('.q'))).toEqual([
+    '  0-1  l.{0..1}.q  64 x 8  float32',
+    '    2  l.2.q       32 x 8  float32',
+    '  3-5  l.{3..5}.q  64 x 8  float32',
+  ])
+})
+
+test('an inspected model that cannot be quantized', () => {
+  const problem = { code: 'E_NO_BLOCKS', message: 'no decoder blocks found' }
+  const text = formatInspection({ ...inspected, blocks: [], skipped: [], estimates: [], problem })
+  expect(text.split('\n\n').at(-1)).toBe('cannot be quantized (E_NO_BLOCKS): no decoder blocks found')
+  expect(text).not.toContain('estimated')
+})
