@@ -115,7 +115,7 @@ export interface EmittedRatios {
  * The graph of `dequantize(quantizeWeight(w))`: w [K, N] over `range`, which is that of this weight. float32, or float64 (then
  * with nothing rounded to float32).
  *
- * Gradients are straight-through: round(w / scale) passes them on, the clamp does so where it did not act, the zero point has
+ * Gradients are straight-through: round(w / scale) passes them on, the clamp does so strictly inside its bounds, the zero point has
  * none. They reach w, the ratios and, if computed in the same graph, the range.
  * @throws E_SCHEME when the quantizer cannot be.
  */
@@ -190,7 +190,9 @@ function emitQParams(
  *   t = w/scale + M      u = t + (zeroPoint - M)      q = clip(u, 0, top)      c = q - zeroPoint      product = c * scale
  * A constant zero point needs one pass less: q = clip(t, M - zp, M - zp + top), c = q - M.
  *
- * Backward, with p = product and inside = (u equals q):
+ * Backward, with p = product and inside = (0 < u < top), the gradient of torch's clamp from 2.14 on: none at the bounds
+ * themselves, so that the end codes learn as the weights beyond them do. (Before 2.14 it passed at the bounds; training then
+ * follows another path, and the losses of ../shared/golden, which were made with 2.14.1, part from ours at the second step.)
  *   dscale = sum of dp * (c - inside * w/scale) = sum of dp * (p - inside * w) / scale       dw = inside * dp
  * written so that p, which products keep anyway, and w are read again instead of intermediate results being kept.
  */
@@ -211,7 +213,10 @@ function emitSteps(
   const q = g.op('Clip', [u, number(first), number(first + top)])
   const c = zeroPoint ? g.sub(q, zeroPoint) : g.shift(q, -M)
   const product = g.mul(c, scale)
-  const inside = (builder: Builder) => builder.cast(builder.op('Equal', [u, q]), w.dtype!)
+  const inside = (builder: Builder) => {
+    const between = builder.op('Clip', [u, number(first + 1), number(first + top - 1)])
+    return builder.cast(builder.op('Equal', [u, between]), w.dtype!)
+  }
 
   // From the product back to the division the walk carries dp as it is: c * scale = w wherever nothing was clamped.
   for (const { producer } of [u, q, c]) customVjp(producer!, (_g, _node, [dp]) => [dp])

@@ -8,7 +8,7 @@
  */
 
 import { QuantError } from '../errors.ts'
-import { FLOAT16_MAX, FLOAT16_MIN_NORMAL, roundToFloat16 } from './float16.ts'
+import { FLOAT16_MAX, roundToFloat16 } from './float16.ts'
 
 /** How a weight is quantized. */
 export interface WeightQuantizer {
@@ -55,13 +55,11 @@ export function stepCount({ bits, symmetric }: WeightQuantizer): number {
 }
 
 /**
- * Bounds of a scale. They keep groups of zeros from dividing by zero, and float16 scales from being subnormal, where
- * a rounding error could be as large as the scale.
+ * Bounds of a scale. They keep groups of zeros from dividing by zero, and scales inside what their type can hold. A float16
+ * scale may be subnormal: it is rounded before anything is quantized with it, so its coarser steps cost no exactness.
  */
 export function scaleBounds({ scaleDtype }: WeightQuantizer): readonly [number, number] {
-  return scaleDtype === 'float16'
-    ? [Math.max(SCALE_MIN, FLOAT16_MIN_NORMAL), Math.min(SCALE_MAX, FLOAT16_MAX)]
-    : [SCALE_MIN, SCALE_MAX]
+  return [SCALE_MIN, scaleDtype === 'float16' ? Math.min(SCALE_MAX, FLOAT16_MAX) : SCALE_MAX]
 }
 
 /** How K weights are cut in groups of `group`: as many as fit, at most K in one. */

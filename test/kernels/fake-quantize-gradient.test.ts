@@ -59,7 +59,7 @@ function byHand({ K, N, quantizer }: WeightCase, { w, dp, max, min }: Point): Gr
     for (const at of members) {
       const unclamped = roundHalfEven(w[at]! / scale) + zeroPoint
       const code = Math.min(Math.max(unclamped, 0), top)
-      const inside = code === unclamped
+      const inside = unclamped > 0 && unclamped < top
       dScale += dp[at]! * (code - zeroPoint - (inside ? w[at]! / scale : 0))
       if (inside) result.w[at] = dp[at]!
     }

@@ -14,6 +14,8 @@ import { parseScheme } from '../../src/quant/scheme.ts'
 import { sharedDir } from '../helpers/shared.ts'
 
 const STEPS = 10
+/** Relative. The issue asks for 1e-3; a wrong rule in the gradient of the clamp alone costs 2e-3 by the fifth step. */
+const TOLERANCE = 1e-4
 
 const noTokenizer = () => {
   throw new Error('golden tokens need no tokenizer')
@@ -48,7 +50,7 @@ describe.skipIf(!sharedDir)('first losses of block 0 equal the reference impleme
       const { losses } = await learnBlock(planBlock(block!, scheme), { x, y }, weights, settings)
       for (const store of [x, y]) store.close()
       for (let i = 0; i < STEPS; i++) {
-        expect(Math.abs(losses[i]! - golden.losses[i]) / golden.losses[i], `loss of step ${i}`).toBeLessThan(1e-3)
+        expect(Math.abs(losses[i]! - golden.losses[i]) / golden.losses[i], `loss of step ${i}`).toBeLessThan(TOLERANCE)
       }
     } finally {
       rmSync(folder, { recursive: true })
