@@ -106,21 +106,26 @@ export function formatQuantized(report: QuantizeReport, evaluation: EvaluateRepo
     ['scheme', report.scheme, ''],
     ['time', formatDuration(report.elapsedMs), ''],
   ]
-  const learned = blocks.some(block => block.firstLoss !== undefined)
-  const rows = blocks.map(({ index, linears, firstLoss, lastLoss, divergedAt, elapsedMs }) => [
+  const learned = blocks.some(block => block.kept !== undefined)
+  const rows = blocks.map(({ index, linears, roundedLoss, learnedLoss, kept, divergedAt, elapsedMs }) => [
     String(index),
     String(linears.length),
     ...(learned
       ? [
-          firstLoss === undefined ? '' : formatLoss(firstLoss),
-          lastLoss === undefined ? '' : formatLoss(lastLoss),
-          firstLoss === undefined || lastLoss === undefined ? '' : formatChange(lastLoss, firstLoss),
+          roundedLoss === undefined ? '' : formatLoss(roundedLoss),
+          learnedLoss === undefined ? '' : formatLoss(learnedLoss),
+          roundedLoss === undefined || learnedLoss === undefined ? '' : formatChange(learnedLoss, roundedLoss),
         ]
       : []),
     formatDuration(elapsedMs),
-    divergedAt === undefined ? '' : `stopped at step ${divergedAt}: the loss was not finite`,
+    [
+      divergedAt === undefined ? '' : `stopped at step ${divergedAt}: the loss was not finite`,
+      kept === 'rounded' ? 'kept rounded' : '',
+    ]
+      .filter(remark => remark !== '')
+      .join('; '),
   ])
-  const head = ['block', 'linears', ...(learned ? ['first loss', 'last loss', 'change'] : []), 'time', '']
+  const head = ['block', 'linears', ...(learned ? ['rounded', 'learned', 'change'] : []), 'time', '']
   return paragraphs(
     table(facts),
     table([head, ...rows], [0, 1, 2, 3, 4, 5].slice(0, head.length - 1)),

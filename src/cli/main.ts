@@ -65,6 +65,7 @@ function addQuantize(program: Command, found: (invocation: Invocation) => void):
     .option('--seq-len <n>', 'tokens per sample')
     .option('--epochs <n>', 'times all samples are gone through')
     .option('--lr <x>', 'learning rate (default: 0.01)')
+    .option('--schedule <name>', 'how it goes on: cosine (falls to 0) or constant, as in the paper (default: cosine)')
     .option('--seed <n>', 'choice of samples (default: 0)')
     .option('--no-lwc', 'learn nothing: round to nearest; the options above are not used then')
     .optionsGroup('Running:')

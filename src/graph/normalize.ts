@@ -8,7 +8,8 @@ import { QuantError } from '../errors.ts'
 import { Builder } from './builder.ts'
 import { dtypeFromNumber, isFloat } from './dtype.ts'
 import { extract } from './extract.ts'
-import { Graph, type Model, Node, Value } from './ir.ts'
+import type { Node, Value } from './ir.ts'
+import { Graph, type Model } from './ir.ts'
 import { foldedConstant, isNoOp, simplify } from './normalize-rules.ts'
 import { REWRITES } from './rewrites.ts'
 import { gatherFromTable, gemm } from './rewrites/linear.ts'
@@ -118,7 +119,9 @@ class WorkingCopy {
       if (gathered) return gathered
       const modern = modernize(this.g, node, inputs, this.opset)
       const float = modern.kind === 'Cast' && isFloat(dtypeFromNumber(modern.int('to', 1)))
-      return float ? [this.g.cast(inputs[0]!, 'float32')] : this.g.copy(modern, modern === node ? inputs : modern.inputs)
+      return float
+        ? [this.g.cast(inputs[0]!, 'float32')]
+        : this.g.copy(modern, modern === node ? inputs : modern.inputs)
     })
     for (const added of this.g.graph.nodes.slice(first)) added.origin = node
     return outputs.map(output => (output && isNoOp(output) ? output.producer!.inputs[0] : output))

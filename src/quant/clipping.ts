@@ -6,17 +6,10 @@
 import type { Builder } from '../graph/builder.ts'
 import type { Value } from '../graph/ir.ts'
 import { emitFakeQuantize, emitWeightRange, type EmittedRange, type FakeQuantized } from '../kernels/fake-quantize.ts'
-import type { WeightQuantizer } from '../kernels/qparams.ts'
-import type { Block } from './blocks.ts'
 import type { Weights } from './emit-block.ts'
 import type { Linear } from './linears.ts'
 import type { Parameter } from './parameters.ts'
-
-/** A block and how each of its linears is quantized. */
-export interface BlockPlan {
-  readonly block: Block
-  readonly quantizers: ReadonlyMap<Linear, WeightQuantizer>
-}
+import type { BlockPlan } from './plan.ts'
 
 /** sigmoid(4) = 0.982: clipping starts just inside the full range, where the sigmoid has a gradient (reference: init_value). */
 const INITIAL_CLIP_LOGIT = 4

@@ -8,9 +8,10 @@ import { type Dim, Graph, Node, Value } from '../graph/ir.ts'
 import { staticShape } from '../graph/shape.ts'
 import { tensorOf } from '../graph/tensor.ts'
 import type { Block } from './blocks.ts'
-import { type BlockPlan, emitClipped, emitRanges } from './clipping.ts'
+import { emitClipped, emitRanges } from './clipping.ts'
 import { emitBlock, type Weights } from './emit-block.ts'
 import type { ParameterVector } from './parameters.ts'
+import type { BlockPlan } from './plan.ts'
 
 /** Name of the run input that carries the weight of the block's i-th linear, float32 [K, N]. */
 export const weightInput = (i: number): string => `w${i}`
@@ -36,7 +37,7 @@ export function forwardProgram(block: Block): Graph {
   return g.graph
 }
 
-/** Element `index` of a run input that holds any number of samples; the rest of a program has static shapes. */
+/** Element `index` of a run input with one for every step, however many; the rest of a program has static shapes. */
 function sample(g: Builder, samples: Value, index: Value, shape: readonly number[]): Value {
   const output = new Value(g.names.fresh('sample'), samples.dtype, shape)
   g.graph.nodes.push(new Node('Gather', [samples, index], [output], new Map(), '', output.name))
@@ -45,8 +46,8 @@ function sample(g: Builder, samples: Value, index: Value, shape: readonly number
 
 /**
  * Many steps of learning in one run: a Loop whose body is forward, gradients and AdamW.
- * In: steps int64 [], done float32 [] (steps taken in earlier runs), x and y [steps, batch, tokens, hidden], weights,
- * parameters, m, v [size]. Out: parameters', m', v', losses [steps] (each before its step's update).
+ * In: steps int64 [], done float32 [] (steps taken in earlier runs), rate float32 [steps] (factor on the learning rates),
+ * x and y [steps, batch, tokens, hidden], weights, parameters, m, v [size]. Out: parameters', m', v', losses [steps] (each before its step's update).
  */
 export function trainingProgram(plan: BlockPlan, vector: ParameterVector): Graph {
   const { block } = plan
@@ -54,12 +55,12 @@ export function trainingProgram(plan: BlockPlan, vector: ParameterVector): Graph
   const outer = new Builder(new Graph('train'))
   const steps = outer.input('steps', 'int64', [])
   const done = outer.input('done', 'float32', [])
-  const stream = (name: string): Value => {
-    const value = new Value(outer.names.fresh(name), 'float32', ['steps', ...shape])
+  const perStep = (name: string, dims: readonly number[]): Value => {
+    const value = new Value(outer.names.fresh(name), 'float32', ['steps', ...dims])
     outer.graph.inputs.push(value)
     return value
   }
-  const [x, y] = [stream('x'), stream('y')]
+  const [rate, x, y] = [perStep('rate', []), perStep('x', shape), perStep('y', shape)]
   const weights = weightInputs(outer, block)
   const ranges = emitRanges(outer, plan, weights)
   const rates = outer.initializer('learning_rates', tensorOf('float32', [vector.size], vector.learningRates()))
@@ -75,14 +76,9 @@ export function trainingProgram(plan: BlockPlan, vector: ParameterVector): Graph
   const { loss, gradient } = meanSquaredError(g, output, sample(g, y, iteration, shape))
   const gradientOf = gradients(g, new Map([[output, gradient]]), [parameters])
   const step = g.shift(g.add(g.cast(iteration, 'float32'), done), 1)
-  const next = adamW(g, {
-    parameter: parameters,
-    gradient: gradientOf.get(parameters)!,
-    m,
-    v,
-    step,
-    learningRate: rates,
-  })
+  const learningRate = g.mul(rates, sample(g, rate, iteration, []))
+  const gradientOfAll = gradientOf.get(parameters)!
+  const next = adamW(g, { parameter: parameters, gradient: gradientOfAll, m, v, step, learningRate })
   for (const value of [g.op('Identity', [condition]), next.parameter, next.m, next.v, loss]) g.output(value)
 
   const results: [string, readonly Dim[]][] = [

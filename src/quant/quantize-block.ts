@@ -8,9 +8,10 @@ import { type PackedWeight, packMatMulNBits } from '../kernels/pack.ts'
 import { compile, runGraph, type SessionOptions, type Tensors } from '../kernels/session.ts'
 import { transpose2d } from '../kernels/tensor.ts'
 import type { Block } from './blocks.ts'
-import { type BlockPlan, clipParameters } from './clipping.ts'
+import { clipParameters } from './clipping.ts'
 import type { Linear } from './linears.ts'
 import { ParameterVector } from './parameters.ts'
+import type { BlockPlan } from './plan.ts'
 import { foldProgram, forwardProgram, weightInput } from './programs.ts'
 import { type Trained, trainBlock, type TrainSettings } from './train-block.ts'
 
@@ -30,25 +31,43 @@ export function readWeights({ linears }: Block): Tensors {
   )
 }
 
-/** Runs the block over every sample: `from` and `to` may be the same store. */
+export interface BlockStreams {
+  readonly from: ActivationStore
+  /** Where the outputs go, if they are wanted; may be `from`. */
+  readonly to?: ActivationStore
+  /** What the outputs should be, if that is to be measured. */
+  readonly target?: ActivationStore
+}
+
+/** Runs the block over every sample. @returns the mean squared error against `target`, if there is one. */
 export async function runBlock(
   block: Block,
   weights: Tensors,
-  { from, to }: { readonly from: ActivationStore; readonly to: ActivationStore },
+  { from, to, target }: BlockStreams,
   session: SessionOptions,
   onProgress?: (done: number, total: number) => void,
-): Promise<void> {
+): Promise<number> {
   const shape = staticShape(block.input)
   const forward = await compile(forwardProgram(block), session)
+  let error = 0
   try {
     for (let i = 0; i < from.samples; i++) {
       const { y } = await forward.run({ x: tensorOf('float32', shape, from.read(i, 1)), ...weights })
-      to.write(i, readElements(y!) as Float32Array)
+      const output = readElements(y!) as Float32Array
+      if (target) error += meanSquaredError(output, target.read(i, 1))
+      to?.write(i, output)
       onProgress?.(i + 1, from.samples)
     }
   } finally {
     await forward.release()
   }
+  return error / from.samples
+}
+
+function meanSquaredError(a: Float32Array, b: Float32Array): number {
+  let sum = 0
+  for (let i = 0; i < a.length; i++) sum += (a[i]! - b[i]!) ** 2
+  return sum / a.length
 }
 
 export interface LearnSettings extends TrainSettings {

@@ -1,25 +1,23 @@
 /** @file The method from end to end, block after block. The place to start reading. */
 
-import { mkdirSync, mkdtempSync, rmSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, readdirSync, rmdirSync, rmSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { ActivationStore } from '../calibration/activation-store.ts'
 import { messageOf, QuantError } from '../errors.ts'
-import { Graph } from '../graph/ir.ts'
-import { extract } from '../graph/extract.ts'
 import { saveModel } from '../graph/save.ts'
 import { staticShape } from '../graph/shape.ts'
-import { readElements, tensorOf } from '../graph/tensor.ts'
-import type { WeightQuantizer } from '../kernels/qparams.ts'
-import { compile, type SessionOptions } from '../kernels/session.ts'
+import type { SessionOptions, Tensors } from '../kernels/session.ts'
 import { type Analysis, analyze } from './analyze.ts'
 import type { Block } from './blocks.ts'
-import { type Calibration, type CalibrationOptions, calibrate } from './calibrate.ts'
-import type { BlockPlan } from './clipping.ts'
+import { type CalibrationOptions, calibrate } from './calibrate.ts'
+import { embed } from './embed.ts'
 import { type ExportedLinear, exportLinears } from './export.ts'
 import { copyCompanions, modelSizeBytes, type OutputPlan, planOutput } from './output.ts'
-import { foldBlock, learnBlock, readWeights, runBlock } from './quantize-block.ts'
-import { type BlockReport, epochMeans, type OnEvent, type QuantizeReport } from './report.ts'
+import { type BlockPlan, groupNotes, planBlock } from './plan.ts'
+import { foldBlock, type Folded, learnBlock, readWeights, runBlock } from './quantize-block.ts'
+import type { BlockReport, OnEvent, QuantizeEvent, QuantizeReport } from './report.ts'
 import { type QuantScheme, schemeName } from './scheme.ts'
+import type { Schedule } from './train-block.ts'
 
 export interface QuantizeOptions extends CalibrationOptions {
   /** An .onnx file, or a folder with one. */
@@ -31,6 +29,7 @@ export interface QuantizeOptions extends CalibrationOptions {
   readonly lwc: boolean
   readonly epochs: number
   readonly learningRate: number
+  readonly schedule: Schedule
   readonly accuracyLevel: 0 | 4
   readonly session: SessionOptions
   readonly onEvent?: OnEvent
@@ -38,101 +37,84 @@ export interface QuantizeOptions extends CalibrationOptions {
   readonly signal?: AbortSignal
 }
 
-/** How each linear of a block is quantized: groups as asked, scales in the type the weight is stored in. */
-export function planBlock(block: Block, { weights }: QuantScheme): BlockPlan {
-  const quantizers = block.linears.map((linear): [typeof linear, WeightQuantizer] => [
-    linear,
-    {
-      bits: weights.bits,
-      group: weights.group ?? linear.inFeatures,
-      symmetric: weights.symmetric,
-      scaleDtype: linear.weight.tensor!.dtype === 'float16' ? 'float16' : 'float32',
-    },
-  ])
-  return { block, quantizers: new Map(quantizers) }
-}
-
-/** Hidden states of the calibration tokens where the first block begins. */
-export async function embed(
-  analysis: Analysis,
-  { tokens, samples, seqLen }: Calibration,
-  to: ActivationStore,
-): Promise<void> {
-  const { working, folder, io, blocks } = analysis
-  const graph = new Graph('prefix')
-  const { input } = blocks[0]!
-  graph.inputs = working.inputs
-  graph.outputs = [input]
-  graph.nodes = extract(working, working.inputs, [input])
-  const read = new Set(graph.nodes.flatMap(node => node.inputs))
-  graph.initializers = working.initializers.filter(value => read.has(value))
-  const session = await compile(graph, { dataDir: folder, optimization: 'disabled' })
-  try {
-    for (let i = 0; i < samples; i++) {
-      const ids = tensorOf('int64', [1, seqLen], tokens.subarray(i * seqLen, (i + 1) * seqLen))
-      const hidden = await session.run({ [io.inputIds.name]: ids })
-      to.write(i, readElements(hidden[input.name]!) as Float32Array)
-    }
-  } finally {
-    await session.release()
-  }
-}
-
-/** Float and quantized hidden states between two blocks, on disk. */
+/** Hidden states between two blocks, on disk: of the float model, of the quantized one, and room for the latter's next. */
 interface Streams {
   readonly float: ActivationStore
-  readonly quantized: ActivationStore
+  quantized: ActivationStore
+  spare: ActivationStore
 }
+
+type Phase = (QuantizeEvent & { type: 'block' })['phase']
 
 class Quantizer {
   readonly exported: ExportedLinear[] = []
   readonly reports: BlockReport[] = []
   private readonly options: QuantizeOptions
-  private readonly analysis: Analysis
+  private readonly blocks: readonly Block[]
 
-  constructor(options: QuantizeOptions, analysis: Analysis) {
+  constructor(options: QuantizeOptions, blocks: readonly Block[]) {
     this.options = options
-    this.analysis = analysis
+    this.blocks = blocks
   }
 
-  /** Quantizes one block; `streams` hold its inputs before and its outputs after. */
+  private progress(block: Block, phase: Phase): (done: number, total: number, loss?: number) => void {
+    const { onEvent, signal } = this.options
+    return (done, total, loss) => {
+      signal?.throwIfAborted()
+      onEvent?.({ type: 'block', index: block.index, blocks: this.blocks.length, phase, done, total, loss })
+    }
+  }
+
+  /** Quantizes one block; `streams` hold its inputs before and its outputs after. Without them: round to nearest. */
   async block(block: Block, streams: Streams | undefined): Promise<void> {
     const started = performance.now()
-    const { scheme, session, epochs, learningRate, onEvent, signal } = this.options
-    const { blocks } = this.analysis
-    const progress =
-      (phase: 'targets' | 'learning' | 'rounding' | 'outputs') => (done: number, total: number, loss?: number) => {
-        signal?.throwIfAborted()
-        onEvent?.({ type: 'block', index: block.index, blocks: blocks.length, phase, done, total, loss })
-      }
-    const plan = planBlock(block, scheme)
+    const plan = planBlock(block, this.options.scheme)
     const weights = readWeights(block)
-    let learned: Awaited<ReturnType<typeof learnBlock>> | undefined
-    if (streams) {
-      const { float, quantized } = streams
-      await runBlock(block, weights, { from: float, to: float }, session, progress('targets'))
-      const settings = { epochs, learningRate, samples: float.samples, session, onProgress: progress('learning') }
-      learned = await learnBlock(plan, { x: quantized, y: float }, weights, settings)
-    }
-    progress('rounding')(0, 1)
-    const folded = await foldBlock(plan, weights, learned, session)
-    if (streams && block !== blocks.at(-1)) {
-      const { quantized } = streams
-      await runBlock(block, folded.weights, { from: quantized, to: quantized }, session, progress('outputs'))
-    }
-    block.linears.forEach((linear, i) => {
-      const { origin, inFeatures, outFeatures } = linear
+    this.progress(block, 'rounding')(0, 1)
+    const rounded = await foldBlock(plan, weights, undefined, this.options.session)
+    const { folded, ...learning } = streams ? await this.learn(plan, weights, rounded, streams) : { folded: rounded }
+    block.linears.forEach(({ origin, inFeatures, outFeatures }, i) => {
       this.exported.push({ origin, packed: folded.packed[i]!, inFeatures, outFeatures })
     })
     const report: BlockReport = {
       index: block.index,
       linears: block.linears.map(({ name }) => name),
-      ...(learned && streams && epochMeans(learned.losses, streams.float.samples)),
-      ...(learned?.divergedAt !== undefined && { divergedAt: learned.divergedAt }),
+      ...learning,
       elapsedMs: Math.round(performance.now() - started),
     }
     this.reports.push(report)
-    onEvent?.({ type: 'blockDone', report })
+    this.options.onEvent?.({ type: 'blockDone', report })
+  }
+
+  /** Learns the block's clipping, and keeps it if it beats rounding to nearest; moves the streams past the block. */
+  private async learn(
+    plan: BlockPlan,
+    weights: Tensors,
+    rounded: Folded,
+    streams: Streams,
+  ): Promise<{ folded: Folded } & Omit<BlockReport, 'index' | 'linears' | 'elapsedMs'>> {
+    const { session, epochs, learningRate, schedule } = this.options
+    const { block } = plan
+    const { float, quantized, spare } = streams
+    const progress = (phase: Phase) => this.progress(block, phase)
+    await runBlock(block, weights, { from: float, to: float }, session, progress('targets'))
+    const { samples } = float
+    const learned = await learnBlock(plan, { x: quantized, y: float }, weights, {
+      ...{ epochs, learningRate, schedule, samples, session },
+      onProgress: progress('learning'),
+    })
+    const folded = await foldBlock(plan, weights, learned, session)
+    const run = (candidate: Folded, to?: ActivationStore) =>
+      runBlock(block, candidate.weights, { from: quantized, to, target: float }, session, progress('outputs'))
+    const roundedLoss = await run(rounded)
+    const learnedLoss = await run(folded, spare)
+    const kept = learnedLoss < roundedLoss ? 'learned' : 'rounded'
+    if (kept === 'rounded') await run(rounded, spare)
+    streams.quantized = spare
+    streams.spare = quantized
+    const { divergedAt } = learned
+    const losses = { roundedLoss, learnedLoss, kept, ...(divergedAt !== undefined && { divergedAt }) } as const
+    return { folded: kept === 'learned' ? folded : rounded, ...losses }
   }
 }
 
@@ -142,52 +124,54 @@ async function quantizeBlocks(
   analysis: Analysis,
   output: OutputPlan,
 ): Promise<{ quantizer: Quantizer; notes: readonly string[] }> {
-  const quantizer = new Quantizer(options, analysis)
+  const { blocks } = analysis
+  const quantizer = new Quantizer(options, blocks)
   if (!options.lwc) {
-    for (const block of analysis.blocks) await quantizer.block(block, undefined)
+    for (const block of blocks) await quantizer.block(block, undefined)
     return { quantizer, notes: [] }
   }
   const calibration = await calibrate(analysis, options)
   const folder = workFolder(dirname(output.path))
   const stores: ActivationStore[] = []
   try {
-    const { samples } = calibration
-    const dims = staticShape(analysis.blocks[0]!.input)
-    const [float, quantized] = ['float', 'quantized'].map(() => {
-      const store = new ActivationStore(folder, samples, dims)
-      stores.push(store)
-      return store
-    }) as [ActivationStore, ActivationStore]
-    await embed(analysis, calibration, float)
-    for (let i = 0; i < samples; i++) quantized.write(i, float.read(i, 1))
-    for (const block of analysis.blocks) await quantizer.block(block, { float, quantized })
-    return { quantizer, notes: calibration.notes }
+    const { samples, notes } = calibration
+    const open = () => {
+      stores.push(new ActivationStore(folder.path, samples, staticShape(blocks[0]!.input)))
+      return stores.at(-1)!
+    }
+    const streams: Streams = { float: open(), quantized: open(), spare: open() }
+    await embed(analysis, calibration, streams.float)
+    for (let i = 0; i < samples; i++) streams.quantized.write(i, streams.float.read(i, 1))
+    for (const block of blocks) await quantizer.block(block, streams)
+    return { quantizer, notes }
   } finally {
     for (const store of stores) store.close()
-    rmSync(folder, { recursive: true, force: true })
+    folder.remove()
   }
 }
 
-function workFolder(parent: string): string {
+/** A temporary folder beside the output; `remove` takes away folders made for it as well, as long as they are empty. */
+function workFolder(parent: string): { path: string; remove: () => void } {
   try {
-    mkdirSync(parent, { recursive: true })
-    return mkdtempSync(join(parent, '.omniquant-'))
+    const made = mkdirSync(parent, { recursive: true })
+    const path = mkdtempSync(join(parent, '.omniquant-'))
+    const remove = () => {
+      rmSync(path, { recursive: true, force: true })
+      if (made !== undefined) removeEmpty(parent, made)
+    }
+    return { path, remove }
   } catch (error) {
     throw new QuantError('E_OUTPUT', `cannot write to ${parent}: ${messageOf(error)}`, 'Choose another folder with -o.')
   }
 }
 
-/** A line when groups are wider than some weights: those have one scale per output. */
-function groupNotes({ blocks }: Analysis, { weights }: QuantScheme): string[] {
-  const { group } = weights
-  if (group === undefined) return []
-  const narrow = new Set(
-    blocks.flatMap(block => block.linears.map(({ inFeatures }) => inFeatures)).filter(K => K < group),
-  )
-  if (narrow.size === 0) return []
-  return [
-    `groups of ${group} are wider than inputs of ${[...narrow].join(', ')}: those weights have one scale per output`,
-  ]
+/** Removes `folder` and the empty folders above it, up to and including `last`. */
+function removeEmpty(folder: string, last: string): void {
+  for (let current = folder; ; current = dirname(current)) {
+    if (readdirSync(current).length > 0) return
+    rmdirSync(current)
+    if (current === last) return
+  }
 }
 
 /**
@@ -216,7 +200,7 @@ export async function quantizeModel(options: QuantizeOptions): Promise<QuantizeR
     skipped: blocks.flatMap(block =>
       block.skipped.map(({ node, reason }) => ({ node: node.origin?.name ?? node.name, reason })),
     ),
-    notes: [...groupNotes(analysis, scheme), ...notes],
+    notes: [...groupNotes(blocks, scheme), ...notes],
     sizeBefore,
     sizeAfter: saved.sizeBytes,
     elapsedMs: Math.round(performance.now() - started),

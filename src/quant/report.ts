@@ -4,9 +4,11 @@
 export interface BlockReport {
   readonly index: number
   readonly linears: readonly string[]
-  /** Mean of the block's loss (mean squared error against the float model) over the first and the last epoch. */
-  readonly firstLoss?: number
-  readonly lastLoss?: number
+  /** Mean squared error of the block's output on the calibration samples, rounded to nearest and with what was learned. */
+  readonly roundedLoss?: number
+  readonly learnedLoss?: number
+  /** Which of the two the file has: learning that did not help is thrown away. */
+  readonly kept?: 'learned' | 'rounded'
   /** The step at which the loss stopped being finite; what was learned before it was kept. */
   readonly divergedAt?: number
   readonly elapsedMs: number
@@ -49,11 +51,3 @@ export type QuantizeEvent =
   | { readonly type: 'saving' }
 
 export type OnEvent = (event: QuantizeEvent) => void
-
-/** Losses of the first and the last of `epochs` epochs, averaged. */
-export function epochMeans(losses: Float32Array, samples: number): { firstLoss: number; lastLoss: number } | undefined {
-  if (losses.length < samples) return undefined
-  const mean = (values: Float32Array) => values.reduce((sum, loss) => sum + loss, 0) / values.length
-  const whole = losses.length - (losses.length % samples)
-  return { firstLoss: mean(losses.subarray(0, samples)), lastLoss: mean(losses.subarray(whole - samples, whole)) }
-}

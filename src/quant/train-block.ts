@@ -4,13 +4,17 @@ import type { ActivationStore } from '../calibration/activation-store.ts'
 import { staticShape } from '../graph/shape.ts'
 import { readElements, tensorOf } from '../graph/tensor.ts'
 import { compile, type SessionOptions, type Tensors } from '../kernels/session.ts'
-import type { BlockPlan } from './clipping.ts'
 import type { ParameterVector } from './parameters.ts'
+import type { BlockPlan } from './plan.ts'
 import { trainingProgram } from './programs.ts'
+
+export type Schedule = 'constant' | 'cosine'
 
 export interface TrainSettings {
   readonly epochs: number
   readonly samples: number
+  /** How the learning rate goes over the steps: as it is, or falling to 0 along a half cosine. */
+  readonly schedule: Schedule
   readonly session: SessionOptions
   /** Called after every run of the program. */
   readonly onProgress?: (stepsDone: number, stepsInAll: number, loss: number) => void
@@ -27,6 +31,12 @@ export interface Trained {
 /** A run of the program should take about this long: often enough for progress, rare enough to cost nothing. */
 const RUN_SECONDS = 0.5
 
+/** Factors on the learning rate for steps `first` to `first + count` of `total` (arXiv:1608.03983 eq. 5, without restarts). */
+function rateFactors(schedule: Schedule, first: number, count: number, total: number): Float32Array {
+  if (schedule === 'constant') return new Float32Array(count).fill(1)
+  return Float32Array.from({ length: count }, (_, i) => (1 + Math.cos((Math.PI * (first + i)) / total)) / 2)
+}
+
 /**
  * Learns the block's parameters: one sample a step, samples in order in every epoch (as the reference implementation),
  * AdamW. How many steps share a run does not change a bit of the result.
@@ -40,7 +50,7 @@ export async function trainBlock(
   weights: Tensors,
   settings: TrainSettings,
 ): Promise<Trained> {
-  const { samples, epochs, onProgress } = settings
+  const { samples, epochs, schedule, onProgress } = settings
   const shape = staticShape(plan.block.input)
   const total = samples * epochs
   const losses = new Float32Array(total)
@@ -56,6 +66,7 @@ export async function trainBlock(
       const result = await session.run({
         steps: tensorOf('int64', [], BigInt64Array.of(BigInt(steps))),
         done: tensorOf('float32', [], Float32Array.of(done)),
+        rate: tensorOf('float32', [steps], rateFactors(schedule, done, steps, total)),
         x: tensorOf('float32', [steps, ...shape], x.read(first, steps)),
         y: tensorOf('float32', [steps, ...shape], y.read(first, steps)),
         parameters: parameters!,

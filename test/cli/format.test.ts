@@ -84,8 +84,16 @@ const quantized: QuantizeReport = {
   files: ['/out/model.onnx'],
   scheme: 'w4a16g128',
   blocks: [
-    { index: 0, linears: ['q', 'k', 'v'], firstLoss: 0.01, lastLoss: 0.008, elapsedMs: 61_000 },
-    { index: 1, linears: ['q', 'k', 'v'], firstLoss: 0.02, lastLoss: 0.02, elapsedMs: 900, divergedAt: 7 },
+    { index: 0, linears: ['q', 'k', 'v'], roundedLoss: 0.01, learnedLoss: 0.008, kept: 'learned', elapsedMs: 61_000 },
+    {
+      index: 1,
+      linears: ['q', 'k', 'v'],
+      roundedLoss: 0.02,
+      learnedLoss: 0.02,
+      kept: 'rounded',
+      elapsedMs: 900,
+      divergedAt: 7,
+    },
     { index: 2, linears: ['q', 'k', 'v'], divergedAt: 0, elapsedMs: 900 },
   ],
   skipped: [
@@ -109,10 +117,10 @@ test('a quantized model', () => {
     scheme  w4a16g128
     time    1 min 02 s
 
-    block  linears  first loss  last loss   change        time
-        0        3     1.00e-2    8.00e-3  -20.0 %  1 min 01 s
-        1        3     2.00e-2    2.00e-2   +0.0 %       0.9 s  stopped at step 7: the loss was not finite
-        2        3                                       0.9 s  stopped at step 0: the loss was not finite
+    block  linears  rounded  learned   change        time
+        0        3  1.00e-2  8.00e-3  -20.0 %  1 min 01 s
+        1        3  2.00e-2  2.00e-2   +0.0 %       0.9 s  stopped at step 7: the loss was not finite; kept rounded
+        2        3                                  0.9 s  stopped at step 0: the loss was not finite
 
     not quantized
       /l/1/MatMul, /l/2/MatMul, /l/3/MatMul and 1 more: its weight is computed by Mul

@@ -18,6 +18,7 @@ const DEFAULTS = {
   capSeqLen: true,
   seed: 0,
   learningRate: 0.01,
+  schedule: 'cosine',
   accuracyLevel: 0,
   session: { threads: undefined },
 }
@@ -53,6 +54,7 @@ describe('quantize', () => {
     ['--w4a16 --seq-len 64', { seqLen: 64, capSeqLen: false }],
     ['--w4a16 --seq-len=64', { seqLen: 64, capSeqLen: false }],
     ['--w4a16 --lr 5e-3 --seed 7', { learningRate: 0.005, seed: 7 }],
+    ['--w4a16 --schedule constant', { schedule: 'constant' }],
     ['--w4a16 --no-lwc', { lwc: false }],
     ['--w4a16 --accuracy-level 4', { accuracyLevel: 4 }],
     ['--w4a16 --accuracy-level 0', {}],
@@ -140,6 +142,7 @@ describe('what is refused', () => {
       '--seed takes a whole number, not "99999999999999999999"',
       undefined,
     ],
+    ['quantize m --w4a16 --schedule linear', 'E_USAGE', '--schedule is constant or cosine, not "linear"', undefined],
     ['quantize m --w4a16 --lr 0', 'E_USAGE', '--lr takes a number above 0, not "0"', undefined],
     ['quantize m --w4a16 --lr fast', 'E_USAGE', '--lr takes a number above 0, not "fast"', undefined],
     ['quantize m --w4a16 --lr Infinity', 'E_USAGE', '--lr takes a number above 0, not "Infinity"', undefined],

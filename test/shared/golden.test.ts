@@ -9,7 +9,8 @@ import { calibrationSamples, loadTokens } from '../../src/calibration/dataset.ts
 import { staticShape } from '../../src/graph/shape.ts'
 import { analyze } from '../../src/quant/analyze.ts'
 import { learnBlock, readWeights, runBlock } from '../../src/quant/quantize-block.ts'
-import { embed, planBlock } from '../../src/quant/quantize-model.ts'
+import { embed } from '../../src/quant/embed.ts'
+import { planBlock } from '../../src/quant/plan.ts'
 import { parseScheme } from '../../src/quant/scheme.ts'
 import { sharedDir } from '../helpers/shared.ts'
 
@@ -46,7 +47,13 @@ describe.skipIf(!sharedDir)('first losses of block 0 equal the reference impleme
       await embed(analysis, calibration, x)
       const weights = readWeights(block!)
       await runBlock(block!, weights, { from: x, to: y }, {})
-      const settings = { epochs: 1, samples: STEPS, learningRate: golden.lwcLr, session: {} }
+      const settings = {
+        epochs: 1,
+        samples: STEPS,
+        learningRate: golden.lwcLr,
+        schedule: 'constant' as const,
+        session: {},
+      }
       const { losses } = await learnBlock(planBlock(block!, scheme), { x, y }, weights, settings)
       for (const store of [x, y]) store.close()
       for (let i = 0; i < STEPS; i++) {

@@ -1,0 +1,35 @@
+/** @file Runs what comes before the first block: from token ids to hidden states. */
+
+import type { ActivationStore } from '../calibration/activation-store.ts'
+import { extract } from '../graph/extract.ts'
+import { Graph } from '../graph/ir.ts'
+import { readElements, tensorOf } from '../graph/tensor.ts'
+import { compile } from '../kernels/session.ts'
+import type { Analysis } from './analyze.ts'
+import type { Calibration } from './calibrate.ts'
+
+/** Hidden states of the calibration tokens where the first block begins. */
+export async function embed(
+  analysis: Analysis,
+  { tokens, samples, seqLen }: Calibration,
+  to: ActivationStore,
+): Promise<void> {
+  const { working, folder, io, blocks } = analysis
+  const graph = new Graph('prefix')
+  const { input } = blocks[0]!
+  graph.inputs = working.inputs
+  graph.outputs = [input]
+  graph.nodes = extract(working, working.inputs, [input])
+  const read = new Set(graph.nodes.flatMap(node => node.inputs))
+  graph.initializers = working.initializers.filter(value => read.has(value))
+  const session = await compile(graph, { dataDir: folder, optimization: 'disabled' })
+  try {
+    for (let i = 0; i < samples; i++) {
+      const ids = tensorOf('int64', [1, seqLen], tokens.subarray(i * seqLen, (i + 1) * seqLen))
+      const hidden = await session.run({ [io.inputIds.name]: ids })
+      to.write(i, readElements(hidden[input.name]!) as Float32Array)
+    }
+  } finally {
+    await session.release()
+  }
+}
