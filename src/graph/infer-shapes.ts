@@ -5,7 +5,8 @@
 
 import { QuantError } from '../errors.ts'
 import { type DType, dtypeFromNumber } from './dtype.ts'
-import type { Node, Value } from './ir.ts'
+import type { Node } from './ir.ts'
+import { inputShape, reductionAxes, requireInput, sliceRanges, splitSizes } from './node-arguments.ts'
 import { broadcastShapes, normalizeAxis, requireConstant, reshapeTarget, type Shape, staticShape } from './shape.ts'
 
 interface Inferred {
@@ -15,27 +16,23 @@ interface Inferred {
 
 type ShapeRule = (node: Node) => Inferred[]
 
-const input = (node: Node, index: number): Value => {
-  const value = node.inputs[index]
-  if (value === undefined) throw new QuantError('E_UNSUPPORTED', `${node.kind} "${node.name}" lacks its input ${index}`)
-  return value
-}
-const shapeOf = (node: Node, index: number): Shape => staticShape(input(node, index))
 const dtypeOf = (node: Node, index: number): DType => {
-  const { dtype, name } = input(node, index)
+  const { dtype, name } = requireInput(node, index)
   if (dtype === undefined) throw new QuantError('E_UNSUPPORTED', `the element type of "${name}" is not known`)
   return dtype
 }
 
-const sameAsInput: ShapeRule = node => [{ dtype: dtypeOf(node, 0), shape: shapeOf(node, 0) }]
+const sameAsInput: ShapeRule = node => [{ dtype: dtypeOf(node, 0), shape: inputShape(node, 0) }]
 const elementwise: ShapeRule = node => [
   {
     dtype: dtypeOf(node, 0),
     shape: broadcastShapes(...node.inputs.flatMap(value => (value ? [staticShape(value)] : []))),
   },
 ]
-const comparison: ShapeRule = node => [{ dtype: 'bool', shape: broadcastShapes(shapeOf(node, 0), shapeOf(node, 1)) }]
-const predicate: ShapeRule = node => [{ dtype: 'bool', shape: shapeOf(node, 0) }]
+const comparison: ShapeRule = node => [
+  { dtype: 'bool', shape: broadcastShapes(inputShape(node, 0), inputShape(node, 1)) },
+]
+const predicate: ShapeRule = node => [{ dtype: 'bool', shape: inputShape(node, 0) }]
 
 function matMulShape(a: Shape, b: Shape): Shape {
   const left = a.length === 1 ? [1, ...a] : a
@@ -47,65 +44,23 @@ function matMulShape(a: Shape, b: Shape): Shape {
 const swapLast = (shape: Shape, swap: boolean): Shape =>
   swap ? [...shape.slice(0, -2), shape.at(-1)!, shape.at(-2)!] : shape
 
-/** Axes of a reduction: input 1, none meaning all (or, with noop_with_empty_axes, nothing). */
-export function reductionAxes(node: Node): number[] {
-  const rank = shapeOf(node, 0).length
-  const axes = node.inputs[1] ? requireConstant(node, 1) : []
-  if (axes.length > 0) return axes.map(axis => normalizeAxis(axis, rank))
-  return node.int('noop_with_empty_axes', 0) ? [] : Array.from({ length: rank }, (_, i) => i)
-}
-
 const reduction: ShapeRule = node => {
   const axes = new Set(reductionAxes(node))
   const keep = node.int('keepdims', 1) === 1
   return [
-    { dtype: dtypeOf(node, 0), shape: shapeOf(node, 0).flatMap((dim, i) => (axes.has(i) ? (keep ? [1] : []) : [dim])) },
+    {
+      dtype: dtypeOf(node, 0),
+      shape: inputShape(node, 0).flatMap((dim, i) => (axes.has(i) ? (keep ? [1] : []) : [dim])),
+    },
   ]
 }
 
 const argReduction: ShapeRule = node => {
-  const shape = shapeOf(node, 0)
+  const shape = inputShape(node, 0)
   const axis = normalizeAxis(node.int('axis', 0), shape.length)
   return [
     { dtype: 'int64', shape: shape.flatMap((dim, i) => (i === axis ? (node.int('keepdims', 1) ? [1] : []) : [dim])) },
   ]
-}
-
-/** One resolved dimension of a Slice: `start` and `step` as used, `size` elements. */
-export interface SliceRange {
-  readonly axis: number
-  readonly start: number
-  readonly step: number
-  readonly size: number
-}
-
-/** Starts, ends, axes and steps of a Slice node with negative and out-of-range values resolved. */
-export function sliceRanges(node: Node): SliceRange[] {
-  const shape = shapeOf(node, 0)
-  const starts = requireConstant(node, 1)
-  const ends = requireConstant(node, 2)
-  const axes = node.inputs[3] ? requireConstant(node, 3) : starts.map((_, i) => i)
-  const steps = node.inputs[4] ? requireConstant(node, 4) : starts.map(() => 1)
-  return starts.map((rawStart, i) => {
-    const axis = normalizeAxis(axes[i]!, shape.length)
-    const dim = shape[axis]!
-    const step = steps[i]!
-    const fromFront = (index: number) => (index < 0 ? index + dim : index)
-    const clamp = (index: number, low: number, high: number) => Math.min(Math.max(index, low), high)
-    const start = step > 0 ? clamp(fromFront(rawStart), 0, dim) : clamp(fromFront(rawStart), 0, dim - 1)
-    const end = step > 0 ? clamp(fromFront(ends[i]!), 0, dim) : clamp(fromFront(ends[i]!), -1, dim - 1)
-    return { axis, start, step, size: Math.max(0, Math.ceil((end - start) / step)) }
-  })
-}
-
-/** Sizes along the axis of a Split node: from its input, or equal parts with a smaller last one. */
-export function splitSizes(node: Node): number[] {
-  const shape = shapeOf(node, 0)
-  const dim = shape[normalizeAxis(node.int('axis', 0), shape.length)]!
-  if (node.inputs[1]) return requireConstant(node, 1)
-  const parts = node.int('num_outputs', node.outputs.length)
-  const size = Math.ceil(dim / parts)
-  return Array.from({ length: parts }, (_, i) => Math.min(size, dim - i * size))
 }
 
 const RULES: Record<string, ShapeRule> = {
@@ -157,23 +112,23 @@ const RULES: Record<string, ShapeRule> = {
   ArgMax: argReduction,
   ArgMin: argReduction,
   Where: node => [
-    { dtype: dtypeOf(node, 1), shape: broadcastShapes(shapeOf(node, 0), shapeOf(node, 1), shapeOf(node, 2)) },
+    { dtype: dtypeOf(node, 1), shape: broadcastShapes(inputShape(node, 0), inputShape(node, 1), inputShape(node, 2)) },
   ],
-  Cast: node => [{ dtype: dtypeFromNumber(node.int('to', 0)), shape: shapeOf(node, 0) }],
-  CastLike: node => [{ dtype: dtypeOf(node, 1), shape: shapeOf(node, 0) }],
+  Cast: node => [{ dtype: dtypeFromNumber(node.int('to', 0)), shape: inputShape(node, 0) }],
+  CastLike: node => [{ dtype: dtypeOf(node, 1), shape: inputShape(node, 0) }],
   Shape: node => {
-    const rank = shapeOf(node, 0).length
+    const rank = inputShape(node, 0).length
     const clamp = (index: number) => Math.min(Math.max(index < 0 ? index + rank : index, 0), rank)
     return [{ dtype: 'int64', shape: [Math.max(0, clamp(node.int('end', rank)) - clamp(node.int('start', 0)))] }]
   },
   Size: () => [{ dtype: 'int64', shape: [] }],
-  MatMul: node => [{ dtype: dtypeOf(node, 0), shape: matMulShape(shapeOf(node, 0), shapeOf(node, 1)) }],
+  MatMul: node => [{ dtype: dtypeOf(node, 0), shape: matMulShape(inputShape(node, 0), inputShape(node, 1)) }],
   'com.microsoft.FusedMatMul': node => [
     {
       dtype: dtypeOf(node, 0),
       shape: matMulShape(
-        swapLast(shapeOf(node, 0), node.int('transA', 0) === 1),
-        swapLast(shapeOf(node, 1), node.int('transB', 0) === 1),
+        swapLast(inputShape(node, 0), node.int('transA', 0) === 1),
+        swapLast(inputShape(node, 1), node.int('transB', 0) === 1),
       ),
     },
   ],
@@ -181,40 +136,40 @@ const RULES: Record<string, ShapeRule> = {
     {
       dtype: dtypeOf(node, 0),
       shape: matMulShape(
-        swapLast(shapeOf(node, 0), node.int('transA', 0) === 1),
-        swapLast(shapeOf(node, 1), node.int('transB', 0) === 1),
+        swapLast(inputShape(node, 0), node.int('transA', 0) === 1),
+        swapLast(inputShape(node, 1), node.int('transB', 0) === 1),
       ),
     },
   ],
   'com.microsoft.MatMulNBits': node => [
-    { dtype: dtypeOf(node, 0), shape: [...shapeOf(node, 0).slice(0, -1), node.int('N', 0)] },
+    { dtype: dtypeOf(node, 0), shape: [...inputShape(node, 0).slice(0, -1), node.int('N', 0)] },
   ],
   Transpose: node => {
-    const shape = shapeOf(node, 0)
+    const shape = inputShape(node, 0)
     const perm = node.ints('perm') ?? shape.map((_, i) => shape.length - 1 - i)
     return [{ dtype: dtypeOf(node, 0), shape: perm.map(i => shape[i]!) }]
   },
   Reshape: node => [
     {
       dtype: dtypeOf(node, 0),
-      shape: reshapeTarget(shapeOf(node, 0), requireConstant(node, 1), node.int('allowzero', 0) === 1),
+      shape: reshapeTarget(inputShape(node, 0), requireConstant(node, 1), node.int('allowzero', 0) === 1),
     },
   ],
   Flatten: node => {
-    const shape = shapeOf(node, 0)
+    const shape = inputShape(node, 0)
     const axis = node.int('axis', 1) < 0 ? node.int('axis', 1) + shape.length : node.int('axis', 1)
     const product = (dims: Shape) => dims.reduce((a, b) => a * b, 1)
     return [{ dtype: dtypeOf(node, 0), shape: [product(shape.slice(0, axis)), product(shape.slice(axis))] }]
   },
   Squeeze: node => {
-    const shape = shapeOf(node, 0)
+    const shape = inputShape(node, 0)
     const axes = node.inputs[1]
       ? requireConstant(node, 1).map(axis => normalizeAxis(axis, shape.length))
       : shape.flatMap((dim, i) => (dim === 1 ? [i] : []))
     return [{ dtype: dtypeOf(node, 0), shape: shape.filter((_, i) => !axes.includes(i)) }]
   },
   Unsqueeze: node => {
-    const shape = shapeOf(node, 0)
+    const shape = inputShape(node, 0)
     const axes = requireConstant(node, 1)
     const rank = shape.length + axes.length
     const inserted = new Set(axes.map(axis => normalizeAxis(axis, rank)))
@@ -223,24 +178,24 @@ const RULES: Record<string, ShapeRule> = {
       { dtype: dtypeOf(node, 0), shape: Array.from({ length: rank }, (_, i) => (inserted.has(i) ? 1 : rest.shift()!)) },
     ]
   },
-  Expand: node => [{ dtype: dtypeOf(node, 0), shape: broadcastShapes(shapeOf(node, 0), requireConstant(node, 1)) }],
+  Expand: node => [{ dtype: dtypeOf(node, 0), shape: broadcastShapes(inputShape(node, 0), requireConstant(node, 1)) }],
   Tile: node => {
     const repeats = requireConstant(node, 1)
-    return [{ dtype: dtypeOf(node, 0), shape: shapeOf(node, 0).map((dim, i) => dim * repeats[i]!) }]
+    return [{ dtype: dtypeOf(node, 0), shape: inputShape(node, 0).map((dim, i) => dim * repeats[i]!) }]
   },
   Concat: node => {
-    const shapes = node.inputs.map((_, i) => shapeOf(node, i))
+    const shapes = node.inputs.map((_, i) => inputShape(node, i))
     const axis = normalizeAxis(node.int('axis', 0), shapes[0]!.length)
     const total = shapes.reduce((sum, shape) => sum + shape[axis]!, 0)
     return [{ dtype: dtypeOf(node, 0), shape: shapes[0]!.map((dim, i) => (i === axis ? total : dim)) }]
   },
   Slice: node => {
-    const shape = [...shapeOf(node, 0)]
+    const shape = [...inputShape(node, 0)]
     for (const { axis, size } of sliceRanges(node)) shape[axis] = size
     return [{ dtype: dtypeOf(node, 0), shape }]
   },
   Split: node => {
-    const shape = shapeOf(node, 0)
+    const shape = inputShape(node, 0)
     const axis = normalizeAxis(node.int('axis', 0), shape.length)
     return splitSizes(node).map(size => ({
       dtype: dtypeOf(node, 0),
@@ -248,7 +203,7 @@ const RULES: Record<string, ShapeRule> = {
     }))
   },
   Pad: node => {
-    const shape = shapeOf(node, 0)
+    const shape = inputShape(node, 0)
     const pads = requireConstant(node, 1)
     const axes = node.inputs[3]
       ? requireConstant(node, 3).map(axis => normalizeAxis(axis, shape.length))
@@ -260,16 +215,16 @@ const RULES: Record<string, ShapeRule> = {
     return [{ dtype: dtypeOf(node, 0), shape: result }]
   },
   Gather: node => {
-    const shape = shapeOf(node, 0)
+    const shape = inputShape(node, 0)
     const axis = normalizeAxis(node.int('axis', 0), shape.length)
     return [
-      { dtype: dtypeOf(node, 0), shape: [...shape.slice(0, axis), ...shapeOf(node, 1), ...shape.slice(axis + 1)] },
+      { dtype: dtypeOf(node, 0), shape: [...shape.slice(0, axis), ...inputShape(node, 1), ...shape.slice(axis + 1)] },
     ]
   },
-  GatherElements: node => [{ dtype: dtypeOf(node, 0), shape: shapeOf(node, 1) }],
+  GatherElements: node => [{ dtype: dtypeOf(node, 0), shape: inputShape(node, 1) }],
   GatherND: node => {
-    const data = shapeOf(node, 0)
-    const indices = shapeOf(node, 1)
+    const data = inputShape(node, 0)
+    const indices = inputShape(node, 1)
     return [
       {
         dtype: dtypeOf(node, 0),
@@ -286,7 +241,7 @@ const RULES: Record<string, ShapeRule> = {
     return [{ dtype: dtypeOf(node, 0), shape: [Math.max(0, Math.ceil((limit! - start!) / delta!))] }]
   },
   OneHot: node => {
-    const shape = shapeOf(node, 0)
+    const shape = inputShape(node, 0)
     const rank = shape.length + 1
     const axis = normalizeAxis(node.int('axis', -1), rank)
     return [
@@ -294,7 +249,7 @@ const RULES: Record<string, ShapeRule> = {
     ]
   },
   TopK: node => {
-    const shape = shapeOf(node, 0)
+    const shape = inputShape(node, 0)
     const axis = normalizeAxis(node.int('axis', -1), shape.length)
     const k = requireConstant(node, 1)[0]!
     const result = shape.map((dim, i) => (i === axis ? k : dim))
@@ -303,8 +258,8 @@ const RULES: Record<string, ShapeRule> = {
       { dtype: 'int64', shape: result },
     ]
   },
-  QuantizeLinear: node => [{ dtype: node.inputs[2]?.dtype ?? 'uint8', shape: shapeOf(node, 0) }],
-  DequantizeLinear: node => [{ dtype: dtypeOf(node, 1), shape: shapeOf(node, 0) }],
+  QuantizeLinear: node => [{ dtype: node.inputs[2]?.dtype ?? 'uint8', shape: inputShape(node, 0) }],
+  DequantizeLinear: node => [{ dtype: dtypeOf(node, 1), shape: inputShape(node, 0) }],
 }
 
 /** Op kinds (`Node.kind`) whose output shape can be inferred. */

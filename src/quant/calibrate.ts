@@ -34,7 +34,7 @@ export async function calibrate(
   const notes = seqLen < options.seqLen ? [`sequences are ${seqLen} tokens long: the model has no more positions`] : []
   if (calib !== undefined) {
     const source = loadTokens(calib, () => loadTokenizer(folder))
-    return { ...calibrationSamples(source, { samples, seqLen, seed }), notes }
+    return { ...calibrationSamples(source, { samples, seqLen, seed, vocabSize: io.vocabSize }), notes }
   }
   const writer = await openModel(model.path!, session)
   try {

@@ -5,6 +5,7 @@ import { staticShape } from '../graph/shape.ts'
 import { readElements, tensorOf } from '../graph/tensor.ts'
 import { readFloats } from '../kernels/float16.ts'
 import { type PackedWeight, packMatMulNBits } from '../kernels/pack.ts'
+import { requireFinite } from '../kernels/qparams.ts'
 import { compile, runGraph, type SessionOptions, type Tensors } from '../kernels/session.ts'
 import { transpose2d } from '../kernels/tensor.ts'
 import type { Block } from './blocks.ts'
@@ -15,9 +16,10 @@ import type { BlockPlan } from './plan.ts'
 import { foldProgram, forwardProgram, weightInput } from './programs.ts'
 import { type Trained, trainBlock, type TrainSettings } from './train-block.ts'
 
-/** The weight as float32 [K, N], read from disk: nothing is kept. */
-function readWeight({ weight, transposed, inFeatures, outFeatures }: Linear): Float32Array {
+/** The weight as float32 [K, N], read from disk: nothing is kept. @throws E_UNSUPPORTED when it is not finite. */
+function readWeight({ name, weight, transposed, inFeatures, outFeatures }: Linear): Float32Array {
   const stored = readFloats(weight.tensor!)
+  requireFinite(stored, transposed ? inFeatures : outFeatures, `the weight of ${name}`)
   return transposed ? transpose2d(stored, outFeatures, inFeatures) : stored
 }
 

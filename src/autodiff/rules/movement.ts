@@ -2,7 +2,7 @@
 
 import { QuantError } from '../../errors.ts'
 import type { Builder } from '../../graph/builder.ts'
-import { sliceRanges, splitSizes } from '../../graph/infer-shapes.ts'
+import { sliceRanges, splitSizes } from '../../graph/node-arguments.ts'
 import type { Node, Value } from '../../graph/ir.ts'
 import { normalizeAxis, requireConstant, staticShape } from '../../graph/shape.ts'
 import { embedded, padded, reshaped, zeros } from '../fragments.ts'
