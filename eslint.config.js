@@ -17,7 +17,7 @@ export default defineConfig(
   },
   {
     files: ['bin/**', 'bench/**', '*.js'],
-    languageOptions: { globals: { process: 'readonly', console: 'readonly' } },
+    languageOptions: { globals: { process: 'readonly', console: 'readonly', performance: 'readonly' } },
     rules: { 'no-console': 'off' },
   },
 )

@@ -1,0 +1,29 @@
+/** @file A quantized file against the float one it came from: milliseconds of a prefill of 128 tokens and of one token, in turns. */
+
+import { describeIo, feedsFor } from '../dist/calibration/model-io.js'
+import { openModel } from '../dist/kernels/session.js'
+
+const ROUNDS = 15
+const median = numbers => [...numbers].sort((a, b) => a - b)[Math.floor(numbers.length / 2)]
+const [float, quantized] = process.argv.slice(2)
+if (!quantized) throw new Error('usage: node bench/quantized-forward.js FLOAT.onnx QUANTIZED.onnx')
+const sessions = [await openModel(float, { threads: 2 }), await openModel(quantized, { threads: 2 })]
+
+for (const tokens of [128, 1]) {
+  const runs = sessions.map(session => {
+    const io = describeIo(session)
+    const feeds = feedsFor(io, new BigInt64Array(tokens).fill(5n), 1, tokens)
+    return async () => {
+      const started = performance.now()
+      for (let i = 0; i < 10; i++) await session.run(feeds, [io.logits.name])
+      return (performance.now() - started) / 10
+    }
+  })
+  for (const run of runs) await run()
+  const times = [[], []]
+  for (let round = 0; round < ROUNDS; round++) for (const [i, run] of runs.entries()) times[i].push(await run())
+  const ratios = times[0].map((time, i) => time / times[1][i])
+  console.log(
+    `${tokens} tokens: float ${median(times[0]).toFixed(2)} ms, quantized ${median(times[1]).toFixed(2)} ms, ratio ${median(ratios).toFixed(2)}`,
+  )
+}

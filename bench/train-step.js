@@ -1,0 +1,98 @@
+/**
+ * @file One step of learning the clipping of a Llama block: ours in onnxruntime against the reference's arithmetic in torch, in turns.
+ * usage: node bench/train-step.js [--python PATH] [--threads N]
+ */
+
+import { spawn } from 'node:child_process'
+import { createInterface } from 'node:readline'
+import { resolve } from 'node:path'
+import { parseArgs } from 'node:util'
+import { tensorOf } from '../dist/graph/tensor.js'
+import { compile } from '../dist/kernels/session.js'
+import { clipParameters } from '../dist/quant/clipping.js'
+import { ParameterVector } from '../dist/quant/parameters.js'
+import { planBlock } from '../dist/quant/plan.js'
+import { trainingProgram } from '../dist/quant/programs.js'
+import { readWeights } from '../dist/quant/quantize-block.js'
+import { parseScheme } from '../dist/quant/scheme.js'
+import { llamaBlock, noise } from './llama-block.js'
+
+const { values } = parseArgs({ options: { python: { type: 'string' }, threads: { type: 'string', default: '2' } } })
+const threads = Number(values.threads)
+const SIZES = [
+  { hidden: 256, ffn: 704, tokens: 256, steps: 40 },
+  { hidden: 512, ffn: 1408, tokens: 512, steps: 10 },
+  { hidden: 1024, ffn: 2816, tokens: 512, steps: 4 },
+]
+const ROUNDS = 7
+const median = numbers => [...numbers].sort((a, b) => a - b)[Math.floor(numbers.length / 2)]
+
+/** Seconds per step of our program. */
+async function ours(size, scheme) {
+  const block = llamaBlock(size)
+  const plan = planBlock(block, scheme)
+  const vector = new ParameterVector(clipParameters(plan, 1e-2))
+  const session = await compile(trainingProgram(plan, vector), { threads })
+  const { steps, tokens, hidden } = size
+  const zeros = () => tensorOf('float32', [vector.size], new Float32Array(vector.size))
+  const feeds = {
+    ...readWeights(block),
+    steps: tensorOf('int64', [], BigInt64Array.of(BigInt(steps))),
+    done: tensorOf('float32', [], Float32Array.of(0)),
+    rate: tensorOf('float32', [steps], new Float32Array(steps).fill(1)),
+    x: tensorOf('float32', [steps, 1, tokens, hidden], noise(steps * tokens * hidden, 1, 99)),
+    y: tensorOf('float32', [steps, 1, tokens, hidden], noise(steps * tokens * hidden, 1, 98)),
+    parameters: tensorOf('float32', [vector.size], vector.initial()),
+    m: zeros(),
+    v: zeros(),
+  }
+  const run = async () => {
+    const started = performance.now()
+    await session.run(feeds, ['losses'])
+    return (performance.now() - started) / 1000 / steps
+  }
+  return { run, release: () => session.release() }
+}
+
+/** The same in torch, in a process of its own that answers one line a round. */
+function torch(size, { bits, group }) {
+  const { hidden, ffn, tokens, steps } = size
+  const child = spawn(
+    values.python,
+    [resolve(import.meta.dirname, 'train_step.py'), hidden, ffn, tokens, steps, bits, group ?? 0, threads].map(String),
+    {
+      stdio: ['pipe', 'pipe', 'inherit'],
+    },
+  )
+  const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]()
+  const run = async () => {
+    child.stdin.write('go\n')
+    return Number((await lines.next()).value)
+  }
+  return { run, release: () => child.stdin.end() }
+}
+
+for (const scheme of [parseScheme('w4a16', { perChannel: true }), parseScheme('w2a16g64')]) {
+  for (const size of SIZES) {
+    const { hidden, tokens } = size
+    const name = `w${scheme.weights.bits}${scheme.weights.group ? `g${scheme.weights.group}` : ''} hidden ${hidden}, ${tokens} tokens`
+    const mine = await ours(size, scheme)
+    const theirs = values.python ? torch(size, scheme.weights) : undefined
+    await mine.run()
+    await theirs?.run()
+    const times = { mine: [], theirs: [], ratio: [] }
+    for (let round = 0; round < ROUNDS; round++) {
+      const [a, b] = [await mine.run(), (await theirs?.run()) ?? NaN]
+      times.mine.push(a)
+      times.theirs.push(b)
+      times.ratio.push(b / a)
+    }
+    await mine.release()
+    theirs?.release()
+    const ms = numbers => `${(median(numbers) * 1000).toFixed(1)} ms`
+    console.log(
+      `${name}: ${ms(times.mine)} a step` +
+        (theirs ? `, torch ${ms(times.theirs)}, ratio ${median(times.ratio).toFixed(2)}` : ''),
+    )
+  }
+}
