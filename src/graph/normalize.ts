@@ -12,7 +12,6 @@ import type { Node, Value } from './ir.ts'
 import { Graph, type Model } from './ir.ts'
 import { foldedConstant, isNoOp, simplify } from './normalize-rules.ts'
 import { REWRITES } from './rewrites.ts'
-import { gatherFromTable, gemm } from './rewrites/linear.ts'
 import { modernize } from './rewrites/old-opsets.ts'
 import { staticShape } from './shape.ts'
 import { elementCount, type Tensor } from './tensor.ts'
@@ -111,12 +110,10 @@ class WorkingCopy {
     if (alias) return [alias]
     const constant = foldedConstant(node, inputs)
     if (constant) return [this.constant(node.outputs[0]?.name ?? node.name, constant)]
-    const rewrite = node.kind === 'Gemm' ? gemm : REWRITES.get(node.kind)
+    const rewrite = REWRITES.get(node.kind)
     const first = this.g.graph.nodes.length
     const outputs = this.emit(() => {
       if (rewrite) return rewrite(this.g, node, inputs)
-      const gathered = gatherFromTable(this.g, node, inputs)
-      if (gathered) return gathered
       const modern = modernize(this.g, node, inputs, this.opset)
       const float = modern.kind === 'Cast' && isFloat(dtypeFromNumber(modern.int('to', 1)))
       return float
@@ -135,10 +132,15 @@ class WorkingCopy {
       outputs = this.write(node, inputs)
     } catch (error) {
       const unknown = inputs.filter(input => input && this.pending.has(input)) as Value[]
-      if (!(error instanceof QuantError && error.code === 'E_UNSUPPORTED') || unknown.length === 0) throw error
+      if (!(error instanceof QuantError && error.code === 'E_UNSUPPORTED')) throw error
+      if (unknown.length === 0) throw inModel(error, node)
       const small = [...this.pending].filter(value => elementCount(staticShape(value)) <= MAX_SHAPE_ELEMENTS)
       await this.fold(new Set([...unknown, ...small]))
-      outputs = this.write(node, inputs)
+      try {
+        outputs = this.write(node, inputs)
+      } catch (again) {
+        throw again instanceof QuantError ? inModel(again, node) : again
+      }
     }
     node.outputs.forEach((output, i) => {
       const value = outputs[i]
@@ -183,6 +185,12 @@ class WorkingCopy {
     )
     return graph
   }
+}
+
+/** The error with the user's own node in it: names in the working copy are ours. */
+function inModel(error: QuantError, node: Node): QuantError {
+  if (node.name === '' || error.message.includes(node.name)) return error
+  return new QuantError(error.code, `${error.message} (${node.kind} "${node.name}" of the model)`, error.hint)
 }
 
 /** One initializer for all folded constants with equal contents (masks and rotary tables repeat in every layer). */

@@ -3,6 +3,7 @@
 import { ACTIVATION_REWRITES } from './rewrites/activations.ts'
 import { ATTENTION_REWRITES } from './rewrites/attention.ts'
 import { GROUP_QUERY_REWRITES } from './rewrites/group-query-attention.ts'
+import { LINEAR_REWRITES } from './rewrites/linear.ts'
 import { NORM_REWRITES } from './rewrites/norms.ts'
 import { PRODUCT_REWRITES } from './rewrites/products.ts'
 import type { Rewrite } from './rewrites/rewrite.ts'
@@ -16,6 +17,7 @@ export const REWRITES: ReadonlyMap<string, Rewrite> = new Map(
     ...ACTIVATION_REWRITES,
     ...ATTENTION_REWRITES,
     ...GROUP_QUERY_REWRITES,
+    ...LINEAR_REWRITES,
     ...NORM_REWRITES,
     ...PRODUCT_REWRITES,
     ...ROTARY_REWRITES,
