@@ -8,6 +8,7 @@ import { padded, reshaped } from '../autodiff/fragments.ts'
 import type { Builder } from '../graph/builder.ts'
 import type { Value } from '../graph/ir.ts'
 import { checkShape, staticShape } from '../graph/shape.ts'
+import { tensorOf } from '../graph/tensor.ts'
 import {
   affineQParams,
   checkQuantizer,
@@ -163,6 +164,16 @@ function constant(g: Builder, value: number, like: Value): Value {
   return g.op('Expand', [g.scalar(value, like.dtype), g.ints(staticShape(like) as number[])])
 }
 
+/**
+ * x [G, group, N] -> [G, 1, N]. As a product with ones: ReduceSum over a middle axis runs on one core and along the stride,
+ * 2 to 9 ms for a weight of 1024 x 2816 that the product sums in a tenth of one.
+ */
+function sumOverGroup(g: Builder, x: Value): Value {
+  const size = staticShape(x)[1]!
+  const ones = x.dtype === 'float64' ? new Float64Array(size).fill(1) : new Float32Array(size).fill(1)
+  return g.matMul(g.initializer('ones', tensorOf(x.dtype!, [1, size], ones)), x)
+}
+
 /** `affineQParams` as a graph; no zero point when symmetric, where it is constant. */
 function emitQParams(
   g: Builder,
@@ -223,7 +234,7 @@ function emitSteps(
   customVjp(product.producer!, (builder, _node, [dp], needs) => {
     if (!dp || !needs[1]) return [dp]
     const error = builder.sub(product, builder.mul(inside(builder), w))
-    return [dp, builder.div(builder.reduceSum(builder.mul(error, dp), [1]), scale)]
+    return [dp, builder.div(sumOverGroup(builder, builder.mul(error, dp)), scale)]
   })
   customVjp(ratio.producer!, (builder, _node, [dp], needs) => [
     dp && needs[0] ? builder.mul(inside(builder), dp) : undefined,
