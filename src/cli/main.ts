@@ -56,7 +56,7 @@ function addQuantize(program: Command, found: (invocation: Invocation) => void):
     .option('--symmetric', 'no zero points: smaller, less exact')
     .option('--accuracy-level <n>', '0 computes in float32, 4 with 8-bit activations: faster, less exact (default: 0)')
     .optionsGroup('How to learn it:')
-    .option('--preset <name>', 'fast (32 x 256 tokens, 4 epochs), default (128 x 512, 10) or paper (128 x 2048, 20)')
+    .option('--preset <name>', 'fast (32 x 256 tokens, 4 epochs), default (128 x 512, 4) or paper (128 x 2048, 20)')
     .option(
       '--calib <file>',
       'calibration text (.txt, .md, .jsonl) or token ids (.npy, .jsonl); else the model writes one',
@@ -64,8 +64,11 @@ function addQuantize(program: Command, found: (invocation: Invocation) => void):
     .option('--samples <n>', 'calibration samples')
     .option('--seq-len <n>', 'tokens per sample')
     .option('--epochs <n>', 'times all samples are gone through')
-    .option('--lr <x>', 'learning rate (default: 0.01)')
-    .option('--schedule <name>', 'how it goes on: cosine (falls to 0) or constant, as in the paper (default: cosine)')
+    .option('--lr <x>', 'learning rate (default: by preset, 0.1, 0.05, 0.01)')
+    .option(
+      '--schedule <name>',
+      'how it goes on: cosine (falls to 0) or constant (default: by preset, paper: constant)',
+    )
     .option('--seed <n>', 'choice of samples (default: 0)')
     .option('--no-lwc', 'learn nothing: round to nearest; the options above are not used then')
     .optionsGroup('Running:')

@@ -35,26 +35,24 @@ export interface EvaluateCommand extends Manner {
 
 export type Invocation = QuantizeCommand | InspectCommand | EvaluateCommand
 
-/** How much to calibrate with: samples x tokens each, and how often all of them are gone through. */
+/** How much to calibrate with (samples x tokens each, how often all of them are gone through), and how fast to learn. */
 interface Effort {
   readonly samples: number
   readonly seqLen: number
   readonly epochs: number
+  /** Of the clipping, at the first step. */
+  readonly learningRate: number
+  readonly schedule: Schedule
 }
 
-// fast: a look at whether it works, seconds to minutes. default: what a CPU does with a small model over a coffee.
+// fast: a look at whether it works, seconds to minutes. default: as good as paper in a fifth of its steps.
 // paper: what arXiv 2308.13137 section 4.1 trains with. Sequences are shortened to the model's positions.
+// Fewer steps want larger ones that end small: docs/accuracy.md has the measurements.
 export const PRESETS: Readonly<Record<string, Effort>> = {
-  fast: { samples: 32, seqLen: 256, epochs: 4 },
-  default: { samples: 128, seqLen: 512, epochs: 10 },
-  paper: { samples: 128, seqLen: 2048, epochs: 20 },
+  fast: { samples: 32, seqLen: 256, epochs: 4, learningRate: 1e-1, schedule: 'cosine' },
+  default: { samples: 128, seqLen: 512, epochs: 4, learningRate: 5e-2, schedule: 'cosine' },
+  paper: { samples: 128, seqLen: 2048, epochs: 20, learningRate: 1e-2, schedule: 'constant' },
 }
-
-/** Learning rate of the clipping (arXiv 2308.13137 section 4.1: 1e-2). */
-const DEFAULT_LEARNING_RATE = 1e-2
-
-/** Learning that ends in small steps ends nearer the optimum: measured in docs/accuracy.md. The paper keeps the rate. */
-const DEFAULT_SCHEDULE: Schedule = 'cosine'
 
 const SCHEME_FLAG = /^--(w\d+a\d+(?:g\d+)?)$/i
 
@@ -146,6 +144,8 @@ function effortOf(flags: QuantizeFlags): Effort & { readonly capSeqLen: boolean 
     samples: wholeNumber('--samples', flags.samples, 1) ?? preset.samples,
     seqLen: seqLen ?? preset.seqLen,
     epochs: wholeNumber('--epochs', flags.epochs, 1) ?? preset.epochs,
+    learningRate: positiveNumber('--lr', flags.lr) ?? preset.learningRate,
+    schedule: scheduleOf(flags.schedule) ?? preset.schedule,
     capSeqLen: seqLen === undefined,
   }
 }
@@ -159,9 +159,8 @@ function accuracyLevelOf(text: string | undefined): 0 | 4 {
   )
 }
 
-function scheduleOf(text: string | undefined): Schedule {
-  if (text === undefined) return DEFAULT_SCHEDULE
-  if (text === 'constant' || text === 'cosine') return text
+function scheduleOf(text: string | undefined): Schedule | undefined {
+  if (text === undefined || text === 'constant' || text === 'cosine') return text
   throw usageError(`--schedule is constant or cosine, not "${text}"`)
 }
 
@@ -182,8 +181,6 @@ export function quantizeCommand(model: string, flags: QuantizeFlags): QuantizeCo
       calib: flags.calib,
       ...effortOf(flags),
       seed: wholeNumber('--seed', flags.seed, 0) ?? 0,
-      learningRate: positiveNumber('--lr', flags.lr) ?? DEFAULT_LEARNING_RATE,
-      schedule: scheduleOf(flags.schedule),
       accuracyLevel: accuracyLevelOf(flags.accuracyLevel),
       session: { threads: wholeNumber('--threads', flags.threads, 1) },
     },

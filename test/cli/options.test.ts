@@ -14,10 +14,10 @@ const DEFAULTS = {
   calib: undefined,
   samples: 128,
   seqLen: 512,
-  epochs: 10,
+  epochs: 4,
   capSeqLen: true,
   seed: 0,
-  learningRate: 0.01,
+  learningRate: 0.05,
   schedule: 'cosine',
   accuracyLevel: 0,
   session: { threads: undefined },
@@ -46,11 +46,15 @@ describe('quantize', () => {
     ['--w4a16 -o out', { output: 'out' }],
     ['--w4a16 --output out.onnx', { output: 'out.onnx' }],
     ['--w4a16 --calib c.txt', { calib: 'c.txt' }],
-    ['--w4a16 --preset fast', { samples: 32, seqLen: 256, epochs: 4 }],
+    ['--w4a16 --preset fast', { samples: 32, seqLen: 256, epochs: 4, learningRate: 0.1 }],
     ['--w4a16 --preset default', {}],
-    ['--w4a16 --preset paper', { samples: 128, seqLen: 2048, epochs: 20 }],
-    ['--w4a16 --preset paper --samples 8 --epochs 2', { samples: 8, seqLen: 2048, epochs: 2 }],
-    ['--epochs 2 --w4a16 --preset paper', { seqLen: 2048, epochs: 2 }],
+    ['--w4a16 --preset paper', { seqLen: 2048, epochs: 20, learningRate: 0.01, schedule: 'constant' }],
+    [
+      '--w4a16 --preset paper --samples 8 --epochs 2',
+      { samples: 8, seqLen: 2048, epochs: 2, learningRate: 0.01, schedule: 'constant' },
+    ],
+    ['--epochs 2 --w4a16 --preset paper', { seqLen: 2048, epochs: 2, learningRate: 0.01, schedule: 'constant' }],
+    ['--w4a16 --preset paper --lr 1e-3 --schedule cosine', { seqLen: 2048, epochs: 20, learningRate: 0.001 }],
     ['--w4a16 --seq-len 64', { seqLen: 64, capSeqLen: false }],
     ['--w4a16 --seq-len=64', { seqLen: 64, capSeqLen: false }],
     ['--w4a16 --lr 5e-3 --seed 7', { learningRate: 0.005, seed: 7 }],
@@ -232,7 +236,7 @@ describe('texts', () => {
   test('quantize --help shows what the presets are', () => {
     const { text } = parse('quantize --help') as { text: string }
     expect(text.replace(/\s+/g, ' ')).toContain(
-      'fast (32 x 256 tokens, 4 epochs), default (128 x 512, 10) or paper (128 x 2048, 20)',
+      'fast (32 x 256 tokens, 4 epochs), default (128 x 512, 4) or paper (128 x 2048, 20)',
     )
   })
 })

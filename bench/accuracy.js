@@ -1,0 +1,56 @@
+/**
+ * @file Perplexity at every weight-only row of ../shared/golden/results.md, through the command a user would type.
+ * usage: node bench/accuracy.js SHARED_FOLDER [PRESET]      (paper: about 2 minutes a row on two cores; default: half a minute)
+ */
+
+import { spawnSync } from 'node:child_process'
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join, resolve } from 'node:path'
+
+const [shared, preset = 'paper'] = process.argv.slice(2)
+if (!shared) throw new Error('usage: node bench/accuracy.js SHARED_FOLDER [PRESET]')
+
+/** Model, flags, and the reference implementation's perplexity from golden/results.md. */
+const ROWS = [
+  ['wiki-llama/optimum-nopast', '--w4a16 --per-channel', 29.7],
+  ['wiki-llama/optimum-nopast', '--w3a16 --per-channel', 30.214],
+  ['wiki-llama/optimum-nopast', '--w2a16 --per-channel', 34.123],
+  ['wiki-llama/optimum-nopast', '--w2a16 --group 64', 32.151],
+  ['wiki-llama/genai-fp32', '--w2a16 --group 64', 32.151],
+  ['wiki-opt/optimum-past', '--w3a16 --per-channel', 54.915],
+]
+
+function quantized(model, flags) {
+  const folder = mkdtempSync(join(tmpdir(), 'omniquant-accuracy-'))
+  try {
+    const golden = name => join(shared, 'golden', name)
+    const { stdout, stderr, status } = spawnSync(
+      process.execPath,
+      [
+        resolve(import.meta.dirname, '../bin/omniquant.js'),
+        ...['quantize', join(shared, 'models', model), ...flags, '-o', folder, '--json'],
+        ...['--calib', golden('calib_ids.npy'), '--preset', preset, '--samples', '128', '--seq-len', '256'],
+        ...['--evaluate', golden('eval_ids.npy')],
+      ],
+      { encoding: 'utf8', maxBuffer: 1 << 26 },
+    )
+    if (status !== 0) throw new Error(stderr)
+    return JSON.parse(stdout)
+  } finally {
+    rmSync(folder, { recursive: true })
+  }
+}
+
+console.log(`| model | flags | float | rounded | ${preset} | reference | ours / reference | seconds |`)
+console.log('|---|---|---|---|---|---|---|---|')
+for (const [model, flags, reference] of ROWS) {
+  const learned = quantized(model, flags.split(' '))
+  const rounded = quantized(model, [...flags.split(' '), '--no-lwc']).evaluation.perplexity
+  const { perplexity, against } = learned.evaluation
+  const numbers = [against.perplexity, rounded, perplexity, reference].map(value => value.toFixed(3))
+  const ratio = (perplexity / reference).toFixed(4)
+  console.log(
+    `| ${model} | \`${flags}\` | ${numbers.join(' | ')} | ${ratio} | ${Math.round(learned.elapsedMs / 1000)} |`,
+  )
+}
