@@ -27,6 +27,13 @@ export interface NormalizeOptions {
   readonly evaluate: (graph: Graph) => Promise<Record<string, Tensor>>
 }
 
+/** The working copy of a model. */
+export interface WorkingCopy {
+  readonly graph: Graph
+  /** User's value -> the value of `graph` that stands for it. Several may share one: aliases, constants of equal contents. */
+  readonly values: ReadonlyMap<Value, Value>
+}
+
 /** 2-D float constants from this many elements on are weights: they stay where they are, and are not folded. */
 const MIN_WEIGHT_ELEMENTS = 1024
 /** Constants up to this size are shape arithmetic and are evaluated together, as soon as one of them is needed. */
@@ -34,7 +41,7 @@ const MAX_SHAPE_ELEMENTS = 64
 /** Ops that only rearrange a weight. */
 const PLUMBING = new Set(['Transpose', 'Reshape', 'Cast', 'Identity', 'Squeeze', 'Unsqueeze'])
 
-class WorkingCopy {
+class Copier {
   readonly g: Builder = new Builder(new Graph('working copy'))
   private readonly values = new Map<Value, Value>()
   /** Values that depend on constants alone and have not been computed. */
@@ -166,7 +173,7 @@ class WorkingCopy {
   }
 
   /** Folds what the remaining nodes read, and drops everything no output needs. */
-  async finish(outputs: readonly Value[]): Promise<Graph> {
+  async finish(outputs: readonly Value[]): Promise<WorkingCopy> {
     const { graph } = this.g
     graph.outputs = outputs.map(output => {
       const value = this.lookup(output)!
@@ -179,11 +186,11 @@ class WorkingCopy {
     await this.fold(new Set(read.filter(value => value !== undefined && this.pending.has(value)) as Value[]))
     graph.nodes = extract(graph, graph.inputs, graph.outputs)
     const used = new Set(graph.nodes.flatMap(node => node.inputs))
-    graph.initializers = shareEqual(
-      graph,
-      graph.initializers.filter(value => used.has(value)),
-    )
-    return graph
+    const shared = shareEqual(graph.initializers.filter(value => used.has(value)))
+    for (const node of graph.nodes) node.inputs = node.inputs.map(input => input && (shared.get(input) ?? input))
+    graph.initializers = graph.initializers.filter(value => used.has(value) && !shared.has(value))
+    for (const [value, working] of this.values) this.values.set(value, shared.get(working) ?? working)
+    return { graph, values: this.values }
   }
 }
 
@@ -193,8 +200,8 @@ function inModel(error: QuantError, node: Node): QuantError {
   return new QuantError(error.code, `${error.message} (${node.kind} "${node.name}" of the model)`, error.hint)
 }
 
-/** One initializer for all folded constants with equal contents (masks and rotary tables repeat in every layer). */
-function shareEqual(graph: Graph, initializers: readonly Value[]): Value[] {
+/** Folded constants that repeat an earlier one (masks and rotary tables do in every layer) -> the earlier one. */
+function shareEqual(initializers: readonly Value[]): Map<Value, Value> {
   const first = new Map<string, Value>()
   const replaced = new Map<Value, Value>()
   for (const value of initializers) {
@@ -205,8 +212,7 @@ function shareEqual(graph: Graph, initializers: readonly Value[]): Value[] {
     if (known) replaced.set(value, known)
     else first.set(key, value)
   }
-  for (const node of graph.nodes) node.inputs = node.inputs.map(input => input && (replaced.get(input) ?? input))
-  return initializers.filter(value => !replaced.has(value))
+  return replaced
 }
 
 /**
@@ -214,9 +220,9 @@ function shareEqual(graph: Graph, initializers: readonly Value[]): Value[] {
  * behind Transpose, Reshape and Cast nodes.
  * @throws E_UNSUPPORTED naming the node whose shape depends on data or whose op has no rule; E_INPUTS.
  */
-export async function normalize(model: Model, options: NormalizeOptions): Promise<Graph> {
+export async function normalize(model: Model, options: NormalizeOptions): Promise<WorkingCopy> {
   const wanted = model.graph.outputs.filter(output => options.outputs.includes(output.name))
-  const copy = new WorkingCopy(model, options)
+  const copy = new Copier(model, options)
   const inputs = model.graph.inputs.filter(input => !input.tensor)
   for (const node of extract(model.graph, inputs, wanted)) await copy.add(node)
   return copy.finish(wanted)

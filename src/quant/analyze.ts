@@ -4,7 +4,7 @@ import { dirname } from 'node:path'
 import { describeIo, feedsFor, type ModelIo } from '../calibration/model-io.ts'
 import { checkSeqLen } from '../calibration/perplexity.ts'
 import { QuantError } from '../errors.ts'
-import type { Graph, Model } from '../graph/ir.ts'
+import type { Graph, Model, Value } from '../graph/ir.ts'
 import { loadModel } from '../graph/load.ts'
 import { normalize } from '../graph/normalize.ts'
 import { runGraph } from '../kernels/session.ts'
@@ -20,6 +20,8 @@ export interface Analysis {
   readonly seqLen: number
   /** input_ids [1, seqLen] -> logits, as float32 primitives. */
   readonly working: Graph
+  /** User's value -> value of the working copy. */
+  readonly values: ReadonlyMap<Value, Value>
   readonly blocks: readonly Block[]
 }
 
@@ -66,11 +68,11 @@ export async function analyze(path: string, asked: number, capSeqLen = false): P
   const seqLen = capSeqLen ? Math.min(asked, io.maxPositions ?? asked) : asked
   checkSeqLen(io, seqLen)
   const { [io.inputIds.name]: tokens, ...fixed } = feedsFor(io, new BigInt64Array(seqLen), 1, seqLen)
-  const working = await normalize(model, {
+  const { graph: working, values } = await normalize(model, {
     fixedInputs: new Map(Object.entries(fixed)),
     shapes: new Map([[io.inputIds.name, tokens!.dims]]),
     outputs: [io.logits.name],
     evaluate: graph => runGraph(graph, {}, { dataDir: folder, optimization: 'disabled' }),
   })
-  return { model, folder, io, seqLen, working, blocks: findBlocks(working) }
+  return { model, folder, io, seqLen, working, values, blocks: findBlocks(working) }
 }

@@ -46,7 +46,7 @@ const x: Tensor = floatTensor(
 /** The working copy for x [1, 3, 4], and what it computes. */
 async function normalized(model: Model): Promise<{ graph: Graph; kinds: string[]; y: Float32Array; folds: number }> {
   let folds = 0
-  const graph = await normalize(model, {
+  const { graph } = await normalize(model, {
     fixedInputs: new Map(),
     shapes: new Map([['x', [1, 3, 4]]]),
     outputs: ['y'],
@@ -136,7 +136,7 @@ describe('normalize', () => {
       Float32Array.from({ length: 1200 }, (_, i) => i),
     )
     const rows = w.op('Transpose', [w.constant('lm_head', table)], { perm: { type: 'ints', value: [1, 0] } })
-    const graph = await normalize(w.model(w.op('Gather', [rows, w.x], { axis: int(0) })), {
+    const { graph } = await normalize(w.model(w.op('Gather', [rows, w.x], { axis: int(0) })), {
       fixedInputs: new Map(),
       shapes: new Map([['x', [1, 2]]]),
       outputs: ['y'],
