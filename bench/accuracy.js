@@ -1,6 +1,6 @@
 /**
- * @file Perplexity at every weight-only row of ../shared/golden/results.md, through the command a user would type.
- * usage: node bench/accuracy.js SHARED_FOLDER [PRESET]      (paper: about 2 minutes a row on two cores; default: half a minute)
+ * @file Perplexity at the rows of ../shared/golden/results.md and their neighbours, through the command a user would type.
+ * usage: node bench/accuracy.js SHARED_FOLDER [PRESET] [FILTER]      (paper: 2 to 4 minutes a row on two cores; default: half a minute)
  */
 
 import { spawnSync } from 'node:child_process'
@@ -8,10 +8,10 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 
-const [shared, preset = 'paper'] = process.argv.slice(2)
-if (!shared) throw new Error('usage: node bench/accuracy.js SHARED_FOLDER [PRESET]')
+const [shared, preset = 'paper', filter = ''] = process.argv.slice(2)
+if (!shared) throw new Error('usage: node bench/accuracy.js SHARED_FOLDER [PRESET] [FILTER]')
 
-/** Model, flags, and the reference implementation's perplexity from golden/results.md. */
+/** Model, flags, and the reference implementation's perplexity from golden/results.md where it has one. */
 const ROWS = [
   ['wiki-llama/optimum-nopast', '--w4a16 --per-channel', 29.7],
   ['wiki-llama/optimum-nopast', '--w3a16 --per-channel', 30.214],
@@ -19,6 +19,18 @@ const ROWS = [
   ['wiki-llama/optimum-nopast', '--w2a16 --group 64', 32.151],
   ['wiki-llama/genai-fp32', '--w2a16 --group 64', 32.151],
   ['wiki-opt/optimum-past', '--w3a16 --per-channel', 54.915],
+  ['wiki-llama-mha/optimum-nopast', '--w4a4', 31.53],
+  ['wiki-llama-mha/optimum-nopast', '--w6a6', 29.602],
+  ['wiki-llama-mha/optimum-nopast', '--w8a8'],
+  ['wiki-llama-outlier-mha/optimum-nopast', '--w4a4', 31.674],
+  ['wiki-llama-outlier-mha/optimum-nopast', '--w6a6'],
+  ['wiki-llama-outlier-mha/optimum-nopast', '--w8a8'],
+  ['wiki-llama/optimum-past', '--w4a4'],
+  ['wiki-llama-outlier/optimum-past', '--w4a4'],
+  ['wiki-llama/genai-fp32', '--w4a4'],
+  ['wiki-opt/optimum-past', '--w4a4', 55.13],
+  ['wiki-opt/optimum-past', '--w6a6'],
+  ['wiki-opt/optimum-past', '--w8a8'],
 ]
 
 function quantized(model, flags) {
@@ -45,12 +57,12 @@ function quantized(model, flags) {
 console.log(`| model | flags | float | rounded | ${preset} | reference | ours / reference | seconds |`)
 console.log('|---|---|---|---|---|---|---|---|')
 for (const [model, flags, reference] of ROWS) {
+  if (!`${model} ${flags}`.includes(filter)) continue
   const learned = quantized(model, flags.split(' '))
-  const rounded = quantized(model, [...flags.split(' '), '--no-lwc']).evaluation.perplexity
+  const rounded = quantized(model, [...flags.split(' '), '--no-lwc', '--no-let']).evaluation.perplexity
   const { perplexity, against } = learned.evaluation
-  const numbers = [against.perplexity, rounded, perplexity, reference].map(value => value.toFixed(3))
-  const ratio = (perplexity / reference).toFixed(4)
-  console.log(
-    `| ${model} | \`${flags}\` | ${numbers.join(' | ')} | ${ratio} | ${Math.round(learned.elapsedMs / 1000)} |`,
-  )
+  const numbers = [against.perplexity, rounded, perplexity].map(value => value.toFixed(3))
+  const compared = reference ? [reference.toFixed(3), (perplexity / reference).toFixed(4)] : ['', '']
+  const seconds = Math.round(learned.elapsedMs / 1000)
+  console.log(`| ${model} | \`${flags}\` | ${[...numbers, ...compared, seconds].join(' | ')} |`)
 }

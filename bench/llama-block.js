@@ -16,8 +16,8 @@ export function noise(count, scale, seed) {
   return values
 }
 
-/** One block [1, tokens, hidden] -> [1, tokens, hidden]; heads of 64 (32 for small hidden sizes), no grouped queries. */
-export function llamaBlock({ hidden, ffn, tokens }) {
+/** A graph and its one block [1, tokens, hidden] -> [1, tokens, hidden]; heads of 64 (32 for small hidden sizes), no grouped queries. */
+export function llamaGraph({ hidden, ffn, tokens }) {
   const width = hidden >= 512 ? 64 : 32
   const heads = hidden / width
   const g = new Builder(new Graph('llama'))
@@ -58,5 +58,7 @@ export function llamaBlock({ hidden, ffn, tokens }) {
   const z = g.add(y, linear(g.mul(g.mul(gate, g.op('Sigmoid', [gate])), linear(n, hidden, ffn)), ffn, hidden))
   g.output(g.op('Tanh', [z]))
   for (const node of g.graph.nodes) node.origin = node
-  return findBlocks(g.graph)[0]
+  return { graph: g.graph, block: findBlocks(g.graph)[0] }
 }
+
+export const llamaBlock = sizes => llamaGraph(sizes).block

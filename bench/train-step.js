@@ -7,6 +7,7 @@ import { spawn } from 'node:child_process'
 import { createInterface } from 'node:readline'
 import { resolve } from 'node:path'
 import { parseArgs } from 'node:util'
+import { optimizerOf } from '../dist/autodiff/optimizer.js'
 import { tensorOf } from '../dist/graph/tensor.js'
 import { compile } from '../dist/kernels/session.js'
 import { clipParameters } from '../dist/quant/clipping.js'
@@ -30,9 +31,10 @@ const median = numbers => [...numbers].sort((a, b) => a - b)[Math.floor(numbers.
 /** Seconds per step of our program. */
 async function ours(size, scheme) {
   const block = llamaBlock(size)
-  const plan = planBlock(block, scheme)
+  const plan = planBlock(block, { scheme, let: false, values: new Map() })
   const vector = new ParameterVector(clipParameters(plan, 1e-2))
-  const session = await compile(trainingProgram(plan, vector), { threads })
+  const optimizer = optimizerOf('adamw', vector.segments)
+  const session = await compile(trainingProgram(plan, vector, optimizer), { threads })
   const { steps, tokens, hidden } = size
   const zeros = () => tensorOf('float32', [vector.size], new Float32Array(vector.size))
   const feeds = {

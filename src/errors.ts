@@ -12,6 +12,7 @@ export type ErrorCode =
   | 'E_INPUTS'
   | 'E_TOKENIZER'
   | 'E_CALIBRATION'
+  | 'E_PARAMETERS'
   | 'E_SEQ_LEN'
   | 'E_SCHEME'
   | 'E_USAGE'

@@ -33,7 +33,7 @@ const CORRECTIONS = new WeakMap<Builder, WeakMap<Value, Map<number, Value>>>()
  * 1 - beta^t. In float32 the subtraction would lose up to four digits (1 - 0.999), so with u = tanh(-t log(beta) / 2)
  * it is written as 2 u / (1 + u), which is the same number and loses none.
  */
-function biasCorrection(g: Builder, step: Value, beta: number): Value {
+export function biasCorrection(g: Builder, step: Value, beta: number): Value {
   const bySteps = CORRECTIONS.get(g) ?? new WeakMap<Value, Map<number, Value>>()
   const byBeta = bySteps.get(step) ?? new Map<number, Value>()
   CORRECTIONS.set(g, bySteps.set(step, byBeta))

@@ -98,6 +98,8 @@ export function formatEvaluation(
   return paragraphs(table(rows, [1, 2, 3]), what)
 }
 
+const times = (count: number): string => (count === 1 ? 'once' : `${count} times`)
+
 export function formatQuantized(report: QuantizeReport, evaluation: EvaluateReport | undefined): string {
   const { blocks, sizeBefore, sizeAfter } = report
   const facts = [
@@ -107,7 +109,7 @@ export function formatQuantized(report: QuantizeReport, evaluation: EvaluateRepo
     ['time', formatDuration(report.elapsedMs), ''],
   ]
   const learned = blocks.some(block => block.kept !== undefined)
-  const rows = blocks.map(({ index, linears, roundedLoss, learnedLoss, kept, divergedAt, elapsedMs }) => [
+  const rows = blocks.map(({ index, linears, roundedLoss, learnedLoss, kept, rollbacks, elapsedMs }) => [
     String(index),
     String(linears.length),
     ...(learned
@@ -119,7 +121,7 @@ export function formatQuantized(report: QuantizeReport, evaluation: EvaluateRepo
       : []),
     formatDuration(elapsedMs),
     [
-      divergedAt === undefined ? '' : `stopped at step ${divergedAt}: the loss was not finite`,
+      rollbacks === undefined ? '' : `diverged ${times(rollbacks.length)}: rolled back, learning rate halved`,
       kept === 'rounded' ? 'kept rounded' : '',
     ]
       .filter(remark => remark !== '')
@@ -158,23 +160,45 @@ function portRows(label: string, ports: readonly InspectedPort[]): string[][] {
   ])
 }
 
-/** Blocks of the same make that follow each other are shown once: a model has up to a hundred. */
-function linearRows(blocks: readonly InspectedBlock[]): string[][] {
-  const make = ({ linears }: InspectedBlock): string =>
-    JSON.stringify(linears.map(linear => ({ ...linear, name: withoutNumber(linear.name) })))
+/** First and last of each run of blocks of the same make. */
+function groupAlike(
+  blocks: readonly InspectedBlock[],
+  make: (block: InspectedBlock) => string,
+): { first: InspectedBlock; last: InspectedBlock }[] {
   const groups: { first: InspectedBlock; last: InspectedBlock }[] = []
   for (const block of blocks) {
     const group = groups.at(-1)
     if (group && make(group.last) === make(block)) group.last = block
     else groups.push({ first: block, last: block })
   }
-  return groups.flatMap(({ first, last }) =>
+  return groups
+}
+
+/** Blocks of the same make that follow each other are shown once: a model has up to a hundred. */
+function linearRows(blocks: readonly InspectedBlock[]): string[][] {
+  const make = ({ linears }: InspectedBlock): string =>
+    JSON.stringify(linears.map(linear => ({ ...linear, name: withoutNumber(linear.name) })))
+  return groupAlike(blocks, make).flatMap(({ first, last }) =>
     first.linears.map(({ name, inFeatures, outFeatures, dtype, note }, i) => [
       i > 0 ? '' : first === last ? String(first.index) : `${first.index}-${last.index}`,
       nameRange(name, last.linears[i]!.name),
       `${inFeatures} x ${outFeatures}`,
       dtype,
       note ?? '',
+    ]),
+  )
+}
+
+/** Transformations of each block; those of blocks that have the same are shown once. */
+function mappingRows(blocks: readonly InspectedBlock[]): string[][] {
+  const make = ({ mappings }: InspectedBlock): string =>
+    JSON.stringify(mappings.map(mapping => ({ ...mapping, name: withoutNumber(mapping.name) })))
+  return groupAlike(blocks, make).flatMap(({ first, last }) =>
+    first.mappings.map(({ name, size, shift, reason }, i) => [
+      i > 0 ? '' : first === last ? String(first.index) : `${first.index}-${last.index}`,
+      nameRange(name, last.mappings[i]!.name),
+      size === undefined ? '' : String(size),
+      reason ? `not possible: ${reason}` : shift ? 'with shift' : '',
     ]),
   )
 }
@@ -195,6 +219,7 @@ export function formatInspection(report: InspectReport): string {
   ]
   const ports = [...portRows('inputs', report.inputs), ...portRows('outputs', report.outputs)]
   const linears = linearRows(blocks)
+  const mappings = mappingRows(blocks)
   const estimates = report.estimates.map(({ scheme, sizeBytes }) => [
     scheme,
     formatBytes(sizeBytes),
@@ -204,6 +229,7 @@ export function formatInspection(report: InspectReport): string {
     table(facts),
     table(ports),
     linears.length === 0 ? '' : table([['block', 'linear', 'K x N', 'stored', ''], ...linears], [0, 2]),
+    mappings.length === 0 ? '' : table([['block', 'transformation', 'scales', ''], ...mappings], [0, 2]),
     skippedLines(report.skipped),
     estimates.length === 0 ? '' : `estimated output\n${table(estimates, [1, 2]).replace(/^/gm, '  ')}`,
     problem ? `cannot be quantized (${problem.code}): ${problem.message}` : '',

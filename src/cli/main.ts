@@ -53,7 +53,12 @@ function addQuantize(program: Command, found: (invocation: Invocation) => void):
     .option('--abits <n>', 'bits of the activations (default: 16, not quantized)')
     .option('--group <n>', 'weights that share a scale: 16, 32, 64, 128 or 256 (default: 128)')
     .option('--per-channel', 'one scale per output instead of groups')
-    .option('--symmetric', 'no zero points: smaller, less exact')
+    .option('--symmetric', 'no zero points of weights: smaller, less exact')
+    .option('--symmetric-activations', 'no zero points of activations')
+    .option(
+      '--format <name>',
+      'of linears with quantized activations: integer (fast on CPUs) or portable (default: integer)',
+    )
     .option('--accuracy-level <n>', '0 computes in float32, 4 with 8-bit activations: faster, less exact (default: 0)')
     .optionsGroup('How to learn it:')
     .option('--preset <name>', 'fast (32 x 256 tokens, 4 epochs), default (128 x 512, 4) or paper (128 x 2048, 20)')
@@ -69,8 +74,16 @@ function addQuantize(program: Command, found: (invocation: Invocation) => void):
       '--schedule <name>',
       'how it goes on: cosine (falls to 0) or constant (default: by preset, paper: constant)',
     )
+    .option('--optimizer <name>', 'adamw or stable-spam (default: adamw)')
+    .option('--no-lwc', 'do not learn the clipping of weights; with nothing else to learn, round to nearest')
+    .option('--let', 'learn equivalent transformations too (default where activations are quantized)')
+    .option('--no-let', 'do not')
+    .option('--let-lr <x>', 'learning rate of transformations (default: half of --lr)')
+    .option('--alpha <x>', 'share of the difficulty that starts in the weights, 0 to 1 (default: 0.5)')
+    .option('--aug-loss', 'aim between the float outputs for float and for quantized inputs')
+    .option('--save-params <file>', 'also write what was learned (.safetensors)')
+    .option('--params <file>', 'use what was learned before instead of learning')
     .option('--seed <n>', 'choice of samples (default: 0)')
-    .option('--no-lwc', 'learn nothing: round to nearest; the options above are not used then')
     .optionsGroup('Running:')
     .option('--evaluate <file>', 'perplexity of both models on a text or token ids')
     .option('--threads <n>', 'threads (default: as many as cores)')

@@ -1,5 +1,6 @@
 /** @file What was typed -> options of a command, checked. Pure: knows no argument parser, no file and no model. */
 
+import { OPTIMIZER_NAMES } from '../autodiff/optimizer.ts'
 import { QuantError } from '../errors.ts'
 import type { EvaluateOptions } from '../quant/evaluate.ts'
 import type { InspectOptions } from '../quant/inspect.ts'
@@ -93,15 +94,25 @@ export interface QuantizeFlags {
   readonly group?: string
   readonly perChannel?: boolean
   readonly symmetric?: boolean
+  readonly symmetricActivations?: boolean
+  readonly format?: string
   readonly calib?: string
   readonly samples?: string
   readonly seqLen?: string
   readonly epochs?: string
   readonly lr?: string
+  readonly letLr?: string
   readonly schedule?: string
+  readonly optimizer?: string
+  readonly alpha?: string
+  readonly augLoss?: boolean
+  readonly saveParams?: string
+  readonly params?: string
   readonly seed?: string
   readonly preset?: string
   readonly lwc?: boolean
+  /** True or false only where --let or --no-let was given. */
+  readonly let?: boolean
   readonly accuracyLevel?: string
   readonly threads?: string
   readonly evaluate?: string
@@ -130,6 +141,7 @@ function schemeOf(flags: QuantizeFlags): QuantScheme {
     group: wholeNumber('--group', flags.group, 1),
     perChannel: flags.perChannel,
     symmetric: flags.symmetric,
+    symmetricActivations: flags.symmetricActivations,
   })
 }
 
@@ -143,9 +155,9 @@ function effortOf(flags: QuantizeFlags): Effort & { readonly capSeqLen: boolean 
   return {
     samples: wholeNumber('--samples', flags.samples, 1) ?? preset.samples,
     seqLen: seqLen ?? preset.seqLen,
-    epochs: wholeNumber('--epochs', flags.epochs, 1) ?? preset.epochs,
+    epochs: wholeNumber('--epochs', flags.epochs, 0) ?? preset.epochs,
     learningRate: positiveNumber('--lr', flags.lr) ?? preset.learningRate,
-    schedule: scheduleOf(flags.schedule) ?? preset.schedule,
+    schedule: oneOf('--schedule', flags.schedule, ['constant', 'cosine']) ?? preset.schedule,
     capSeqLen: seqLen === undefined,
   }
 }
@@ -159,9 +171,18 @@ function accuracyLevelOf(text: string | undefined): 0 | 4 {
   )
 }
 
-function scheduleOf(text: string | undefined): Schedule | undefined {
-  if (text === undefined || text === 'constant' || text === 'cosine') return text
-  throw usageError(`--schedule is constant or cosine, not "${text}"`)
+/** One of `names`; undefined when the flag was not given. @throws E_USAGE */
+function oneOf<Name extends string>(flag: string, text: string | undefined, names: readonly Name[]): Name | undefined {
+  const name = names.find(known => known === text)
+  if (text === undefined || name !== undefined) return name
+  throw usageError(`${flag} is ${names.slice(0, -1).join(', ')} or ${names.at(-1)}, not "${text}"`)
+}
+
+function alphaOf(text: string | undefined): number | undefined {
+  if (text === undefined) return undefined
+  const value = text.trim() === '' ? NaN : Number(text)
+  if (value >= 0 && value <= 1) return value
+  throw usageError(`--alpha is between 0 and 1, not "${text}"`)
 }
 
 const mannerOf = (flags: { readonly json?: boolean; readonly quiet?: boolean }): Manner => ({
@@ -171,13 +192,27 @@ const mannerOf = (flags: { readonly json?: boolean; readonly quiet?: boolean }):
 
 /** @throws E_USAGE, E_SCHEME */
 export function quantizeCommand(model: string, flags: QuantizeFlags): QuantizeCommand {
+  if (flags.params !== undefined && flags.saveParams !== undefined) {
+    throw usageError(
+      '--params and --save-params exclude each other',
+      'With --params nothing is learned that could be saved.',
+    )
+  }
   return {
     command: 'quantize',
     options: {
       model,
       output: flags.output,
       scheme: schemeOf(flags),
+      format: oneOf('--format', flags.format, ['integer', 'portable']),
       lwc: flags.lwc ?? true,
+      let: flags.let,
+      letLearningRate: positiveNumber('--let-lr', flags.letLr),
+      optimizer: oneOf('--optimizer', flags.optimizer, OPTIMIZER_NAMES),
+      alpha: alphaOf(flags.alpha),
+      augLoss: flags.augLoss ?? false,
+      saveParams: flags.saveParams,
+      params: flags.params,
       calib: flags.calib,
       ...effortOf(flags),
       seed: wholeNumber('--seed', flags.seed, 0) ?? 0,

@@ -3,12 +3,12 @@
  * gradients, which is what trains. Both give the same codes and the same weights, bit for bit. Legend in qparams.ts.
  */
 
-import { customVjp } from '../autodiff/custom-vjp.ts'
 import { padded, reshaped } from '../autodiff/fragments.ts'
 import type { Builder } from '../graph/builder.ts'
 import type { Value } from '../graph/ir.ts'
 import { checkShape, staticShape } from '../graph/shape.ts'
-import { tensorOf } from '../graph/tensor.ts'
+import { emitExtremes } from './extremes.ts'
+import { emitSteps } from './fake-quantize-steps.ts'
 import {
   affineQParams,
   checkQuantizer,
@@ -23,7 +23,7 @@ import {
   weightRange,
   type WeightQuantizer,
 } from './qparams.ts'
-import { castRoundSte, roundDetached, roundingConstant } from './round-ste.ts'
+import { castRoundSte, roundDetached } from './round-ste.ts'
 
 /** A weight as codes: w ~ (codes - zeroPoint) * scale, codes [K, N] row-major. */
 export interface QuantizedWeight extends QParams {
@@ -84,15 +84,15 @@ export interface EmittedRange {
 /**
  * Range of each group of w [K, N], float32 or float64. A last group shorter than the others is filled up with zeros, which
  * changes nothing: zero counts as a member of every group.
+ *
+ * Gradients reach w from lo and hi as extremes.ts says. For a weight that changes every step: of [1024, 2816] per channel the range
+ * takes 1.5 ms on 1 thread and its gradient 5 (8 and 12 with one reduction and its op's own rule), quantizing both ways another 8.
  */
 export function emitWeightRange(g: Builder, w: Value, group: number): EmittedRange {
   const [K, N] = checkShape(new Map(), w, ['K', 'N']) as [number, number]
   const { size, count } = groupsOf(K, group)
   const grouped = reshaped(g, padded(g, w, [0, 0, count * size - K, 0]), [count, size, N])
-  const zero = g.scalar(0, w.dtype)
-  const bound = (reduce: string, pick: string) =>
-    g.op(pick, [g.op(reduce, [grouped, g.ints([1])], { keepdims: 0 }), zero])
-  return { lo: bound('ReduceMin', 'Min'), hi: bound('ReduceMax', 'Max'), grouped }
+  return { ...emitExtremes(g, grouped), grouped }
 }
 
 export interface FakeQuantized {
@@ -164,16 +164,6 @@ function constant(g: Builder, value: number, like: Value): Value {
   return g.op('Expand', [g.scalar(value, like.dtype), g.ints(staticShape(like) as number[])])
 }
 
-/**
- * x [G, group, N] -> [G, 1, N]. As a product with ones: ReduceSum over a middle axis runs on one core and along the stride,
- * 2 to 9 ms for a weight of 1024 x 2816 that the product sums in a tenth of one.
- */
-function sumOverGroup(g: Builder, x: Value): Value {
-  const size = staticShape(x)[1]!
-  const ones = x.dtype === 'float64' ? new Float64Array(size).fill(1) : new Float32Array(size).fill(1)
-  return g.matMul(g.initializer('ones', tensorOf(x.dtype!, [1, size], ones)), x)
-}
-
 /** `affineQParams` as a graph; no zero point when symmetric, where it is constant. */
 function emitQParams(
   g: Builder,
@@ -191,53 +181,4 @@ function emitQParams(
   if (quantizer.symmetric) return { scale, zeroPoint: undefined }
   const rounded = roundDetached(g, g.div(g.neg(min), scale))
   return { scale, zeroPoint: g.op('Clip', [rounded, number(0), number(qMax(quantizer.bits))]) }
-}
-
-/**
- * The passes over the weight, as few as could be found. [1024, 2816] in groups of 128, forward and backward, 2 idle cores: 3.4 ms,
- * against 6.6 ms with Round and Where, which cost two and five times what an addition does.
- *
- * w [G, group, N], scale and zeroPoint [G, 1, N]. Forward, with the rounding constant M of round-ste.ts:
- *   t = w/scale + M      u = t + (zeroPoint - M)      q = clip(u, 0, top)      c = q - zeroPoint      product = c * scale
- * A constant zero point needs one pass less: q = clip(t, M - zp, M - zp + top), c = q - M.
- *
- * Backward, with p = product and inside = (0 < u < top), the gradient of torch's clamp from 2.14 on: none at the bounds
- * themselves, so that the end codes learn as the weights beyond them do. (Before 2.14 it passed at the bounds; training then
- * follows another path, and the losses of ../shared/golden, which were made with 2.14.1, part from ours at the second step.)
- *   dscale = sum of dp * (c - inside * w/scale) = sum of dp * (p - inside * w) / scale       dw = inside * dp
- * written so that p, which products keep anyway, and w are read again instead of intermediate results being kept.
- */
-function emitSteps(
-  g: Builder,
-  w: Value,
-  scale: Value,
-  zeroPoint: Value | undefined,
-  top: number,
-  constantZeroPoint: number,
-): { product: Value; codes: () => Value } {
-  const number = (value: number) => g.scalar(value, w.dtype)
-  const M = roundingConstant(w)
-  const ratio = g.div(w, scale)
-  const t = g.shift(ratio, M)
-  const u = zeroPoint ? g.add(t, g.shift(zeroPoint, -M)) : t
-  const first = zeroPoint ? 0 : M - constantZeroPoint
-  const q = g.op('Clip', [u, number(first), number(first + top)])
-  const c = zeroPoint ? g.sub(q, zeroPoint) : g.shift(q, -M)
-  const product = g.mul(c, scale)
-  const inside = (builder: Builder) => {
-    const between = builder.op('Clip', [u, number(first + 1), number(first + top - 1)])
-    return builder.cast(builder.op('Equal', [u, between]), w.dtype!)
-  }
-
-  // From the product back to the division the walk carries dp as it is: c * scale = w wherever nothing was clamped.
-  for (const { producer } of [u, q, c]) customVjp(producer!, (_g, _node, [dp]) => [dp])
-  customVjp(product.producer!, (builder, _node, [dp], needs) => {
-    if (!dp || !needs[1]) return [dp]
-    const error = builder.sub(product, builder.mul(inside(builder), w))
-    return [dp, builder.div(sumOverGroup(builder, builder.mul(error, dp)), scale)]
-  })
-  customVjp(ratio.producer!, (builder, _node, [dp], needs) => [
-    dp && needs[0] ? builder.mul(inside(builder), dp) : undefined,
-  ])
-  return { product, codes: () => (zeroPoint ? q : g.shift(q, -first)) }
 }

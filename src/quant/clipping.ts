@@ -7,6 +7,7 @@ import type { Builder } from '../graph/builder.ts'
 import type { Value } from '../graph/ir.ts'
 import { emitFakeQuantize, emitWeightRange, type EmittedRange, type FakeQuantized } from '../kernels/fake-quantize.ts'
 import type { Weights } from './emit-block.ts'
+import { transformedLinears } from './equivalence.ts'
 import type { Linear } from './linears.ts'
 import type { Parameter } from './parameters.ts'
 import type { BlockPlan } from './plan.ts'
@@ -28,29 +29,42 @@ export function clipParameters({ quantizers }: BlockPlan, learningRate: number):
   )
 }
 
-/** Least and greatest weight of every group. They depend on the weights alone: written once, outside the loop. */
+/**
+ * Least and greatest weight of every group, for the linears whose weight nothing transforms: there they depend on the stored weight
+ * alone and are written once, outside the loop.
+ */
 export function emitRanges(g: Builder, plan: BlockPlan, weights: Weights): ReadonlyMap<Linear, EmittedRange> {
+  const transformed = transformedLinears(plan)
   return new Map(
-    [...plan.quantizers].map(([linear, { group }]) => [linear, emitWeightRange(g, weights.get(linear)!, group)]),
+    [...plan.quantizers].flatMap(([linear, { group }]) =>
+      transformed.has(linear) ? [] : [[linear, emitWeightRange(g, weights.get(linear)!, group)] as const],
+    ),
   )
 }
 
 /**
  * Quantizes and dequantizes every weight of the block over its clipped range: clipRatio = sigmoid(logit), for max and
- * min separately. Without `parameters` the whole range is used, which is round-to-nearest.
+ * min separately. Linears without logits among the `parameters` use their whole range, which is round-to-nearest.
+ * @param weights as transformed; @param ranges of those that are not, from `emitRanges`.
  */
 export function emitClipped(
   g: Builder,
   plan: BlockPlan,
   weights: Weights,
   ranges: ReadonlyMap<Linear, EmittedRange>,
-  parameters: ReadonlyMap<string, Value> | undefined,
+  parameters: ReadonlyMap<string, Value>,
 ): ReadonlyMap<Linear, FakeQuantized> {
   return new Map(
     [...plan.quantizers].map(([linear, quantizer], i) => {
-      const ratio = (side: 'max' | 'min') => g.op('Sigmoid', [parameters?.get(logitName(linear, i, side))])
-      const ratios = parameters && { max: ratio('max'), min: ratio('min') }
-      return [linear, emitFakeQuantize(g, weights.get(linear)!, ranges.get(linear)!, quantizer, ratios)]
+      const weight = weights.get(linear)!
+      const logits = {
+        max: parameters.get(logitName(linear, i, 'max')),
+        min: parameters.get(logitName(linear, i, 'min')),
+      }
+      const ratios = logits.max &&
+        logits.min && { max: g.op('Sigmoid', [logits.max]), min: g.op('Sigmoid', [logits.min]) }
+      const range = ranges.get(linear) ?? emitWeightRange(g, weight, quantizer.group)
+      return [linear, emitFakeQuantize(g, weight, range, quantizer, ratios)]
     }),
   )
 }

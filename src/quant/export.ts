@@ -1,96 +1,116 @@
-/** @file Puts quantized weights into the user's own graph. The only file that knows what onnxruntime calls block_size. */
+/** @file Puts quantized linears into the user's own graph. What they are written as is in export-products.ts. */
 
-import { type Attribute, consumersOf, type Graph, type Model, Node, Value } from '../graph/ir.ts'
-import { type PackedWeight } from '../kernels/pack.ts'
+import { internalError } from '../errors.ts'
+import type { Model, Node, Value } from '../graph/ir.ts'
+import { tensorOf } from '../graph/tensor.ts'
+import type { ActivationQuantizer } from '../kernels/fake-quantize-tokens.ts'
+import { toFloat16Bits } from '../kernels/float16.ts'
+import type { PackedWeight } from '../kernels/pack.ts'
+import type { PackedPlanes } from '../kernels/pack-planes.ts'
+import { SharedActivations } from './export-activations.ts'
+import { writeIntegerProduct, writeNBitsProduct, writePortableProduct, type Writing } from './export-products.ts'
+import { floatTypeOf, giveAs, GraphWriter, type Stem } from './export-writer.ts'
+
+export { type ReplacedConstant, replaceConstants } from './export-constants.ts'
+export { type QuantizedValue, quantizeValues } from './export-values.ts'
 
 export interface ExportedLinear {
   /** The MatMul or Gemm of the user's graph. */
   readonly origin: Node
-  readonly packed: PackedWeight
+  /** For MatMulNBits; or in planes, which have one scale per output channel and can be multiplied with integers. */
+  readonly packed: PackedWeight | PackedPlanes
+  /** How the input is quantized, each row of the last axis by itself; not at all when absent. */
+  readonly activation?: ActivationQuantizer | undefined
+  /** Added to the result, [N]: for what the user's graph has no bias to put in. */
+  readonly addedBias?: Float32Array | undefined
   readonly inFeatures: number
   readonly outFeatures: number
 }
 
 export interface ExportOptions {
-  /** MatMulNBits' accuracy_level: 0 computes in float32, 4 quantizes activations to int8 on the fly (faster, less exact). */
+  /**
+   * MatMulNBits' accuracy_level where activations stay float: 0 computes in float32, 4 quantizes activations to int8 on the fly
+   * (faster, less exact).
+   */
   readonly accuracyLevel: 0 | 4
+  /**
+   * How weights in planes meet quantized activations. 'integer' (the default): uint8 times int8, which onnxruntime has for CPUs.
+   * 'portable': the same numbers in float, by operators of ai.onnx only.
+   */
+  readonly format?: 'integer' | 'portable' | undefined
 }
-
-/** Names that are free in the graph. */
-function freshNames(graph: Graph): (stem: string) => string {
-  const taken = new Set<string>()
-  for (const value of [...graph.inputs, ...graph.initializers]) taken.add(value.name)
-  for (const node of graph.nodes) for (const output of node.outputs) if (output) taken.add(output.name)
-  return stem => {
-    let name = stem
-    for (let i = 1; taken.has(name); i++) name = `${stem}_${i}`
-    taken.add(name)
-    return name
-  }
-}
-
-const int = (value: number): Attribute => ({ type: 'int', value })
 
 /**
- * Replaces linears by com.microsoft MatMulNBits (Gemm's bias becomes an Add) in `model.graph`, in place: names, inputs,
- * outputs and everything else stay. Weights nothing reads any more are dropped.
+ * Replaces linears in `model.graph`, in place: names, inputs, outputs and everything else stay. A Gemm's bias becomes an Add.
+ * Weights nothing reads any more are dropped. Linears that read the same value quantize it once.
+ *
+ * Weights packed for MatMulNBits stay that, behind x quantized and dequantized where activations are quantized. Where they are, or
+ * weights come in planes, the product is computed in float32 whatever the type of the model.
+ * @throws E_UNSUPPORTED when the model's opset is below 11 and activations are quantized or weights come in planes.
  */
 export function exportLinears(
   model: Model,
   linears: readonly ExportedLinear[],
-  { accuracyLevel }: ExportOptions,
+  { accuracyLevel, format = 'integer' }: ExportOptions,
 ): void {
-  const { graph } = model
-  const fresh = freshNames(graph)
-  const replacements = new Map<Node, Node[]>()
-  for (const { origin, packed, inFeatures, outFeatures } of linears) {
-    const stem = origin.inputs[1]!.name
-    const add = (suffix: string, tensor: PackedWeight['b']): Value => {
-      const value = new Value(fresh(`${stem}_${suffix}`), tensor.dtype, tensor.dims, tensor)
-      graph.initializers.push(value)
-      return value
-    }
-    const inputs = [origin.inputs[0], add(`Q${packed.bits}`, packed.b), add('scales', packed.scales)]
-    if (packed.zeroPoints) inputs.push(add('zero_points', packed.zeroPoints))
-    const attributes = new Map([
-      ['K', int(inFeatures)],
-      ['N', int(outFeatures)],
-      ['bits', int(packed.bits)],
-      ['block_size', int(packed.blockSize)],
-      ...(accuracyLevel === 0 ? [] : [['accuracy_level', int(accuracyLevel)] as const]),
-    ])
-    const [output] = origin.outputs as [Value]
-    const bias = origin.kind === 'Gemm' ? origin.inputs[2] : undefined
-    const product = bias ? new Value(fresh(`${output.name}_product`), output.dtype, output.shape) : output
-    const name = origin.name === '' ? '' : `${origin.name}_Q${packed.bits}`
-    const quantized = new Node('MatMulNBits', inputs, [product], attributes, 'com.microsoft', name)
-    quantized.source = origin.source
-    const nodes = [quantized]
-    if (bias) nodes.push(new Node('Add', [product, bias], [output], new Map(), '', name && `${name}_bias`))
-    replacements.set(origin, nodes)
-  }
-  const readBefore = readValues(graph)
-  graph.nodes = graph.nodes.flatMap(node => replacements.get(node) ?? [node])
-  dropOrphans(graph, readBefore)
-  if (!model.opsetImports.some(({ domain }) => domain === 'com.microsoft'))
-    model.opsetImports.push({ domain: 'com.microsoft', version: 1 })
+  const writer = new GraphWriter(model)
+  if (linears.some(computesInFloat32)) writer.requireOpset()
+  const activations = new SharedActivations(writer)
+  const byOrigin = new Map(linears.map(linear => [linear.origin, linear]))
+  const absent = new Set(byOrigin.keys())
+  // In the graph's order, so that what linears share is written before the first that reads it.
+  model.graph.nodes = model.graph.nodes.flatMap(node => {
+    const linear = byOrigin.get(node)
+    if (!linear) return [node]
+    absent.delete(node)
+    const [output] = node.outputs as [Value]
+    giveAs(writeLinear(writer, activations, linear, { accuracyLevel, format }), output)
+    return writer.take()
+  })
+  if (absent.size > 0) throw internalError(`linears that are not in the graph: ${[...absent].map(({ name }) => name)}`)
+  writer.dropOrphans()
 }
 
-/** Drops what had readers before the replacement and has none now: weights, and the nodes that only rearranged them. */
-function dropOrphans(graph: Graph, readBefore: ReadonlySet<Value>): void {
-  for (;;) {
-    const read = readValues(graph)
-    const orphan = (value: Value | undefined) => value === undefined || (readBefore.has(value) && !read.has(value))
-    const nodes = graph.nodes.filter(node => !node.outputs.every(orphan))
-    if (nodes.length === graph.nodes.length) {
-      const dead = new Set(graph.initializers.filter(orphan))
-      graph.initializers = graph.initializers.filter(value => !dead.has(value))
-      // Initializers may be listed as inputs too (a habit of IR 3): without their tensor they would become required.
-      graph.inputs = graph.inputs.filter(value => !dead.has(value))
-      return
-    }
-    graph.nodes = nodes
-  }
+const computesInFloat32 = ({ packed, activation }: ExportedLinear): boolean =>
+  activation !== undefined || 'planes' in packed
+
+function writeLinear(
+  writer: GraphWriter,
+  activations: SharedActivations,
+  linear: ExportedLinear,
+  options: Required<ExportOptions>,
+): Value {
+  const { origin, addedBias, outFeatures } = linear
+  const [x, storedWeight] = origin.inputs as [Value, Value]
+  const stem: Stem = { values: origin.outputs[0]!.name, nodes: origin.name }
+  const weight: Stem = { values: storedWeight.name, nodes: origin.name && `${origin.name}_weight` }
+  const product = writeProduct({ writer, activations, weight, result: stem }, linear, options)
+  product.producer!.source = origin.source
+  let result = computesInFloat32(linear) ? writer.cast(stem, product, floatTypeOf(x)) : product
+  const bias = origin.kind === 'Gemm' ? origin.inputs[2] : undefined
+  if (bias) result = writer.op(stem, 'bias', 'Add', [result, bias])
+  if (!addedBias) return result
+  const half = floatTypeOf(x) === 'float16'
+  const tensor = half
+    ? tensorOf('float16', [outFeatures], toFloat16Bits(addedBias))
+    : tensorOf('float32', [outFeatures], addedBias)
+  return writer.op(stem, 'shifted', 'Add', [result, writer.constant(`${stem.values}_shift`, tensor)])
 }
 
-const readValues = (graph: Graph): Set<Value> => new Set([...consumersOf(graph).keys(), ...graph.outputs])
+/** The product of a linear without its bias. */
+function writeProduct(writing: Writing, linear: ExportedLinear, options: Required<ExportOptions>): Value {
+  const { origin, packed, activation, inFeatures, outFeatures } = linear
+  const x = origin.inputs[0]!
+  if ('planes' in packed) {
+    return activation && options.format === 'integer'
+      ? writeIntegerProduct(writing, x, packed, activation)
+      : writePortableProduct(writing, x, packed, activation)
+  }
+  return writeNBitsProduct(writing, {
+    x: activation ? writing.activations.dequantized(x, activation) : x,
+    packed,
+    inFeatures,
+    outFeatures,
+    accuracyLevel: activation ? 0 : options.accuracyLevel,
+  })
+}

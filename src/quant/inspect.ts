@@ -6,10 +6,12 @@ import type { Dim, Graph, Model, OpsetImport, Value } from '../graph/ir.ts'
 import { loadModel } from '../graph/load.ts'
 import { elementCount, sizeBytes, type Tensor } from '../graph/tensor.ts'
 import { chooseBlockSize, containerBits } from '../kernels/pack.ts'
+import { planeBits } from '../kernels/pack-planes.ts'
 import { type Analysis, analyze } from './analyze.ts'
-import { dataValues } from './blocks.ts'
+import { type Block, dataValues } from './blocks.ts'
 import { findLinears, type Linear, type SkippedLinear } from './linears.ts'
 import { modelFiles, modelSizeBytes } from './output.ts'
+import { planBlock } from './plan.ts'
 import type { SkippedReport } from './report.ts'
 import { DEFAULT_GROUP, parseScheme, type QuantScheme, schemeName } from './scheme.ts'
 
@@ -46,9 +48,20 @@ export interface InspectedLinear {
   readonly note?: string
 }
 
+/** An equivalent transformation that can be learned (LET), or why it cannot. */
+export interface InspectedMapping {
+  readonly name: string
+  /** Scales to learn; absent for one that is skipped. */
+  readonly size?: number
+  readonly shift?: boolean
+  /** Why it is skipped. */
+  readonly reason?: string
+}
+
 export interface InspectedBlock {
   readonly index: number
   readonly linears: readonly InspectedLinear[]
+  readonly mappings: readonly InspectedMapping[]
 }
 
 /** What `inspect` finds; as JSON the fields are the same. */
@@ -79,7 +92,7 @@ export interface InspectReport {
 
 /** Long enough that no dimension of it is mistaken for a head or a batch, short enough to be quick. */
 const INSPECTED_TOKENS = 61
-const ESTIMATED_SCHEMES = ['w4a16', 'w3a16', 'w2a16', 'w8a16']
+const ESTIMATED_SCHEMES = ['w4a16', 'w3a16', 'w2a16', 'w8a16', 'w8a8', 'w4a4']
 
 /** Every stored tensor, subgraphs and Constant nodes included. */
 function tensorsOf(graph: Graph): Tensor[] {
@@ -124,8 +137,10 @@ function linearOf(linear: Linear): InspectedLinear {
   return { name, inFeatures, outFeatures, dtype, sizeBytes: sizeBytes(weight.tensor!), ...(note && { note }) }
 }
 
-/** Bytes MatMulNBits stores for a weight: codes, and a scale and a zero point for each of its blocks. */
-function packedBytes({ inFeatures, outFeatures, weight }: Linear, { weights }: QuantScheme): number {
+/** Bytes MatMulNBits stores for a weight: codes, and a scale and a zero point for each of its blocks; or those of planes. */
+function packedBytes({ inFeatures, outFeatures, weight }: Linear, { weights, activations }: QuantScheme): number {
+  if (activations && weights.group === undefined)
+    return outFeatures * ((inFeatures * planeBits(weights.bits)) / 8 + 4 + 4 + 1)
   const bits = containerBits(weights.bits)
   const blockSize = chooseBlockSize(inFeatures, weights.group ?? inFeatures)
   const blocks = Math.ceil(inFeatures / blockSize)
@@ -138,6 +153,12 @@ function estimate(size: number, linears: readonly Linear[], scheme: QuantScheme)
   const removed = [...stored].reduce((sum, tensor) => sum + sizeBytes(tensor), 0)
   const added = linears.reduce((sum, linear) => sum + packedBytes(linear, scheme), 0)
   return Math.round(size - removed + added)
+}
+
+function mappingsOf(block: Block, values: Analysis['values']): InspectedMapping[] {
+  // With activations quantized, because shifts are only made then.
+  const { mappings, skippedMappings } = planBlock(block, { scheme: parseScheme('w4a4'), let: true, values })
+  return [...mappings.map(({ name, size, shift }) => ({ name, size, shift: shift !== undefined })), ...skippedMappings]
 }
 
 /** What is kept as it is: in the blocks for the reason given, the rest because it lies outside of them. */
@@ -163,7 +184,11 @@ function quantizable(analysis: Analysis, size: number): Quantizable {
   return {
     ...(io.vocabSize !== undefined && { vocabSize: io.vocabSize }),
     ...(io.maxPositions !== undefined && { maxPositions: io.maxPositions }),
-    blocks: blocks.map(block => ({ index: block.index, linears: block.linears.map(linearOf) })),
+    blocks: blocks.map(block => ({
+      index: block.index,
+      linears: block.linears.map(linearOf),
+      mappings: mappingsOf(block, analysis.values),
+    })),
     skipped: skippedOf(analysis),
     estimates: ESTIMATED_SCHEMES.map(name => {
       const scheme = parseScheme(name)

@@ -10,8 +10,8 @@ import { elementCount } from '../graph/tensor.ts'
 export interface Parameter {
   readonly name: string
   readonly shape: Shape
-  /** Every element before the first step. */
-  readonly initial: number
+  /** The elements before the first step, or the one value of them all. */
+  readonly initial: number | Float32Array
   readonly learningRate: number
 }
 
@@ -41,13 +41,20 @@ export class ParameterVector {
     return this.fill(parameter => parameter.learningRate)
   }
 
-  private fill(of: (parameter: Parameter) => number): Float32Array {
+  private fill(of: (parameter: Parameter) => number | Float32Array): Float32Array {
     const vector = new Float32Array(this.size)
     for (const parameter of this.parameters) {
-      const offset = this.offsets.get(parameter.name)!
-      vector.fill(of(parameter), offset, offset + elementCount(parameter.shape))
+      const elements = this.view(vector, parameter.name)
+      const value = of(parameter)
+      if (typeof value === 'number') elements.fill(value)
+      else elements.set(value)
     }
     return vector
+  }
+
+  /** Element counts of the parameters, in order. */
+  get segments(): number[] {
+    return this.parameters.map(({ shape }) => elementCount(shape))
   }
 
   /** The elements of one parameter, as a view. @throws E_INTERNAL for an unknown name. */
@@ -60,8 +67,8 @@ export class ParameterVector {
 
   /** Takes the vector apart in a program. */
   split(g: Builder, vector: Value): Map<string, Value> {
-    const sizes = this.parameters.map(({ shape }) => elementCount(shape))
-    const parts = g.ops('Split', [vector, g.ints(sizes)], sizes.length, { axis: 0 }, { name: 'parameter' })
+    const { segments } = this
+    const parts = g.ops('Split', [vector, g.ints(segments)], segments.length, { axis: 0 }, { name: 'parameter' })
     return new Map(this.parameters.map(({ name, shape }, i) => [name, g.reshape(parts[i]!, shape)]))
   }
 }

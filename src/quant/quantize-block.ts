@@ -1,20 +1,22 @@
-/** @file One block's job: learn its clipping, fold it into numbers to store, and run the block as it will ship. */
+/** @file One block's job: learn its parameters, fold them into numbers to store, and run the block as it will ship. */
 
 import type { ActivationStore } from '../calibration/activation-store.ts'
 import { staticShape } from '../graph/shape.ts'
 import { readElements, tensorOf } from '../graph/tensor.ts'
 import { readFloats } from '../kernels/float16.ts'
+import { type PackedPlanes, packPlanes } from '../kernels/pack-planes.ts'
 import { type PackedWeight, packMatMulNBits } from '../kernels/pack.ts'
 import { requireFinite } from '../kernels/qparams.ts'
 import { compile, runGraph, type SessionOptions, type Tensors } from '../kernels/session.ts'
 import { transpose2d } from '../kernels/tensor.ts'
 import type { Block } from './blocks.ts'
 import { clipParameters } from './clipping.ts'
+import { equivalenceParameters, type InitialEquivalence } from './equivalence.ts'
 import type { Linear } from './linears.ts'
 import { ParameterVector } from './parameters.ts'
 import type { BlockPlan } from './plan.ts'
-import { foldProgram, forwardProgram, weightInput } from './programs.ts'
-import { type Trained, trainBlock, type TrainSettings } from './train-block.ts'
+import { biasName, constantName, foldProgram, forwardProgram, weightInput } from './programs.ts'
+import { type ChannelRanges } from './smooth.ts'
 
 /** The weight as float32 [K, N], read from disk: nothing is kept. @throws E_UNSUPPORTED when it is not finite. */
 function readWeight({ name, weight, transposed, inFeatures, outFeatures }: Linear): Float32Array {
@@ -33,31 +35,52 @@ export function readWeights({ linears }: Block): Tensors {
   )
 }
 
+/** Constants to run a block with. */
+export interface BlockVersion {
+  /** Weights w{i} and, where transformed, constants c{j} and biases b{j}. */
+  readonly feeds: Tensors
+  /** Whether the constants are those of the transformed block. */
+  readonly transformed: boolean
+  /** Whether activations are quantized, if the plan says so. */
+  readonly quantized: boolean
+}
+
+/** The block as it is in the user's model. */
+export const floatVersion = (weights: Tensors): BlockVersion => ({
+  feeds: weights,
+  transformed: false,
+  quantized: false,
+})
+
 export interface BlockStreams {
   readonly from: ActivationStore
   /** Where the outputs go, if they are wanted; may be `from`. */
   readonly to?: ActivationStore
   /** What the outputs should be, if that is to be measured. */
   readonly target?: ActivationStore
+  /** What is to be found out about activations inside. */
+  readonly ranges?: ChannelRanges | undefined
 }
 
 /** Runs the block over every sample. @returns the mean squared error against `target`, if there is one. */
 export async function runBlock(
-  block: Block,
-  weights: Tensors,
-  { from, to, target }: BlockStreams,
+  plan: BlockPlan,
+  { feeds, ...version }: BlockVersion,
+  { from, to, target, ranges }: BlockStreams,
   session: SessionOptions,
   onProgress?: (done: number, total: number) => void,
 ): Promise<number> {
-  const shape = staticShape(block.input)
-  const forward = await compile(forwardProgram(block), session)
+  const shape = staticShape(plan.block.input)
+  const observed = ranges?.values ?? []
+  const forward = await compile(forwardProgram(plan, { ...version, observed }), session)
   let error = 0
   try {
     for (let i = 0; i < from.samples; i++) {
-      const { y } = await forward.run({ x: tensorOf('float32', shape, from.read(i, 1)), ...weights })
-      const output = readElements(y!) as Float32Array
-      if (target) error += meanSquaredError(output, target.read(i, 1))
-      to?.write(i, output)
+      const outputs = await forward.run({ x: tensorOf('float32', shape, from.read(i, 1)), ...feeds })
+      const y = readElements(outputs.y!) as Float32Array
+      if (target) error += meanSquaredError(y, target.read(i, 1))
+      to?.write(i, y)
+      ranges?.add(outputs)
       onProgress?.(i + 1, from.samples)
     }
   } finally {
@@ -72,47 +95,62 @@ function meanSquaredError(a: Float32Array, b: Float32Array): number {
   return sum / a.length
 }
 
-export interface LearnSettings extends TrainSettings {
-  readonly learningRate: number
+export interface LearnSettings {
+  /** Learning rate of the clipping; undefined: no clipping is learned. */
+  readonly clipRate: number | undefined
+  /** Learning rate of the transformations. */
+  readonly equivalenceRate: number
 }
 
-/** Learns the clipping of a block. `x`: inputs from the quantized path; `y`: targets from the float model. */
-export async function learnBlock(
+/** What is learned for a block. `initial`: where each of the plan's mappings starts. */
+export function blockParameters(
   plan: BlockPlan,
-  streams: { readonly x: ActivationStore; readonly y: ActivationStore },
-  weights: Tensors,
-  settings: LearnSettings,
-): Promise<Trained & { vector: ParameterVector }> {
-  const vector = new ParameterVector(clipParameters(plan, settings.learningRate))
-  return { vector, ...(await trainBlock(plan, vector, streams, weights, settings)) }
+  initial: readonly InitialEquivalence[],
+  { clipRate, equivalenceRate }: LearnSettings,
+): ParameterVector {
+  return new ParameterVector([
+    ...(clipRate === undefined ? [] : clipParameters(plan, clipRate)),
+    ...equivalenceParameters(plan, initial, equivalenceRate),
+  ])
 }
 
-export interface Folded {
+/** Parameters of a block and their values. */
+export interface Learned {
+  readonly vector: ParameterVector
+  readonly parameters: Float32Array
+}
+
+export interface Folded extends BlockVersion {
   /** One per linear of the block, in order. */
-  readonly packed: readonly PackedWeight[]
-  /** The weights the packed numbers stand for, as run inputs. */
-  readonly weights: Tensors
+  readonly packed: readonly (PackedWeight | PackedPlanes)[]
 }
 
 /** Quantizes the block's weights with what was learned, or to nearest without it. */
 export async function foldBlock(
   plan: BlockPlan,
   weights: Tensors,
-  learned: { readonly vector: ParameterVector; readonly parameters: Float32Array } | undefined,
+  learned: Learned | undefined,
   session: SessionOptions,
 ): Promise<Folded> {
   const feeds = learned && { parameters: tensorOf('float32', [learned.vector.size], learned.parameters) }
   const result = await runGraph(foldProgram(plan, learned?.vector), { ...weights, ...feeds }, session)
-  const packed = [...plan.quantizers].map(([linear, quantizer], i) =>
-    packMatMulNBits({
+  const packed = [...plan.quantizers].map(([{ inFeatures, outFeatures }, quantizer], i) => {
+    const weight = {
       codes: readElements(result[`codes${i}`]!) as Uint8Array,
       scale: readElements(result[`scale${i}`]!) as Float32Array,
       zeroPoint: readElements(result[`zero_point${i}`]!) as Uint8Array,
-      K: linear.inFeatures,
-      N: linear.outFeatures,
+      K: inFeatures,
+      N: outFeatures,
       ...quantizer,
-    }),
-  )
-  const folded = packed.map((_, i) => [weightInput(i), result[`weight${i}`]!] as const)
-  return { packed, weights: Object.fromEntries(folded) }
+    }
+    // Integer arithmetic needs one scale per output; with groups the weight is dequantized by MatMulNBits.
+    return plan.activations && quantizer.group >= inFeatures ? packPlanes(weight) : packMatMulNBits(weight)
+  })
+  const changed = learned ? [...plan.changedSites.keys()].map(constantName) : []
+  const added = learned ? [...plan.addedBiases.keys()].map(biasName) : []
+  const folded = Object.fromEntries([
+    ...packed.map((_, i) => [weightInput(i), result[`weight${i}`]!] as const),
+    ...[...changed, ...added].map(name => [name, result[name]!] as const),
+  ])
+  return { packed, feeds: folded, transformed: learned !== undefined, quantized: true }
 }

@@ -6,131 +6,50 @@ import { ActivationStore } from '../calibration/activation-store.ts'
 import { messageOf, QuantError } from '../errors.ts'
 import { saveModel } from '../graph/save.ts'
 import { staticShape } from '../graph/shape.ts'
-import type { SessionOptions, Tensors } from '../kernels/session.ts'
 import { type Analysis, analyze } from './analyze.ts'
-import type { Block } from './blocks.ts'
+import { BlockJob, type FinishedBlock, learnsEquivalence, type Method, type Streams } from './block-job.ts'
 import { type CalibrationOptions, calibrate } from './calibrate.ts'
 import { embed } from './embed.ts'
-import { type ExportedLinear, exportLinears } from './export.ts'
+import type { ExportOptions } from './export.ts'
+import { exportBlocks } from './export-blocks.ts'
 import { copyCompanions, modelSizeBytes, type OutputPlan, planOutput } from './output.ts'
-import { type BlockPlan, groupNotes, planBlock } from './plan.ts'
-import { foldBlock, type Folded, learnBlock, readWeights, runBlock } from './quantize-block.ts'
-import type { BlockReport, OnEvent, QuantizeEvent, QuantizeReport } from './report.ts'
-import { type QuantScheme, schemeName } from './scheme.ts'
-import type { Schedule } from './train-block.ts'
+import { groupNotes } from './plan.ts'
+import { loadParameters, saveParameters } from './replay.ts'
+import type { QuantizeReport } from './report.ts'
+import { schemeName } from './scheme.ts'
 
-export interface QuantizeOptions extends CalibrationOptions {
+export interface QuantizeOptions extends CalibrationOptions, Method {
   /** An .onnx file, or a folder with one. */
   readonly model: string
   /** A folder, or a path ending in .onnx; by default `<name>-<scheme>.onnx` beside the model. */
   readonly output?: string
-  readonly scheme: QuantScheme
-  /** Learn the clipping; false rounds to nearest, which needs no calibration. */
-  readonly lwc: boolean
-  readonly epochs: number
-  readonly learningRate: number
-  readonly schedule: Schedule
   readonly accuracyLevel: 0 | 4
-  readonly session: SessionOptions
-  readonly onEvent?: OnEvent
-  /** Ends the run between two programs. */
-  readonly signal?: AbortSignal
-}
-
-/** Hidden states between two blocks, on disk: of the float model, of the quantized one, and room for the latter's next. */
-interface Streams {
-  readonly float: ActivationStore
-  quantized: ActivationStore
-  spare: ActivationStore
-}
-
-type Phase = (QuantizeEvent & { type: 'block' })['phase']
-
-class Quantizer {
-  readonly exported: ExportedLinear[] = []
-  readonly reports: BlockReport[] = []
-  private readonly options: QuantizeOptions
-  private readonly blocks: readonly Block[]
-
-  constructor(options: QuantizeOptions, blocks: readonly Block[]) {
-    this.options = options
-    this.blocks = blocks
-  }
-
-  private progress(block: Block, phase: Phase): (done: number, total: number, loss?: number) => void {
-    const { onEvent, signal } = this.options
-    return (done, total, loss) => {
-      signal?.throwIfAborted()
-      onEvent?.({ type: 'block', index: block.index, blocks: this.blocks.length, phase, done, total, loss })
-    }
-  }
-
-  /** Quantizes one block; `streams` hold its inputs before and its outputs after. Without them: round to nearest. */
-  async block(block: Block, streams: Streams | undefined): Promise<void> {
-    const started = performance.now()
-    const plan = planBlock(block, this.options.scheme)
-    const weights = readWeights(block)
-    this.progress(block, 'rounding')(0, 1)
-    const rounded = await foldBlock(plan, weights, undefined, this.options.session)
-    const { folded, ...learning } = streams ? await this.learn(plan, weights, rounded, streams) : { folded: rounded }
-    block.linears.forEach(({ origin, inFeatures, outFeatures }, i) => {
-      this.exported.push({ origin, packed: folded.packed[i]!, inFeatures, outFeatures })
-    })
-    const report: BlockReport = {
-      index: block.index,
-      linears: block.linears.map(({ name }) => name),
-      ...learning,
-      elapsedMs: Math.round(performance.now() - started),
-    }
-    this.reports.push(report)
-    this.options.onEvent?.({ type: 'blockDone', report })
-  }
-
-  /** Learns the block's clipping, and keeps it if it beats rounding to nearest; moves the streams past the block. */
-  private async learn(
-    plan: BlockPlan,
-    weights: Tensors,
-    rounded: Folded,
-    streams: Streams,
-  ): Promise<{ folded: Folded } & Omit<BlockReport, 'index' | 'linears' | 'elapsedMs'>> {
-    const { session, epochs, learningRate, schedule } = this.options
-    const { block } = plan
-    const { float, quantized, spare } = streams
-    const progress = (phase: Phase) => this.progress(block, phase)
-    await runBlock(block, weights, { from: float, to: float }, session, progress('targets'))
-    const { samples } = float
-    const learned = await learnBlock(plan, { x: quantized, y: float }, weights, {
-      ...{ epochs, learningRate, schedule, samples, session },
-      onProgress: progress('learning'),
-    })
-    const folded = await foldBlock(plan, weights, learned, session)
-    const run = (candidate: Folded, to?: ActivationStore) =>
-      runBlock(block, candidate.weights, { from: quantized, to, target: float }, session, progress('outputs'))
-    const roundedLoss = await run(rounded)
-    const learnedLoss = await run(folded, spare)
-    const kept = learnedLoss < roundedLoss ? 'learned' : 'rounded'
-    if (kept === 'rounded') await run(rounded, spare)
-    streams.quantized = spare
-    streams.spare = quantized
-    const { divergedAt } = learned
-    const losses = { roundedLoss, learnedLoss, kept, ...(divergedAt !== undefined && { divergedAt }) } as const
-    return { folded: kept === 'learned' ? folded : rounded, ...losses }
-  }
+  /** How linears whose activations are quantized are written (default: integer). */
+  readonly format?: ExportOptions['format']
+  /** Where what is learned goes, besides the model. */
+  readonly saveParams?: string | undefined
+  /** A file of learned parameters to use instead of learning. */
+  readonly params?: string | undefined
 }
 
 /** Runs all blocks; activations live in a temporary folder beside the output. */
 async function quantizeBlocks(
   options: QuantizeOptions,
-  analysis: Analysis,
+  { blocks, values, ...analysis }: Analysis,
   output: OutputPlan,
-): Promise<{ quantizer: Quantizer; notes: readonly string[] }> {
-  const { blocks } = analysis
-  const quantizer = new Quantizer(options, blocks)
-  if (!options.lwc) {
-    for (const block of blocks) await quantizer.block(block, undefined)
-    return { quantizer, notes: [] }
+): Promise<{ finished: FinishedBlock[]; notes: readonly string[] }> {
+  const job = new BlockJob(options, blocks.length, values)
+  const finished: FinishedBlock[] = []
+  if (options.params !== undefined) {
+    const replay = loadParameters(options.params, options, blocks.length)
+    for (const block of blocks) finished.push(await job.run(block, replay))
+    return { finished, notes: [`learned parameters from ${options.params}`] }
   }
-  const calibration = await calibrate(analysis, options)
+  if (!options.lwc && !learnsEquivalence(options)) {
+    for (const block of blocks) finished.push(await job.run(block, undefined))
+    return { finished, notes: [] }
+  }
+  const calibration = await calibrate({ blocks, values, ...analysis }, options)
   const folder = workFolder(dirname(output.path))
   const stores: ActivationStore[] = []
   try {
@@ -140,10 +59,10 @@ async function quantizeBlocks(
       return stores.at(-1)!
     }
     const streams: Streams = { float: open(), quantized: open(), spare: open() }
-    await embed(analysis, calibration, streams.float)
+    await embed({ blocks, values, ...analysis }, calibration, streams.float)
     for (let i = 0; i < samples; i++) streams.quantized.write(i, streams.float.read(i, 1))
-    for (const block of blocks) await quantizer.block(block, streams)
-    return { quantizer, notes }
+    for (const block of blocks) finished.push(await job.run(block, streams))
+    return { finished, notes }
   } finally {
     for (const store of stores) store.close()
     folder.remove()
@@ -174,6 +93,21 @@ function removeEmpty(folder: string, last: string): void {
   }
 }
 
+/** What went wrong while learning, where something did. */
+function learningNotes(finished: readonly FinishedBlock[]): string[] {
+  const blocks = (which: (report: FinishedBlock['report']) => boolean) =>
+    finished.filter(({ report }) => which(report)).map(({ report }) => report.index)
+  const diverged = blocks(({ rollbacks }) => rollbacks !== undefined)
+  const useless = blocks(({ kept }) => kept === 'rounded')
+  const list = (indices: readonly number[]) => `${indices.length === 1 ? 'block' : 'blocks'} ${indices.join(', ')}`
+  return [
+    ...(diverged.length > 0 ? [`learning diverged in ${list(diverged)} and was rolled back: lower --lr`] : []),
+    ...(useless.length > 0
+      ? [`learning did not help ${list(useless)}, rounded to nearest: other --lr or more samples`]
+      : []),
+  ]
+}
+
 /**
  * Quantizes a model file into another one.
  * @throws QuantError; the AbortSignal's reason when aborted. Nothing is left under the output's name then.
@@ -186,9 +120,10 @@ export async function quantizeModel(options: QuantizeOptions): Promise<QuantizeR
   const output = planOutput(model.path!, options.output, schemeName(scheme))
   const sizeBefore = modelSizeBytes(model)
   onEvent?.({ type: 'analyzed', blocks: blocks.length, linears: blocks.flatMap(({ linears }) => linears).length })
-  const { quantizer, notes } = await quantizeBlocks(options, analysis, output)
+  const { finished, notes } = await quantizeBlocks(options, analysis, output)
   onEvent?.({ type: 'saving' })
-  exportLinears(model, quantizer.exported, { accuracyLevel: options.accuracyLevel })
+  exportBlocks(model, finished, { accuracyLevel: options.accuracyLevel, format: options.format ?? 'integer' })
+  if (options.saveParams !== undefined) saveParameters(options.saveParams, options, finished)
   const saved = await saveModel(model, output.path)
   copyCompanions(output)
   return {
@@ -196,11 +131,16 @@ export async function quantizeModel(options: QuantizeOptions): Promise<QuantizeR
     output: output.path,
     files: saved.files,
     scheme: schemeName(scheme),
-    blocks: quantizer.reports,
+    blocks: finished.map(({ report }) => report),
     skipped: blocks.flatMap(block =>
       block.skipped.map(({ node, reason }) => ({ node: node.origin?.name ?? node.name, reason })),
     ),
-    notes: [...groupNotes(blocks, scheme), ...notes],
+    notes: [
+      ...learningNotes(finished),
+      ...groupNotes(blocks, scheme),
+      ...new Set(finished.flatMap(({ plan }) => plan.notes)),
+      ...notes,
+    ],
     sizeBefore,
     sizeAfter: saved.sizeBytes,
     elapsedMs: Math.round(performance.now() - started),

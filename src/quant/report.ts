@@ -4,13 +4,15 @@
 export interface BlockReport {
   readonly index: number
   readonly linears: readonly string[]
+  /** Transformations that were learned with it. */
+  readonly mappings: readonly string[]
   /** Mean squared error of the block's output on the calibration samples, rounded to nearest and with what was learned. */
   readonly roundedLoss?: number
   readonly learnedLoss?: number
   /** Which of the two the file has: learning that did not help is thrown away. */
   readonly kept?: 'learned' | 'rounded'
-  /** The step at which the loss stopped being finite; what was learned before it was kept. */
-  readonly divergedAt?: number
+  /** Steps at which the loss stopped being finite: the best parameters came back, at half the learning rate. */
+  readonly rollbacks?: readonly number[]
   readonly elapsedMs: number
 }
 

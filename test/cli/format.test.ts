@@ -84,17 +84,26 @@ const quantized: QuantizeReport = {
   files: ['/out/model.onnx'],
   scheme: 'w4a16g128',
   blocks: [
-    { index: 0, linears: ['q', 'k', 'v'], roundedLoss: 0.01, learnedLoss: 0.008, kept: 'learned', elapsedMs: 61_000 },
+    {
+      index: 0,
+      linears: ['q', 'k', 'v'],
+      mappings: [],
+      roundedLoss: 0.01,
+      learnedLoss: 0.008,
+      kept: 'learned',
+      elapsedMs: 61_000,
+    },
     {
       index: 1,
       linears: ['q', 'k', 'v'],
+      mappings: [],
       roundedLoss: 0.02,
       learnedLoss: 0.02,
       kept: 'rounded',
       elapsedMs: 900,
-      divergedAt: 7,
+      rollbacks: [7],
     },
-    { index: 2, linears: ['q', 'k', 'v'], divergedAt: 0, elapsedMs: 900 },
+    { index: 2, linears: ['q', 'k', 'v'], mappings: [], rollbacks: [0, 3], elapsedMs: 900 },
   ],
   skipped: [
     { node: '/l/1/MatMul', reason: 'its weight is computed by Mul' },
@@ -119,8 +128,8 @@ test('a quantized model', () => {
 
     block  linears  rounded  learned   change        time
         0        3  1.00e-2  8.00e-3  -20.0 %  1 min 01 s
-        1        3  2.00e-2  2.00e-2   +0.0 %       0.9 s  stopped at step 7: the loss was not finite; kept rounded
-        2        3                                  0.9 s  stopped at step 0: the loss was not finite
+        1        3  2.00e-2  2.00e-2   +0.0 %       0.9 s  diverged once: rolled back, learning rate halved; kept rounded
+        2        3                                  0.9 s  diverged 2 times: rolled back, learning rate halved
 
     not quantized
       /l/1/MatMul, /l/2/MatMul, /l/3/MatMul and 1 more: its weight is computed by Mul
@@ -139,7 +148,7 @@ test('a quantized model', () => {
 })
 
 test('a model rounded to nearest has no losses to show', () => {
-  const blocks = [{ index: 0, linears: ['q'], elapsedMs: 1 }]
+  const blocks = [{ index: 0, linears: ['q'], mappings: [], elapsedMs: 1 }]
   const text = formatQuantized({ ...quantized, blocks, skipped: [], notes: [] }, undefined)
   expect(`\n${text}\n`).toMatchInlineSnapshot(`
     "
@@ -190,6 +199,10 @@ const inspected: InspectReport = {
           note: 'the last group of each output has 64 weights',
         },
       ],
+      mappings: [
+        { name: 'norm -> q_proj', size: 256, shift: true },
+        { name: 'up -> down', reason: 'an activation is between them' },
+      ],
     },
   ],
   skipped: [{ node: '/lm_head/MatMul', reason: 'it is not in a block' }],
@@ -218,6 +231,10 @@ test('an inspected model', () => {
         0  layers.0.q_proj     256 x 256  float32
            layers.0.down_proj  704 x 256  float16  the last group of each output has 64 weights
 
+    block  transformation  scales
+        0  norm -> q_proj     256  with shift
+           up -> down              not possible: an activation is between them
+
     not quantized
       /lm_head/MatMul: it is not in a block
 
@@ -231,6 +248,7 @@ test('blocks of the same make that follow each other are shown once', () => {
   const block = (index: number, inFeatures: number) => ({
     index,
     linears: [{ name: `l.${index}.q`, inFeatures, outFeatures: 8, dtype: 'float32' as const, sizeBytes: 1 }],
+    mappings: [{ name: `norm -> l.${index}.q`, size: inFeatures, shift: false }],
   })
   const blocks = [block(0, 64), block(1, 64), block(2, 32), block(3, 64), block(4, 64), block(5, 64)]
   const text = formatInspection({ ...inspected, blocks })
@@ -238,6 +256,9 @@ test('blocks of the same make that follow each other are shown once', () => {
     '  0-1  l.{0..1}.q  64 x 8  float32',
     '    2  l.2.q       32 x 8  float32',
     '  3-5  l.{3..5}.q  64 x 8  float32',
+    '  0-1  norm -> l.{0..1}.q      64',
+    '    2  norm -> l.2.q           32',
+    '  3-5  norm -> l.{3..5}.q      64',
   ])
 })
 

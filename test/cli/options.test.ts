@@ -9,7 +9,7 @@ const parse = (line: string): unknown => parseCommandLine(line === '' ? [] : lin
 const DEFAULTS = {
   model: 'm.onnx',
   output: undefined,
-  scheme: { weights: { bits: 4, group: 128, symmetric: false }, activationBits: 16 },
+  scheme: { weights: { bits: 4, group: 128, symmetric: false } },
   lwc: true,
   calib: undefined,
   samples: 128,
@@ -20,11 +20,16 @@ const DEFAULTS = {
   learningRate: 0.05,
   schedule: 'cosine',
   accuracyLevel: 0,
+  augLoss: false,
   session: { threads: undefined },
 }
 
+const w4a8 = (symmetric = false) => ({
+  scheme: { weights: { bits: 4, group: undefined, symmetric: false }, activations: { bits: 8, symmetric } },
+})
+
 const weights = (bits: number, group: number | 'none' = 128, symmetric = false) => ({
-  scheme: { weights: { bits, group: group === 'none' ? undefined : group, symmetric }, activationBits: 16 },
+  scheme: { weights: { bits, group: group === 'none' ? undefined : group, symmetric } },
 })
 
 describe('quantize', () => {
@@ -60,6 +65,15 @@ describe('quantize', () => {
     ['--w4a16 --lr 5e-3 --seed 7', { learningRate: 0.005, seed: 7 }],
     ['--w4a16 --schedule constant', { schedule: 'constant' }],
     ['--w4a16 --no-lwc', { lwc: false }],
+    ['--w4a8', w4a8()],
+    ['--wbits 4 --abits 8 --symmetric-activations', w4a8(true)],
+    ['--w4a16 --let --let-lr 1e-3', { let: true, letLearningRate: 0.001 }],
+    ['--w4a8 --no-let', { ...w4a8(), let: false }],
+    ['--w4a8 --alpha 0.75 --aug-loss --epochs 0', { ...w4a8(), alpha: 0.75, augLoss: true, epochs: 0 }],
+    ['--w4a8 --format portable', { ...w4a8(), format: 'portable' }],
+    ['--w4a16 --optimizer stable-spam', { optimizer: 'stable-spam' }],
+    ['--w4a16 --save-params p.safetensors', { saveParams: 'p.safetensors' }],
+    ['--w4a16 --params p.safetensors', { params: 'p.safetensors' }],
     ['--w4a16 --accuracy-level 4', { accuracyLevel: 4 }],
     ['--w4a16 --accuracy-level 0', {}],
     ['--w4a16 --threads 2', { session: { threads: 2 } }],
@@ -139,7 +153,7 @@ describe('what is refused', () => {
     ['quantize m --w4a16 --samples 1.5', 'E_USAGE', '--samples takes a whole number from 1 up, not "1.5"', undefined],
     ['quantize m --w4a16 --samples=-1', 'E_USAGE', '--samples takes a whole number from 1 up, not "-1"', undefined],
     ['quantize m --w4a16 --seq-len 1', 'E_USAGE', '--seq-len takes a whole number from 2 up, not "1"', undefined],
-    ['quantize m --w4a16 --epochs 0x1', 'E_USAGE', '--epochs takes a whole number from 1 up, not "0x1"', undefined],
+    ['quantize m --w4a16 --epochs 0x1', 'E_USAGE', '--epochs takes a whole number, not "0x1"', undefined],
     [
       'quantize m --w4a16 --seed 99999999999999999999',
       'E_USAGE',
@@ -150,6 +164,15 @@ describe('what is refused', () => {
     ['quantize m --w4a16 --lr 0', 'E_USAGE', '--lr takes a number above 0, not "0"', undefined],
     ['quantize m --w4a16 --lr fast', 'E_USAGE', '--lr takes a number above 0, not "fast"', undefined],
     ['quantize m --w4a16 --lr Infinity', 'E_USAGE', '--lr takes a number above 0, not "Infinity"', undefined],
+    ['quantize m --w4a16 --optimizer sgd', 'E_USAGE', '--optimizer is adamw or stable-spam, not "sgd"', undefined],
+    ['quantize m --w4a16 --format qdq', 'E_USAGE', '--format is integer or portable, not "qdq"', undefined],
+    ['quantize m --w4a16 --alpha 1.5', 'E_USAGE', '--alpha is between 0 and 1, not "1.5"', undefined],
+    [
+      'quantize m --w4a16 --params a --save-params b',
+      'E_USAGE',
+      '--params and --save-params exclude each other',
+      'With --params nothing is learned that could be saved.',
+    ],
     ['quantize m --w4a16 --preset slow', 'E_USAGE', 'there is no preset "slow"', 'There are fast, default, paper.'],
     [
       'quantize m --w4a16 --preset toString',
@@ -194,7 +217,7 @@ describe('what is refused', () => {
     expect({ code: error.code, message: error.message, hint: error.hint }).toEqual({ code, message, hint })
   })
 
-  test.each(['--w4a8', '--wbits 4 --abits 8'])('%s: activations are not quantized yet', flags => {
+  test.each(['--w4a3', '--wbits 4 --abits 9'])('%s: no such activations', flags => {
     expect(() => parse(`quantize m ${flags}`)).toThrow(expect.objectContaining({ code: 'E_SCHEME' }))
   })
 

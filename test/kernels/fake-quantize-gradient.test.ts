@@ -126,29 +126,80 @@ test('weights, logits and range get the gradients of the definition', async () =
   expect(clamped).toBeGreaterThan(20)
 })
 
+/** byHand's gradient of w, with what reaches it through its range: extremes beyond zero share theirs equally. */
+function throughRange({ K, N, quantizer }: WeightCase, { w }: Point, { w: direct, hi, lo }: Gradients): number[] {
+  const { size, count } = groupsOf(K, quantizer.group)
+  const result = [...direct]
+  for (let i = 0; i < count * N; i++) {
+    const first = Math.floor(i / N) * size
+    const members = Array.from({ length: Math.min(size, K - first) }, (_, k) => (first + k) * N + (i % N))
+    for (const [sign, gradient] of [
+      [1, hi[i]!],
+      [-1, lo[i]!],
+    ] as const) {
+      const extreme = Math.max(...members.map(at => sign * w[at]!))
+      const sharing = members.filter(at => sign * w[at]! === extreme)
+      if (extreme > 0) for (const at of sharing) result[at]! += gradient / sharing.length
+    }
+  }
+  return result
+}
+
 test('a weight that is learned itself also gets what its range receives', async () => {
+  let shared = 0
+  await fc.assert(
+    fc.asyncProperty(weightCases, async given => {
+      const point = pointOf(given)
+      const found = byHand(given, point)
+      const expected = throughRange(given, point, found)
+      expect(difference((await byGraph(given, point, true)).w, expected)).toBeLessThan(1e-9)
+      shared += expected.filter((x, at) => x !== found.w[at]).length
+    }),
+    { numRuns: 40 },
+  )
+  // Otherwise no range ever received anything.
+  expect(shared).toBeGreaterThan(200)
+})
+
+test('a weight’s gradient is the slope of the quantizer with its rounding held fixed', async () => {
+  // Groups of 64, long enough to be reduced in parts, and noise, of which no two numbers are equal: slopes exist.
   const given: WeightCase = {
-    K: 40,
+    K: 128,
     N: 3,
-    quantizer: { bits: 3, group: 16, symmetric: false, scaleDtype: 'float32' },
-    seed: 11,
+    quantizer: { bits: 4, group: 64, symmetric: false, scaleDtype: 'float32' },
+    seed: 21,
     clipped: true,
   }
-  const point = pointOf(given)
-  // Columns of plain noise: every extreme is reached once, and away from zero.
-  const at = { ...point, w: [...noise(120, 3)] }
-  const apart = await byGraph(given, at)
-  const together = await byGraph(given, at, true)
-  const expected = [...apart.w]
-  for (let i = 0; i < 9; i++) {
-    const first = Math.floor(i / 3) * 16
-    const members = Array.from({ length: Math.min(16, 40 - first) }, (_, k) => (first + k) * 3 + (i % 3))
-    const extreme = (sign: number) => members.reduce((a, b) => (sign * at.w[b]! > sign * at.w[a]! ? b : a))
-    expected[extreme(1)]! += apart.hi[i]!
-    expected[extreme(-1)]! += apart.lo[i]!
+  const at = { ...pointOf(given), w: [...noise(128 * 3, 17)] }
+  const groups = Array.from({ length: 6 }, (_, i) =>
+    Array.from({ length: 64 }, (_, k) => (Math.floor(i / 3) * 64 + k) * 3 + (i % 3)),
+  )
+  const scaleOf = (w: readonly number[], i: number) => {
+    const members = groups[i]!.map(index => w[index]!)
+    return (Math.max(...members) * sigmoid(at.max[i]!) - Math.min(...members) * sigmoid(at.min[i]!)) / 15
   }
-  expect(difference(together.w, expected)).toBeLessThan(1e-9)
-  expect(difference(apart.w, expected)).toBeGreaterThan(0.01)
+  const surrogate = groups.map((members, i) => {
+    const scale = scaleOf(at.w, i)
+    const zeroPoint = roundHalfEven((-Math.min(...members.map(index => at.w[index]!)) * sigmoid(at.min[i]!)) / scale)
+    return members.map(index => {
+      const code = roundHalfEven(at.w[index]! / scale) + zeroPoint
+      if (code <= 0 || code >= 15) {
+        const steps = Math.min(Math.max(code, 0), 15) - zeroPoint
+        return (_w: number, s: number) => steps * s
+      }
+      const error = code - zeroPoint - at.w[index]! / scale
+      return (w: number, s: number) => w + error * s
+    })
+  })
+  const loss = (w: readonly number[]) =>
+    groups
+      .flatMap((members, i) => members.map((index, k) => at.dp[index]! * surrogate[i]![k]!(w[index]!, scaleOf(w, i))))
+      .reduce((a, b) => a + b)
+  const direction = noise(at.w.length, 5)
+  const moved = (h: number) => loss(at.w.map((x, index) => x + h * direction[index]!))
+  const { w: dw } = await byGraph(given, at, true)
+  const slope = dw.reduce((sum, x, index) => sum + x * direction[index]!, 0)
+  expect(slope).toBeCloseTo((moved(1e-6) - moved(-1e-6)) / 2e-6, 6)
 })
 
 test('learning the logits lowers the error of the weights', async () => {

@@ -7,6 +7,9 @@ test.each([
   ['w2a16g64', {}, 'w2a16g64'],
   ['w8a16g64', { group: 32 }, 'w8a16g32'],
   ['w5a16', { symmetric: true }, 'w5a16g128sym'],
+  ['w4a4', {}, 'w4a4'],
+  ['w4a8g32', {}, 'w4a8g32'],
+  ['w8a8', { symmetric: true, symmetricActivations: true }, 'w8a8sym-symact'],
 ])('%s with %o is %s', (text, overrides, name) => {
   expect(schemeName(parseScheme(text, overrides))).toBe(name)
 })
@@ -20,7 +23,9 @@ test.each([
   ['fp8', {}, '"fp8" is not a scheme'],
   ['w1a16', {}, '1-bit weights cannot be made'],
   ['w9a16', {}, '9-bit weights cannot be made'],
-  ['w4a4', {}, '4-bit activations are not supported by this version'],
+  ['w4a3', {}, '3-bit activations cannot be made'],
+  ['w4a12', {}, '12-bit activations cannot be made'],
+  ['w4a16', { symmetricActivations: true }, 'there are no quantized activations to be symmetric'],
   ['w4a16', { group: 48 }, 'groups of 48 weights cannot be stored'],
   ['w4a16', { group: 32, perChannel: true }, '--group and --per-channel exclude each other'],
 ])('%s with %o is refused', (text, overrides, message) => {

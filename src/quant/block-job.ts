@@ -1,0 +1,196 @@
+/** @file What happens to one block after the other: plan, learn, keep what helps, hand the streams on to the next. */
+
+import type { OptimizerName } from '../autodiff/optimizer.ts'
+import type { ActivationStore } from '../calibration/activation-store.ts'
+import type { Value } from '../graph/ir.ts'
+import { readElements } from '../graph/tensor.ts'
+import type { SessionOptions, Tensors } from '../kernels/session.ts'
+import type { Block } from './blocks.ts'
+import type { Mapping } from './mappings.ts'
+import { type BlockPlan, planBlock } from './plan.ts'
+import { biasName, constantName } from './programs.ts'
+import {
+  blockParameters,
+  floatVersion,
+  foldBlock,
+  type Folded,
+  type Learned,
+  readWeights,
+  runBlock,
+} from './quantize-block.ts'
+import type { BlockReport, OnEvent, QuantizeEvent } from './report.ts'
+import type { QuantScheme } from './scheme.ts'
+import { ChannelRanges, initialEquivalence, observedValues } from './smooth.ts'
+import { type Schedule, trainBlock } from './train-block.ts'
+
+/** What is learned, and how. */
+export interface Method {
+  readonly scheme: QuantScheme
+  /** Learn the clipping of weights. */
+  readonly lwc: boolean
+  /** Learn equivalent transformations; by default when activations are quantized. */
+  readonly let?: boolean | undefined
+  readonly epochs: number
+  /** Of the clipping, at the first step. */
+  readonly learningRate: number
+  /** Of the transformations; by default half of the other (arXiv 2308.13137 section 4.1: 5e-3 and 1e-2). */
+  readonly letLearningRate?: number | undefined
+  readonly schedule: Schedule
+  /** Default: adamw. */
+  readonly optimizer?: OptimizerName | undefined
+  /** How much of the difficulty moves from activations to weights at the start, 0 to 1 (default 0.5). */
+  readonly alpha?: number | undefined
+  /** Aim at the middle between the float block's outputs for float and for quantized inputs. */
+  readonly augLoss?: boolean | undefined
+  /** Chooses among the transformations that were found; by default all of them. */
+  readonly selectMappings?: ((mappings: readonly Mapping[]) => readonly Mapping[]) | undefined
+  readonly session: SessionOptions
+  readonly onEvent?: OnEvent | undefined
+  /** Ends the run between two programs. */
+  readonly signal?: AbortSignal | undefined
+}
+
+/** Whether transformations are learned. */
+export const learnsEquivalence = (method: Method): boolean => method.let ?? method.scheme.activations !== undefined
+
+/** Hidden states between two blocks, on disk: of the float model, of the quantized one, and room for the latter's next. */
+export interface Streams {
+  readonly float: ActivationStore
+  quantized: ActivationStore
+  spare: ActivationStore
+}
+
+/** A block as it will ship: only what has to be kept until the file is written. */
+export interface FinishedBlock {
+  readonly plan: BlockPlan
+  /** One per linear of the block, in order. */
+  readonly packed: Folded['packed']
+  /** New values of plan.changedSites, in order; none where nothing was learned. */
+  readonly constants: readonly Float32Array[]
+  /** Of plan.addedBiases, likewise. */
+  readonly biases: readonly Float32Array[]
+  /** What was learned, where that was kept. */
+  readonly learned: Learned | undefined
+  readonly report: BlockReport
+}
+
+/** Where the parameters of a block come from when they are not learned now; undefined for a block that is rounded. */
+export type Replay = (plan: BlockPlan) => Learned | undefined
+
+type Phase = (QuantizeEvent & { type: 'block' })['phase']
+type Learning = Omit<BlockReport, 'index' | 'linears' | 'mappings' | 'elapsedMs'>
+
+export class BlockJob {
+  private readonly method: Method
+  private readonly blocks: number
+  private readonly values: ReadonlyMap<Value, Value>
+
+  /** @param values user's value -> value of the working copy. */
+  constructor(method: Method, blocks: number, values: ReadonlyMap<Value, Value>) {
+    this.method = method
+    this.blocks = blocks
+    this.values = values
+  }
+
+  private progress(block: Block, phase: Phase): (done: number, total: number, loss?: number) => void {
+    const { onEvent, signal } = this.method
+    return (done, total, loss) => {
+      signal?.throwIfAborted()
+      onEvent?.({ type: 'block', index: block.index, blocks: this.blocks, phase, done, total, loss })
+    }
+  }
+
+  plan(block: Block): BlockPlan {
+    const { scheme, selectMappings } = this.method
+    return planBlock(block, {
+      scheme,
+      let: learnsEquivalence(this.method),
+      values: this.values,
+      select: selectMappings,
+    })
+  }
+
+  /**
+   * Quantizes one block. With `streams`, which hold its inputs before and its outputs after, it is learned; with a function it is
+   * replayed; with neither it is rounded to nearest.
+   */
+  async run(block: Block, source: Streams | Replay | undefined): Promise<FinishedBlock> {
+    const started = performance.now()
+    const plan = this.plan(block)
+    const weights = readWeights(block)
+    this.progress(block, 'rounding')(0, 1)
+    const { session, onEvent } = this.method
+    let result: { folded: Folded; learned: Learned | undefined; learning: Learning }
+    if (typeof source === 'object') result = await this.learn(plan, weights, source)
+    else {
+      const learned = source?.(plan)
+      result = { folded: await foldBlock(plan, weights, learned, session), learned, learning: {} }
+    }
+    const report: BlockReport = {
+      index: block.index,
+      linears: block.linears.map(({ name }) => name),
+      mappings: plan.mappings.map(({ name }) => name),
+      ...result.learning,
+      elapsedMs: Math.round(performance.now() - started),
+    }
+    onEvent?.({ type: 'blockDone', report })
+    const { folded, learned } = result
+    const values = (names: readonly string[]) =>
+      folded.transformed ? names.map(name => readElements(folded.feeds[name]!) as Float32Array) : []
+    return {
+      ...{ plan, packed: folded.packed, learned, report },
+      constants: values(plan.changedSites.map((_, j) => constantName(j))),
+      biases: values(plan.addedBiases.map((_, j) => biasName(j))),
+    }
+  }
+
+  /** Learns the block's parameters, keeps them if they beat rounding to nearest, and moves the streams past the block. */
+  private async learn(
+    plan: BlockPlan,
+    weights: Tensors,
+    streams: Streams,
+  ): Promise<{ folded: Folded; learned: Learned | undefined; learning: Learning }> {
+    const { session, epochs, schedule, optimizer = 'adamw', alpha = 0.5, lwc, learningRate } = this.method
+    const { letLearningRate = learningRate / 2, augLoss } = this.method
+    const progress = (phase: Phase) => this.progress(plan.block, phase)
+    const { float, quantized, spare } = streams
+    const original = floatVersion(weights)
+    const ranges = new ChannelRanges(observedValues(plan))
+    await runBlock(plan, original, { from: float, to: float, ranges }, session, progress('targets'))
+    if (augLoss) {
+      await runBlock(plan, original, { from: quantized, to: spare }, session, progress('targets'))
+      average(float, spare)
+    }
+    const vector = blockParameters(plan, initialEquivalence(plan, ranges, weights, alpha), {
+      clipRate: lwc ? learningRate : undefined,
+      equivalenceRate: letLearningRate,
+    })
+    const streamsOfTraining = { x: quantized, y: augLoss ? spare : float }
+    const settings = { epochs, schedule, optimizer, samples: float.samples, session, onProgress: progress('learning') }
+    const { parameters, rollbacks } = await trainBlock(plan, vector, streamsOfTraining, weights, settings)
+    const learned = { vector, parameters }
+    const rounded = await foldBlock(plan, weights, undefined, session)
+    const folded = await foldBlock(plan, weights, learned, session)
+    const run = (candidate: Folded, to?: ActivationStore) =>
+      runBlock(plan, candidate, { from: quantized, to, target: float }, session, progress('outputs'))
+    const roundedLoss = await run(rounded)
+    const learnedLoss = await run(folded, spare)
+    const kept = learnedLoss < roundedLoss ? 'learned' : 'rounded'
+    if (kept === 'rounded') await run(rounded, spare)
+    streams.quantized = spare
+    streams.spare = quantized
+    const learning: Learning = { roundedLoss, learnedLoss, kept, ...(rollbacks.length > 0 && { rollbacks }) }
+    return kept === 'learned' ? { folded, learned, learning } : { folded: rounded, learned: undefined, learning }
+  }
+}
+
+/** into = (a + into) / 2, sample by sample. */
+function average(a: ActivationStore, into: ActivationStore): void {
+  for (let i = 0; i < a.samples; i++) {
+    const other = a.read(i, 1)
+    into.write(
+      i,
+      into.read(i, 1).map((x, j) => (x + other[j]!) / 2),
+    )
+  }
+}

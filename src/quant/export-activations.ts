@@ -1,0 +1,113 @@
+/**
+ * @file Quantizing activations in the user's graph: per row of the last axis, at run time. The operators are those training used,
+ * in the same order (kernels/fake-quantize-tokens.ts), so that what is trained is what ships.
+ */
+
+import type { Value } from '../graph/ir.ts'
+import type { ActivationQuantizer } from '../kernels/fake-quantize-tokens.ts'
+import { floatTypeOf, type GraphWriter, type Stem } from './export-writer.ts'
+
+const SCALE_MIN = 1e-5
+const SCALE_MAX = 1e4
+
+/** x [.., C] float32 as codes: x ~ (codes - zeroPoint) * scale. All float32. */
+export interface QuantizedRows {
+  /** Whole numbers from 0 to 2^bits - 1, [.., C]. */
+  readonly codes: Value
+  /** [.., 1]. */
+  readonly scale: Value
+  /** Whole numbers, [.., 1]; the scalar 2^(bits-1) when symmetric. */
+  readonly zeroPoint: Value
+}
+
+/**
+ * With max >= 0 and min <= 0 of each row:
+ * asymmetric scale = (max - min) / (2^bits - 1), zeroPoint = round(-min / scale);
+ * symmetric  scale = max(max, -min) / (2^(bits-1) - 1), zeroPoint = 2^(bits-1);
+ * codes = clip(round(x / scale) + zeroPoint, 0, 2^bits - 1). Scales stay in [1e-5, 1e4].
+ */
+export function writeQuantizedRows(
+  writer: GraphWriter,
+  stem: Stem,
+  x: Value,
+  { bits, symmetric }: ActivationQuantizer,
+): QuantizedRows {
+  const op = (suffix: string, opType: string, ...inputs: Value[]) => writer.op(stem, suffix, opType, inputs)
+  const number = (value: number) => writer.scalar(value)
+  const max = op('max', 'Max', writer.reduceLast(stem, 'row_max', 'ReduceMax', x), number(0))
+  const min = op('min', 'Min', writer.reduceLast(stem, 'row_min', 'ReduceMin', x), number(0))
+  const negated = op('negated_min', 'Neg', min)
+  const width = symmetric ? op('width', 'Max', max, negated) : op('width', 'Sub', max, min)
+  const steps = symmetric ? 2 ** (bits - 1) - 1 : 2 ** bits - 1
+  const scale = op('scale', 'Clip', op('step', 'Div', width, number(steps)), number(SCALE_MIN), number(SCALE_MAX))
+  const zeroPoint = symmetric
+    ? number(2 ** (bits - 1))
+    : op('zero_point', 'Round', op('zero_steps', 'Div', negated, scale))
+  const rounded = op('rounded', 'Round', op('steps', 'Div', x, scale))
+  const moved = op('moved', 'Add', rounded, zeroPoint)
+  return { codes: op('codes', 'Clip', moved, number(0), number(2 ** bits - 1)), scale, zeroPoint }
+}
+
+/** What the codes stand for, float32 [.., C]. */
+export function writeDequantizedRows(writer: GraphWriter, stem: Stem, rows: QuantizedRows): Value {
+  const centered = writer.op(stem, 'centered', 'Sub', [rows.codes, rows.zeroPoint])
+  return writer.op(stem, 'dequantized', 'Mul', [centered, rows.scale])
+}
+
+/** Quantizers of one model's activations: linears that read the same value with the same quantizer share its numbers. */
+export class SharedActivations {
+  private readonly writer: GraphWriter
+  private readonly values = new Map<Value, Map<string, Value>>()
+  private readonly quantized = new Map<Value, Map<string, QuantizedRows>>()
+
+  constructor(writer: GraphWriter) {
+    this.writer = writer
+  }
+
+  /** x itself, in float32. */
+  float32(x: Value): Value {
+    return this.once(this.values, x, 'float32', stem =>
+      x.dtype === undefined && floatTypeOf(x) === 'float32' ? x : this.writer.cast(stem, x, 'float32'),
+    )
+  }
+
+  /** x as it is after quantizing, in float32. */
+  dequantized(x: Value, quantizer: ActivationQuantizer): Value {
+    return this.once(this.values, x, `dequantized ${keyOf(quantizer)}`, stem =>
+      writeDequantizedRows(this.writer, stem, this.rows(x, quantizer)),
+    )
+  }
+
+  /** The codes as uint8, and what `2^(bits-1)` has to be moved by to be the zero point: none when symmetric. */
+  integer(
+    x: Value,
+    quantizer: ActivationQuantizer,
+  ): { readonly codes: Value; readonly scale: Value; readonly offset: Value | undefined } {
+    const { codes, scale, zeroPoint } = this.rows(x, quantizer)
+    const { writer } = this
+    const key = keyOf(quantizer)
+    const middle = writer.scalar(2 ** (quantizer.bits - 1))
+    return {
+      codes: this.once(this.values, x, `uint8 ${key}`, stem => writer.cast(stem, codes, 'uint8')),
+      scale,
+      offset: quantizer.symmetric
+        ? undefined
+        : this.once(this.values, x, `offset ${key}`, stem => writer.op(stem, 'offset', 'Sub', [zeroPoint, middle])),
+    }
+  }
+
+  private rows(x: Value, quantizer: ActivationQuantizer): QuantizedRows {
+    return this.once(this.quantized, x, keyOf(quantizer), stem =>
+      writeQuantizedRows(this.writer, stem, this.float32(x), quantizer),
+    )
+  }
+
+  private once<T>(known: Map<Value, Map<string, T>>, x: Value, key: string, make: (stem: Stem) => T): T {
+    if (!known.has(x)) known.set(x, new Map())
+    const ofValue = known.get(x)!
+    if (!ofValue.has(key)) ofValue.set(key, make({ values: x.name, nodes: x.name }))
+    return ofValue.get(key)!
+  }
+}
+
+const keyOf = ({ bits, symmetric }: ActivationQuantizer): string => `${bits} ${symmetric}`

@@ -1,0 +1,62 @@
+/** @file Changes constants of the user's graph for one reader each: gains and biases that transformations were folded into. */
+
+import { internalError, QuantError } from '../errors.ts'
+import type { Model, Node, Value } from '../graph/ir.ts'
+import { elementCount, type Tensor, tensorOf } from '../graph/tensor.ts'
+import { FLOAT16_MAX, toFloat16Bits } from '../kernels/float16.ts'
+import { floatTypeOf, GraphWriter, storedTensor } from './export-writer.ts'
+
+export interface ReplacedConstant {
+  /** Of the user's graph. */
+  readonly node: Node
+  /** Index of the input that gets the data. */
+  readonly input: number
+  /** As many numbers as the constant has now. */
+  readonly data: Float32Array
+}
+
+/**
+ * Gives inputs of nodes new constants of the type and shape of those they have, in place. Other readers keep the old ones, which go
+ * when nothing reads them.
+ * @throws E_UNSUPPORTED for types other than float32 and float16, and numbers these cannot hold.
+ */
+export function replaceConstants(model: Model, constants: readonly ReplacedConstant[]): void {
+  const writer = new GraphWriter(model)
+  for (const { node, input, data } of constants) {
+    const value = node.inputs[input]
+    const dims = value && dimsOf(value)
+    if (!dims || elementCount(dims) !== data.length)
+      throw internalError(
+        `${data.length} numbers do not replace input ${input} of "${node.name}" [${dims ?? 'unknown'}]`,
+      )
+    node.inputs[input] = writer.constant(`${value.name}_transformed`, tensorLike(value, dims, data))
+  }
+  writer.dropOrphans()
+}
+
+/** Shape of a constant: as it is stored, perhaps behind a Cast, or as the file says. */
+function dimsOf(value: Value): readonly number[] | undefined {
+  const stored = storedTensor(value)
+  if (stored) return stored.dims
+  const { producer, shape } = value
+  if (producer?.kind === 'Cast' || producer?.kind === 'Identity') return dimsOf(producer.inputs[0]!)
+  return shape?.every(dim => typeof dim === 'number') ? shape : undefined
+}
+
+function tensorLike(value: Value, dims: readonly number[], data: Float32Array): Tensor {
+  const dtype = floatTypeOf(value)
+  if (dtype === 'float32') return tensorOf(dtype, dims, data)
+  if (dtype !== 'float16')
+    throw new QuantError(
+      'E_UNSUPPORTED',
+      `"${value.name}" is ${dtype}: only float32 and float16 constants can be transformed`,
+      'Export the model as float32 or float16, or switch transformations off.',
+    )
+  if (data.some(number => Math.abs(number) > FLOAT16_MAX))
+    throw new QuantError(
+      'E_UNSUPPORTED',
+      `"${value.name}" would hold numbers beyond ${FLOAT16_MAX}, the largest of float16`,
+      'Export the model as float32, or switch transformations off.',
+    )
+  return tensorOf(dtype, dims, toFloat16Bits(data))
+}

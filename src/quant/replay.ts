@@ -1,0 +1,71 @@
+/** @file Learned parameters of a whole run, to and from a file, so that it can be repeated without learning. */
+
+import { QuantError } from '../errors.ts'
+import type { FinishedBlock, Method, Replay } from './block-job.ts'
+import { learnsEquivalence } from './block-job.ts'
+import { type ParameterFile, readParameterFile, writeParameterFile } from './parameter-file.ts'
+import { blockParameters } from './quantize-block.ts'
+import type { BlockPlan } from './plan.ts'
+import { schemeName } from './scheme.ts'
+
+const tensorName = (block: number, parameter: string): string => `blocks.${block}.${parameter}`
+
+/** What a file must have been learned for to fit a run. */
+const signature = (method: Method, blocks: number): Record<string, string> => ({
+  format: 'omniquant parameters 1',
+  scheme: schemeName(method.scheme),
+  lwc: String(method.lwc),
+  let: String(learnsEquivalence(method)),
+  blocks: String(blocks),
+})
+
+/** Writes what every block learned; blocks that are rounded have no tensors in it. */
+export function saveParameters(path: string, method: Method, finished: readonly FinishedBlock[]): void {
+  const tensors = finished.flatMap(({ plan, learned }) =>
+    (learned?.vector.parameters ?? []).map(
+      ({ name, shape }) =>
+        [tensorName(plan.block.index, name), { shape, data: learned!.vector.view(learned!.parameters, name) }] as const,
+    ),
+  )
+  writeParameterFile(path, { metadata: signature(method, finished.length), tensors: new Map(tensors) })
+}
+
+/**
+ * Parameters from a file that `saveParameters` wrote.
+ * @throws E_PARAMETERS when the file cannot be read, or was made for another model or scheme.
+ */
+export function loadParameters(path: string, method: Method, blocks: number): Replay {
+  const file = readParameterFile(path)
+  for (const [key, wanted] of Object.entries(signature(method, blocks))) {
+    const found = file.metadata[key]
+    if (found === wanted) continue
+    throw new QuantError(
+      'E_PARAMETERS',
+      `${path} does not fit this run: its ${key} is ${found ?? 'not given'}, this run's is ${wanted}`,
+      'Give the options and the model it was saved with, or learn again without --params.',
+    )
+  }
+  return plan => parametersOf(path, file, plan, method)
+}
+
+function parametersOf(path: string, file: ParameterFile, plan: BlockPlan, method: Method): ReturnType<Replay> {
+  const { index } = plan.block
+  if (![...file.tensors.keys()].some(name => name.startsWith(tensorName(index, '')))) return undefined
+  const zero = plan.mappings.map(({ size }) => ({ scale: new Float32Array(size), shift: new Float32Array(size) }))
+  const rates = { clipRate: method.lwc ? 0 : undefined, equivalenceRate: 0 }
+  const vector = blockParameters(plan, zero, rates)
+  const parameters = new Float32Array(vector.size)
+  for (const { name, shape } of vector.parameters) {
+    const tensor = file.tensors.get(tensorName(index, name))
+    if (!tensor || tensor.shape.join() !== shape.join()) {
+      throw new QuantError(
+        'E_PARAMETERS',
+        `${path} does not fit this model: "${tensorName(index, name)}" should be [${shape.join(', ')}] and is ` +
+          (tensor ? `[${tensor.shape.join(', ')}]` : 'missing'),
+        'Give the model it was saved with, or learn again without --params.',
+      )
+    }
+    vector.view(parameters, name).set(tensor.data)
+  }
+  return { vector, parameters }
+}

@@ -1,0 +1,65 @@
+/** @file Steps of an optimizer in onnxruntime, one run each, with gradients given beforehand. */
+
+import type { Optimizer } from '../../src/autodiff/optimizer.ts'
+import { Builder } from '../../src/graph/builder.ts'
+import { floatTensor, readNumbers, type Tensor } from '../../src/graph/tensor.ts'
+import { compile } from '../../src/kernels/session.ts'
+
+export interface StepInputs {
+  readonly start: readonly number[]
+  /** One row a step. */
+  readonly gradients: readonly (readonly number[])[]
+  readonly learningRate: number | readonly number[]
+}
+
+export interface StepResult {
+  readonly parameter: number[]
+  /** By name of the state. */
+  readonly state: Readonly<Record<string, number[]>>
+}
+
+/** One step, with run inputs p, g, t, lr and the state by its names; its outputs are these with `_next`. */
+export function stepGraph(optimizer: Optimizer, size: number, rateShape: readonly number[]): Builder {
+  const g = new Builder()
+  const input = (name: string, shape: readonly number[]) => g.input(name, 'float32', shape)
+  const [parameter, gradient, step, learningRate] = [
+    input('p', [size]),
+    input('g', [size]),
+    input('t', []),
+    input('lr', rateShape),
+  ]
+  const state = optimizer.state.map(({ name, size }) => input(name, [size]))
+  const next = optimizer.step(g, { parameter, gradient, state, step, learningRate })
+  g.output(next.parameter, 'p_next')
+  next.state.forEach((value, i) => g.output(value, `${optimizer.state[i]!.name}_next`))
+  return g
+}
+
+/** What every step ended with. */
+export async function runSteps(
+  optimizer: Optimizer,
+  { start, gradients, learningRate }: StepInputs,
+): Promise<StepResult[]> {
+  const size = start.length
+  const rate =
+    typeof learningRate === 'number' ? floatTensor([], [learningRate]) : floatTensor([size], [...learningRate])
+  const session = await compile(stepGraph(optimizer, size, rate.dims).graph, { threads: 1 })
+  let parameter = floatTensor([size], start)
+  let state: Record<string, Tensor> = Object.fromEntries(
+    optimizer.state.map(({ name, size }) => [name, floatTensor([size], new Array<number>(size).fill(0))]),
+  )
+  const results: StepResult[] = []
+  try {
+    for (const [i, gradient] of gradients.entries()) {
+      const feeds = { p: parameter, g: floatTensor([size], gradient), t: floatTensor([], [i + 1]), lr: rate, ...state }
+      const outputs = await session.run(feeds)
+      parameter = outputs.p_next!
+      state = Object.fromEntries(optimizer.state.map(({ name }) => [name, outputs[`${name}_next`]!]))
+      const numbers = Object.entries(state).map(([name, tensor]) => [name, readNumbers(tensor)] as const)
+      results.push({ parameter: readNumbers(parameter), state: Object.fromEntries(numbers) })
+    }
+  } finally {
+    await session.release()
+  }
+  return results
+}

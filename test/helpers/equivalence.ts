@@ -1,0 +1,66 @@
+/** @file How far a block's output moves when all its transformations are applied with random scales and shifts, in float64. */
+
+import { Builder } from '../../src/graph/builder.ts'
+import { Graph } from '../../src/graph/ir.ts'
+import { staticShape } from '../../src/graph/shape.ts'
+import { elementCount, readElements, tensorOf } from '../../src/graph/tensor.ts'
+import { runGraph, type Tensors } from '../../src/kernels/session.ts'
+import { emitBlock } from '../../src/quant/emit-block.ts'
+import { emitEquivalence, equivalenceParameters } from '../../src/quant/equivalence.ts'
+import { ParameterVector } from '../../src/quant/parameters.ts'
+import type { BlockPlan } from '../../src/quant/plan.ts'
+import { readWeights } from '../../src/quant/quantize-block.ts'
+import { weightInput } from '../../src/quant/programs.ts'
+import { inDoublePrecision } from './double-precision.ts'
+
+/** Deterministic numbers from `low` to `high`. */
+function random(seed: number): (low: number, high: number) => number {
+  let state = seed
+  return (low, high) => {
+    state = (Math.imul(state, 1664525) + 1013904223) >>> 0
+    return low + (state / 2 ** 32) * (high - low)
+  }
+}
+
+/** Largest difference between the outputs of the original and the transformed block, relative to the largest output. */
+export async function equivalenceError(plan: BlockPlan, seed = 1): Promise<number> {
+  const { block, mappings } = plan
+  const draw = random(seed)
+  const initial = mappings.map(({ size }) => ({
+    scale: Float32Array.from({ length: size }, () => draw(0.5, 2)),
+    shift: Float32Array.from({ length: size }, () => draw(-0.5, 0.5)),
+  }))
+  const vector = new ParameterVector(equivalenceParameters(plan, initial, 0))
+  const g = new Builder(new Graph('equivalence'))
+  const x = g.input('x', 'float32', staticShape(block.input))
+  const weights = new Map(
+    block.linears.map((linear, i) => [
+      linear,
+      g.input(weightInput(i), 'float32', [linear.inFeatures, linear.outFeatures]),
+    ]),
+  )
+  const transformed = emitEquivalence(
+    g,
+    plan,
+    weights,
+    vector.split(g, g.input('parameters', 'float32', [vector.size])),
+  )
+  g.output(emitBlock(g, block, x, weights), 'original')
+  g.output(emitBlock(g, block, x, transformed.weights, { changes: transformed.changes }), 'transformed')
+  const shape = staticShape(block.input)
+  const double = (dims: readonly number[], values: Iterable<number>) =>
+    tensorOf('float64', dims, Float64Array.from(values))
+  const feeds: Tensors = {
+    x: double(
+      shape,
+      Array.from({ length: elementCount(shape) }, () => draw(-1, 1)),
+    ),
+    parameters: double([vector.size], vector.initial()),
+  }
+  for (const [name, tensor] of Object.entries(readWeights(block)))
+    feeds[name] = double(tensor.dims, readElements(tensor) as Float32Array)
+  const outputs = await runGraph(inDoublePrecision(g.graph), feeds, { optimization: 'disabled' })
+  const [before, after] = ['original', 'transformed'].map(name => readElements(outputs[name]!) as Float64Array)
+  const difference = Math.max(...before!.map((value, i) => Math.abs(value - after![i]!)))
+  return difference / Math.max(...before!.map(Math.abs))
+}
