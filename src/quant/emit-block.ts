@@ -78,9 +78,8 @@ export function emitBlock(
     const inputs = weight ? [read(node, 0), weight] : node.inputs.map((_, i) => read(node, i))
     const outputs = g.copy(node, inputs)
     const bias = linear && changes?.biases.get(linear)
-    if (bias) outputs[0] = g.add(outputs[0]!, bias)
     node.outputs.forEach((output, i) => {
-      if (output) values.set(output, outputs[i]!)
+      if (output) values.set(output, bias ? g.add(outputs[i]!, bias) : outputs[i]!)
     })
   }
   for (const node of block.nodes) copy(node)

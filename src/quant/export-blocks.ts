@@ -16,7 +16,15 @@ export function exportBlocks(model: Model, finished: readonly FinishedBlock[], o
     finished.flatMap(({ plan }) =>
       (plan.activations?.sites ?? []).flatMap(({ user, group, value }) =>
         user
-          ? [{ value: user, group, channels: staticShape(value).at(-1)!, quantizer: plan.activations!.quantizer }]
+          ? [
+              {
+                value: user,
+                group,
+                channels: staticShape(value).at(-1)!,
+                rank: staticShape(value).length,
+                quantizer: plan.activations!.quantizer,
+              },
+            ]
           : [],
       ),
     ),

@@ -12,8 +12,9 @@ export interface QuantizedValue {
   /** Neighbours along the last axis that share a scale; divides C. */
   readonly group: number
   readonly quantizer: ActivationQuantizer
-  /** C, where the file does not say it. */
+  /** C and the number of dimensions, where the file does not say them. */
   readonly channels?: number | undefined
+  readonly rank?: number | undefined
   /** Whether a graph output of that name is quantized as well; by default only readers within the graph are. */
   readonly outputs?: boolean | undefined
 }
@@ -44,19 +45,22 @@ export function quantizeValues(model: Model, values: readonly QuantizedValue[]):
 }
 
 /** Writes the value as it is after quantizing. */
-function writeQuantizedValue(writer: GraphWriter, { value, group, quantizer, channels }: QuantizedValue): Value {
+function writeQuantizedValue(writer: GraphWriter, { value, group, quantizer, channels, rank }: QuantizedValue): Value {
   const last = value.shape?.at(-1)
   const size = typeof last === 'number' ? last : channels
   if (size === undefined || size % group !== 0)
     throw internalError(`the ${size ?? 'unknown number of'} channels of "${value.name}" are not groups of ${group}`)
+  const dims = value.shape?.length ?? rank
+  if (size !== group && dims === undefined) throw internalError(`nobody knows how many dimensions "${value.name}" has`)
   const stem: Stem = { values: value.name, nodes: value.name }
   const dtype = floatTypeOf(value)
   const float = dtype === 'float32' ? value : writer.cast(stem, value, 'float32')
-  // Rows of one group each, whatever the rank is.
-  const rows = size === group ? float : writer.op(stem, 'groups', 'Reshape', [float, writer.ints(-1, group)])
+  // Zeros keep dimensions as they are, so that whoever infers shapes still knows the last one behind all this.
+  const kept = Array<number>((dims ?? 1) - 1).fill(0)
+  const rows =
+    size === group ? float : writer.op(stem, 'groups', 'Reshape', [float, writer.ints(...kept, size / group, group)])
   const result = writeDequantizedRows(writer, stem, writeQuantizedRows(writer, stem, rows, quantizer))
-  const shape = () => writer.op(stem, 'shape', 'Shape', [value], { dtype: 'int64' })
-  const whole = size === group ? result : writer.op(stem, 'ungrouped', 'Reshape', [result, shape()])
+  const whole = size === group ? result : writer.op(stem, 'ungrouped', 'Reshape', [result, writer.ints(...kept, size)])
   whole.shape = value.shape
   return writer.cast(stem, whole, dtype)
 }

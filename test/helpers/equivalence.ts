@@ -22,15 +22,47 @@ function random(seed: number): (low: number, high: number) => number {
   }
 }
 
-/** Largest difference between the outputs of the original and the transformed block, relative to the largest output. */
-export async function equivalenceError(plan: BlockPlan, seed = 1): Promise<number> {
-  const { block, mappings } = plan
-  const draw = random(seed)
+/** Scales and shifts drawn at random, as a parameter vector. */
+function randomParameters(
+  { mappings, ...plan }: BlockPlan,
+  draw: (low: number, high: number) => number,
+): ParameterVector {
   const initial = mappings.map(({ size }) => ({
     scale: Float32Array.from({ length: size }, () => draw(0.5, 2)),
     shift: Float32Array.from({ length: size }, () => draw(-0.5, 0.5)),
   }))
-  const vector = new ParameterVector(equivalenceParameters(plan, initial, 0))
+  return new ParameterVector(equivalenceParameters({ mappings, ...plan }, initial, 0))
+}
+
+/** The block's weights [K, N] and changed constants, in the plan's order, after a random transformation in float32. */
+export async function randomlyTransformed(
+  plan: BlockPlan,
+  seed = 1,
+): Promise<{ readonly weights: readonly Float32Array[]; readonly sites: readonly Float32Array[] }> {
+  const { block, changedSites } = plan
+  const vector = randomParameters(plan, random(seed))
+  const g = new Builder(new Graph('transformed'))
+  const inputs = block.linears.map((linear, i) =>
+    g.input(weightInput(i), 'float32', [linear.inFeatures, linear.outFeatures]),
+  )
+  const weights = new Map(block.linears.map((linear, i) => [linear, inputs[i]!]))
+  const result = emitEquivalence(g, plan, weights, vector.split(g, g.input('parameters', 'float32', [vector.size])))
+  block.linears.forEach((linear, i) => g.output(g.op('Identity', [result.weights.get(linear)!]), `weight${i}`))
+  changedSites.forEach(({ site }, j) => g.output(result.changes.constants.get(site.node)!.get(site.input)!, `site${j}`))
+  const feeds = { ...readWeights(block), parameters: tensorOf('float32', [vector.size], vector.initial()) }
+  const outputs = await runGraph(g.graph, feeds)
+  const floats = (name: string) => readElements(outputs[name]!) as Float32Array
+  return {
+    weights: block.linears.map((_, i) => floats(`weight${i}`)),
+    sites: changedSites.map((_, j) => floats(`site${j}`)),
+  }
+}
+
+/** Largest difference between the outputs of the original and the transformed block, relative to the largest output. */
+export async function equivalenceError(plan: BlockPlan, seed = 1): Promise<number> {
+  const { block } = plan
+  const draw = random(seed)
+  const vector = randomParameters(plan, draw)
   const g = new Builder(new Graph('equivalence'))
   const x = g.input('x', 'float32', staticShape(block.input))
   const weights = new Map(

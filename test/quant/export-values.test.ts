@@ -9,14 +9,21 @@ import { exportLinears } from '../../src/quant/export.ts'
 import { quantizeValues } from '../../src/quant/export-values.ts'
 import { tempDir } from '../helpers/temp-dir.ts'
 import { noise } from '../kernels/weights.ts'
-import { activations, fakeQuantizeRows, relativeError, runModel, UserGraph } from './user-graph.ts'
+import {
+  activations,
+  fakeQuantizeRows,
+  relativeError,
+  runModel,
+  UserGraph,
+  type UserGraphOptions,
+} from './user-graph.ts'
 
 const folder = tempDir()
 const quantizer = { bits: 4, symmetric: false }
 const negated = (x: Float32Array) => x.map(value => -value)
 
 /** x -> Neg, the value to quantize -> Abs twice; all of them shown. */
-function chain(options: ConstructorParameters<typeof UserGraph>[0], shape: readonly (number | string)[]) {
+function chain(options: UserGraphOptions, shape: readonly (number | string)[]) {
   const user = new UserGraph(options)
   const x = user.input('x', shape)
   const value = user.op('Neg', [x], 'neg')

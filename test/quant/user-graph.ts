@@ -16,14 +16,20 @@ export function stored(dims: readonly number[], numbers: Float32Array, dtype: 'f
   return dtype === 'float32' ? tensorOf(dtype, dims, numbers) : tensorOf(dtype, dims, toFloat16Bits(numbers))
 }
 
+export interface UserGraphOptions {
+  readonly opset?: number
+  readonly dtype?: 'float32' | 'float16'
+  /** Whether values say their type, as in files that went through shape inference. */
+  readonly typed?: boolean
+}
+
 /** A user's model under construction; inputs and outputs are float32, what lies between has type `dtype`. */
 export class UserGraph {
   readonly model: Model
   readonly dtype: 'float32' | 'float16'
-  /** Whether values say their type, as files that went through shape inference do. */
   private readonly typed: boolean
 
-  constructor({ opset = 17, dtype = 'float32' as 'float32' | 'float16', typed = true } = {}) {
+  constructor({ opset = 17, dtype = 'float32', typed = true }: UserGraphOptions = {}) {
     this.model = { ...newModel(new Graph('user'), opset), opsetImports: [{ domain: '', version: opset }] }
     this.dtype = dtype
     this.typed = typed

@@ -1,12 +1,22 @@
 /** @file Transformations leave the float blocks of real exporters' files as they are. */
 
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { describe, expect, test } from 'vitest'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { describeIo, feedsFor } from '../../src/calibration/model-io.ts'
+import { saveModel } from '../../src/graph/save.ts'
+import { readElements } from '../../src/graph/tensor.ts'
+import { openModel } from '../../src/kernels/session.ts'
+import { transpose2d } from '../../src/kernels/tensor.ts'
 import { analyze } from '../../src/quant/analyze.ts'
+import { replaceConstants } from '../../src/quant/export.ts'
 import { planBlock } from '../../src/quant/plan.ts'
 import { parseScheme } from '../../src/quant/scheme.ts'
-import { equivalenceError } from '../helpers/equivalence.ts'
+import { equivalenceError, randomlyTransformed } from '../helpers/equivalence.ts'
 import { sharedDir } from '../helpers/shared.ts'
+
+const TOKENS = 16
 
 describe.skipIf(!sharedDir)('float blocks compute the same when transformed, to 1e-9', () => {
   test.each<[string, number]>([
@@ -21,5 +31,60 @@ describe.skipIf(!sharedDir)('float blocks compute the same when transformed, to 
     const plan = planBlock(blocks[0]!, { scheme: parseScheme('w4a4'), let: true, values })
     expect(plan.mappings.map(({ name }) => name)).toHaveLength(count)
     expect(await equivalenceError(plan)).toBeLessThan(1e-9)
+  })
+})
+
+describe.skipIf(!sharedDir)('float models say the same with all their blocks transformed, to 1e-4 of the range', () => {
+  let folder: string
+  beforeAll(() => {
+    folder = mkdtempSync(join(tmpdir(), 'omniquant-equivalence-'))
+  })
+  afterAll(() => rmSync(folder, { recursive: true }))
+
+  /** The user's graph with transformed weights, gains and biases, in float. */
+  async function transformed(path: string): Promise<string> {
+    const { model, blocks, values } = await analyze(path, TOKENS)
+    for (const block of blocks) {
+      const plan = planBlock(block, { scheme: parseScheme('w4a4'), let: true, values })
+      expect(plan.mappings.length).toBeGreaterThanOrEqual(4)
+      const constants = await randomlyTransformed(plan)
+      replaceConstants(
+        model,
+        plan.changedSites.map(({ node, input }, j) => ({ node, input, data: constants.sites[j]! })),
+      )
+      replaceConstants(
+        model,
+        block.linears.map(({ origin, transposed, inFeatures, outFeatures }, i) => {
+          const weight = constants.weights[i]!
+          return { node: origin, input: 1, data: transposed ? transpose2d(weight, inFeatures, outFeatures) : weight }
+        }),
+      )
+      expect(plan.addedBiases).toEqual([])
+    }
+    const output = join(folder, `${path.replaceAll('/', '-')}.onnx`)
+    await saveModel(model, output)
+    return output
+  }
+
+  test.each([
+    'models/wiki-llama-mha/optimum-nopast',
+    'models/wiki-llama/optimum-past',
+    'models/wiki-opt/optimum-past',
+    'zoo/optimum-qwen3',
+    'zoo/optimum-gpt2',
+  ])('%s', async name => {
+    const path = join(sharedDir!, name, 'model.onnx')
+    const logits: Float32Array[] = []
+    for (const file of [path, await transformed(path)]) {
+      const session = await openModel(file)
+      const io = describeIo(session, join(sharedDir!, name))
+      const tokens = BigInt64Array.from({ length: TOKENS }, (_, i) => BigInt((i * 89 + 7) % 251))
+      const outputs = await session.run(feedsFor(io, tokens, 1, TOKENS), [io.logits.name])
+      logits.push(readElements(outputs[io.logits.name]!) as Float32Array)
+      await session.release()
+    }
+    const [before, after] = logits as [Float32Array, Float32Array]
+    const range = Math.max(...before) - Math.min(...before)
+    expect(Math.max(...before.map((value, i) => Math.abs(value - after[i]!))) / range).toBeLessThan(1e-4)
   })
 })
