@@ -61,10 +61,11 @@ function stepBack(value: Value, axis: number): { value: Value; axis: number } | 
       return at(keptAxis(from, to, axis))
     case 'Expand':
       return at(axis - to.length + from.length)
-    case 'Gather':
-      return from.length === to.length && (node.int('axis', 0) + from.length) % from.length !== axis
-        ? at(axis)
-        : undefined
+    case 'Gather': {
+      // Heads that are repeated; a choice among heads stays, or what is not chosen would be quantized too.
+      const along = (node.int('axis', 0) + from.length) % from.length
+      return from.length === to.length && along !== axis && to[along]! >= from[along]! ? at(axis) : undefined
+    }
     case 'Mul':
     case 'Div':
       if (second?.tensor && elementCount(second.tensor.dims) === 1) return at(axis)

@@ -3,7 +3,7 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { readElements, sizeBytes } from '../../src/graph/tensor.ts'
-import { type ChannelCodes, packPlanes, unpackPlanes } from '../../src/kernels/pack-planes.ts'
+import { type ChannelCodes, packPlanes, planeBits, unpackPlanes } from '../../src/kernels/pack-planes.ts'
 import { noise } from './weights.ts'
 
 /** Random codes and zero points of all sizes. */
@@ -64,6 +64,7 @@ describe('packPlanes', () => {
   ])('%i-bit codes take %i bits each', (bits, stored) => {
     const { planes } = packPlanes(channelCodes(bits, 16, 24, 1))
     expect(planes.reduce((sum, { tensor }) => sum + sizeBytes(tensor), 0)).toBe((16 * 24 * stored) / 8)
+    expect(planeBits(bits)).toBe(stored)
   })
 
   test('unpackPlanes gives back what was packed', () => {

@@ -1,0 +1,65 @@
+/**
+ * @file What each choice is worth at W4A4 and W2A16: transformations, which of them, the optimizer, the loss. Perplexity on the golden tokens.
+ * usage: node bench/ablation.js SHARED_FOLDER [FILTER]      (half a minute a row on two cores)
+ */
+
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { evaluateModel, parseScheme, quantizeModel } from '../dist/index.js'
+
+const [shared, filter = ''] = process.argv.slice(2)
+if (!shared) throw new Error('usage: node bench/ablation.js SHARED_FOLDER [FILTER]')
+
+/** The reference implementation's transformations, but true equivalences: none between up and down. */
+const withoutUpDown = mappings => mappings.filter(({ kind }) => kind !== 'up-down')
+const only = kinds => mappings => mappings.filter(({ kind }) => kinds.includes(kind))
+const OUTLIER = 'wiki-llama-outlier-mha/optimum-nopast'
+const LLAMA = 'wiki-llama/optimum-nopast'
+
+const ROWS = [
+  [OUTLIER, 'w4a4', 'all transformations', {}],
+  [OUTLIER, 'w4a4', "the reference's set (no up-down)", { selectMappings: withoutUpDown }],
+  [OUTLIER, 'w4a4', 'behind norms only', { selectMappings: only(['norm']) }],
+  [OUTLIER, 'w4a4', 'clipping only', { let: false }],
+  [OUTLIER, 'w4a4', 'transformations only', { lwc: false }],
+  [OUTLIER, 'w4a4', 'nothing learned, transformed as SmoothQuant does', { epochs: 0, lwc: false }],
+  [OUTLIER, 'w4a4', 'alpha 0.75', { alpha: 0.75 }],
+  [OUTLIER, 'w4a4', 'aug-loss', { augLoss: true }],
+  [OUTLIER, 'w4a4', 'stable-spam', { optimizer: 'stable-spam' }],
+  [LLAMA, 'w4a4', 'all transformations', {}],
+  [LLAMA, 'w4a4', "the reference's set (no up-down)", { selectMappings: withoutUpDown }],
+  [LLAMA, 'w4a4', 'stable-spam', { optimizer: 'stable-spam' }],
+  [LLAMA, 'w4a4', 'let rate 1e-2', { letLearningRate: 1e-2 }],
+  [LLAMA, 'w4a4', 'let rate 5e-2', { letLearningRate: 5e-2 }],
+  [LLAMA, 'w2a16g64', 'clipping only', {}],
+  [LLAMA, 'w2a16g64', 'clipping and transformations', { let: true }],
+  [LLAMA, 'w2a16g64', 'stable-spam', { optimizer: 'stable-spam' }],
+  ['wiki-opt/optimum-past', 'w4a4', 'all transformations', {}],
+  ['wiki-opt/optimum-past', 'w4a4', 'clipping only', { let: false }],
+]
+
+console.log('| model | scheme | what | perplexity | seconds |\n|---|---|---|---|---|')
+for (const [model, scheme, what, options] of ROWS) {
+  if (!`${model} ${scheme} ${what}`.includes(filter)) continue
+  const folder = mkdtempSync(join(tmpdir(), 'omniquant-ablation-'))
+  try {
+    const { output, elapsedMs } = await quantizeModel({
+      model: join(shared, 'models', model),
+      output: folder,
+      scheme: parseScheme(scheme),
+      calib: join(shared, 'golden/calib_ids.npy'),
+      ...{ samples: 128, seqLen: 256, epochs: 4, seed: 0, learningRate: 5e-2, schedule: 'cosine' },
+      ...{ lwc: true, accuracyLevel: 0, session: {} },
+      ...options,
+    })
+    const { perplexity } = await evaluateModel({
+      model: output,
+      text: join(shared, 'golden/eval_ids.npy'),
+      seqLen: 256,
+    })
+    console.log(`| ${model} | ${scheme} | ${what} | ${perplexity.toFixed(3)} | ${Math.round(elapsedMs / 1000)} |`)
+  } finally {
+    rmSync(folder, { recursive: true })
+  }
+}
