@@ -11,7 +11,7 @@ import { saveModel } from '../dist/graph/save.js'
 import { floatTensor } from '../dist/graph/tensor.js'
 import { openModel } from '../dist/kernels/session.js'
 import { BlockJob } from '../dist/quant/block-job.js'
-import { exportBlocks } from '../dist/quant/export-blocks.js'
+import { exportBlocks } from '../dist/quant/export/blocks.js'
 import { parseScheme } from '../dist/quant/scheme.js'
 import { llamaGraph, noise } from './llama-block.js'
 

@@ -1,6 +1,7 @@
 /**
- * @file One step of learning the clipping of a Llama block: ours in onnxruntime against the reference's arithmetic in torch, in turns.
- * usage: node bench/train-step.js [--python PATH] [--threads N]
+ * @file One step of learning a Llama block, clipping and at W4A4 transformations: ours in onnxruntime against the reference's arithmetic in
+ * torch, in turns.
+ * usage: node bench/train-step.js [--python PATH] [--threads N] [--scheme w4a4]
  */
 
 import { spawn } from 'node:child_process'
@@ -10,15 +11,15 @@ import { parseArgs } from 'node:util'
 import { optimizerOf } from '../dist/autodiff/optimizer.js'
 import { tensorOf } from '../dist/graph/tensor.js'
 import { compile } from '../dist/kernels/session.js'
-import { clipParameters } from '../dist/quant/clipping.js'
-import { ParameterVector } from '../dist/quant/parameters.js'
 import { planBlock } from '../dist/quant/plan.js'
 import { trainingProgram } from '../dist/quant/programs.js'
-import { readWeights } from '../dist/quant/quantize-block.js'
-import { parseScheme } from '../dist/quant/scheme.js'
+import { blockParameters, readWeights } from '../dist/quant/quantize-block.js'
+import { parseScheme, schemeName } from '../dist/quant/scheme.js'
 import { llamaBlock, noise } from './llama-block.js'
 
-const { values } = parseArgs({ options: { python: { type: 'string' }, threads: { type: 'string', default: '2' } } })
+const { values } = parseArgs({
+  options: { python: { type: 'string' }, threads: { type: 'string', default: '2' }, scheme: { type: 'string' } },
+})
 const threads = Number(values.threads)
 const SIZES = [
   { hidden: 256, ffn: 704, tokens: 256, steps: 40 },
@@ -28,11 +29,22 @@ const SIZES = [
 const ROUNDS = 7
 const median = numbers => [...numbers].sort((a, b) => a - b)[Math.floor(numbers.length / 2)]
 
+/** With the transformations that the reference has: all but up-down. */
+function planOf(block, scheme) {
+  const values = new Map(block.nodes.flatMap(node => [...node.inputs, ...node.outputs].map(value => [value, value])))
+  const select = mappings => mappings.filter(({ kind }) => kind !== 'up-down')
+  return planBlock(block, { scheme, let: scheme.activations !== undefined, values, select })
+}
+
 /** Seconds per step of our program. */
 async function ours(size, scheme) {
   const block = llamaBlock(size)
-  const plan = planBlock(block, { scheme, let: false, values: new Map() })
-  const vector = new ParameterVector(clipParameters(plan, 1e-2))
+  const plan = planOf(block, scheme)
+  const ones = plan.mappings.map(({ size: length }) => ({
+    scale: new Float32Array(length).fill(1),
+    shift: new Float32Array(length),
+  }))
+  const vector = blockParameters(plan, ones, { clipRate: 1e-2, equivalenceRate: 5e-3 })
   const optimizer = optimizerOf('adamw', vector.segments)
   const session = await compile(trainingProgram(plan, vector, optimizer), { threads })
   const { steps, tokens, hidden } = size
@@ -57,11 +69,21 @@ async function ours(size, scheme) {
 }
 
 /** The same in torch, in a process of its own that answers one line a round. */
-function torch(size, { bits, group }) {
+function torch(size, { weights: { bits, group }, activations }) {
   const { hidden, ffn, tokens, steps } = size
   const child = spawn(
     values.python,
-    [resolve(import.meta.dirname, 'train_step.py'), hidden, ffn, tokens, steps, bits, group ?? 0, threads].map(String),
+    [
+      resolve(import.meta.dirname, 'train_step.py'),
+      hidden,
+      ffn,
+      tokens,
+      steps,
+      bits,
+      group ?? 0,
+      activations?.bits ?? 16,
+      threads,
+    ].map(String),
     {
       stdio: ['pipe', 'pipe', 'inherit'],
     },
@@ -74,12 +96,13 @@ function torch(size, { bits, group }) {
   return { run, release: () => child.stdin.end() }
 }
 
-for (const scheme of [parseScheme('w4a16', { perChannel: true }), parseScheme('w2a16g64')]) {
+const all = [parseScheme('w4a16', { perChannel: true }), parseScheme('w2a16g64'), parseScheme('w4a4')]
+for (const scheme of values.scheme ? [parseScheme(values.scheme)] : all) {
   for (const size of SIZES) {
     const { hidden, tokens } = size
-    const name = `w${scheme.weights.bits}${scheme.weights.group ? `g${scheme.weights.group}` : ''} hidden ${hidden}, ${tokens} tokens`
+    const name = `${schemeName(scheme)} hidden ${hidden}, ${tokens} tokens`
     const mine = await ours(size, scheme)
-    const theirs = values.python ? torch(size, scheme.weights) : undefined
+    const theirs = values.python ? torch(size, scheme) : undefined
     await mine.run()
     await theirs?.run()
     const times = { mine: [], theirs: [], ratio: [] }

@@ -269,7 +269,7 @@ export class Channels {
       for (const [j, { size, stride }] of factors[0]!.entries()) {
         const other = factors[1]![j]!
         const varies = stride !== 0 || other.stride !== 0
-        if (varies) [varying[0]!.push(factors[0]![j]!), varying[1]!.push(other)]
+        if (varies) varying.forEach((list, k) => list.push(factors[k]![j]!))
         axes[i]!.push({ size, stride: varies ? 1 : 0 })
       }
     }

@@ -78,7 +78,9 @@ function shortName(name: string): string {
 function gainName({ node, input }: Site): string {
   const constant = node.inputs[input]!.name
   const parts = (node.origin?.name ?? '').split('/').filter(part => part !== '')
-  return parts.length < 2 || node.origin?.opType.includes('Attention') ? shortName(constant) : parts.at(-2)!
+  // Modules have small letters, ops have capitals: what is left names the module.
+  while (/^[A-Z]/.test(parts.at(-1) ?? '')) parts.pop()
+  return parts.length < 2 || node.origin?.opType.includes('Attention') ? shortName(constant) : parts.at(-1)!
 }
 
 function sourcesOf({ columns, vectors }: ScaleTrace): Source[] {

@@ -149,14 +149,13 @@ const multiply: Rule = (trace, node) => {
     return trace.set(node, 0, x.channels.expand(staticShape(node.outputs[0]!)), x)
   }
   const { classes } = trace
-  const reason = `${describeNode(node)} multiplies it with another value that can be scaled, or with itself`
+  const multiplies = `${describeNode(node)} multiplies it with`
   trace.combine(node, (a, b) => {
     if (a < 0 || b < 0) return Math.max(a, b)
-    if (classes.root(a) !== classes.root(b)) {
-      if (classes.refusal(a) !== undefined) return b
-      if (classes.refusal(b) !== undefined) return a
-    }
-    classes.refuse(b, reason)
+    const same = classes.root(a) === classes.root(b)
+    if (!same && classes.refusal(a) !== undefined) return b
+    if (same || classes.refusal(b) === undefined)
+      classes.refuse(b, same ? `${multiplies} itself` : `${multiplies} another value, which can be scaled instead`)
     return a
   })
 }

@@ -67,8 +67,8 @@ export const describeNode = (node: Node): string => {
 
 /** The state of the walk. Scales are positive. */
 export class ScaleTracer implements ScaleTrace {
-  readonly classes = new ScaleClasses()
-  readonly columns = new Map<Linear, number>()
+  readonly classes: ScaleClasses = new ScaleClasses()
+  readonly columns: Map<Linear, number> = new Map()
   readonly vectors: ScaledVector[] = []
   readonly reads: LinearRead[] = []
   readonly scores: ScoreProduct[] = []

@@ -1,11 +1,11 @@
 /** @file Constants are changed for the reader that is named; everybody else's stay, and what nobody reads goes. */
 
 import { describe, expect, test } from 'vitest'
-import { Node, Value } from '../../src/graph/ir.ts'
-import { readElements, tensorOf } from '../../src/graph/tensor.ts'
-import { fromFloat16Bits } from '../../src/kernels/float16.ts'
-import { replaceConstants } from '../../src/quant/export-constants.ts'
-import { tempDir } from '../helpers/temp-dir.ts'
+import { Node, Value } from '../../../src/graph/ir.ts'
+import { readElements, tensorOf } from '../../../src/graph/tensor.ts'
+import { fromFloat16Bits } from '../../../src/kernels/float16.ts'
+import { replaceConstants } from '../../../src/quant/export/constants.ts'
+import { tempDir } from '../../helpers/temp-dir.ts'
 import { runModel, UserGraph } from './user-graph.ts'
 
 const folder = tempDir()

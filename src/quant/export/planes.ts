@@ -3,11 +3,11 @@
  * onnxruntime runs them once, when the model is loaded, and keeps their result instead. Layout in kernels/pack-planes.ts.
  */
 
-import type { Value } from '../graph/ir.ts'
-import { tensorOf } from '../graph/tensor.ts'
-import type { PackedPlanes, Plane } from '../kernels/pack-planes.ts'
-import { symmetricZeroPoint } from '../kernels/qparams.ts'
-import type { GraphWriter, Stem } from './export-writer.ts'
+import type { Value } from '../../graph/ir.ts'
+import { tensorOf } from '../../graph/tensor.ts'
+import type { PackedPlanes, Plane } from '../../kernels/pack-planes.ts'
+import { symmetricZeroPoint } from '../../kernels/qparams.ts'
+import type { GraphWriter, Stem } from './writer.ts'
 
 /** Codes less 2^(bits-1), int8 [K, N]: what integer products take. */
 export function writeInt8Weight(writer: GraphWriter, stem: Stem, packed: PackedPlanes): Value {

@@ -1,18 +1,18 @@
 /** @file Puts quantized linears into the user's own graph. What they are written as is in export-products.ts. */
 
-import { internalError } from '../errors.ts'
-import type { Model, Node, Value } from '../graph/ir.ts'
-import { tensorOf } from '../graph/tensor.ts'
-import type { ActivationQuantizer } from '../kernels/fake-quantize-tokens.ts'
-import { toFloat16Bits } from '../kernels/float16.ts'
-import type { PackedWeight } from '../kernels/pack.ts'
-import type { PackedPlanes } from '../kernels/pack-planes.ts'
-import { SharedActivations } from './export-activations.ts'
-import { writeIntegerProduct, writeNBitsProduct, writePortableProduct, type Writing } from './export-products.ts'
-import { floatTypeOf, giveAs, GraphWriter, type Stem } from './export-writer.ts'
+import { internalError } from '../../errors.ts'
+import type { Model, Node, Value } from '../../graph/ir.ts'
+import { tensorOf } from '../../graph/tensor.ts'
+import type { ActivationQuantizer } from '../../kernels/fake-quantize-tokens.ts'
+import { toFloat16Bits } from '../../kernels/float16.ts'
+import type { PackedWeight } from '../../kernels/pack.ts'
+import type { PackedPlanes } from '../../kernels/pack-planes.ts'
+import { SharedActivations } from './activations.ts'
+import { writeIntegerProduct, writeNBitsProduct, writePortableProduct, type Writing } from './products.ts'
+import { floatTypeOf, giveAs, GraphWriter, type Stem } from './writer.ts'
 
-export { type ReplacedConstant, replaceConstants } from './export-constants.ts'
-export { type QuantizedValue, quantizeValues } from './export-values.ts'
+export { type ReplacedConstant, replaceConstants } from './constants.ts'
+export { type QuantizedValue, quantizeValues } from './values.ts'
 
 export interface ExportedLinear {
   /** The MatMul or Gemm of the user's graph. */

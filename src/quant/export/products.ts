@@ -3,15 +3,15 @@
  * are the caller's. The only file that knows what onnxruntime calls block_size.
  */
 
-import type { Value } from '../graph/ir.ts'
-import { tensorOf } from '../graph/tensor.ts'
-import type { ActivationQuantizer } from '../kernels/fake-quantize-tokens.ts'
-import type { PackedWeight } from '../kernels/pack.ts'
-import type { PackedPlanes } from '../kernels/pack-planes.ts'
-import { symmetricZeroPoint } from '../kernels/qparams.ts'
-import type { SharedActivations } from './export-activations.ts'
-import { writeFloatWeight, writeInt8Weight } from './export-planes.ts'
-import type { GraphWriter, Stem } from './export-writer.ts'
+import type { Value } from '../../graph/ir.ts'
+import { tensorOf } from '../../graph/tensor.ts'
+import type { ActivationQuantizer } from '../../kernels/fake-quantize-tokens.ts'
+import type { PackedWeight } from '../../kernels/pack.ts'
+import type { PackedPlanes } from '../../kernels/pack-planes.ts'
+import { symmetricZeroPoint } from '../../kernels/qparams.ts'
+import type { SharedActivations } from './activations.ts'
+import { writeFloatWeight, writeInt8Weight } from './planes.ts'
+import type { GraphWriter, Stem } from './writer.ts'
 
 /** What a product is written with: `weight` names constants, `result` nodes. */
 export interface Writing {

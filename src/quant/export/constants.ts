@@ -1,10 +1,10 @@
 /** @file Changes constants of the user's graph for one reader each: gains and biases that transformations were folded into. */
 
-import { internalError, QuantError } from '../errors.ts'
-import type { Model, Node, Value } from '../graph/ir.ts'
-import { elementCount, type Tensor, tensorOf } from '../graph/tensor.ts'
-import { FLOAT16_MAX, toFloat16Bits } from '../kernels/float16.ts'
-import { floatTypeOf, GraphWriter, storedTensor } from './export-writer.ts'
+import { internalError, QuantError } from '../../errors.ts'
+import type { Model, Node, Value } from '../../graph/ir.ts'
+import { elementCount, type Tensor, tensorOf } from '../../graph/tensor.ts'
+import { FLOAT16_MAX, toFloat16Bits } from '../../kernels/float16.ts'
+import { floatTypeOf, GraphWriter, storedTensor } from './writer.ts'
 
 export interface ReplacedConstant {
   /** Of the user's graph. */

@@ -1,14 +1,14 @@
 /** @file Values of the user's graph are quantized for those who read them, and for nobody else. */
 
 import { describe, expect, test } from 'vitest'
-import { Graph, Node, Value } from '../../src/graph/ir.ts'
-import { tensorOf } from '../../src/graph/tensor.ts'
-import { quantizeWeight } from '../../src/kernels/fake-quantize.ts'
-import { packPlanes } from '../../src/kernels/pack-planes.ts'
-import { exportLinears } from '../../src/quant/export.ts'
-import { quantizeValues } from '../../src/quant/export-values.ts'
-import { tempDir } from '../helpers/temp-dir.ts'
-import { noise } from '../kernels/weights.ts'
+import { Graph, Node, Value } from '../../../src/graph/ir.ts'
+import { tensorOf } from '../../../src/graph/tensor.ts'
+import { quantizeWeight } from '../../../src/kernels/fake-quantize.ts'
+import { packPlanes } from '../../../src/kernels/pack-planes.ts'
+import { exportLinears } from '../../../src/quant/export/linears.ts'
+import { quantizeValues } from '../../../src/quant/export/values.ts'
+import { tempDir } from '../../helpers/temp-dir.ts'
+import { noise } from '../../kernels/weights.ts'
 import {
   activations,
   fakeQuantizeRows,
@@ -44,7 +44,7 @@ describe('readers get the value quantized and back', () => {
       shape.map((_, i) => `d${i}`),
     )
     const how = { bits: 5, symmetric }
-    quantizeValues(user.model, [{ value, group, quantizer: how, channels: 24 }])
+    quantizeValues(user.model, [{ value, group, quantizer: how, channels: 24, rank: shape.length }])
     expect(user.count('Reshape')).toBe(group === 24 ? 0 : 2)
     const rows = shape.reduce((a, b) => a * b) / 24
     const x = activations(rows, 24, 3)
@@ -55,7 +55,7 @@ describe('readers get the value quantized and back', () => {
 
   test.each([true, false])('in a float16 model; types known: %s', async typed => {
     const { user, value } = chain({ dtype: 'float16', typed }, ['rows', 24])
-    quantizeValues(user.model, [{ value, group: 8, quantizer, channels: 24 }])
+    quantizeValues(user.model, [{ value, group: 8, quantizer, channels: 24, rank: 2 }])
     const x = activations(4, 24, 3)
     const { left_out } = await runModel(user.model, { x: tensorOf('float32', [4, 24], x) }, folder)
     const expected = fakeQuantizeRows(negated(x), 8, quantizer).map(Math.abs)
@@ -102,7 +102,7 @@ describe('a value that is an output of the graph', () => {
   async function results(outputs: boolean | undefined) {
     const { user, value } = chain({}, ['rows', 16])
     user.graph.outputs.push(value)
-    quantizeValues(user.model, [{ value, group: 8, quantizer, channels: 16, outputs }])
+    quantizeValues(user.model, [{ value, group: 8, quantizer, channels: 16, rank: 2, outputs }])
     const x = activations(3, 16, 2)
     const got = await runModel(user.model, { x: tensorOf('float32', [3, 16], x) }, folder)
     expect(user.graph.outputs.map(({ name }) => name)).toEqual(['left_out', 'right_out', 'neg_output_0'])
@@ -150,4 +150,7 @@ test('groups that do not fit are a mistake of ours', () => {
   const { user, value } = chain({}, ['rows', 'columns'])
   expect(() => quantizeValues(user.model, [{ value, group: 5, quantizer, channels: 24 }])).toThrow('groups of 5')
   expect(() => quantizeValues(user.model, [{ value, group: 5, quantizer }])).toThrow('unknown')
+  expect(() => quantizeValues(user.model, [{ value, group: 6, quantizer, channels: 24 }])).toThrow(
+    'how many dimensions',
+  )
 })

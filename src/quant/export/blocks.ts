@@ -1,9 +1,9 @@
 /** @file Finished blocks into the user's graph: quantized linears, transformed gains and biases, quantized queries, keys and values. */
 
-import type { Model } from '../graph/ir.ts'
-import { staticShape } from '../graph/shape.ts'
-import type { FinishedBlock } from './block-job.ts'
-import { type ExportOptions, exportLinears, quantizeValues, replaceConstants } from './export.ts'
+import type { Model } from '../../graph/ir.ts'
+import { staticShape } from '../../graph/shape.ts'
+import type { FinishedBlock } from '../block-job.ts'
+import { type ExportOptions, exportLinears, quantizeValues, replaceConstants } from './linears.ts'
 
 /** Writes the finished blocks into the user's graph. */
 export function exportBlocks(model: Model, finished: readonly FinishedBlock[], options: ExportOptions): void {

@@ -3,9 +3,9 @@
  * in the same order (kernels/fake-quantize-tokens.ts), so that what is trained is what ships.
  */
 
-import type { Value } from '../graph/ir.ts'
-import type { ActivationQuantizer } from '../kernels/fake-quantize-tokens.ts'
-import { floatTypeOf, type GraphWriter, type Stem } from './export-writer.ts'
+import type { Value } from '../../graph/ir.ts'
+import type { ActivationQuantizer } from '../../kernels/fake-quantize-tokens.ts'
+import { floatTypeOf, type GraphWriter, type Stem } from './writer.ts'
 
 const SCALE_MIN = 1e-5
 const SCALE_MAX = 1e4

@@ -1,15 +1,15 @@
 /** @file Small models as users have them, of any opset and float type, written by hand; and activations quantized in plain TypeScript. */
 
 import { join } from 'node:path'
-import { type DType, dtypeNumber } from '../../src/graph/dtype.ts'
-import { type Attribute, type Dim, Graph, type Model, newModel, Node, Value } from '../../src/graph/ir.ts'
-import { saveModel } from '../../src/graph/save.ts'
-import { readElements, type Tensor, tensorOf } from '../../src/graph/tensor.ts'
-import { verify } from '../../src/graph/verify.ts'
-import type { ActivationQuantizer } from '../../src/kernels/fake-quantize-tokens.ts'
-import { roundToFloat16, toFloat16Bits } from '../../src/kernels/float16.ts'
-import { openModel, type Tensors } from '../../src/kernels/session.ts'
-import { noise } from '../kernels/weights.ts'
+import { type DType, dtypeNumber } from '../../../src/graph/dtype.ts'
+import { type Attribute, type Dim, Graph, type Model, newModel, Node, Value } from '../../../src/graph/ir.ts'
+import { saveModel } from '../../../src/graph/save.ts'
+import { readElements, type Tensor, tensorOf } from '../../../src/graph/tensor.ts'
+import { verify } from '../../../src/graph/verify.ts'
+import type { ActivationQuantizer } from '../../../src/kernels/fake-quantize-tokens.ts'
+import { roundToFloat16, toFloat16Bits } from '../../../src/kernels/float16.ts'
+import { openModel, type Tensors } from '../../../src/kernels/session.ts'
+import { noise } from '../../kernels/weights.ts'
 
 /** A float tensor in the type given. */
 export function stored(dims: readonly number[], numbers: Float32Array, dtype: 'float32' | 'float16'): Tensor {

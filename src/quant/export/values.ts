@@ -1,10 +1,10 @@
 /** @file Quantizes values of the user's graph where they are computed: queries, keys and values of attention. */
 
-import { internalError } from '../errors.ts'
-import { consumersOf, type Model, type Node, Value } from '../graph/ir.ts'
-import type { ActivationQuantizer } from '../kernels/fake-quantize-tokens.ts'
-import { writeDequantizedRows, writeQuantizedRows } from './export-activations.ts'
-import { floatTypeOf, giveAs, GraphWriter, type Stem } from './export-writer.ts'
+import { internalError } from '../../errors.ts'
+import { consumersOf, type Model, type Node, Value } from '../../graph/ir.ts'
+import type { ActivationQuantizer } from '../../kernels/fake-quantize-tokens.ts'
+import { writeDequantizedRows, writeQuantizedRows } from './activations.ts'
+import { floatTypeOf, giveAs, GraphWriter, type Stem } from './writer.ts'
 
 export interface QuantizedValue {
   /** Of the user's graph, [.., C]. */

@@ -1,9 +1,9 @@
 /** @file Adds nodes and constants to the user's graph, where shapes may be unknown, and drops what they leave unread. Knows no quantization. */
 
-import { internalError, QuantError } from '../errors.ts'
-import { type DType, dtypeFromNumber, dtypeNumber, isFloat } from '../graph/dtype.ts'
-import { type Attribute, consumersOf, type Graph, type Model, Node, Value } from '../graph/ir.ts'
-import { int64Tensor, type Tensor, tensorOf } from '../graph/tensor.ts'
+import { internalError, QuantError } from '../../errors.ts'
+import { type DType, dtypeFromNumber, dtypeNumber, isFloat } from '../../graph/dtype.ts'
+import { type Attribute, consumersOf, type Graph, type Model, Node, Value } from '../../graph/ir.ts'
+import { int64Tensor, type Tensor, tensorOf } from '../../graph/tensor.ts'
 
 /** BitShift, Round, and Clip and Round on any shape: what quantizing activations is written with. */
 const MIN_OPSET = 11
