@@ -99,13 +99,6 @@ describe.skipIf(!sharedDir)('quantized files of every exporter', () => {
         const worst = Math.max(...expected.map((value, i) => Math.abs(value - got[i]!)))
         expect(worst / range).toBeLessThan(tolerance)
         expect(worst).toBeGreaterThan(0)
-        console.info(
-          name,
-          scheme,
-          (worst / range).toFixed(4),
-          report.blocks[0]!.mappings.length,
-          report.blocks.map(b => b.kept).join(),
-        )
       } finally {
         await source.release()
         await quantized.release()
