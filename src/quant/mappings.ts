@@ -175,7 +175,7 @@ function nameOf(
       }),
     )
   const [queries, keys] = [side(false), side(true)]
-  return queries === keys ? `${queries}: queries -> keys` : `${queries} -> ${keys}`
+  return queries === keys ? `${queries}: queries -> keys` : `${queries} -> ${keys}`.trim()
 }
 
 /** The ends of a mapping. @returns undefined when every class is refused. */

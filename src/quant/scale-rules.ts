@@ -183,8 +183,11 @@ const product: Rule = (trace, node) => {
   if (a && left && right) return trace.scoreProduct(node, a, b)
   const x = left ? a! : b
   const axis = x.channels.shape.length - (left ? 1 : 2)
-  if (!x.channels.isConstantAlong(axis))
-    return trace.refuse(x, `${describeNode(node)} sums over channels of different scales`)
+  if (!x.channels.isConstantAlong(axis)) {
+    trace.refuse(x, `${describeNode(node)} sums over its channels, with factors that have no scales`)
+    trace.scores.push({ node, queries: [...x.channels.distinct()].filter(id => id >= 0), keys: [] })
+    return
+  }
   // Rows of probabilities sum to 1, so that adding a number to a channel of all tokens adds it to the result.
   const shift = !left && a && trace.hasSums(node.inputs[0]!) ? b.shift : undefined
   trace.set(node, 0, x.channels.slice(axis, 0, 1, 1).expand(shape), { ...x, attended: a !== undefined }, shift)

@@ -38,7 +38,7 @@ export interface LinearRead {
 /** A product of two activations that sums over scaled channels: scores of attention. */
 export interface ScoreProduct {
   readonly node: Node
-  /** Ids of the first operand and of the second, pair by pair. */
+  /** Ids of the first operand and of the second, pair by pair; of one alone where the other has none. */
   readonly queries: readonly number[]
   readonly keys: readonly number[]
 }

@@ -256,6 +256,16 @@ describe('queries and keys', () => {
   })
 })
 
+test('queries that meet what has no channels of its own are left alone', () => {
+  const { mappings, skipped } = find(d => {
+    const n = d.norm(d.x, 'ln')
+    const keys = d.heads(d.g.op('Softmax', [d.x]))
+    return d.g.add(d.x, d.linear(d.attention(d.heads(d.linear(n, 'q')), keys, d.heads(d.linear(n, 'v'))), 'o'))
+  })
+  expect(summary(mappings)).toEqual(['ln -> q, v 8', 'v -> o 8'])
+  expect(skipped).toEqual([expect.stringMatching(/^q ->: MatMul ".*" sums over its channels/)])
+})
+
 describe('up and down', () => {
   const mlp = (write: (d: Decoder, n: Value) => Value) =>
     find(d => {
@@ -334,6 +344,22 @@ test('a norm that ends a block is left alone: the next block and its residual re
   expect(summary(mappings)).toEqual(['ln1 -> q, k, v 8', 'q -> k 8', 'v -> o 8', 'up -> down 8'])
   expect(skipped).toEqual([expect.stringMatching(/^-> up: what it reads, made by Add/)])
   await expectEquivalence(block, mappings)
+})
+
+test('columns that go into the output of a block are left alone', () => {
+  const { mappings, skipped } = find(d => {
+    let h = d.x
+    for (let layer = 0; layer < 2; layer++) {
+      const y = d.linear(d.plainAttention(h, d.norm(h, 'ln')), 'y')
+      h = d.g.mul(y, d.g.op('Sigmoid', [d.linear(y, 'gate')]))
+    }
+    return h
+  }, 2)
+  expect(summary(mappings)).toEqual(['ln -> q, k, v 8', 'q -> k 8', 'v -> o 8'])
+  expect(skipped).toEqual([
+    'y -> gate: it is what the block gives to the next one',
+    expect.stringMatching(/^-> y: what it reads, made by Add/),
+  ])
 })
 
 describe('biasSite', () => {
