@@ -7,7 +7,7 @@ import type { Node, Value } from '../graph/ir.ts'
 import { staticShape } from '../graph/shape.ts'
 import { elementCount } from '../graph/tensor.ts'
 import type { Block } from './blocks.ts'
-import type { Site } from './mappings.ts'
+import type { Site } from './mappings/mappings.ts'
 
 /** A value that is quantized, per token and group, for the nodes that read it. */
 export interface ActivationSite {

@@ -6,7 +6,7 @@ import type { Value } from '../graph/ir.ts'
 import { readElements } from '../graph/tensor.ts'
 import type { SessionOptions, Tensors } from '../kernels/session.ts'
 import type { Block } from './blocks.ts'
-import type { Mapping } from './mappings.ts'
+import type { Mapping } from './mappings/mappings.ts'
 import { type BlockPlan, planBlock } from './plan.ts'
 import { biasName, constantName } from './programs.ts'
 import {

@@ -15,7 +15,7 @@ import { castRoundSte } from '../kernels/round-ste.ts'
 import { emitScaledWeight } from '../kernels/scale-weight.ts'
 import type { Changes, Weights } from './emit-block.ts'
 import type { Linear } from './linears.ts'
-import type { End, Mapping, Site } from './mappings.ts'
+import type { End, Mapping, Site } from './mappings/mappings.ts'
 import type { Parameter } from './parameters.ts'
 import type { BlockPlan } from './plan.ts'
 

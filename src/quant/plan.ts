@@ -7,7 +7,7 @@ import { findActivationSites } from './activations.ts'
 import type { Block } from './blocks.ts'
 import type { QuantizedActivations } from './emit-block.ts'
 import type { Linear } from './linears.ts'
-import { biasSite, findMappings, type Mapping, type Site, type SkippedMapping } from './mappings.ts'
+import { biasSite, findMappings, type Mapping, type Site, type SkippedMapping } from './mappings/mappings.ts'
 import type { QuantScheme } from './scheme.ts'
 
 /** A constant that transformations change, in the working copy and in the user's graph. */

@@ -9,7 +9,7 @@ import type { Value } from '../graph/ir.ts'
 import { staticShape } from '../graph/shape.ts'
 import type { InitialEquivalence } from './equivalence.ts'
 import type { Linear } from './linears.ts'
-import type { Mapping } from './mappings.ts'
+import type { Mapping } from './mappings/mappings.ts'
 import type { BlockPlan } from './plan.ts'
 import { maximumName, minimumName, weightInput } from './programs.ts'
 

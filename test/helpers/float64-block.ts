@@ -13,7 +13,7 @@ import { readFloats } from '../../src/kernels/float16.ts'
 import { runGraph } from '../../src/kernels/session.ts'
 import type { Block } from '../../src/quant/blocks.ts'
 import type { Linear } from '../../src/quant/linears.ts'
-import { biasSite, type End, type Mapping, type Site } from '../../src/quant/mappings.ts'
+import { biasSite, type End, type Mapping, type Site } from '../../src/quant/mappings/mappings.ts'
 
 /** What mappings may change. */
 export interface Constants {

@@ -5,7 +5,7 @@ import { Builder } from '../../src/graph/builder.ts'
 import { floatTensor, tensorOf } from '../../src/graph/tensor.ts'
 import type { Block } from '../../src/quant/blocks.ts'
 import type { Linear } from '../../src/quant/linears.ts'
-import type { Mapping } from '../../src/quant/mappings.ts'
+import type { Mapping } from '../../src/quant/mappings/mappings.ts'
 import type { BlockPlan } from '../../src/quant/plan.ts'
 import { ChannelRanges, initialEquivalence, observedValues } from '../../src/quant/smooth.ts'
 

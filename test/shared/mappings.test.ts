@@ -3,7 +3,7 @@
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { analyze } from '../../src/quant/analyze.ts'
-import { findMappings, type Mapping } from '../../src/quant/mappings.ts'
+import { findMappings, type Mapping } from '../../src/quant/mappings/mappings.ts'
 import { mappingErrors } from '../helpers/float64-block.ts'
 import { sharedDir } from '../helpers/shared.ts'
 

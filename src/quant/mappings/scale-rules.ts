@@ -3,14 +3,14 @@
  * a row refuses: so a channel that nothing refused can be scaled without changing the block. Knows no model family.
  */
 
-import { dependencies } from '../graph/dependencies.ts'
-import type { Node, Value } from '../graph/ir.ts'
-import { sliceRanges, splitSizes } from '../graph/node-arguments.ts'
-import { constantNumbers, normalizeAxis, staticShape } from '../graph/shape.ts'
-import { elementCount } from '../graph/tensor.ts'
-import type { Block } from './blocks.ts'
+import { dependencies } from '../../graph/dependencies.ts'
+import type { Node, Value } from '../../graph/ir.ts'
+import { sliceRanges, splitSizes } from '../../graph/node-arguments.ts'
+import { constantNumbers, normalizeAxis, staticShape } from '../../graph/shape.ts'
+import { elementCount } from '../../graph/tensor.ts'
+import type { Block } from '../blocks.ts'
 import { Channels } from './channels.ts'
-import type { Linear } from './linears.ts'
+import type { Linear } from '../linears.ts'
 import { describeNode, type ScaleTrace, ScaleTracer, type Traced } from './scale-trace.ts'
 
 type Rule = (trace: ScaleTracer, node: Node) => void

@@ -1,7 +1,7 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import { elementCount } from '../../src/graph/tensor.ts'
-import { Channels } from '../../src/quant/channels.ts'
+import { elementCount } from '../../../src/graph/tensor.ts'
+import { Channels } from '../../../src/quant/mappings/channels.ts'
 
 /** The same by brute force: every id of every element. */
 interface Plain {

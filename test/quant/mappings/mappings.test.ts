@@ -1,16 +1,16 @@
 import { resolve } from 'node:path'
 import { describe, expect, test } from 'vitest'
-import { Builder } from '../../src/graph/builder.ts'
-import { Graph, Node, type Value } from '../../src/graph/ir.ts'
-import { attend } from '../../src/graph/rewrites/attend.ts'
-import { rmsNorm } from '../../src/graph/rewrites/norms.ts'
-import { rotate, rotaryTables } from '../../src/graph/rewrites/rotary.ts'
-import { elementCount, floatTensor, type Tensor } from '../../src/graph/tensor.ts'
-import { Random } from '../../src/calibration/rng.ts'
-import { analyze } from '../../src/quant/analyze.ts'
-import { type Block, findBlocks } from '../../src/quant/blocks.ts'
-import { biasSite, type End, findMappings, type Mapping } from '../../src/quant/mappings.ts'
-import { mappingErrors } from '../helpers/float64-block.ts'
+import { Builder } from '../../../src/graph/builder.ts'
+import { Graph, Node, type Value } from '../../../src/graph/ir.ts'
+import { attend } from '../../../src/graph/rewrites/attend.ts'
+import { rmsNorm } from '../../../src/graph/rewrites/norms.ts'
+import { rotate, rotaryTables } from '../../../src/graph/rewrites/rotary.ts'
+import { elementCount, floatTensor, type Tensor } from '../../../src/graph/tensor.ts'
+import { Random } from '../../../src/calibration/rng.ts'
+import { analyze } from '../../../src/quant/analyze.ts'
+import { type Block, findBlocks } from '../../../src/quant/blocks.ts'
+import { biasSite, type End, findMappings, type Mapping } from '../../../src/quant/mappings/mappings.ts'
+import { mappingErrors } from '../../helpers/float64-block.ts'
 
 const TOKENS = 3
 const HIDDEN = 8
@@ -389,7 +389,7 @@ describe('biasSite', () => {
 })
 
 test('tiny-llama: every block has all mappings of a Llama, and computes the same with them', async () => {
-  const { blocks } = await analyze(resolve(import.meta.dirname, '../../fixtures/tiny-llama'), 8)
+  const { blocks } = await analyze(resolve(import.meta.dirname, '../../../fixtures/tiny-llama'), 8)
   for (const block of blocks) {
     const { mappings, skipped } = findMappings(block)
     expect(summary(mappings)).toEqual([

@@ -3,8 +3,8 @@
  * cheap for 2048 tokens as for one: what channels do not depend on has stride 0. Knows no op and no scale.
  */
 
-import { broadcastShapes, type Shape } from '../graph/shape.ts'
-import { elementCount } from '../graph/tensor.ts'
+import { broadcastShapes, type Shape } from '../../graph/shape.ts'
+import { elementCount } from '../../graph/tensor.ts'
 
 /** Part of an axis: an axis of 8 heads by 16 tokens that were merged is two factors, the outer one first. */
 interface Factor {

@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
-import { ScaleClasses } from '../../src/quant/scale-classes.ts'
+import { ScaleClasses } from '../../../src/quant/mappings/scale-classes.ts'
 
 test('ties follow each other, with the inverse of an inverse being the scale itself', () => {
   const classes = new ScaleClasses()

@@ -3,11 +3,11 @@
  * to what reads them: which value has which channels, which share a scale, which nothing may scale. Knows no op.
  */
 
-import type { Node, Value } from '../graph/ir.ts'
-import { type Shape, staticShape } from '../graph/shape.ts'
-import { elementCount } from '../graph/tensor.ts'
+import type { Node, Value } from '../../graph/ir.ts'
+import { type Shape, staticShape } from '../../graph/shape.ts'
+import { elementCount } from '../../graph/tensor.ts'
 import { Channels } from './channels.ts'
-import type { Linear } from './linears.ts'
+import type { Linear } from '../linears.ts'
 import { ScaleClasses } from './scale-classes.ts'
 
 /** A constant that a node of the working copy reads at one place: a gain or a bias. */

@@ -3,11 +3,11 @@
  * which others are multiplied by it. Puts what was traced (scale-rules.ts) into words; computes no scale.
  */
 
-import type { Node, Value } from '../graph/ir.ts'
-import { staticShape } from '../graph/shape.ts'
-import { elementCount } from '../graph/tensor.ts'
-import type { Block } from './blocks.ts'
-import type { Linear } from './linears.ts'
+import type { Node, Value } from '../../graph/ir.ts'
+import { staticShape } from '../../graph/shape.ts'
+import { elementCount } from '../../graph/tensor.ts'
+import type { Block } from '../blocks.ts'
+import type { Linear } from '../linears.ts'
 import { traceScales } from './scale-rules.ts'
 import { describeNode, type ScaleTrace, type Site } from './scale-trace.ts'
 
