@@ -1,0 +1,60 @@
+/** @file Quantized files with a cache: a prompt and then one token at a time say what the whole sequence says at once. */
+
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { describeIo, feedsFor, nextPast, type Past } from '../../src/calibration/model-io.ts'
+import { readFloats } from '../../src/kernels/float16.ts'
+import { openModel } from '../../src/kernels/session.ts'
+import { quantizeModel } from '../../src/quant/quantize-model.ts'
+import { parseScheme } from '../../src/quant/scheme.ts'
+import { sharedDir } from '../helpers/shared.ts'
+
+const [PROMPT, STEPS] = [12, 3]
+
+describe.skipIf(!sharedDir)('with a cache', () => {
+  let folder: string
+  beforeAll(() => {
+    folder = mkdtempSync(join(tmpdir(), 'omniquant-cache-'))
+  })
+  afterAll(() => rmSync(folder, { recursive: true }))
+
+  test.each([
+    ['models/wiki-llama/optimum-past', 'w4a16'],
+    ['models/wiki-llama/optimum-past', 'w8a8'],
+    ['models/wiki-llama/genai-fp32', 'w8a8'],
+    ['models/wiki-opt/optimum-past', 'w8a8'],
+    ['zoo/optimum-gpt2', 'w8a8'],
+    ['zoo/genai-llama-dml', 'w8a8'],
+  ])('%s at %s', async (name, scheme) => {
+    const { output } = await quantizeModel({
+      ...{ model: join(sharedDir!, name), output: join(folder, scheme, name), scheme: parseScheme(scheme) },
+      ...{ lwc: false, let: false, samples: 1, seqLen: 8, epochs: 0, seed: 0, learningRate: 1, schedule: 'cosine' },
+      ...{ accuracyLevel: 0, session: {} },
+    })
+    const session = await openModel(output)
+    try {
+      const io = describeIo(session, join(sharedDir!, name))
+      const tokens = BigInt64Array.from({ length: PROMPT + STEPS }, (_, i) => BigInt((i * 89 + 7) % 251))
+      const whole = await session.run(feedsFor(io, tokens, 1, tokens.length), [io.logits.name])
+      const all = readFloats(whole[io.logits.name]!)
+      const width = all.length / tokens.length
+      const fetches = [io.logits.name, ...io.past.map(({ present }) => present!)]
+      let past: Past | undefined
+      for (let end = PROMPT; end <= tokens.length; end++) {
+        const from = past?.length ?? 0
+        const feeds = feedsFor(io, tokens.slice(from, end), 1, end - from, past)
+        const outputs = await session.run(feeds, fetches)
+        past = nextPast(io, outputs, end)
+        const last = readFloats(outputs[io.logits.name]!).slice(-width)
+        const expected = all.slice((end - 1) * width, end * width)
+        const range = Math.max(...expected) - Math.min(...expected)
+        const worst = Math.max(...expected.map((value, i) => Math.abs(value - last[i]!)))
+        expect(worst / range, `token ${end}`).toBeLessThan(1e-3)
+      }
+    } finally {
+      await session.release()
+    }
+  })
+})
