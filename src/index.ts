@@ -6,6 +6,7 @@ export { type EvaluateOptions, type EvaluateReport, evaluateModel, type Measured
 export {
   type InspectedBlock,
   type InspectedLinear,
+  type InspectedOuter,
   type InspectedPort,
   type InspectedType,
   inspectModel,
@@ -13,5 +14,12 @@ export {
   type InspectReport,
 } from './quant/inspect.ts'
 export { quantizeModel, type QuantizeOptions } from './quant/quantize-model.ts'
-export type { BlockReport, OnEvent, QuantizeEvent, QuantizeReport, SkippedReport } from './quant/report.ts'
-export { parseScheme, type QuantScheme, type WeightScheme } from './quant/scheme.ts'
+export type { BlockReport, OnEvent, OuterReport, QuantizeEvent, QuantizeReport, SkippedReport } from './quant/report.ts'
+export {
+  parseScheme,
+  parseWeightOverride,
+  type QuantScheme,
+  type WeightOverride,
+  type WeightScheme,
+} from './quant/scheme.ts'
+export type { PatternOverride, WeightRules } from './quant/weight-rules.ts'

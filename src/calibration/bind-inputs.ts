@@ -32,6 +32,8 @@ export interface Bindings {
   readonly logitsToKeep: (Bound & { readonly dims: readonly number[] }) | undefined
   readonly useCacheBranch: string | undefined
   readonly past: readonly CacheBinding[]
+  /** The names of inputs contradict their types and shapes, which say clearly what each of them is. */
+  readonly permuted: boolean
 }
 
 const INTEGERS: readonly DType[] = ['int64', 'int32']
@@ -71,11 +73,48 @@ function contradicts({ dtype, shape }: IoValue, role: InputRole): boolean {
   return (dtype !== undefined && !dtypes.includes(dtype)) || rankDiffers(shape, ranks)
 }
 
+interface RoleOf {
+  readonly value: IoValue
+  readonly role: InputRole | undefined
+}
+
+/**
+ * The roles of inputs whose names went to others (torch dynamo writes the names in the order of one list and the inputs in that of
+ * another): caches are the 4-D ones, in their own order; position_ids are as long as input_ids, attention_mask is not.
+ * @returns undefined where that does not settle every one of them.
+ */
+function bindByShape(named: readonly RoleOf[]): RoleOf[] | undefined {
+  const roles = named.map(({ role }) => role)
+  const inputIds = named.find(({ value, role }) => role === 'input_ids' && !contradicts(value, role))?.value
+  const cacheRoles = roles.filter(role => typeof role === 'object')
+  const fits = (value: IoValue, role: InputRole) =>
+    value.dtype !== undefined && value.shape !== undefined && !contradicts(value, role)
+  const caches = named.flatMap(({ value }) => (fits(value, cacheRoles[0] ?? 'input_ids') ? [value] : []))
+  const length = inputIds?.shape?.[1]
+  if (!inputIds || length === undefined || cacheRoles.length === 0 || caches.length !== cacheRoles.length)
+    return undefined
+  const rest = named.flatMap(({ value }) => (value !== inputIds && !caches.includes(value) ? [value] : []))
+  const others = roles.filter(role => typeof role !== 'object' && role !== 'input_ids')
+  const roleOf = (value: IoValue): InputRole | undefined => {
+    const role = value.shape?.[1] === length ? 'position_ids' : 'attention_mask'
+    return fits(value, role) && others.includes(role) ? role : undefined
+  }
+  const found = rest.map(roleOf)
+  if (found.includes(undefined) || new Set(found).size !== found.length || found.length !== others.length)
+    return undefined
+  return named.map(({ value }) => ({
+    value,
+    role: value === inputIds ? 'input_ids' : (cacheRoles[caches.indexOf(value)] ?? found[rest.indexOf(value)]),
+  }))
+}
+
 /** @throws E_INPUTS, listing every input at fault. */
 export function bindInputs(inputs: readonly IoValue[], names: ReadonlyMap<string, string>): Bindings {
-  const bound = inputs.map(value => ({ value, role: inputRole(value.name, names) }))
-  const wrong = bound.filter(({ value, role }) => role !== undefined && contradicts(value, role))
-  if (wrong.length > 0) {
+  const named = inputs.map((value): RoleOf => ({ value, role: inputRole(value.name, names) }))
+  const wrong = named.filter(({ value, role }) => role !== undefined && contradicts(value, role))
+  const byShape = wrong.length > 0 ? bindByShape(named) : undefined
+  const bound = byShape ?? named
+  if (wrong.length > 0 && !byShape) {
     const list = wrong.map(({ value, role }) => {
       const { dtypes, ranks } = EXPECTED[roleKey(role!)]
       return `${show(value)} (should be ${dtypes.join(' or ')} of rank ${ranks.join(' or ')})`
@@ -116,6 +155,7 @@ export function bindInputs(inputs: readonly IoValue[], names: ReadonlyMap<string
     positionIds: optional('position_ids'),
     logitsToKeep: keep && { ...port(keep), dims: keep.shape?.length === 1 ? [1] : [] },
     useCacheBranch: find('use_cache_branch')?.name,
+    permuted: byShape !== undefined,
     past: bound.flatMap(({ value, role }) =>
       typeof role === 'object'
         ? [

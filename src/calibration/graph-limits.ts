@@ -106,8 +106,8 @@ function carries(value: Value): boolean {
  * The shortest table that positions are looked up in: cos_cache of GroupQueryAttention (input 7) or RotaryEmbedding
  * (com.microsoft input 2; ONNX-23 input 1, which is not looked up when it has a batch axis), or learned positions.
  */
-export function positionTableLength(graph: Graph): number | undefined {
-  const positionIds = graph.inputs.find(input => input.name === 'position_ids')
+export function positionTableLength(graph: Graph, positionsName: string = 'position_ids'): number | undefined {
+  const positionIds = graph.inputs.find(input => input.name === positionsName)
   const lengths: number[] = []
   for (const node of graph.nodes) {
     let table: readonly number[] | undefined

@@ -85,6 +85,20 @@ function findLogits(outputs: readonly IoValue[], config: ModelConfig): IoValue {
   return logits
 }
 
+/** @throws E_INPUTS where the graph shows that a cache bound by its shape is continued by another output. */
+function checkCaches(graph: Graph, caches: readonly CacheBinding[], config: ModelConfig): void {
+  for (const cache of caches) {
+    const present = presentOf(cache, graph.outputs, config)
+    const joined = graph.outputs.find(({ name }) => name === present)?.producer
+    if (joined?.opType !== 'Concat' || joined.inputs.some(input => input?.name === cache.name)) continue
+    throw new QuantError(
+      'E_INPUTS',
+      `the names of inputs are permuted, and "${present}" does not continue "${cache.name}", which should be that cache`,
+      'The exporter has mixed up names: export the model again.',
+    )
+  }
+}
+
 /** Pairs a cache input with the output that continues it. @throws E_INPUTS when their types contradict each other. */
 function presentOf(past: CacheBinding, outputs: readonly IoValue[], config: ModelConfig): string | undefined {
   const present = outputs.find(({ name }) => {
@@ -132,6 +146,7 @@ export function describeIo(source: Model | IoSource, folder?: string): ModelIo {
   const outputs: readonly IoValue[] = isModel(source) ? source.graph.outputs : source.outputs
 
   const bound = bindInputs(inputs, config.names)
+  if (graph && bound.permuted) checkCaches(graph, bound.past, config)
   const past = bound.past.map((binding): PastPort => {
     const graphInput = graph?.inputs.find(({ name }) => name === binding.name)
     const fromGraph = (read: (graph: Graph, past: Value) => number | undefined) =>
@@ -151,7 +166,9 @@ export function describeIo(source: Model | IoSource, folder?: string): ModelIo {
   })
   const logits = findLogits(outputs, config)
   const vocabulary = logits.shape?.at(-1)
-  const limits = [config.maxPositions, graph && positionTableLength(graph)].filter(limit => limit !== undefined)
+  const limits = [config.maxPositions, graph && positionTableLength(graph, bound.positionIds?.name)].filter(
+    limit => limit !== undefined,
+  )
   return {
     inputIds: bound.inputIds,
     attentionMask: bound.attentionMask,

@@ -9,7 +9,7 @@
 
 import type { EvaluateReport, Measured } from '../quant/evaluate.ts'
 import type { InspectedBlock, InspectedPort, InspectReport } from '../quant/inspect.ts'
-import type { QuantizeReport, SkippedReport } from '../quant/report.ts'
+import type { OuterReport, QuantizeReport, SkippedReport } from '../quant/report.ts'
 
 /** "999 B", "1.2 MB": powers of 1000, as file managers and download pages count. */
 export function formatBytes(bytes: number): string {
@@ -82,6 +82,16 @@ function skippedLines(skipped: readonly SkippedReport[]): string {
   return ['not quantized', ...lines].join('\n')
 }
 
+/** What was quantized outside the blocks, a line each. */
+function outerLines(outer: readonly OuterReport[]): string {
+  return outer
+    .map(({ role, name, bits, group, vocabSize, hiddenSize }) => {
+      const what = role === 'lm_head+embedding' ? 'lm_head and embedding, stored once' : role
+      return `${what}: ${name}, ${hiddenSize} x ${vocabSize}, ${bits} bits in groups of ${group}`
+    })
+    .join('\n')
+}
+
 function measuredRow(label: string, { perplexity, sizeBytes, tokensPerSecond, model }: Measured): string[] {
   return [label, perplexity.toFixed(3), formatBytes(sizeBytes), `${formatCount(tokensPerSecond)}/s`, model]
 }
@@ -131,6 +141,7 @@ export function formatQuantized(report: QuantizeReport, evaluation: EvaluateRepo
   return paragraphs(
     table(facts),
     table([head, ...rows], [0, 1, 2, 3, 4, 5].slice(0, head.length - 1)),
+    outerLines(report.outer),
     skippedLines(report.skipped),
     report.notes.map(note => `note: ${note}`).join('\n'),
     evaluation ? formatEvaluation(evaluation, ['quantized', 'float']) : '',
@@ -144,6 +155,8 @@ function nameRange(first: string, last: string): string {
 }
 
 const withoutNumber = (name: string): string => name.replace(/\d+/, '#')
+/** Block numbers in names and reasons, not sizes. */
+const withoutNumbers = (text: string): string => text.replace(/(?<=[./])\d+(?=[./])/g, '#')
 
 /** Caches of all layers in one row. */
 function portRows(label: string, ports: readonly InspectedPort[]): string[][] {
@@ -157,6 +170,18 @@ function portRows(label: string, ports: readonly InspectedPort[]): string[][] {
     nameRange(name, last.name),
     dtype ?? '?',
     shape ? `[${shape.map(dim => dim ?? '?').join(', ')}]` : '?',
+  ])
+}
+
+/** "lm_head  lm_head  64 x 320  float32, 82 kB" */
+function outerRows(outer: InspectReport['outer']): string[][] {
+  return outer.map(({ role, name, hiddenSize, vocabSize, dtype, sizeBytes, tied }) => [
+    role,
+    name,
+    `${hiddenSize} x ${vocabSize}`,
+    dtype,
+    formatBytes(sizeBytes),
+    tied ? 'tied: one tensor' : '',
   ])
 }
 
@@ -192,7 +217,7 @@ function linearRows(blocks: readonly InspectedBlock[]): string[][] {
 /** Transformations of each block; those of blocks that have the same are shown once. */
 function mappingRows(blocks: readonly InspectedBlock[]): string[][] {
   const make = ({ mappings }: InspectedBlock): string =>
-    JSON.stringify(mappings.map(mapping => ({ ...mapping, name: withoutNumber(mapping.name) })))
+    withoutNumbers(JSON.stringify(mappings))
   return groupAlike(blocks, make).flatMap(({ first, last }) =>
     first.mappings.map(({ name, size, shift, reason }, i) => [
       i > 0 ? '' : first === last ? String(first.index) : `${first.index}-${last.index}`,
@@ -230,6 +255,9 @@ export function formatInspection(report: InspectReport): string {
     table(ports),
     linears.length === 0 ? '' : table([['block', 'linear', 'K x N', 'stored', ''], ...linears], [0, 2]),
     mappings.length === 0 ? '' : table([['block', 'transformation', 'scales', ''], ...mappings], [0, 2]),
+    report.outer.length === 0
+      ? ''
+      : `outside the blocks, float unless asked for (--embedding, --lm-head)\n${table(outerRows(report.outer), [2, 4]).replace(/^/gm, '  ')}`,
     skippedLines(report.skipped),
     estimates.length === 0 ? '' : `estimated output\n${table(estimates, [1, 2]).replace(/^/gm, '  ')}`,
     problem ? `cannot be quantized (${problem.code}): ${problem.message}` : '',

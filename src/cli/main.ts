@@ -33,6 +33,9 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted.`
 /** What the arguments ask for: a command, or a text that commander has written itself (help, version). */
 type Parsed = Invocation | { readonly command: 'print'; readonly text: string }
 
+/** For flags that may be given several times. */
+const collect = (text: string, before: readonly string[] | undefined): string[] => [...(before ?? []), text]
+
 function addQuantize(program: Command, found: (invocation: Invocation) => void): void {
   program
     .command('quantize')
@@ -47,7 +50,7 @@ function addQuantize(program: Command, found: (invocation: Invocation) => void):
     .option(
       '--scheme <name>',
       'bits of weights and activations, also as a flag: --w4a16, --w3a16, --w2a16, --w8a16, --w4a16g64',
-      (name: string, names: readonly string[] | undefined) => [...(names ?? []), name],
+      collect,
     )
     .option('--wbits <n>', 'bits of the weights, 2 to 8, instead of a scheme')
     .option('--abits <n>', 'bits of the activations (default: 16, not quantized)')
@@ -59,6 +62,15 @@ function addQuantize(program: Command, found: (invocation: Invocation) => void):
       '--format <name>',
       'of linears with quantized activations: integer (fast on CPUs) or portable (default: integer)',
     )
+    .option('--ignore <pattern>', 'leave linears as they are: down_proj, layers.0, *.o_proj (repeatable)', collect)
+    .option(
+      '--override <pattern:wN>',
+      'other bits for some linears: down_proj:w8, layers.0:w8g64sym (repeatable)',
+      collect,
+    )
+    .option('--overrides <file>', 'the same from a JSON file: {"down_proj": "w8g64"}')
+    .option('--lm-head <bits>', 'also quantize lm_head, rounded to nearest: 2, 4 or 8 bits (default: float)')
+    .option('--embedding <bits>', 'also quantize the embedding; in the bits of a tied lm_head it is stored once')
     .option('--accuracy-level <n>', '0 computes in float32, 4 with 8-bit activations: faster, less exact (default: 0)')
     .optionsGroup('How to learn it:')
     .option('--preset <name>', 'fast (32 x 256 tokens, 4 epochs), default (128 x 512, 4) or paper (128 x 2048, 20)')

@@ -5,8 +5,9 @@ import { QuantError } from '../errors.ts'
 import type { EvaluateOptions } from '../quant/evaluate.ts'
 import type { InspectOptions } from '../quant/inspect.ts'
 import type { QuantizeOptions } from '../quant/quantize-model.ts'
-import { parseScheme, type QuantScheme } from '../quant/scheme.ts'
+import { OUTER_BITS, type OuterBits, parseScheme, parseWeightOverride, type QuantScheme } from '../quant/scheme.ts'
 import type { Schedule } from '../quant/train-block.ts'
+import type { PatternOverride } from '../quant/weight-rules.ts'
 
 /** What every command may be told about what it says. */
 interface Manner {
@@ -19,6 +20,8 @@ interface Manner {
 export interface QuantizeCommand extends Manner {
   readonly command: 'quantize'
   readonly options: Omit<QuantizeOptions, 'onEvent' | 'signal'>
+  /** File of overrides, which come before those of `options`. */
+  readonly overridesFile: string | undefined
   /** Text or token ids to measure both models on. */
   readonly evaluate: string | undefined
 }
@@ -95,6 +98,11 @@ export interface QuantizeFlags {
   readonly perChannel?: boolean
   readonly symmetric?: boolean
   readonly symmetricActivations?: boolean
+  readonly ignore?: readonly string[]
+  readonly override?: readonly string[]
+  readonly overrides?: string
+  readonly lmHead?: string
+  readonly embedding?: string
   readonly format?: string
   readonly calib?: string
   readonly samples?: string
@@ -185,6 +193,22 @@ function alphaOf(text: string | undefined): number | undefined {
   throw usageError(`--alpha is between 0 and 1, not "${text}"`)
 }
 
+/** "down_proj:w8g64" */
+function overrideOf(text: string): PatternOverride {
+  const colon = text.lastIndexOf(':')
+  if (colon > 0) return { pattern: text.slice(0, colon), ...parseWeightOverride(text.slice(colon + 1)) }
+  throw usageError(
+    `--override takes PATTERN:wN, not "${text}"`,
+    'For example --override down_proj:w8, or *_proj:w8g64sym.',
+  )
+}
+
+function outerBits(flag: string, text: string | undefined): OuterBits | undefined {
+  const bits = OUTER_BITS.find(known => String(known) === text)
+  if (text === undefined || bits !== undefined) return bits
+  throw usageError(`${flag} takes 2, 4 or 8 bits, not "${text}"`)
+}
+
 const mannerOf = (flags: { readonly json?: boolean; readonly quiet?: boolean }): Manner => ({
   json: flags.json ?? false,
   quiet: flags.quiet ?? false,
@@ -204,6 +228,10 @@ export function quantizeCommand(model: string, flags: QuantizeFlags): QuantizeCo
       model,
       output: flags.output,
       scheme: schemeOf(flags),
+      ignore: flags.ignore,
+      overrides: flags.override?.map(overrideOf),
+      lmHead: outerBits('--lm-head', flags.lmHead),
+      embedding: outerBits('--embedding', flags.embedding),
       format: oneOf('--format', flags.format, ['integer', 'portable']),
       lwc: flags.lwc ?? true,
       let: flags.let,
@@ -219,6 +247,7 @@ export function quantizeCommand(model: string, flags: QuantizeFlags): QuantizeCo
       accuracyLevel: accuracyLevelOf(flags.accuracyLevel),
       session: { threads: wholeNumber('--threads', flags.threads, 1) },
     },
+    overridesFile: flags.overrides,
     evaluate: flags.evaluate,
     ...mannerOf(flags),
   }

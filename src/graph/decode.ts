@@ -5,8 +5,8 @@ import { decodeTensor } from './decode-tensor.ts'
 import { type DType, dtypeFromNumber } from './dtype.ts'
 import { derive, sparseInitializerName } from './encode.ts'
 import type { ModelFile } from './external-data.ts'
-import { type Attribute, type Dim, Graph, type Model, Node, Value } from './ir.ts'
-import { type Onnx, onnx, toNumber } from './onnx-proto.ts'
+import { type Attribute, type Dim, Graph, type LocalFunction, type Model, Node, Value } from './ir.ts'
+import { type Onnx, onnx, toNumber, unknownRecords } from './onnx-proto.ts'
 
 const { AttributeType } = onnx.AttributeProto
 
@@ -117,8 +117,22 @@ class Decoder {
     return node
   }
 
+  function(proto: Onnx.IFunctionProto): LocalFunction {
+    const named = (names: readonly string[] | null | undefined) => (names ?? []).map(name => ({ name }))
+    const { node, input, output, opsetImport } = proto
+    const body = this.graph({ name: proto.name, node, input: named(input), output: named(output) })
+    const caller = new Node(proto.name ?? '', [], [], new Map(), proto.domain ?? '')
+    const defaults = unknownRecords(proto, DEFAULT_ATTRIBUTES).map((bytes): [string, Attribute] => {
+      const attribute = onnx.AttributeProto.decode(bytes)
+      return [attribute.name, this.attribute(attribute, caller, new Scope())]
+    })
+    const opset = opsetImport?.find(({ domain }) => !domain || domain === 'ai.onnx')?.version
+    return { body, defaults: new Map(defaults), opset: toNumber(opset) }
+  }
+
   private attribute(proto: Onnx.IAttributeProto, node: Node, scope: Scope): Attribute {
     const source = proto
+    if (proto.refAttrName) return { type: 'reference', value: proto.refAttrName, source }
     switch (proto.type) {
       case AttributeType.INT:
         return { type: 'int', value: toNumber(proto.i), source }
@@ -144,6 +158,9 @@ class Decoder {
     }
   }
 }
+
+/** FunctionProto.attribute_proto. */
+const DEFAULT_ATTRIBUTES = 11
 
 /** What we carry along without understanding it must not point to files it would lose on the way. */
 function refuseExternal(part: unknown, where: string): void {
@@ -181,8 +198,14 @@ function modelOf(proto: Onnx.IModelProto, name: string, file: ModelFile | undefi
     throw new QuantError('E_NOT_ONNX', `${name} does not say which operator set it uses`, 'Export the model again.')
   }
   refuseExternal([proto.functions, proto.trainingInfo, proto.graph.sparseInitializer], 'a function or sparse tensor')
+  const decoder = new Decoder(file)
+  const functions = (proto.functions ?? []).map(each => {
+    const { opType, domain } = { opType: each.name ?? '', domain: each.domain ?? '' }
+    return [new Node(opType, [], [], new Map(), domain).kind, decoder.function(each)] as const
+  })
   return {
-    graph: new Decoder(file).graph(proto.graph),
+    graph: decoder.graph(proto.graph),
+    functions: new Map(functions),
     irVersion: toNumber(proto.irVersion),
     opsetImports: proto.opsetImport.map(({ domain, version }) => ({
       domain: domain ?? '',

@@ -91,6 +91,8 @@ function encodeAttribute(name: string, attribute: Attribute, place: Place): Onnx
     }
     case 'graph':
       return base(AttributeType.GRAPH, { g: encodeGraph(attribute.value, place) })
+    case 'reference':
+      return base(AttributeType.UNDEFINED, { refAttrName: attribute.value })
     case 'opaque':
       return attribute.source as Onnx.IAttributeProto
   }

@@ -275,7 +275,7 @@ export function inferNode(node: Node): void {
     throw new QuantError(
       'E_UNSUPPORTED',
       `no shape rule for ${node.kind} (node "${node.name}")`,
-      'Add a row in src/graph/infer-shapes.ts.',
+      'omniquant reads decoder language models. For one that has this operator: add a row in src/graph/infer-shapes.ts.',
     )
   }
   const inferred = rule(node)

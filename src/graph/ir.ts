@@ -28,11 +28,14 @@ export class Value {
   }
 }
 
-/** An attribute, by ONNX type. `opaque` is one we do not interpret; it is written back as it was read. */
+/**
+ * An attribute, by ONNX type. `reference` stands for an attribute of the node that calls a function, by name; `opaque` is one we do
+ * not interpret; it is written back as it was read.
+ */
 export type Attribute = (
   | { readonly type: 'int' | 'float'; readonly value: number }
   | { readonly type: 'ints' | 'floats'; readonly value: readonly number[] }
-  | { readonly type: 'string'; readonly value: string }
+  | { readonly type: 'string' | 'reference'; readonly value: string }
   | { readonly type: 'strings'; readonly value: readonly string[] }
   | { readonly type: 'tensor'; readonly value: Tensor }
   | { readonly type: 'graph'; readonly value: Graph }
@@ -126,11 +129,23 @@ export interface OpsetImport {
   readonly version: number
 }
 
+/** A function of the file (ModelProto.functions): an operator made of others. Written back as it was read. */
+export interface LocalFunction {
+  /** Inputs and outputs are what nodes of this kind pass and get. */
+  readonly body: Graph
+  /** Values of attributes that the calling node leaves out. */
+  readonly defaults: ReadonlyMap<string, Attribute>
+  /** Opset of the body's nodes. */
+  readonly opset: number
+}
+
 /** A whole file. */
 export interface Model {
   graph: Graph
   irVersion: number
   opsetImports: OpsetImport[]
+  /** By the kind of the nodes that call them. */
+  functions?: ReadonlyMap<string, LocalFunction>
   producerName: string
   producerVersion: string
   /** ModelProto.metadata_props. */

@@ -75,3 +75,18 @@ export function foldedConstant(node: Node, inputs: Inputs): Tensor | undefined {
   if (node.kind === 'Size') return int64Tensor([], [elementCount(staticShape(inputs[0]!))])
   return undefined
 }
+
+/** Folded constants that repeat an earlier one (masks and rotary tables do in every layer) -> the earlier one. */
+export function shareEqual(initializers: readonly Value[]): Map<Value, Value> {
+  const first = new Map<string, Value>()
+  const replaced = new Map<Value, Value>()
+  for (const value of initializers) {
+    const { dtype, dims, data } = value.tensor!
+    if (!(data instanceof Uint8Array)) continue
+    const key = `${dtype}[${dims}]${Buffer.from(data.buffer, data.byteOffset, data.byteLength).toString('latin1')}`
+    const known = first.get(key)
+    if (known) replaced.set(value, known)
+    else first.set(key, value)
+  }
+  return replaced
+}

@@ -6,14 +6,15 @@
 
 import { QuantError } from '../errors.ts'
 import { Builder } from './builder.ts'
+import { capturedValues, dependencies } from './dependencies.ts'
 import { dtypeFromNumber, isFloat } from './dtype.ts'
 import { extract } from './extract.ts'
-import type { Node, Value } from './ir.ts'
-import { Graph, type Model } from './ir.ts'
-import { foldedConstant, isNoOp, simplify } from './normalize-rules.ts'
+import { Graph, type LocalFunction, type Model, type Node, type Value } from './ir.ts'
+import { inline } from './local-functions.ts'
+import { foldedConstant, isNoOp, shareEqual, simplify } from './normalize-rules.ts'
 import { REWRITES } from './rewrites.ts'
 import { modernize } from './rewrites/old-opsets.ts'
-import { staticShape } from './shape.ts'
+import { constantNumbers, staticShape } from './shape.ts'
 import { elementCount, type Tensor } from './tensor.ts'
 
 export interface NormalizeOptions {
@@ -47,11 +48,16 @@ class Copier {
   /** Values that depend on constants alone and have not been computed. */
   private readonly pending = new Set<Value>()
   private readonly weights = new Set<Value>()
+  /** Values of the user's graphs that something copied reads: of a branch's outputs, only these are copied. */
+  private readonly read = new Set<Value>()
   private readonly options: NormalizeOptions
-  private readonly opset: number
+  private readonly functions: NonNullable<Model['functions']>
+  private readonly calling = new Set<string>()
+  private opset: number
 
   constructor(model: Model, options: NormalizeOptions) {
     this.options = options
+    this.functions = model.functions ?? new Map<string, never>()
     this.opset = model.opsetImports.find(({ domain }) => domain === '' || domain === 'ai.onnx')?.version ?? 1
     for (const input of model.graph.inputs) {
       const fixed = options.fixedInputs.get(input.name)
@@ -127,12 +133,58 @@ class Copier {
         ? [this.g.cast(inputs[0]!, 'float32')]
         : this.g.copy(modern, modern === node ? inputs : modern.inputs)
     })
-    for (const added of this.g.graph.nodes.slice(first)) added.origin = node
+    for (const added of this.g.graph.nodes.slice(first)) added.origin = node.origin ?? node
     return outputs.map(output => (output && isNoOp(output) ? output.producer!.inputs[0] : output))
   }
 
+  /** Copies what `outputs` need of a graph. */
+  async addGraph(graph: Graph, inputs: readonly Value[], outputs: readonly Value[]): Promise<void> {
+    const nodes = extract(graph, inputs, outputs)
+    for (const value of [...outputs, ...nodes.flatMap(node => [...dependencies(node)])]) this.read.add(value)
+    for (const node of nodes) {
+      const local = REWRITES.has(node.kind) ? undefined : this.functions.get(node.kind)
+      if (local) await this.addCall(node, local)
+      else await (node.kind === 'If' ? this.addBranch(node) : this.add(node))
+    }
+  }
+
+  /** Copies what is read of a body in place of `node`. */
+  private async addBody(node: Node, body: Graph, inputs: readonly Value[]): Promise<void> {
+    const pairs = node.outputs.flatMap((output, i) =>
+      output && this.read.has(output) ? [{ output, inner: body.outputs[i]! }] : [],
+    )
+    await this.addGraph(
+      body,
+      inputs,
+      pairs.map(({ inner }) => inner),
+    )
+    for (const { output, inner } of pairs) this.values.set(output, this.lookup(inner)!)
+  }
+
+  /** Copies the nodes of the function that `node` calls. */
+  private async addCall(node: Node, local: LocalFunction): Promise<void> {
+    if (this.calling.has(node.kind)) throw new QuantError('E_NOT_ONNX', `the function ${node.kind} calls itself`)
+    const { opset } = this
+    this.calling.add(node.kind)
+    this.opset = local.opset || opset
+    await this.addBody(node, inline(node, local), [...dependencies(node)])
+    this.opset = opset
+    this.calling.delete(node.kind)
+  }
+
+  /** Copies the branch an If takes for the fixed inputs, as if it stood in place of the If. */
+  private async addBranch(node: Node): Promise<void> {
+    const condition = this.lookup(node.inputs[0])!
+    if (this.pending.has(condition)) await this.fold(new Set([condition]))
+    const [taken] = constantNumbers(condition) ?? []
+    const body = node.attributes.get(taken ? 'then_branch' : 'else_branch')
+    if (taken === undefined || body?.type !== 'graph')
+      throw new QuantError('E_UNSUPPORTED', `which branch of If "${node.name}" runs depends on the tokens`)
+    await this.addBody(node, body.value, [...capturedValues(body.value)])
+  }
+
   /** Copies one node; constants its shape depends on are computed when it turns out to need them. */
-  async add(node: Node): Promise<void> {
+  private async add(node: Node): Promise<void> {
     const inputs = node.inputs.map(input => this.lookup(input))
     let outputs: (Value | undefined)[]
     try {
@@ -200,21 +252,6 @@ function inModel(error: QuantError, node: Node): QuantError {
   return new QuantError(error.code, `${error.message} (${node.kind} "${node.name}" of the model)`, error.hint)
 }
 
-/** Folded constants that repeat an earlier one (masks and rotary tables do in every layer) -> the earlier one. */
-function shareEqual(initializers: readonly Value[]): Map<Value, Value> {
-  const first = new Map<string, Value>()
-  const replaced = new Map<Value, Value>()
-  for (const value of initializers) {
-    const { dtype, dims, data } = value.tensor!
-    if (!(data instanceof Uint8Array)) continue
-    const key = `${dtype}[${dims}]${Buffer.from(data.buffer, data.byteOffset, data.byteLength).toString('latin1')}`
-    const known = first.get(key)
-    if (known) replaced.set(value, known)
-    else first.set(key, value)
-  }
-  return replaced
-}
-
 /**
  * Makes the working copy of `model` for the shapes given. Weights stay on disk, in their own type and orientation,
  * behind Transpose, Reshape and Cast nodes.
@@ -224,6 +261,6 @@ export async function normalize(model: Model, options: NormalizeOptions): Promis
   const wanted = model.graph.outputs.filter(output => options.outputs.includes(output.name))
   const copy = new Copier(model, options)
   const inputs = model.graph.inputs.filter(input => !input.tensor)
-  for (const node of extract(model.graph, inputs, wanted)) await copy.add(node)
+  await copy.addGraph(model.graph, inputs, wanted)
   return copy.finish(wanted)
 }

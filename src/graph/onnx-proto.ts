@@ -54,6 +54,19 @@ export function unknownFields(message: object): Uint8Array | undefined {
   return (message as { [UNKNOWN]?: Uint8Array })[UNKNOWN]
 }
 
+/** Contents of the records of one such field, in order. */
+export function unknownRecords(message: object, field: number): Uint8Array[] {
+  const bytes = unknownFields(message) ?? new Uint8Array(0)
+  const source = memorySource(bytes, 'the model')
+  const contents: Uint8Array[] = []
+  for (let at = 0; at < bytes.length;) {
+    const record = readRecord(source, at, bytes.length)
+    if (record.field === field) contents.push(source.copy(record.start, record.end))
+    at = record.end
+  }
+  return contents
+}
+
 export function setUnknownFields(message: object, bytes: Uint8Array | undefined): void {
   if (bytes) Object.defineProperty(message, UNKNOWN, { value: bytes, configurable: true })
 }

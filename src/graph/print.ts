@@ -23,6 +23,8 @@ function attributeText(attribute: Attribute): string {
       return '{...}'
     case 'tensor':
       return `tensor ${attribute.value.dtype}[${attribute.value.dims.join(', ')}]`
+    case 'reference':
+      return `@${attribute.value}`
     case 'opaque':
       return '?'
     default:

@@ -6,6 +6,7 @@ import { GROUP_QUERY_REWRITES } from './rewrites/group-query-attention.ts'
 import { LINEAR_REWRITES } from './rewrites/linear.ts'
 import { NORM_REWRITES } from './rewrites/norms.ts'
 import { PRODUCT_REWRITES } from './rewrites/products.ts'
+import { REFUSED_REWRITES } from './rewrites/refused.ts'
 import type { Rewrite } from './rewrites/rewrite.ts'
 import { ROTARY_REWRITES } from './rewrites/rotary.ts'
 
@@ -20,6 +21,7 @@ export const REWRITES: ReadonlyMap<string, Rewrite> = new Map(
     ...LINEAR_REWRITES,
     ...NORM_REWRITES,
     ...PRODUCT_REWRITES,
+    ...REFUSED_REWRITES,
     ...ROTARY_REWRITES,
   }),
 )

@@ -62,6 +62,12 @@ function describe(metadata: readonly ort.InferenceSession.ValueMetadata[]): Valu
   )
 }
 
+/** Node and reason of onnxruntime's message about a run, without its status codes. */
+function whereAndWhy(message: string): string {
+  const match = /while running (\S+) node\. Name:'([^']*)' Status Message: ([^]*)$/.exec(message)
+  return match ? `${match[1]} "${match[2]}": ${match[3]!.trim()}` : `the graph: ${message}`
+}
+
 /** A compiled graph. Call `release` when done: the garbage collector does not see the native memory. */
 export class Session {
   readonly inputs: readonly ValueInfo[]
@@ -76,7 +82,7 @@ export class Session {
 
   /**
    * Runs the graph; `fetches` limits which outputs are computed and returned.
-   * @throws E_RUNTIME with onnxruntime's own words.
+   * @throws E_RUNTIME with the node and onnxruntime's own reason.
    */
   async run(feeds: Tensors, fetches?: readonly string[]): Promise<Tensors> {
     const inputs = Object.fromEntries(Object.entries(feeds).map(([name, tensor]) => [name, toOrt(tensor)]))
@@ -84,7 +90,7 @@ export class Session {
       const outputs = await (fetches ? this.native.run(inputs, [...fetches]) : this.native.run(inputs))
       return Object.fromEntries(Object.entries(outputs).map(([name, tensor]) => [name, fromOrt(tensor as ort.Tensor)]))
     } catch (error) {
-      throw new QuantError('E_RUNTIME', `onnxruntime could not run the graph: ${messageOf(error)}`)
+      throw new QuantError('E_RUNTIME', `onnxruntime could not run ${whereAndWhy(messageOf(error))}`)
     }
   }
 

@@ -6,8 +6,10 @@ import { checkSeqLen } from '../calibration/perplexity.ts'
 import { QuantError } from '../errors.ts'
 import type { Graph, Model, Value } from '../graph/ir.ts'
 import { loadModel } from '../graph/load.ts'
-import { normalize } from '../graph/normalize.ts'
-import { runGraph } from '../kernels/session.ts'
+import { normalize, type WorkingCopy } from '../graph/normalize.ts'
+import { runGraph, type Tensors } from '../kernels/session.ts'
+import { tensorOf } from '../graph/tensor.ts'
+import { type OtherBranch, readersElsewhere } from './branches.ts'
 import { type Block, findBlocks } from './blocks.ts'
 
 export interface Analysis {
@@ -23,6 +25,8 @@ export interface Analysis {
   /** User's value -> value of the working copy. */
   readonly values: ReadonlyMap<Value, Value>
   readonly blocks: readonly Block[]
+  /** In files with several branches, where another one reads weights of these blocks. */
+  readonly otherBranch: OtherBranch | undefined
 }
 
 /** Ops that only quantized models have. */
@@ -68,11 +72,34 @@ export async function analyze(path: string, asked: number, capSeqLen = false): P
   const seqLen = capSeqLen ? Math.min(asked, io.maxPositions ?? asked) : asked
   checkSeqLen(io, seqLen)
   const { [io.inputIds.name]: tokens, ...fixed } = feedsFor(io, new BigInt64Array(seqLen), 1, seqLen)
-  const { graph: working, values } = await normalize(model, {
-    fixedInputs: new Map(Object.entries(fixed)),
-    shapes: new Map([[io.inputIds.name, tokens!.dims]]),
-    outputs: [io.logits.name],
-    evaluate: graph => runGraph(graph, {}, { dataDir: folder, optimization: 'disabled' }),
-  })
-  return { model, folder, io, seqLen, working, values, blocks: findBlocks(working) }
+  const copyWith = (inputs: Tensors) =>
+    normalize(model, {
+      fixedInputs: new Map(Object.entries(inputs)),
+      shapes: new Map([[io.inputIds.name, tokens!.dims]]),
+      outputs: [io.logits.name],
+      evaluate: graph => runGraph(graph, {}, { dataDir: folder, optimization: 'disabled' }),
+    })
+  const { graph: working, values } = await copyWith(fixed)
+  const blocks = findBlocks(working)
+  const otherBranch = await findOtherBranch({ model, io, working, blocks }, flag => copyWith({ ...fixed, ...flag }))
+  return { model, folder, io, seqLen, working, values, blocks, otherBranch }
+}
+
+/** Where another branch has the blocks' weights: traced as well, if an input chooses it. */
+async function findOtherBranch(
+  { model, io, working, blocks }: Pick<Analysis, 'model' | 'io' | 'working' | 'blocks'>,
+  copyWith: (flag: Tensors) => Promise<WorkingCopy>,
+): Promise<OtherBranch | undefined> {
+  if (model.graph.nodes.every(node => node.subgraphs().length === 0)) return undefined
+  const origins = blocks.flatMap(({ linears }) => linears.map(({ origin }) => origin))
+  const readers = readersElsewhere(model, origins, new Set(working.nodes.map(({ origin }) => origin)))
+  if ([...readers.values()].every(nodes => nodes.length === 0) && io.useCacheBranch === undefined) return undefined
+  if (io.useCacheBranch === undefined) return { readers, traced: 'no input is known to choose the other branch' }
+  try {
+    const { graph, values } = await copyWith({ [io.useCacheBranch]: tensorOf('bool', [1], Uint8Array.of(1)) })
+    return { readers, traced: { blocks: findBlocks(graph), values } }
+  } catch (error) {
+    if (!(error instanceof QuantError)) throw error
+    return { readers, traced: `the other branch cannot be traced (${error.message})` }
+  }
 }

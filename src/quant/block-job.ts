@@ -7,7 +7,8 @@ import { readElements } from '../graph/tensor.ts'
 import type { SessionOptions, Tensors } from '../kernels/session.ts'
 import type { Block } from './blocks.ts'
 import type { Mapping } from './mappings/mappings.ts'
-import { type BlockPlan, planBlock } from './plan.ts'
+import { type OtherBranch, planBranches } from './branches.ts'
+import type { BlockPlan } from './plan.ts'
 import { biasName, constantName } from './programs.ts'
 import {
   blockParameters,
@@ -22,9 +23,10 @@ import type { BlockReport, OnEvent, QuantizeEvent } from './report.ts'
 import type { QuantScheme } from './scheme.ts'
 import { ChannelRanges, initialEquivalence, observedValues } from './smooth.ts'
 import { type Schedule, trainBlock } from './train-block.ts'
+import { type WeightRules, type WeightSchemeOf, weightSchemeOf } from './weight-rules.ts'
 
 /** What is learned, and how. */
-export interface Method {
+export interface Method extends WeightRules {
   readonly scheme: QuantScheme
   /** Learn the clipping of weights. */
   readonly lwc: boolean
@@ -63,7 +65,7 @@ export interface Streams {
 /** A block as it will ship: only what has to be kept until the file is written. */
 export interface FinishedBlock {
   readonly plan: BlockPlan
-  /** One per linear of the block, in order. */
+  /** One per linear of the block, in order; undefined for those that stay float. */
   readonly packed: Folded['packed']
   /** New values of plan.changedSites, in order; none where nothing was learned. */
   readonly constants: readonly Float32Array[]
@@ -82,12 +84,19 @@ type Learning = Omit<BlockReport, 'index' | 'linears' | 'mappings' | 'elapsedMs'
 
 export class BlockJob {
   private readonly method: Method
+  private readonly weightSchemeOf: WeightSchemeOf
   private readonly blocks: number
   private readonly values: ReadonlyMap<Value, Value>
+  private readonly otherBranch: OtherBranch | undefined
 
-  /** @param values user's value -> value of the working copy. */
-  constructor(method: Method, blocks: number, values: ReadonlyMap<Value, Value>) {
+  /**
+   * @param values user's value -> value of the working copy.
+   * @param otherBranch of a merged file (Analysis.otherBranch).
+   */
+  constructor(method: Method, blocks: number, values: ReadonlyMap<Value, Value>, otherBranch?: OtherBranch) {
+    this.otherBranch = otherBranch
     this.method = method
+    this.weightSchemeOf = weightSchemeOf(method.scheme.weights, method)
     this.blocks = blocks
     this.values = values
   }
@@ -102,12 +111,18 @@ export class BlockJob {
 
   plan(block: Block): BlockPlan {
     const { scheme, selectMappings } = this.method
-    return planBlock(block, {
-      scheme,
-      let: learnsEquivalence(this.method),
-      values: this.values,
-      select: selectMappings,
-    })
+    const { values, otherBranch } = this
+    return planBranches(
+      block,
+      {
+        scheme,
+        let: learnsEquivalence(this.method),
+        values,
+        weightSchemeOf: this.weightSchemeOf,
+        select: selectMappings,
+      },
+      otherBranch,
+    )
   }
 
   /**
@@ -128,7 +143,7 @@ export class BlockJob {
     }
     const report: BlockReport = {
       index: block.index,
-      linears: block.linears.map(({ name }) => name),
+      linears: [...plan.quantizers.keys()].map(({ name }) => name),
       mappings: plan.mappings.map(({ name }) => name),
       ...result.learning,
       elapsedMs: Math.round(performance.now() - started),
@@ -165,20 +180,24 @@ export class BlockJob {
       clipRate: lwc ? learningRate : undefined,
       equivalenceRate: letLearningRate,
     })
+    const run = (candidate: Folded, to?: ActivationStore) =>
+      runBlock(plan, candidate, { from: quantized, to, target: float }, session, progress('outputs'))
+    streams.quantized = spare
+    streams.spare = quantized
+    if (vector.size === 0) {
+      const folded = await foldBlock(plan, weights, undefined, session)
+      return { folded, learned: undefined, learning: { roundedLoss: await run(folded, spare) } }
+    }
     const streamsOfTraining = { x: quantized, y: augLoss ? spare : float }
     const settings = { epochs, schedule, optimizer, samples: float.samples, session, onProgress: progress('learning') }
     const { parameters, rollbacks } = await trainBlock(plan, vector, streamsOfTraining, weights, settings)
     const learned = { vector, parameters }
     const rounded = await foldBlock(plan, weights, undefined, session)
     const folded = await foldBlock(plan, weights, learned, session)
-    const run = (candidate: Folded, to?: ActivationStore) =>
-      runBlock(plan, candidate, { from: quantized, to, target: float }, session, progress('outputs'))
     const roundedLoss = await run(rounded)
     const learnedLoss = await run(folded, spare)
     const kept = learnedLoss < roundedLoss ? 'learned' : 'rounded'
     if (kept === 'rounded') await run(rounded, spare)
-    streams.quantized = spare
-    streams.spare = quantized
     const learning: Learning = { roundedLoss, learnedLoss, kept, ...(rollbacks.length > 0 && { rollbacks }) }
     return kept === 'learned' ? { folded, learned, learning } : { folded: rounded, learned: undefined, learning }
   }

@@ -4,6 +4,7 @@ import { calibrationSamples, loadTokens } from '../calibration/dataset.ts'
 import { generateTokens } from '../calibration/generate.ts'
 import { loadTokenizer } from '../calibration/tokenizer.ts'
 import { openModel, type SessionOptions } from '../kernels/session.ts'
+import { QuantError } from '../errors.ts'
 import type { Analysis } from './analyze.ts'
 import type { OnEvent } from './report.ts'
 
@@ -25,6 +26,17 @@ export interface Calibration {
   readonly notes: readonly string[]
 }
 
+/** Blocks are run as primitives, so that a model which a kernel refuses can be quantized all the same. */
+function modelDoesNotRun(error: unknown): never {
+  if (!(error instanceof QuantError) || error.code !== 'E_RUNTIME') throw error
+  throw new QuantError(
+    'E_RUNTIME',
+    `the model cannot write its own calibration text, because it does not run here: ${error.message}`,
+    'Give a text or tokens with --calib FILE. The result will run where the model does.',
+    { cause: error },
+  )
+}
+
 /** @throws E_CALIBRATION, E_TOKENIZER; E_RUNTIME when the model itself does not run. */
 export async function calibrate(
   { model, folder, io, seqLen }: Analysis,
@@ -42,7 +54,7 @@ export async function calibrate(
       signal?.throwIfAborted()
       onEvent?.({ type: 'calibrating', done, total })
     }
-    const generated = await generateTokens(writer, io, { samples, seqLen, seed, onProgress })
+    const generated = await generateTokens(writer, io, { samples, seqLen, seed, onProgress }).catch(modelDoesNotRun)
     return { ...generated, notes: ['calibrated with text the model wrote itself (no --calib)', ...notes] }
   } finally {
     await writer.release()

@@ -11,6 +11,7 @@ import { type Analysis, analyze } from './analyze.ts'
 import { type Block, dataValues } from './blocks.ts'
 import { findLinears, type Linear, type SkippedLinear } from './linears.ts'
 import { modelFiles, modelSizeBytes } from './output.ts'
+import { findOuterLinears, isTied, type OuterLinears } from './outer-linears.ts'
 import { planBlock } from './plan.ts'
 import type { SkippedReport } from './report.ts'
 import { DEFAULT_GROUP, parseScheme, type QuantScheme, schemeName } from './scheme.ts'
@@ -64,6 +65,18 @@ export interface InspectedBlock {
   readonly mappings: readonly InspectedMapping[]
 }
 
+/** A weight outside the blocks, which stays float unless it is asked for. */
+export interface InspectedOuter {
+  readonly role: 'lm_head' | 'embedding'
+  readonly name: string
+  readonly vocabSize: number
+  readonly hiddenSize: number
+  readonly dtype: DType
+  readonly sizeBytes: number
+  /** Whether it is the one tensor that serves as both. */
+  readonly tied: boolean
+}
+
 /** What `inspect` finds; as JSON the fields are the same. */
 export interface InspectReport {
   readonly model: string
@@ -83,6 +96,8 @@ export interface InspectReport {
   readonly maxPositions?: number
   /** Empty when the model cannot be quantized. */
   readonly blocks: readonly InspectedBlock[]
+  /** lm_head and embeddings, as far as they are found. */
+  readonly outer: readonly InspectedOuter[]
   readonly skipped: readonly SkippedReport[]
   /** Bytes of the output, per scheme. */
   readonly estimates: readonly { readonly scheme: string; readonly sizeBytes: number }[]
@@ -162,7 +177,7 @@ function mappingsOf(block: Block, values: Analysis['values']): InspectedMapping[
 }
 
 /** What is kept as it is: in the blocks for the reason given, the rest because it lies outside of them. */
-function skippedOf({ working, blocks }: Analysis): SkippedReport[] {
+function skippedOf({ working, blocks }: Analysis, { lmHead }: OuterLinears): SkippedReport[] {
   const report = ({ node, reason }: SkippedLinear) => ({ node: node.origin?.name || node.name, reason })
   const inside = new Set(blocks.flatMap(({ nodes }) => nodes))
   const { linears, skipped } = findLinears(
@@ -170,17 +185,49 @@ function skippedOf({ working, blocks }: Analysis): SkippedReport[] {
     dataValues(working),
   )
   const outside = [
-    ...linears.map(({ node }) => ({ node, reason: 'it is not in a block' })),
+    ...linears
+      .filter(({ node }) => typeof lmHead === 'string' || node !== lmHead.node)
+      .map(({ node }) => ({ node, reason: 'it is not in a block' })),
     ...skipped.map(({ node }) => ({ node, reason: 'it is not in a block' })),
   ]
   return [...blocks.flatMap(block => block.skipped), ...outside].map(report)
 }
 
-type Quantizable = Pick<InspectReport, 'blocks' | 'skipped' | 'estimates' | 'vocabSize' | 'maxPositions'>
+function outerOf({ lmHead, embeddings }: OuterLinears): InspectedOuter[] {
+  const tables = typeof embeddings === 'string' ? [] : embeddings
+  const describe = (role: InspectedOuter['role'], tied: boolean, linear: Linear): InspectedOuter => {
+    const { name, inFeatures, outFeatures, weight } = linear
+    const { dtype } = weight.tensor!
+    return {
+      role,
+      name,
+      vocabSize: outFeatures,
+      hiddenSize: inFeatures,
+      dtype,
+      sizeBytes: sizeBytes(weight.tensor!),
+      tied,
+    }
+  }
+  return [
+    ...tables.map(table => describe('embedding', isTied(lmHead, table), table)),
+    ...(typeof lmHead === 'string'
+      ? []
+      : [
+          describe(
+            'lm_head',
+            tables.some(table => isTied(lmHead, table)),
+            lmHead,
+          ),
+        ]),
+  ]
+}
+
+type Quantizable = Pick<InspectReport, 'blocks' | 'outer' | 'skipped' | 'estimates' | 'vocabSize' | 'maxPositions'>
 
 function quantizable(analysis: Analysis, size: number): Quantizable {
   const { blocks, io } = analysis
   const linears = blocks.flatMap(block => block.linears)
+  const outer = findOuterLinears(analysis)
   return {
     ...(io.vocabSize !== undefined && { vocabSize: io.vocabSize }),
     ...(io.maxPositions !== undefined && { maxPositions: io.maxPositions }),
@@ -189,7 +236,8 @@ function quantizable(analysis: Analysis, size: number): Quantizable {
       linears: block.linears.map(linearOf),
       mappings: mappingsOf(block, analysis.values),
     })),
-    skipped: skippedOf(analysis),
+    outer: outerOf(outer),
+    skipped: skippedOf(analysis, outer),
     estimates: ESTIMATED_SCHEMES.map(name => {
       const scheme = parseScheme(name)
       return { scheme: schemeName(scheme), sizeBytes: estimate(size, linears, scheme) }
@@ -197,7 +245,7 @@ function quantizable(analysis: Analysis, size: number): Quantizable {
   }
 }
 
-const NOTHING: Quantizable = { blocks: [], skipped: [], estimates: [] }
+const NOTHING: Quantizable = { blocks: [], outer: [], skipped: [], estimates: [] }
 
 async function tryAnalysis(path: string, seqLen: number | undefined): Promise<Analysis | QuantError> {
   try {

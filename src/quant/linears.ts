@@ -24,10 +24,11 @@ export interface SkippedLinear {
   readonly reason: string
 }
 
-type Resolved = { readonly weight: Value; readonly transposed: boolean } | { readonly reason: string }
+/** A stored weight, or why there is none. */
+export type Resolved = { readonly weight: Value; readonly transposed: boolean } | { readonly reason: string }
 
 /** Follows what only rearranges a weight back to the stored tensor. */
-function resolveWeight(value: Value): Resolved {
+export function resolveWeight(value: Value): Resolved {
   let weight = value
   let transposed = false
   for (let maker = weight.producer; maker; maker = weight.producer) {
@@ -45,10 +46,10 @@ function resolveWeight(value: Value): Resolved {
 }
 
 /** "/model/layers.0/self_attn/q_proj/MatMul" -> "layers.0.self_attn.q_proj". */
-function labelOf(origin: Node, weight: Value): string {
+export function labelOf(origin: Node, weight: Value): string {
   const parts = origin.name.split('/').filter(part => part !== '')
   if (parts.length < 2) return weight.name
-  const named = /^(MatMul|Gemm)(_\w+)?$/.test(parts.at(-1)!) ? parts.slice(0, -1) : parts
+  const named = /^(MatMul|Gemm|Gather)(_\w+)?$/.test(parts.at(-1)!) ? parts.slice(0, -1) : parts
   return (named[0] === 'model' ? named.slice(1) : named).join('.')
 }
 

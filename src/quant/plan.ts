@@ -5,10 +5,12 @@ import type { Node, Value } from '../graph/ir.ts'
 import type { WeightQuantizer } from '../kernels/qparams.ts'
 import { findActivationSites } from './activations.ts'
 import type { Block } from './blocks.ts'
+import type { Twins } from './branches.ts'
 import type { QuantizedActivations } from './emit-block.ts'
 import type { Linear } from './linears.ts'
 import { biasSite, findMappings, type Mapping, type Site, type SkippedMapping } from './mappings/mappings.ts'
-import type { QuantScheme } from './scheme.ts'
+import { type QuantScheme, weightOverrideName, type WeightScheme } from './scheme.ts'
+import type { WeightSchemeOf } from './weight-rules.ts'
 
 /** A constant that transformations change, in the working copy and in the user's graph. */
 export interface ChangedSite {
@@ -22,7 +24,7 @@ export interface ChangedSite {
 
 export interface BlockPlan {
   readonly block: Block
-  /** How each linear is quantized, in the order of `block.linears`. */
+  /** How linears are quantized, in the order of `block.linears`; those that are not in it stay float. */
   readonly quantizers: ReadonlyMap<Linear, WeightQuantizer>
   /** Undefined: activations stay as they are. */
   readonly activations: QuantizedActivations | undefined
@@ -36,6 +38,8 @@ export interface BlockPlan {
   readonly changedSites: readonly ChangedSite[]
   /** Linears that get a bias they did not have, because what they read is shifted. */
   readonly addedBiases: readonly Linear[]
+  /** In merged files: the same places in the other branch. */
+  readonly twins?: Twins | undefined
   /** Things worth telling the user. */
   readonly notes: readonly string[]
 }
@@ -44,6 +48,8 @@ export interface PlanOptions {
   readonly scheme: QuantScheme
   /** Learn equivalent transformations. */
   readonly let: boolean
+  /** How each weight is quantized, where the rules have exceptions; by default all of them as the scheme says. */
+  readonly weightSchemeOf?: WeightSchemeOf | undefined
   /** User's value -> value of the working copy (Analysis.values). */
   readonly values: ReadonlyMap<Value, Value>
   /** Chooses among the mappings that were found; by default all of them. */
@@ -54,20 +60,26 @@ export interface PlanOptions {
 const scaleDtypeOf = ({ weight }: Linear): WeightQuantizer['scaleDtype'] =>
   weight.tensor!.dtype === 'float16' ? 'float16' : 'float32'
 
-function weightQuantizers(block: Block, { weights, activations }: QuantScheme): Map<Linear, WeightQuantizer> {
+function weightQuantizers(
+  { linears }: Block,
+  { activations }: QuantScheme,
+  schemeOf: WeightSchemeOf,
+): Map<Linear, WeightQuantizer> {
   return new Map(
-    block.linears.map((linear): [Linear, WeightQuantizer] => [
-      linear,
-      {
-        bits: weights.bits,
-        group: weights.group ?? linear.inFeatures,
-        symmetric: weights.symmetric,
-        // Integer linears compute in float32, whatever the model's type is.
-        scaleDtype: activations && weights.group === undefined ? 'float32' : scaleDtypeOf(linear),
-      },
-    ]),
+    linears.flatMap((linear): [Linear, WeightQuantizer][] => {
+      const weights = schemeOf(linear)
+      if (!weights) return []
+      const { bits, group, symmetric } = weights
+      // Integer linears compute in float32, whatever the model's type is.
+      const scaleDtype = activations && group === undefined ? 'float32' : scaleDtypeOf(linear)
+      return [[linear, { bits, group: group ?? linear.inFeatures, symmetric, scaleDtype }]]
+    }),
   )
 }
+
+/** Linears whose weight a mapping changes. */
+const linearsOf = ({ divided, multiplied }: Mapping): Linear[] =>
+  [...divided, ...multiplied].flatMap(end => (end.kind === 'vector' ? [] : [end.linear]))
 
 /** Where the user's graph reads the constant; undefined when it is made of others inside a fused node. */
 function userSite(site: Site, values: ReadonlyMap<Value, Value>): ChangedSite | undefined {
@@ -90,8 +102,13 @@ const same = (a: Site, b: Site): boolean => a.node === b.node && a.input === b.i
 
 /** How a block will be quantized. */
 export function planBlock(block: Block, options: PlanOptions): BlockPlan {
-  const { scheme, values, select = mappings => mappings } = options
-  const attention = scheme.activations && findActivationSites(block, values)
+  const { scheme, values, weightSchemeOf = () => scheme.weights, select = mappings => mappings } = options
+  const quantizers = weightQuantizers(block, scheme, weightSchemeOf)
+  // A block that stays float altogether reads float activations, in its attention as well.
+  const attention =
+    scheme.activations && quantizers.size > 0
+      ? findActivationSites({ ...block, linears: [...quantizers.keys()] }, values)
+      : undefined
   const found = options.let ? findMappings(block) : { mappings: [], skipped: [] }
   const biases = new Map(
     block.linears.flatMap(linear => {
@@ -103,6 +120,11 @@ export function planBlock(block: Block, options: PlanOptions): BlockPlan {
   const skipped: SkippedMapping[] = [...found.skipped]
   const changedSites: ChangedSite[] = []
   for (const mapping of select(found.mappings)) {
+    const float = linearsOf(mapping).find(linear => !quantizers.has(linear))
+    if (float) {
+      skipped.push({ name: mapping.name, reason: `${float.name} stays float` })
+      continue
+    }
     // A shift only moves the middle of a range, which weights alone do not have: it is for quantized activations.
     const wanted = scheme.activations ? mapping : { ...mapping, shift: undefined }
     const sites = sitesOf(wanted, biases).map(site => userSite(site, values))
@@ -118,7 +140,7 @@ export function planBlock(block: Block, options: PlanOptions): BlockPlan {
   const readers = new Set(shifted.flatMap(end => (end.kind === 'rows' ? [end.linear] : [])))
   return {
     block,
-    quantizers: weightQuantizers(block, scheme),
+    quantizers,
     activations: attention && { quantizer: scheme.activations!, sites: attention.sites },
     mappings,
     skippedMappings: skipped,
@@ -129,15 +151,25 @@ export function planBlock(block: Block, options: PlanOptions): BlockPlan {
   }
 }
 
-/** A line when groups are wider than some weights: those have one scale per output. */
-export function groupNotes(blocks: readonly Block[], { weights }: QuantScheme): string[] {
-  const { group } = weights
-  if (group === undefined) return []
-  const narrow = new Set(
-    blocks.flatMap(block => block.linears.map(({ inFeatures }) => inFeatures)).filter(K => K < group),
+/** A line for each scheme that overrides gave to some weights. */
+export function overrideNotes(plans: readonly BlockPlan[], { bits, group, symmetric }: WeightScheme): string[] {
+  const others = new Map<string, number>()
+  for (const [{ inFeatures }, quantizer] of plans.flatMap(({ quantizers }) => [...quantizers])) {
+    const own = { ...quantizer, group: quantizer.group === inFeatures ? undefined : quantizer.group }
+    const usual = { bits, group: group === inFeatures ? undefined : group, symmetric }
+    const name = weightOverrideName(own)
+    if (name !== weightOverrideName(usual)) others.set(name, (others.get(name) ?? 0) + 1)
+  }
+  return [...others].map(([name, count]) => `${count} ${count === 1 ? 'weight is' : 'weights are'} ${name}`)
+}
+
+/** A line for each group that is wider than some weights: those have one scale per output. */
+export function groupNotes(plans: readonly BlockPlan[]): string[] {
+  const narrow = new Map<number, Set<number>>()
+  for (const [{ inFeatures }, { group }] of plans.flatMap(({ quantizers }) => [...quantizers]))
+    if (group > inFeatures) narrow.set(group, (narrow.get(group) ?? new Set<number>()).add(inFeatures))
+  return [...narrow].map(
+    ([group, inputs]) =>
+      `groups of ${group} are wider than inputs of ${[...inputs].join(', ')}: those weights have one scale per output`,
   )
-  if (narrow.size === 0) return []
-  return [
-    `groups of ${group} are wider than inputs of ${[...narrow].join(', ')}: those weights have one scale per output`,
-  ]
 }

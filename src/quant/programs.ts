@@ -177,7 +177,7 @@ export function trainingProgram(plan: BlockPlan, vector: ParameterVector, optimi
 
 /**
  * What training ended with, as numbers to store: weights and, when something was learned, parameters [size] ->
- * per linear i: codes{i} uint8 [K, N], scale{i} float32 [groups, N], zero_point{i} uint8 [groups, N], and
+ * per quantized linear i: codes{i} uint8 [K, N], scale{i} float32 [groups, N], zero_point{i} uint8 [groups, N], and
  * weight{i} float32 [K, N], the weight the stored numbers stand for; with parameters also the changed constants c{j} and biases b{j}.
  */
 export function foldProgram(plan: BlockPlan, vector: ParameterVector | undefined): Graph {
@@ -187,7 +187,10 @@ export function foldProgram(plan: BlockPlan, vector: ParameterVector | undefined
   // Rounding alone transforms nothing: then every range is that of the stored weight.
   const ranges = parameters ? emitRanges(g, plan, weights) : new Map<Linear, EmittedRange>()
   const { quantized, changes } = emitQuantized(g, plan, weights, ranges, parameters)
-  ;[...quantized.values()].forEach(({ codes, scale, zeroPoint, output }, i) => {
+  plan.block.linears.forEach((linear, i) => {
+    const fake = quantized.get(linear)
+    if (!fake) return
+    const { codes, scale, zeroPoint, output } = fake
     g.output(g.cast(codes, 'uint8'), `codes${i}`)
     g.output(g.op('Identity', [scale]), `scale${i}`)
     g.output(g.cast(zeroPoint, 'uint8'), `zero_point${i}`)

@@ -121,8 +121,8 @@ export interface Learned {
 }
 
 export interface Folded extends BlockVersion {
-  /** One per linear of the block, in order. */
-  readonly packed: readonly (PackedWeight | PackedPlanes)[]
+  /** One per linear of the block, in order; undefined for those that stay float. */
+  readonly packed: readonly (PackedWeight | PackedPlanes | undefined)[]
 }
 
 /** Quantizes the block's weights with what was learned, or to nearest without it. */
@@ -132,9 +132,16 @@ export async function foldBlock(
   learned: Learned | undefined,
   session: SessionOptions,
 ): Promise<Folded> {
+  const { quantizers, block } = plan
+  // A program without outputs cannot be.
+  if (quantizers.size === 0)
+    return { packed: block.linears.map(() => undefined), feeds: weights, transformed: false, quantized: true }
   const feeds = learned && { parameters: tensorOf('float32', [learned.vector.size], learned.parameters) }
   const result = await runGraph(foldProgram(plan, learned?.vector), { ...weights, ...feeds }, session)
-  const packed = [...plan.quantizers].map(([{ inFeatures, outFeatures }, quantizer], i) => {
+  const packed = block.linears.map((linear, i) => {
+    const quantizer = quantizers.get(linear)
+    if (!quantizer) return undefined
+    const { inFeatures, outFeatures } = linear
     const weight = {
       codes: readElements(result[`codes${i}`]!) as Uint8Array,
       scale: readElements(result[`scale${i}`]!) as Float32Array,
@@ -149,7 +156,7 @@ export async function foldBlock(
   const changed = learned ? [...plan.changedSites.keys()].map(constantName) : []
   const added = learned ? [...plan.addedBiases.keys()].map(biasName) : []
   const folded = Object.fromEntries([
-    ...packed.map((_, i) => [weightInput(i), result[`weight${i}`]!] as const),
+    ...packed.map((_, i) => [weightInput(i), result[`weight${i}`] ?? weights[weightInput(i)]!] as const),
     ...[...changed, ...added].map(name => [name, result[name]!] as const),
   ])
   return { packed, feeds: folded, transformed: learned !== undefined, quantized: true }

@@ -12,13 +12,16 @@ import { type CalibrationOptions, calibrate } from './calibrate.ts'
 import { embed } from './embed.ts'
 import type { ExportOptions } from './export/linears.ts'
 import { exportBlocks } from './export/blocks.ts'
+import { exportOuter } from './export/outer-linears.ts'
 import { copyCompanions, modelSizeBytes, type OutputPlan, planOutput } from './output.ts'
-import { groupNotes } from './plan.ts'
+import { type OuterOptions, outerReports, planOuter } from './outer-linears.ts'
+import { type BlockPlan, groupNotes, overrideNotes } from './plan.ts'
 import { loadParameters, saveParameters } from './replay.ts'
-import type { QuantizeReport } from './report.ts'
+import type { QuantizeReport, SkippedReport } from './report.ts'
 import { schemeName } from './scheme.ts'
+import { checkRules } from './weight-rules.ts'
 
-export interface QuantizeOptions extends CalibrationOptions, Method {
+export interface QuantizeOptions extends CalibrationOptions, Method, OuterOptions {
   /** An .onnx file, or a folder with one. */
   readonly model: string
   /** A folder, or a path ending in .onnx; by default `<name>-<scheme>.onnx` beside the model. */
@@ -38,7 +41,7 @@ async function quantizeBlocks(
   { blocks, values, ...analysis }: Analysis,
   output: OutputPlan,
 ): Promise<{ finished: FinishedBlock[]; notes: readonly string[] }> {
-  const job = new BlockJob(options, blocks.length, values)
+  const job = new BlockJob(options, blocks.length, values, analysis.otherBranch)
   const finished: FinishedBlock[] = []
   if (options.params !== undefined) {
     const replay = loadParameters(options.params, options, blocks.length)
@@ -108,6 +111,15 @@ function learningNotes(finished: readonly FinishedBlock[]): string[] {
   ]
 }
 
+/** What stays float in a block: what cannot be quantized, and what was not to be. */
+function skippedIn({ block, quantizers }: BlockPlan): SkippedReport[] {
+  const ignored = block.linears.filter(linear => !quantizers.has(linear))
+  return [
+    ...block.skipped.map(({ node, reason }) => ({ node: node.origin?.name ?? node.name, reason })),
+    ...ignored.map(({ name }) => ({ node: name, reason: 'it was to be left as it is' })),
+  ]
+}
+
 /**
  * Quantizes a model file into another one.
  * @throws QuantError; the AbortSignal's reason when aborted. Nothing is left under the output's name then.
@@ -117,14 +129,20 @@ export async function quantizeModel(options: QuantizeOptions): Promise<QuantizeR
   const { scheme, onEvent } = options
   const analysis = await analyze(options.model, options.seqLen, options.capSeqLen)
   const { model, blocks } = analysis
+  const names = blocks.flatMap(({ linears }) => linears.map(({ name }) => name))
+  checkRules(options, names)
+  const outer = planOuter(analysis, options, scheme.weights.symmetric)
   const output = planOutput(model.path!, options.output, schemeName(scheme))
   const sizeBefore = modelSizeBytes(model)
-  onEvent?.({ type: 'analyzed', blocks: blocks.length, linears: blocks.flatMap(({ linears }) => linears).length })
+  onEvent?.({ type: 'analyzed', blocks: blocks.length, linears: names.length })
   const { finished, notes } = await quantizeBlocks(options, analysis, output)
   onEvent?.({ type: 'saving' })
-  exportBlocks(model, finished, { accuracyLevel: options.accuracyLevel, format: options.format ?? 'integer' })
+  const exportOptions = { accuracyLevel: options.accuracyLevel, format: options.format ?? 'integer' }
+  exportBlocks(model, finished, exportOptions)
+  exportOuter(model, outer.jobs, exportOptions)
   if (options.saveParams !== undefined) saveParameters(options.saveParams, options, finished)
-  const saved = await saveModel(model, output.path)
+  const plans = finished.map(({ plan }) => plan)
+  const saved = await saveModel(model, output.path, output.dataFileName ? { dataFileName: output.dataFileName } : {})
   copyCompanions(output)
   return {
     model: model.path!,
@@ -132,13 +150,14 @@ export async function quantizeModel(options: QuantizeOptions): Promise<QuantizeR
     files: saved.files,
     scheme: schemeName(scheme),
     blocks: finished.map(({ report }) => report),
-    skipped: blocks.flatMap(block =>
-      block.skipped.map(({ node, reason }) => ({ node: node.origin?.name ?? node.name, reason })),
-    ),
+    outer: outerReports(outer),
+    skipped: plans.flatMap(skippedIn),
     notes: [
       ...learningNotes(finished),
-      ...groupNotes(blocks, scheme),
-      ...new Set(finished.flatMap(({ plan }) => plan.notes)),
+      ...groupNotes(plans),
+      ...overrideNotes(plans, scheme.weights),
+      ...outer.notes,
+      ...new Set(plans.flatMap(plan => plan.notes)),
       ...notes,
     ],
     sizeBefore,

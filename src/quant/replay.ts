@@ -7,6 +7,7 @@ import { type ParameterFile, readParameterFile, writeParameterFile } from './par
 import { blockParameters } from './quantize-block.ts'
 import type { BlockPlan } from './plan.ts'
 import { schemeName } from './scheme.ts'
+import { rulesText } from './weight-rules.ts'
 
 const tensorName = (block: number, parameter: string): string => `blocks.${block}.${parameter}`
 
@@ -17,6 +18,8 @@ const signature = (method: Method, blocks: number): Record<string, string> => ({
   lwc: String(method.lwc),
   let: String(learnsEquivalence(method)),
   blocks: String(blocks),
+  // Absent without any, so that files of before there were exceptions stay good.
+  ...(rulesText(method) !== '' && { exceptions: rulesText(method) }),
 })
 
 /** Writes what every block learned; blocks that are rounded have no tensors in it. */
@@ -36,12 +39,14 @@ export function saveParameters(path: string, method: Method, finished: readonly 
  */
 export function loadParameters(path: string, method: Method, blocks: number): Replay {
   const file = readParameterFile(path)
-  for (const [key, wanted] of Object.entries(signature(method, blocks))) {
-    const found = file.metadata[key]
+  const expected = signature(method, blocks)
+  for (const key of new Set([...Object.keys(expected), ...Object.keys(file.metadata)])) {
+    const wanted = expected[key] ?? 'not given'
+    const found = file.metadata[key] ?? 'not given'
     if (found === wanted) continue
     throw new QuantError(
       'E_PARAMETERS',
-      `${path} does not fit this run: its ${key} is ${found ?? 'not given'}, this run's is ${wanted}`,
+      `${path} does not fit this run: its ${key} is ${found}, this run's is ${wanted}`,
       'Give the options and the model it was saved with, or learn again without --params.',
     )
   }

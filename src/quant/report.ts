@@ -16,6 +16,18 @@ export interface BlockReport {
   readonly elapsedMs: number
 }
 
+/** A weight outside the blocks that was quantized. */
+export interface OuterReport {
+  /** 'lm_head+embedding': one stored tensor for both. */
+  readonly role: 'lm_head' | 'embedding' | 'lm_head+embedding'
+  readonly name: string
+  readonly bits: number
+  /** Elements that share a scale. */
+  readonly group: number
+  readonly vocabSize: number
+  readonly hiddenSize: number
+}
+
 export interface SkippedReport {
   readonly node: string
   readonly reason: string
@@ -27,6 +39,8 @@ export interface QuantizeReport {
   readonly files: readonly string[]
   readonly scheme: string
   readonly blocks: readonly BlockReport[]
+  /** lm_head and embeddings, where they were to be quantized. */
+  readonly outer: readonly OuterReport[]
   readonly skipped: readonly SkippedReport[]
   /** Things worth knowing: groups wider than a weight, a shortened sequence, ... */
   readonly notes: readonly string[]

@@ -37,6 +37,34 @@ test('num_logits_to_keep is a scalar or has one element', () => {
   expect(() => dims([2, 2])).toThrow('rank 0 or 1')
 })
 
+const mask = { name: 'past_key_values.0.key', dtype: 'int64', shape: ['b', 'p + s'] } as const
+const positions = { name: 'past_key_values.0.value', dtype: 'int64', shape: ['b', 's'] } as const
+const key = { name: 'attention_mask', dtype: 'float32', shape: ['b', 4, 'p', 16] } as const
+const value = { name: 'position_ids', dtype: 'float32', shape: ['b', 4, 'p', 16] } as const
+
+test('permuted names: what types and shapes settle is bound by them', () => {
+  const bound = bindInputs([ids, mask, positions, key, value], none)
+  expect(bound).toMatchObject({
+    ...{ permuted: true, inputIds: { name: 'input_ids' } },
+    ...{ attentionMask: { name: mask.name }, positionIds: { name: positions.name } },
+    past: [
+      { name: key.name, layer: 0, kind: 'key', heads: 4, headDim: 16 },
+      { name: value.name, layer: 0, kind: 'value' },
+    ],
+  })
+  expect(bindInputs([ids], none).permuted).toBe(false)
+})
+
+test.each([
+  ['two inputs as long as the tokens', [ids, { ...mask, shape: ['b', 's'] }, positions, key, value]],
+  ['a mask of no known shape', [ids, { ...mask, shape: undefined }, positions, key, value]],
+  ['fewer caches than names of caches', [ids, mask, positions, key, { ...value, dtype: 'int64' as const }]],
+  ['names that nobody knows', [ids, mask, positions, key, value, { ...positions, name: 'mystery' }]],
+  ['input_ids that are none', [{ ...ids, dtype: 'float32' as const }, mask, positions, key, value]],
+])('permuted names are refused with %s', (_, inputs) => {
+  expect(() => bindInputs(inputs, none)).toThrow(/contradicts their name: .*"past_key_values.0.key"/)
+})
+
 test('contradictions come before names nobody knows, all in one message', () => {
   const inputs = [
     ids,

@@ -6,7 +6,7 @@ import { expect, test } from 'vitest'
 import { describeIo, feedsFor, hasCache, type IoSource, nextPast } from '../../src/calibration/model-io.ts'
 import type { DType } from '../../src/graph/dtype.ts'
 import { Builder } from '../../src/graph/builder.ts'
-import { newModel } from '../../src/graph/ir.ts'
+import { Graph, newModel, Node, Value } from '../../src/graph/ir.ts'
 import { floatTensor, readNumbers, sizeBytes } from '../../src/graph/tensor.ts'
 import type { Tensors } from '../../src/kernels/session.ts'
 import { testFolder } from '../helpers/test-folder.ts'
@@ -183,10 +183,10 @@ const refusals: readonly [string, readonly Row[], readonly Row[], string][] = [
     '"inputs_embeds" float32 [b, s, 64]',
   ],
   [
-    'permuted names',
-    [IDS, ['past_key_values.0.key', 'int64', ['b', 's']], cache('attention_mask')],
+    'permuted names that shapes do not settle',
+    [IDS, ['past_key_values.0.key', 'int64', ['b', 's', 's']], cache('attention_mask')],
     [LOGITS],
-    '"past_key_values.0.key" int64 [b, s] (should be float32 or float16 of rank 4); "attention_mask" float32',
+    '"past_key_values.0.key" int64 [b, s, s] (should be float32 or float16 of rank 4); "attention_mask" float32',
   ],
   ['a 4-D mask', [IDS, ['attention_mask', 'int64', ['b', 1, 's', 's']]], [LOGITS], 'attention_mask'],
   [
@@ -226,4 +226,28 @@ test('of a model: initializers listed as inputs are not fed', () => {
   const io = describeIo(newModel(g.graph))
   expect(io).toMatchObject({ vocabSize: 4, past: [] })
   expect(Object.keys(feedsFor(io, BigInt64Array.of(1n, 2n, 3n), 1, 3))).toEqual(['input_ids'])
+})
+
+test('of a model: caches bound by their shape must be the ones that the outputs continue', () => {
+  const permuted = (inOrder: boolean) => {
+    const graph = new Graph()
+    const row = ([name, dtype, shape]: Row) => new Value(name, dtype, shape)
+    // The names of the mask, the positions and the two caches, one list turned against the other.
+    const [mask, positions] = [MASK, POSITIONS].map(([, ...type], i) =>
+      row([`past_key_values.0.${i ? 'value' : 'key'}`, ...type]),
+    )
+    const caches = [row(cache('attention_mask')), row(cache('position_ids'))]
+    graph.inputs = [row(IDS), mask!, positions!, ...caches]
+    const outputs = presents.map(row)
+    const added = row(cache('added'))
+    const joined = inOrder ? caches : [...caches].reverse()
+    graph.nodes = outputs.map((output, i) => new Node('Concat', [joined[i], added], [output]))
+    graph.outputs = [row(LOGITS), ...outputs]
+    return newModel(graph)
+  }
+  expect(describeIo(permuted(true)).past.map(({ name, kind }) => [name, kind])).toEqual([
+    ['attention_mask', 'key'],
+    ['position_ids', 'value'],
+  ])
+  expect(() => describeIo(permuted(false))).toThrow('"present.0.key" does not continue "attention_mask"')
 })

@@ -105,6 +105,7 @@ const quantized: QuantizeReport = {
     },
     { index: 2, linears: ['q', 'k', 'v'], mappings: [], rollbacks: [0, 3], elapsedMs: 900 },
   ],
+  outer: [{ role: 'lm_head+embedding', name: 'embed_tokens', bits: 8, group: 32, vocabSize: 320, hiddenSize: 64 }],
   skipped: [
     { node: '/l/1/MatMul', reason: 'its weight is computed by Mul' },
     { node: '/l/2/MatMul', reason: 'its weight is computed by Mul' },
@@ -131,6 +132,8 @@ test('a quantized model', () => {
         1        3  2.00e-2  2.00e-2   +0.0 %       0.9 s  diverged once: rolled back, learning rate halved; kept rounded
         2        3                                  0.9 s  diverged 2 times: rolled back, learning rate halved
 
+    lm_head and embedding, stored once: embed_tokens, 64 x 320, 8 bits in groups of 32
+
     not quantized
       /l/1/MatMul, /l/2/MatMul, /l/3/MatMul and 1 more: its weight is computed by Mul
       /l/0/Gemm: its weight is the first operand
@@ -149,7 +152,7 @@ test('a quantized model', () => {
 
 test('a model rounded to nearest has no losses to show', () => {
   const blocks = [{ index: 0, linears: ['q'], mappings: [], elapsedMs: 1 }]
-  const text = formatQuantized({ ...quantized, blocks, skipped: [], notes: [] }, undefined)
+  const text = formatQuantized({ ...quantized, blocks, outer: [], skipped: [], notes: [] }, undefined)
   expect(`\n${text}\n`).toMatchInlineSnapshot(`
     "
     model   /m/model.onnx    16 MB
@@ -205,7 +208,27 @@ const inspected: InspectReport = {
       ],
     },
   ],
-  skipped: [{ node: '/lm_head/MatMul', reason: 'it is not in a block' }],
+  outer: [
+    {
+      role: 'embedding' as const,
+      name: 'embed_tokens',
+      vocabSize: 2048,
+      hiddenSize: 256,
+      dtype: 'float32' as const,
+      sizeBytes: 2_097_152,
+      tied: true,
+    },
+    {
+      role: 'lm_head' as const,
+      name: 'lm_head',
+      vocabSize: 2048,
+      hiddenSize: 256,
+      dtype: 'float32' as const,
+      sizeBytes: 2_097_152,
+      tied: true,
+    },
+  ],
+  skipped: [{ node: '/other/MatMul', reason: 'it is not in a block' }],
   estimates: [{ scheme: 'w4a16g128', sizeBytes: 6e6 }],
 }
 
@@ -235,8 +258,12 @@ test('an inspected model', () => {
         0  norm -> q_proj     256  with shift
            up -> down              not possible: an activation is between them
 
+    outside the blocks, float unless asked for (--embedding, --lm-head)
+      embedding  embed_tokens  256 x 2048  float32  2.1 MB  tied: one tensor
+      lm_head    lm_head       256 x 2048  float32  2.1 MB  tied: one tensor
+
     not quantized
-      /lm_head/MatMul: it is not in a block
+      /other/MatMul: it is not in a block
 
     estimated output
       w4a16g128  6.0 MB  38 %

@@ -2,6 +2,7 @@ import { copyFileSync, mkdirSync, readdirSync, readFileSync, statSync, writeFile
 import { join, resolve } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { beforeAll, describe, expect, test } from 'vitest'
+import { loadModel } from '../../src/graph/load.ts'
 import { openModel } from '../../src/kernels/session.ts'
 import type { EvaluateReport } from '../../src/quant/evaluate.ts'
 import type { InspectReport } from '../../src/quant/inspect.ts'
@@ -102,6 +103,59 @@ describe('quantize', () => {
   })
 })
 
+describe('exceptions', () => {
+  const rounded = ['--w4a16', '--group', '32', '--no-lwc']
+
+  test('some weights stay float, some have other bits, lm_head and the embedding are quantized too', async () => {
+    const out = fresh()
+    const file = join(fresh(), 'overrides.json')
+    writeFileSync(file, JSON.stringify({ down_proj: 'w8', 'layers.1': 'w2' }))
+    const { stdout, stderr, exitCode } = await runCli(
+      ...['quantize', llama, ...rounded, '--ignore', 'layers.0.*', '--ignore', 'o_proj', '--overrides', file],
+      ...['--override', 'layers.1.*.v_proj:w8g16', '--lm-head', '8', '--embedding', '8', '-o', out, '--json'],
+    )
+    expect([exitCode, stderr]).toEqual([0, ''])
+    const report = parsed<QuantizeReport>(stdout)
+    expect(report.blocks.map(({ linears }) => linears.length)).toEqual([0, 6, 6])
+    expect(report.outer.map(({ role, name, bits }) => [role, name, bits])).toEqual([
+      ['lm_head', 'lm_head', 8],
+      ['embedding', 'embed_tokens', 8],
+    ])
+    expect(report.skipped.length).toBe(9)
+    expect(report.notes).toEqual(['5 weights are w2g32', '1 weight is w8g16', '1 weight is w8g32'])
+    const { graph } = loadModel(join(out, 'model.onnx'))
+    const count = (opType: string) => graph.nodes.filter(node => node.opType === opType).length
+    expect([count('MatMulNBits'), count('GatherBlockQuantized')]).toEqual([13, 1])
+    const bits = (name: string) => graph.nodes.find(node => node.name.includes(name))!.int('bits', 4)
+    expect(['layers.1/self_attn/q_proj', 'layers.1/self_attn/v_proj', 'layers.2/mlp/down_proj'].map(bits)).toEqual([
+      2, 8, 8,
+    ])
+  })
+
+  test.each<[string, string[], number, RegExp]>([
+    [
+      'a pattern that matches nothing',
+      ['--ignore', 'down_prj'],
+      2,
+      /no linear matches "down_prj"\nhint: Closest: layers\.0\.mlp\.down_proj,/,
+    ],
+    ['overrides that are not there', ['--overrides', 'nowhere.json'], 1, /cannot read the overrides in nowhere\.json/],
+    ['overrides of no kind', ['--overrides', calib], 2, /calib\.txt is not JSON: .*\nhint: It should look like/],
+    [
+      'what a file sets',
+      ['--overrides', join(llama, 'config.json')],
+      2,
+      /config\.json: what "\w+" is set to is not a text/,
+    ],
+  ])('%s: refused', async (_, flags, code, message) => {
+    const out = fresh()
+    const { stdout, stderr, exitCode } = await runCli('quantize', llama, ...rounded, ...flags, '-o', out)
+    expect([exitCode, stdout]).toEqual([code, ''])
+    expect(stderr).toMatch(message)
+    expect(readdirSync(out)).toEqual([])
+  })
+})
+
 describe('inspect', () => {
   test('names the linears that quantize quantizes', async () => {
     const { stdout, stderr, exitCode } = await runCli('inspect', llama, '--json')
@@ -117,6 +171,8 @@ describe('inspect', () => {
   test('shows a table', async () => {
     const { stdout } = await runCli('inspect', llama)
     expect(stdout).toMatch(/^ +0-2 {2}layers\.\{0\.\.2\}\.\S+ +64 x 64 {2}float32 /m)
+    expect(stdout).toMatch(/^ +embedding +embed_tokens +64 x 320 +float32 +82 kB$/m)
+    expect(stdout).toMatch(/^ +lm_head +lm_head +64 x 320 +float32 +82 kB$/m)
     expect(stdout).toMatch(/^inputs +input_ids +int64 +\[/m)
     expect(stdout).toMatch(/^ +w4a16g128 +\d+ kB +\d+ %$/m)
   })
@@ -315,6 +371,9 @@ describe('weights and activations', () => {
     const replayed = await run('--w4a4', '--params', params)
     expect([replayed.exitCode, replayed.stderr]).toEqual([0, ''])
     expect(replayed.bytes!.equals(saved.bytes!)).toBe(true)
+    const without = await run('--w4a4', '--params', params, '--ignore', 'o_proj')
+    expect([without.exitCode, without.bytes]).toEqual([1, undefined])
+    expect(without.stderr).toContain("its exceptions is not given, this run's is o_proj:float")
     const other = await run('--w6a6', '--params', params)
     expect(other.exitCode).toBe(1)
     expect(other.stderr).toContain('does not fit this run: its scheme is w4a4')

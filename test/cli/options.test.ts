@@ -74,6 +74,17 @@ describe('quantize', () => {
     ['--w4a16 --optimizer stable-spam', { optimizer: 'stable-spam' }],
     ['--w4a16 --save-params p.safetensors', { saveParams: 'p.safetensors' }],
     ['--w4a16 --params p.safetensors', { params: 'p.safetensors' }],
+    ['--w4a16 --ignore o_proj --ignore layers.0.*', { ignore: ['o_proj', 'layers.0.*'] }],
+    [
+      '--w4a16 --override q_proj:w8 --override a:b:w3g64sym',
+      {
+        overrides: [
+          { pattern: 'q_proj', bits: 8 },
+          { pattern: 'a:b', bits: 3, group: 64, symmetric: true },
+        ],
+      },
+    ],
+    ['--w4a16 --lm-head 8 --embedding 4', { lmHead: 8, embedding: 4 }],
     ['--w4a16 --accuracy-level 4', { accuracyLevel: 4 }],
     ['--w4a16 --accuracy-level 0', {}],
     ['--w4a16 --threads 2', { session: { threads: 2 } }],
@@ -85,6 +96,10 @@ describe('quantize', () => {
       json: false,
       quiet: false,
     })
+  })
+
+  test('--overrides names a file, which is read when the command runs', () => {
+    expect(parse('quantize m.onnx --w4a16 --overrides o.json')).toMatchObject({ overridesFile: 'o.json' })
   })
 
   test('flags may come before the model', () => {
@@ -166,6 +181,26 @@ describe('what is refused', () => {
     ['quantize m --w4a16 --lr Infinity', 'E_USAGE', '--lr takes a number above 0, not "Infinity"', undefined],
     ['quantize m --w4a16 --optimizer sgd', 'E_USAGE', '--optimizer is adamw or stable-spam, not "sgd"', undefined],
     ['quantize m --w4a16 --format qdq', 'E_USAGE', '--format is integer or portable, not "qdq"', undefined],
+    ['quantize m --w4a16 --lm-head 3', 'E_USAGE', '--lm-head takes 2, 4 or 8 bits, not "3"', undefined],
+    ['quantize m --w4a16 --embedding 16', 'E_USAGE', '--embedding takes 2, 4 or 8 bits, not "16"', undefined],
+    [
+      'quantize m --w4a16 --override q_proj',
+      'E_USAGE',
+      '--override takes PATTERN:wN, not "q_proj"',
+      'For example --override down_proj:w8, or *_proj:w8g64sym.',
+    ],
+    [
+      'quantize m --w4a16 --override q_proj:w16',
+      'E_SCHEME',
+      '16-bit weights cannot be made',
+      'Weights can have 2 to 8 bits.',
+    ],
+    [
+      'quantize m --w4a16 --override q_proj:8',
+      'E_SCHEME',
+      '"8" does not say how to quantize weights',
+      'Write for example w8, w8g64 or w4g32sym; what shall stay float goes to --ignore.',
+    ],
     ['quantize m --w4a16 --alpha 1.5', 'E_USAGE', '--alpha is between 0 and 1, not "1.5"', undefined],
     [
       'quantize m --w4a16 --params a --save-params b',

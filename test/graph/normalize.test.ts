@@ -62,6 +62,77 @@ async function normalized(model: Model): Promise<{ graph: Graph; kinds: string[]
 
 const values = readElements(x) as Float32Array
 
+/** A body that gives 2x from a branch of a branch; `x` and constants are values of the graph around it. */
+function doubling(w: Written): Graph {
+  const two = w.constant('two', floatTensor([], [2]))
+  const [inner, outer] = [new Graph('inner'), new Graph('outer')]
+  const product = new Value('product')
+  inner.nodes = [new Node('Mul', [w.x, two], [product], new Map(), '', 'double')]
+  inner.outputs = [product]
+  const flag = w.constant('flag', tensorOf('bool', [1], Uint8Array.of(1)))
+  const result = new Value('result')
+  outer.nodes = [new Node('If', [flag], [result], bodies(inner, inner), '', 'inner_if')]
+  outer.outputs = [result]
+  return outer
+}
+
+const bodies = (then: Graph, otherwise: Graph): Map<string, Attribute> =>
+  new Map(
+    Object.entries({ then_branch: then, else_branch: otherwise }).map(([name, value]) => [
+      name,
+      { type: 'graph', value },
+    ]),
+  )
+
+/** A body nobody can copy. */
+function mystery(w: Written): Graph {
+  const body = new Graph('mystery')
+  const output = new Value('odd')
+  body.nodes = [new Node('Mystery', [w.x], [output], new Map(), 'com.example', 'mystery')]
+  body.outputs = [output]
+  return body
+}
+
+describe('If', () => {
+  test.each([
+    ['more than two', 3, 1, 2],
+    ['less', 1, 2, 1],
+  ])('the branch for the fixed shape stands in its place: %s', async (_, a, b, factor) => {
+    const w = new Written()
+    const condition = w.op('Greater', [w.constant('a', int64Tensor([], [a])), w.constant('b', int64Tensor([], [b]))])
+    const identity = new Graph('identity')
+    identity.outputs = [w.x]
+    const output = new Value('chosen')
+    w.graph.nodes.push(new Node('If', [condition], [output], bodies(doubling(w), identity), '', 'if'))
+    const { kinds, y, graph } = await normalized(w.model(w.op('Neg', [output])))
+    expect([...y]).toEqual([...values.map(value => -factor * value)])
+    expect(kinds).toEqual(factor === 2 ? ['Mul', 'Neg'] : ['Neg'])
+    // Every node knows the user's own, inside the branch.
+    expect(graph.nodes.map(node => node.origin!.name)).toEqual(factor === 2 ? ['double', 'node_Neg_2'] : ['node_Neg_2'])
+  })
+
+  test('of a branch only what is read is copied', async () => {
+    const w = new Written()
+    const both = doubling(w)
+    both.nodes.push(...mystery(w).nodes)
+    both.outputs.push(both.nodes.at(-1)!.outputs[0]!)
+    const [output, unread] = [new Value('chosen'), new Value('unread')]
+    const flag = w.constant('yes', tensorOf('bool', [], Uint8Array.of(1)))
+    w.graph.nodes.push(new Node('If', [flag], [output, unread], bodies(both, mystery(w)), '', 'if'))
+    const { kinds } = await normalized(w.model(output))
+    expect(kinds).toEqual(['Mul'])
+  })
+
+  test('a choice that depends on the tokens is refused by name', async () => {
+    const w = new Written()
+    const sum = w.op('ReduceSum', [w.x], { keepdims: int(0) })
+    const condition = w.op('Greater', [sum, w.constant('zero', floatTensor([], [0]))])
+    const output = new Value('chosen')
+    w.graph.nodes.push(new Node('If', [condition], [output], bodies(doubling(w), doubling(w)), '', 'choice'))
+    await expect(normalized(w.model(output))).rejects.toThrow('which branch of If "choice" runs depends on the tokens')
+  })
+})
+
 describe('normalize', () => {
   test('computes shape arithmetic for the fixed shape, and leaves none of it', async () => {
     const w = new Written()

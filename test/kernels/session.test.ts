@@ -96,6 +96,18 @@ test('a graph onnxruntime refuses is E_RUNTIME, with its name and onnxruntime’
   expect(error.message).toMatch(/"broken".*NoSuchOp/s)
 })
 
+test('a run that fails names the node and gives the reason, without status codes', async () => {
+  const g = new Builder()
+  const row = g.op('Gather', [g.initializer('table', identity), g.input('at', 'int64', [1])], { axis: 0 })
+  g.output(row, 'row')
+  row.producer!.name = 'lookup'
+  const session = await compile(g.graph, { optimization: 'disabled' })
+  const { message } = await rejection(session.run({ at: int64Tensor([1], [7]) }))
+  expect(message).toMatch(/^onnxruntime could not run Gather "lookup": .*out of .*bounds.*idx=7/)
+  expect(message).not.toContain('Non-zero status')
+  await session.release()
+})
+
 test('feeds that do not fit are E_RUNTIME', async () => {
   const session = await compile(product(identity).graph)
   expect((await rejection(session.run({}))).code).toBe('E_RUNTIME')

@@ -1,6 +1,6 @@
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { basename, join } from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { copyCompanions, planOutput } from '../../src/quant/output.ts'
 
@@ -20,6 +20,41 @@ test.each([
 
 test.each(['/m/model.onnx', '/m'])('-o %s, the model itself, is refused', asked => {
   expect(() => planOutput('/m/model.onnx', asked, 'w4a16')).toThrow(expect.objectContaining({ code: 'E_OUTPUT' }))
+})
+
+test.each([
+  ['model', 'w4a16g128', undefined, '/m/onnx/model_q4.onnx'],
+  ['model', 'w2a16g64sym', '/out', '/out/onnx/model_q2.onnx'],
+  ['model_fp16', 'w4a16g32', '/out/onnx', '/out/onnx/model_q4f16.onnx'],
+  ['model', 'w3a16g128', '/m', '/m/onnx/model_w3a16g128.onnx'],
+  ['model', 'w8a16', '/out', '/out/onnx/model_w8a16.onnx'],
+  ['model_fp16', 'w4a4', undefined, '/m/onnx/model_fp16_w4a4.onnx'],
+  ['decoder_model_merged', 'w4a16g128', undefined, '/m/onnx/decoder_model_merged_q4.onnx'],
+  ['model', 'w4a16g128', '/out/q.onnx', '/out/q.onnx'],
+])('onnx/%s.onnx at %s with -o %s writes %s', (name, scheme, asked, path) => {
+  const plan = planOutput(`/m/onnx/${name}.onnx`, asked, scheme)
+  expect(plan.path).toBe(path)
+  expect(plan.dataFileName).toBe(asked?.endsWith('.onnx') ? undefined : `${basename(path)}_data`)
+})
+
+test('transformers.js layout: companions come from above onnx/, and files that are there already stay', () => {
+  const [from, to] = [join(folder, 'from'), join(folder, 'to')]
+  mkdirSync(join(from, 'onnx'), { recursive: true })
+  for (const name of ['tokenizer.json', 'config.json', 'onnx/model.onnx']) writeFileSync(join(from, name), 'from')
+  const source = join(from, 'onnx/model.onnx')
+  const plan = planOutput(source, to, 'w4a16g128')
+  mkdirSync(join(to, 'onnx'), { recursive: true })
+  expect(copyCompanions(plan).sort()).toEqual(['config.json', 'tokenizer.json'])
+  expect(readdirSync(to).sort()).toEqual(['config.json', 'onnx', 'tokenizer.json'])
+  expect(copyCompanions(planOutput(source, undefined, 'w4a16g128'))).toEqual([])
+  // A single file asked for: what it needs lies beside it.
+  expect(copyCompanions(planOutput(source, join(folder, 'q.onnx'), 'w4a16g128')).sort()).toEqual([
+    'config.json',
+    'tokenizer.json',
+  ])
+
+  writeFileSync(join(from, 'onnx/model_q4.onnx'), 'of the hub')
+  expect(() => planOutput(source, undefined, 'w4a16g128')).toThrow(/model_q4.onnx is there already/)
 })
 
 test('tokenizer and configuration travel along; weights and existing files do not', () => {

@@ -1,17 +1,22 @@
 /** @file Real exporters' files through the whole pipeline: the result opens where the source does and says the same. */
 
-import { mkdtempSync, readdirSync, rmSync } from 'node:fs'
+import { existsSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { basename, dirname, join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { describeIo, feedsFor, type ModelIo } from '../../src/calibration/model-io.ts'
 import { readFloats } from '../../src/kernels/float16.ts'
 import { openModel, type Session } from '../../src/kernels/session.ts'
+import { inspectModel } from '../../src/quant/inspect.ts'
 import { quantizeModel } from '../../src/quant/quantize-model.ts'
 import { parseScheme } from '../../src/quant/scheme.ts'
 import { sharedDir } from '../helpers/shared.ts'
 
 const TOKENS = 24
+const METHOD = {
+  ...{ lwc: true, samples: 2, seqLen: TOKENS, epochs: 2, seed: 0, learningRate: 1e-2, schedule: 'cosine' as const },
+  ...{ accuracyLevel: 0 as const, session: {} },
+}
 
 /** Folder under ../shared -> linears of each block, counted by hand from design/exporters.md. */
 const FILES: Record<string, number> = {
@@ -30,6 +35,7 @@ const FILES: Record<string, number> = {
   'zoo/optimum-qwen2': 7,
   'zoo/optimum-qwen3': 7,
   'zoo/optimum-opt': 6,
+  'zoo/optimum-merged/decoder_model_merged.onnx': 7, // in each branch; merged.test.ts has the second one
   'zoo/optimum-gpt2': 4, // c_attn, c_proj, c_fc, c_proj: all Gemm
   'zoo/optimum-phi3': 4, // qkv, o, gate_up, down
   'zoo/optimum-gptneox': 4,
@@ -43,6 +49,7 @@ const FILES: Record<string, number> = {
   'zoo/genai-qwen3': 5,
   'zoo/dynamo-llama-opset20': 7,
   'zoo/dynamo-llama-opset23': 7,
+  'zoo/dynamo-gpt2': 4,
   'zoo/dynamo-llama-tied': 7,
   'zoo/mobius-llama': 7,
   'zoo/ort-optimized-llama': 7,
@@ -70,20 +77,13 @@ describe.skipIf(!sharedDir)('quantized files of every exporter', () => {
   test.each(Object.entries(FILES).flatMap(([name, linears]) => SCHEMES.map(row => [name, linears, ...row] as const)))(
     '%s: %i linears a block; at %s the same inputs and outputs, and logits within %d of their range',
     async (name, linears, scheme, tolerance) => {
-      const model = join(sharedDir!, name, 'model.onnx')
+      const model = join(sharedDir!, name, ...(name.endsWith('.onnx') ? [] : ['model.onnx']))
+      const output = join(folder, scheme, dirname(name), basename(name, '.onnx'))
       const report = await quantizeModel({
         model,
-        output: join(folder, scheme, name),
+        output,
         scheme: parseScheme(scheme),
-        lwc: true,
-        samples: 2,
-        seqLen: TOKENS,
-        epochs: 2,
-        seed: 0,
-        learningRate: 1e-2,
-        schedule: 'cosine',
-        accuracyLevel: 0,
-        session: {},
+        ...METHOD,
       })
       expect(report.blocks.map(block => block.linears.length)).toEqual(report.blocks.map(() => linears))
       expect(report.skipped).toEqual([])
@@ -93,7 +93,7 @@ describe.skipIf(!sharedDir)('quantized files of every exporter', () => {
       try {
         expect(quantized.inputs).toEqual(source.inputs)
         expect(quantized.outputs).toEqual(source.outputs)
-        const io = describeIo(source, join(sharedDir!, name))
+        const io = describeIo(source, dirname(model))
         const [expected, got] = [await logits(source, io), await logits(quantized, io)]
         const range = Math.max(...expected) - Math.min(...expected)
         const worst = Math.max(...expected.map((value, i) => Math.abs(value - got[i]!)))
@@ -103,7 +103,43 @@ describe.skipIf(!sharedDir)('quantized files of every exporter', () => {
         await source.release()
         await quantized.release()
       }
-      expect(readdirSync(join(folder, scheme, name)).filter(file => file.startsWith('.'))).toEqual([])
+      expect(readdirSync(output).filter(file => file.startsWith('.'))).toEqual([])
     },
   )
+
+  test.each([
+    ['genai-gptoss', 'E_UNSUPPORTED', 'com.microsoft.MoE "/model/layers.0/moe/MoE": a mixture of experts in one node'],
+    ['optimum-qwen3-moe', 'E_UNSUPPORTED', 'NonZero "/model/layers.0/mlp/NonZero": a shape that depends on data'],
+    [
+      'genai-llama-int4-already-quantized',
+      'E_ALREADY_QUANTIZED',
+      'node "/model/layers.0/attn/qkv_proj/MatMul_Q4" is com.microsoft.MatMulNBits',
+    ],
+  ])('%s is refused, and inspected all the same: %s, %s', async (name, code, message) => {
+    const { problem, inputs, parameters } = await inspectModel({ model: join(sharedDir!, 'zoo', name) })
+    expect(problem).toMatchObject({ code, message: expect.stringContaining(message) as string })
+    expect(inputs[0]!.name).toBe('input_ids')
+    expect(parameters).toBeGreaterThan(10_000)
+  })
+
+  test('genai-phi2, which does not run on CPUs: says why, and is quantized with tokens that are given', async () => {
+    const model = join(sharedDir!, 'zoo/genai-phi2/model.onnx')
+    const options = { model, output: join(folder, 'phi2'), scheme: parseScheme('w4a16'), ...METHOD }
+    await expect(quantizeModel(options)).rejects.toMatchObject({
+      code: 'E_RUNTIME',
+      message:
+        'the model cannot write its own calibration text, because it does not run here: onnxruntime could not run ' +
+        'GroupQueryAttention "/model/layers.0/attn/GroupQueryAttention": cos_cache dimension 1 must be <= head_size / 2 ' +
+        'and a multiple of 8.',
+    })
+    expect(existsSync(options.output)).toBe(false)
+    const calib = join(folder, 'tokens.jsonl')
+    writeFileSync(
+      calib,
+      [0, 1].map(row => JSON.stringify(Array.from({ length: 40 }, (_, i) => (i * 89 + row) % 251))).join('\n'),
+    )
+    const report = await quantizeModel({ ...options, calib })
+    expect(report.blocks.map(({ linears }) => linears.length)).toEqual([4, 4])
+    for (const { roundedLoss, learnedLoss } of report.blocks) expect(learnedLoss).toBeLessThan(2 * roundedLoss!)
+  })
 })

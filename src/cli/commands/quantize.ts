@@ -5,10 +5,13 @@ import { quantizeModel } from '../../quant/quantize-model.ts'
 import { formatQuantized } from '../format.ts'
 import type { QuantizeCommand } from '../options.ts'
 import type { Outcome } from '../outcome.ts'
+import { readOverrides } from '../overrides-file.ts'
 import { quantizeProgress, type StatusLine } from '../progress.ts'
 
 export async function run(command: QuantizeCommand, status: StatusLine, signal: AbortSignal): Promise<Outcome> {
-  const { options, evaluate } = command
+  const { evaluate, overridesFile } = command
+  const fromFile = overridesFile === undefined ? [] : readOverrides(overridesFile)
+  const options = { ...command.options, overrides: [...fromFile, ...(command.options.overrides ?? [])] }
   const report = progressReport(status, signal)
   const measure = (model: string, seqLen?: number) =>
     evaluateModel({

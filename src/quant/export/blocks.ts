@@ -3,43 +3,47 @@
 import type { Model } from '../../graph/ir.ts'
 import { staticShape } from '../../graph/shape.ts'
 import type { FinishedBlock } from '../block-job.ts'
-import { type ExportOptions, exportLinears, quantizeValues, replaceConstants } from './linears.ts'
+import type { BlockPlan } from '../plan.ts'
+import { type ExportOptions, exportLinears, type QuantizedValue, quantizeValues, replaceConstants } from './linears.ts'
 
 /** Writes the finished blocks into the user's graph. */
 export function exportBlocks(model: Model, finished: readonly FinishedBlock[], options: ExportOptions): void {
   replaceConstants(
     model,
-    finished.flatMap(({ plan, constants }) => constants.map((data, j) => ({ ...plan.changedSites[j]!, data }))),
+    finished.flatMap(({ plan, constants }) =>
+      constants.map((data, j) => ({ ...plan.changedSites[j]!, data, twin: plan.twins?.sites[j] })),
+    ),
   )
   quantizeValues(
     model,
-    finished.flatMap(({ plan }) =>
-      (plan.activations?.sites ?? []).flatMap(({ user, group, value }) =>
-        user
-          ? [
-              {
-                value: user,
-                group,
-                channels: staticShape(value).at(-1)!,
-                rank: staticShape(value).length,
-                quantizer: plan.activations!.quantizer,
-              },
-            ]
-          : [],
-      ),
-    ),
+    finished.flatMap(({ plan }) => quantizedValues(plan)),
   )
   const linears = finished.flatMap(({ plan, packed, biases }) =>
-    plan.block.linears.map(({ origin, ...linear }, j) => ({
-      ...{ origin, packed: packed[j]!, inFeatures: linear.inFeatures, outFeatures: linear.outFeatures },
-      ...(plan.activations && { activation: plan.activations.quantizer }),
-      ...addedBias(
-        plan.addedBiases.findIndex(other => other.origin === origin),
-        biases,
-      ),
-    })),
+    plan.block.linears.flatMap(({ origin, inFeatures, outFeatures }, j) => {
+      const weight = packed[j]
+      if (!weight) return []
+      const bias = plan.addedBiases.findIndex(other => other.origin === origin)
+      return [
+        {
+          ...{ origin, twins: plan.twins?.linears[j], packed: weight, inFeatures, outFeatures },
+          ...(plan.activations && { activation: plan.activations.quantizer }),
+          ...addedBias(bias, biases),
+        },
+      ]
+    }),
   )
   exportLinears(model, linears, options)
+}
+
+/** Queries, keys and values: in merged files of both branches, and of what one of them hands on to the other. */
+function quantizedValues({ activations, twins }: BlockPlan): QuantizedValue[] {
+  const sites = (activations?.sites ?? []).filter(({ user }) => user !== undefined)
+  return sites.flatMap(({ user, group, value }, j) => {
+    const shape = staticShape(value)
+    const how = { group, channels: shape.at(-1)!, rank: shape.length, quantizer: activations!.quantizer }
+    if (!twins) return [{ ...how, value: user! }]
+    return [user!, twins.values[j]!].map(each => ({ ...how, value: each, outputs: true }))
+  })
 }
 
 const addedBias = (index: number, biases: readonly Float32Array[]): { addedBias?: Float32Array } =>

@@ -13,6 +13,8 @@ export interface ReplacedConstant {
   readonly input: number
   /** As many numbers as the constant has now. */
   readonly data: Float32Array
+  /** Where another branch has the same constant: both read the new one. */
+  readonly twin?: { readonly node: Node; readonly input: number } | undefined
 }
 
 /**
@@ -22,14 +24,15 @@ export interface ReplacedConstant {
  */
 export function replaceConstants(model: Model, constants: readonly ReplacedConstant[]): void {
   const writer = new GraphWriter(model)
-  for (const { node, input, data } of constants) {
+  for (const { node, input, data, twin } of constants) {
     const value = node.inputs[input]
     const dims = value && dimsOf(value)
     if (!dims || elementCount(dims) !== data.length)
       throw internalError(
         `${data.length} numbers do not replace input ${input} of "${node.name}" [${dims ?? 'unknown'}]`,
       )
-    node.inputs[input] = writer.constant(`${value.name}_transformed`, tensorLike(value, dims, data))
+    const constant = writer.constant(`${value.name}_transformed`, tensorLike(value, dims, data))
+    for (const place of [{ node, input }, ...(twin ? [twin] : [])]) place.node.inputs[place.input] = constant
   }
   writer.dropOrphans()
 }

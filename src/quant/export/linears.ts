@@ -1,14 +1,14 @@
 /** @file Puts quantized linears into the user's own graph. What they are written as is in export-products.ts. */
 
 import { internalError } from '../../errors.ts'
-import type { Model, Node, Value } from '../../graph/ir.ts'
+import type { Graph, Model, Node, Value } from '../../graph/ir.ts'
 import { tensorOf } from '../../graph/tensor.ts'
 import type { ActivationQuantizer } from '../../kernels/fake-quantize-tokens.ts'
 import { toFloat16Bits } from '../../kernels/float16.ts'
 import type { PackedWeight } from '../../kernels/pack.ts'
 import type { PackedPlanes } from '../../kernels/pack-planes.ts'
 import { SharedActivations } from './activations.ts'
-import { writeIntegerProduct, writeNBitsProduct, writePortableProduct, type Writing } from './products.ts'
+import { SharedWeight, writeIntegerProduct, writeNBitsProduct, writePortableProduct, type Writing } from './products.ts'
 import { floatTypeOf, giveAs, GraphWriter, type Stem } from './writer.ts'
 
 export { type ReplacedConstant, replaceConstants } from './constants.ts'
@@ -17,6 +17,8 @@ export { type QuantizedValue, quantizeValues } from './values.ts'
 export interface ExportedLinear {
   /** The MatMul or Gemm of the user's graph. */
   readonly origin: Node
+  /** Others, in other branches, that read the same weight: what is packed is stored once for all of them. */
+  readonly twins?: readonly Node[] | undefined
   /** For MatMulNBits; or in planes, which have one scale per output channel and can be multiplied with integers. */
   readonly packed: PackedWeight | PackedPlanes
   /** How the input is quantized, each row of the last axis by itself; not at all when absent. */
@@ -41,7 +43,7 @@ export interface ExportOptions {
 }
 
 /**
- * Replaces linears in `model.graph`, in place: names, inputs, outputs and everything else stay. A Gemm's bias becomes an Add.
+ * Replaces linears in `model.graph` and the bodies in it, in place: names, inputs, outputs and everything else stay. A Gemm's bias becomes an Add.
  * Weights nothing reads any more are dropped. Linears that read the same value quantize it once.
  *
  * Weights packed for MatMulNBits stay that, behind x quantized and dequantized where activations are quantized. Where they are, or
@@ -55,20 +57,31 @@ export function exportLinears(
 ): void {
   const writer = new GraphWriter(model)
   if (linears.some(computesInFloat32)) writer.requireOpset()
-  const activations = new SharedActivations(writer)
-  const byOrigin = new Map(linears.map(linear => [linear.origin, linear]))
+  const activations = new Map<Graph, SharedActivations>()
+  const byOrigin = new Map(
+    linears.flatMap(linear => {
+      const weight = new SharedWeight(writer, (linear.twins ?? []).length > 0)
+      return [linear.origin, ...(linear.twins ?? [])].map(origin => [origin, { ...linear, origin, weight }] as const)
+    }),
+  )
   const absent = new Set(byOrigin.keys())
   // In the graph's order, so that what linears share is written before the first that reads it.
-  model.graph.nodes = model.graph.nodes.flatMap(node => {
+  writer.rewriteNodes((node, graph) => {
     const linear = byOrigin.get(node)
     if (!linear) return [node]
     absent.delete(node)
+    if (!activations.has(graph)) activations.set(graph, new SharedActivations(writer))
     const [output] = node.outputs as [Value]
-    giveAs(writeLinear(writer, activations, linear, { accuracyLevel, format }), output)
+    giveAs(writeLinear(writer, activations.get(graph)!, linear, { accuracyLevel, format }), output)
     return writer.take()
   })
   if (absent.size > 0) throw internalError(`linears that are not in the graph: ${[...absent].map(({ name }) => name)}`)
   writer.dropOrphans()
+}
+
+/** One of the nodes a linear is written for. */
+interface PlacedLinear extends ExportedLinear {
+  readonly weight: SharedWeight
 }
 
 const computesInFloat32 = ({ packed, activation }: ExportedLinear): boolean =>
@@ -77,14 +90,15 @@ const computesInFloat32 = ({ packed, activation }: ExportedLinear): boolean =>
 function writeLinear(
   writer: GraphWriter,
   activations: SharedActivations,
-  linear: ExportedLinear,
+  linear: PlacedLinear,
   options: Required<ExportOptions>,
 ): Value {
   const { origin, addedBias, outFeatures } = linear
   const [x, storedWeight] = origin.inputs as [Value, Value]
   const stem: Stem = { values: origin.outputs[0]!.name, nodes: origin.name }
   const weight: Stem = { values: storedWeight.name, nodes: origin.name && `${origin.name}_weight` }
-  const product = writeProduct({ writer, activations, weight, result: stem }, linear, options)
+  const writing = { writer, activations, weight, shared: linear.weight, result: stem }
+  const product = writeProduct(writing, linear, options)
   product.producer!.source = origin.source
   let result = computesInFloat32(linear) ? writer.cast(stem, product, floatTypeOf(x)) : product
   const bias = origin.kind === 'Gemm' ? origin.inputs[2] : undefined
@@ -94,11 +108,12 @@ function writeLinear(
   const tensor = half
     ? tensorOf('float16', [outFeatures], toFloat16Bits(addedBias))
     : tensorOf('float32', [outFeatures], addedBias)
-  return writer.op(stem, 'shifted', 'Add', [result, writer.constant(`${stem.values}_shift`, tensor)])
+  const shift = linear.weight.once('shift', () => writer.constant(`${stem.values}_shift`, tensor))
+  return writer.op(stem, 'shifted', 'Add', [result, shift])
 }
 
 /** The product of a linear without its bias. */
-function writeProduct(writing: Writing, linear: ExportedLinear, options: Required<ExportOptions>): Value {
+function writeProduct(writing: Writing, linear: PlacedLinear, options: Required<ExportOptions>): Value {
   const { origin, packed, activation, inFeatures, outFeatures } = linear
   const x = origin.inputs[0]!
   if ('planes' in packed) {

@@ -4,7 +4,7 @@
  */
 
 import type { Value } from '../../graph/ir.ts'
-import { tensorOf } from '../../graph/tensor.ts'
+import { type Tensor, tensorOf } from '../../graph/tensor.ts'
 import type { ActivationQuantizer } from '../../kernels/fake-quantize-tokens.ts'
 import type { PackedWeight } from '../../kernels/pack.ts'
 import type { PackedPlanes } from '../../kernels/pack-planes.ts'
@@ -18,7 +18,30 @@ export interface Writing {
   readonly writer: GraphWriter
   readonly activations: SharedActivations
   readonly weight: Stem
+  readonly shared: SharedWeight
   readonly result: Stem
+}
+
+/** What the nodes that read one weight share: its constants, and the values computed from them alone. */
+export class SharedWeight {
+  private readonly values = new Map<string, Value>()
+  private readonly writer: GraphWriter
+  private readonly ahead: boolean
+
+  /** @param ahead whether they are in several branches, so that values have to be where all of them see them. */
+  constructor(writer: GraphWriter, ahead: boolean) {
+    this.writer = writer
+    this.ahead = ahead
+  }
+
+  /** What `make` gives for `key`, made once. */
+  once(key: string, make: () => Value): Value {
+    const known = this.values.get(key)
+    if (known) return known
+    const value = this.ahead ? this.writer.ahead(make) : make()
+    this.values.set(key, value)
+    return value
+  }
 }
 
 const MICROSOFT = 'com.microsoft'
@@ -32,13 +55,21 @@ export interface NBitsProduct {
   readonly accuracyLevel: 0 | 4
 }
 
-/** com.microsoft MatMulNBits (opset 1). */
-export function writeNBitsProduct({ writer, weight, result }: Writing, product: NBitsProduct): Value {
+/** com.microsoft MatMulNBits (opset 1); codes stored as rows [N, K * bits / 8], for a table that shares them, are read through a Reshape. */
+export function writeNBitsProduct({ writer, weight, shared, result }: Writing, product: NBitsProduct): Value {
   const { x, packed, inFeatures, outFeatures, accuracyLevel } = product
-  const b = writer.constant(`${weight.values}_Q${packed.bits}`, packed.b)
-  const stored = writer.constant(`${weight.values}_scales`, packed.scales)
-  const scales = x.dtype ? writer.cast({ ...weight, values: stored.name }, stored, x.dtype) : stored
-  const zeros = packed.zeroPoints && [writer.constant(`${weight.values}_zero_points`, packed.zeroPoints)]
+  const constant = (suffix: string, tensor: Tensor) =>
+    shared.once(suffix, () => writer.constant(`${weight.values}_${suffix}`, tensor))
+  const codes = constant(`Q${packed.bits}`, packed.b)
+  const blocks = [outFeatures, packed.scales.dims[1]!, (packed.blockSize * packed.bits) / 8]
+  const b =
+    packed.b.dims.length === 3
+      ? codes
+      : shared.once('blocks', () => writer.op(weight, 'blocks', 'Reshape', [codes, writer.ints(...blocks)]))
+  const stored = constant('scales', packed.scales)
+  const { dtype = stored.dtype! } = x
+  const scales = shared.once(`scales ${dtype}`, () => writer.cast({ ...weight, values: stored.name }, stored, dtype))
+  const zeros = packed.zeroPoints && [constant('zero_points', packed.zeroPoints)]
   return writer.op(result, `Q${packed.bits}`, 'MatMulNBits', [x, b, scales, ...(zeros ?? [])], {
     domain: MICROSOFT,
     attributes: {
@@ -61,7 +92,7 @@ export function writeNBitsProduct({ writer, weight, result }: Writing, product: 
  * @returns y in float32.
  */
 export function writeIntegerProduct(
-  { writer, activations, weight, result }: Writing,
+  { writer, activations, weight, shared, result }: Writing,
   x: Value,
   packed: PackedPlanes,
   quantizer: ActivationQuantizer,
@@ -70,13 +101,15 @@ export function writeIntegerProduct(
   const { codes, scale: rowScale, offset } = activations.integer(x, quantizer)
   const middle = symmetricZeroPoint(bits)
   const constant = (suffix: string, elements: Float32Array | Int8Array) =>
-    writer.constant(
-      `${weight.values}_${suffix}`,
-      tensorOf(elements instanceof Int8Array ? 'int8' : 'float32', [N], elements),
+    shared.once(suffix, () =>
+      writer.constant(
+        `${weight.values}_${suffix}`,
+        tensorOf(elements instanceof Int8Array ? 'int8' : 'float32', [N], elements),
+      ),
     )
   const inputs = [
     codes,
-    writeInt8Weight(writer, weight, packed),
+    shared.once('int8', () => writeInt8Weight(writer, weight, packed)),
     writer.scalar(1),
     constant('scale', scale),
     writer.scalar(2 ** (quantizer.bits - 1), 'uint8'),
@@ -107,11 +140,12 @@ export function writeIntegerProduct(
  * @returns y in float32.
  */
 export function writePortableProduct(
-  { writer, activations, weight, result }: Writing,
+  { writer, activations, weight, shared, result }: Writing,
   x: Value,
   packed: PackedPlanes,
   quantizer: ActivationQuantizer | undefined,
 ): Value {
   const input = quantizer ? activations.dequantized(x, quantizer) : activations.float32(x)
-  return writer.op(result, `Q${packed.bits}`, 'MatMul', [input, writeFloatWeight(writer, weight, packed)])
+  const float = shared.once('float', () => writeFloatWeight(writer, weight, packed))
+  return writer.op(result, `Q${packed.bits}`, 'MatMul', [input, float])
 }

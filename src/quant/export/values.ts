@@ -15,7 +15,7 @@ export interface QuantizedValue {
   /** C and the number of dimensions, where the file does not say them. */
   readonly channels?: number | undefined
   readonly rank?: number | undefined
-  /** Whether a graph output of that name is quantized as well; by default only readers within the graph are. */
+  /** Whether an output of the graph (or body) it is computed in is quantized as well; by default only readers within the graph are. */
   readonly outputs?: boolean | undefined
 }
 
@@ -27,21 +27,22 @@ export function quantizeValues(model: Model, values: readonly QuantizedValue[]):
   if (values.length === 0) return
   const writer = new GraphWriter(model)
   writer.requireOpset()
-  const { graph } = writer
-  const readers = consumersOf(graph)
+  const readers = consumersOf(writer.graph)
+  const shown = writer.outputValues()
   const behind = new Map<Node | undefined, Node[]>()
   for (const quantized of values) {
     const { value, outputs = false } = quantized
     const result = writeQuantizedValue(writer, quantized)
     const nodes = writer.take()
     const { producer } = value
-    if (outputs && graph.outputs.includes(value)) takeName(writer, value, result, nodes)
+    if (outputs && shown.has(value)) takeName(writer, value, result, nodes)
     else
       for (const reader of readers.get(value) ?? [])
         reader.inputs = reader.inputs.map(input => (input === value ? result : input))
     behind.set(producer, [...(behind.get(producer) ?? []), ...nodes])
   }
-  graph.nodes = [...(behind.get(undefined) ?? []), ...graph.nodes.flatMap(node => [node, ...(behind.get(node) ?? [])])]
+  writer.rewriteNodes(node => [node, ...(behind.get(node) ?? [])])
+  writer.graph.nodes.unshift(...(behind.get(undefined) ?? []))
 }
 
 /** Writes the value as it is after quantizing. */

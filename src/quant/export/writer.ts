@@ -41,6 +41,7 @@ export class GraphWriter {
   private readonly takenByNodes = new Set<string>()
   private readonly shared = new Map<string, Value>()
   private written: Node[] = []
+  private readonly first: Node[] = []
 
   constructor(model: Model) {
     this.model = model
@@ -141,26 +142,60 @@ export class GraphWriter {
     return nodes
   }
 
+  /** What the graph and the bodies in it give back. */
+  outputValues(): Set<Value> {
+    return new Set(graphsOf(this.graph).flatMap(({ outputs }) => outputs))
+  }
+
+  /** Writes nodes that read constants only where every branch of the model sees them. */
+  ahead<T>(write: () => T): T {
+    const before = this.take()
+    const result = write()
+    this.first.push(...this.take())
+    this.written = before
+    return result
+  }
+
+  /** Rewrites the nodes of the graph and of the bodies in it, in order; what was written `ahead` goes first. */
+  rewriteNodes(rewrite: (node: Node, graph: Graph) => Node[]): void {
+    const visit = (graph: Graph) => {
+      graph.nodes = graph.nodes.flatMap(node => {
+        node.subgraphs().forEach(visit)
+        return rewrite(node, graph)
+      })
+    }
+    visit(this.graph)
+    this.graph.nodes.unshift(...this.first.splice(0))
+  }
+
   /** Drops what had readers when the writer was made and has none now: weights, and the nodes that only rearranged them. */
   dropOrphans(): void {
-    const { graph, readBefore } = this
-    for (;;) {
-      const read = readValues(graph)
-      const orphan = (value: Value | undefined) => value === undefined || (readBefore.has(value) && !read.has(value))
-      const nodes = graph.nodes.filter(node => !node.outputs.every(orphan))
-      if (nodes.length === graph.nodes.length) {
+    const graphs = graphsOf(this.graph)
+    for (let dropped = true; dropped;) {
+      const read = readValues(this.graph)
+      const orphan = (value: Value | undefined) =>
+        value === undefined || (this.readBefore.has(value) && !read.has(value))
+      dropped = false
+      for (const graph of graphs) {
+        const nodes = graph.nodes.filter(node => !node.outputs.every(orphan))
+        dropped ||= nodes.length < graph.nodes.length
         const dead = new Set(graph.initializers.filter(orphan))
+        graph.nodes = nodes
         graph.initializers = graph.initializers.filter(value => !dead.has(value))
         // Initializers may be listed as inputs too (a habit of IR 3): without their tensor they would become required.
         graph.inputs = graph.inputs.filter(value => !dead.has(value))
-        return
       }
-      graph.nodes = nodes
     }
   }
 }
 
-const readValues = (graph: Graph): Set<Value> => new Set([...consumersOf(graph).keys(), ...graph.outputs])
+/** A graph and the bodies in it. */
+function graphsOf(graph: Graph): Graph[] {
+  return [graph, ...graph.nodes.flatMap(node => node.subgraphs().flatMap(graphsOf))]
+}
+
+const readValues = (graph: Graph): Set<Value> =>
+  new Set([...consumersOf(graph).keys(), ...graphsOf(graph).flatMap(({ outputs }) => outputs)])
 
 /** Makes the node that gives `made` give `output` instead, which keeps its name and readers. */
 export function giveAs(made: Value, output: Value): void {
@@ -191,7 +226,9 @@ export function floatTypeOf(value: Value): DType {
       current.dtype ?? storedTensor(current)?.dtype ?? (to?.type === 'int' ? dtypeFromNumber(to.value) : undefined)
     if (dtype !== undefined && isFloat(dtype)) return dtype
     // Casts say their type, and types that are not float lead nowhere (indices, masks, shapes).
-    if (dtype === undefined && producer) stack.push(...producer.inputs.filter(input => input !== undefined).reverse())
+    if (dtype !== undefined || !producer) continue
+    const outputs = producer.subgraphs().flatMap(body => body.outputs)
+    stack.push(...[...outputs, ...producer.inputs].filter(input => input !== undefined).reverse())
   }
   throw internalError(`nothing tells the type of "${value.name}"`)
 }

@@ -22,6 +22,7 @@ import { exportBlocks } from '../../../src/quant/export/blocks.ts'
 import { emitQuantizedBlock, weightInput } from '../../../src/quant/programs.ts'
 import { readWeights } from '../../../src/quant/quantize-block.ts'
 import { parseScheme, type SchemeOverrides, schemeName } from '../../../src/quant/scheme.ts'
+import type { WeightRules } from '../../../src/quant/weight-rules.ts'
 
 const MODEL = resolve(import.meta.dirname, '../../../fixtures/tiny-llama')
 const TOKENS = 32
@@ -86,7 +87,14 @@ async function learnAll(analysis: Analysis, method: Method, work: string) {
 const METHOD = { lwc: true, epochs: 3, learningRate: 5e-2, schedule: 'constant' as const, session: {} }
 
 describe('what is trained is what ships', () => {
-  test.each<[string, SchemeOverrides, ExportOptions['format'], number]>([
+  const rules: WeightRules = {
+    ignore: ['v_proj', 'layers.0.mlp.up_proj', 'layers.1'],
+    overrides: [
+      { pattern: 'down_proj', bits: 8, group: 32 },
+      { pattern: 'layers.2.*.q_proj', bits: 3, symmetric: true },
+    ],
+  }
+  test.each<[string, SchemeOverrides, ExportOptions['format'], number, WeightRules?]>([
     ['w4a16g32', {}, undefined, 1e-5],
     ['w3a16', { perChannel: true }, undefined, 1e-5],
     ['w2a16g16', {}, undefined, 1e-5],
@@ -99,12 +107,17 @@ describe('what is trained is what ships', () => {
     ['w4a4', {}, 'portable', 1e-4],
     ['w4a8', { symmetric: true, symmetricActivations: true }, 'integer', 1e-4],
     ['w4a8g32', {}, 'integer', 1e-4],
-  ])('%s %o %s: every block of the file gives the trained output', async (text, overrides, format, tolerance) => {
+    ['w4a16g64', {}, undefined, 1e-5, rules],
+    ['w4a6', {}, 'integer', 1e-4, rules],
+  ])('%s %o %s: every block of the file gives the trained output; %d, %o', async (...row) => {
+    const [text, overrides, format, tolerance, exceptions] = row
     const scheme = parseScheme(text, overrides)
-    const work = join(folder, `${schemeName(scheme)}-${format}`)
+    const work = join(folder, `${schemeName(scheme)}-${format}-${exceptions !== undefined}`)
     mkdirSync(work)
     const analysis = await analyze(MODEL, TOKENS)
-    const { finished, outputs } = await learnAll(analysis, { ...METHOD, scheme }, work)
+    const { finished, outputs } = await learnAll(analysis, { ...METHOD, ...exceptions, scheme }, work)
+    expect(finished.map(({ report }) => report.linears.length)).toEqual(exceptions ? [5, 0, 6] : [7, 7, 7])
+    expect(finished.map(({ report }) => report.kept !== undefined)).toEqual([true, exceptions === undefined, true])
     exportBlocks(analysis.model, finished, { accuracyLevel: 0, ...(format && { format }) })
     const names = analysis.blocks.map(({ output }) => output.producer!.origin!.outputs[0]!.name)
     await saveModel(analysis.model, join(work, 'plain.onnx'))

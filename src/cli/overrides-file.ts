@@ -1,0 +1,43 @@
+/** @file --overrides FILE.json: an object from patterns to what is different for the weights they match. Reads a file; knows no model. */
+
+import { readFileSync } from 'node:fs'
+import { messageOf, QuantError } from '../errors.ts'
+import { parseWeightOverride } from '../quant/scheme.ts'
+import type { PatternOverride } from '../quant/weight-rules.ts'
+
+const EXAMPLE = 'It should look like {"down_proj": "w8g64", "layers.0.*": "w8"}.'
+
+/**
+ * Overrides of a file such as {"down_proj": "w8g64", "layers.0.*": "w8"}, in its order (patterns that are whole numbers first, as
+ * JavaScript reads objects); later ones win.
+ * @throws E_FILE_NOT_FOUND; E_USAGE when it is something else; E_SCHEME for bits or groups that cannot be made.
+ */
+export function readOverrides(path: string): PatternOverride[] {
+  let text: string
+  try {
+    text = readFileSync(path, 'utf8')
+  } catch (error) {
+    throw new QuantError('E_FILE_NOT_FOUND', `cannot read the overrides in ${path}: ${messageOf(error)}`)
+  }
+  return Object.entries(parse(path, text)).map(([pattern, scheme]) => {
+    if (typeof scheme !== 'string')
+      throw new QuantError('E_USAGE', `${path}: what "${pattern}" is set to is not a text`, EXAMPLE)
+    try {
+      return { pattern, ...parseWeightOverride(scheme) }
+    } catch (error) {
+      if (!(error instanceof QuantError)) throw error
+      throw new QuantError(error.code, `${path}: "${pattern}": ${error.message}`, error.hint)
+    }
+  })
+}
+
+function parse(path: string, text: string): object {
+  let content: unknown
+  try {
+    content = JSON.parse(text)
+  } catch (error) {
+    throw new QuantError('E_USAGE', `${path} is not JSON: ${messageOf(error)}`, EXAMPLE)
+  }
+  if (typeof content === 'object' && content !== null && !Array.isArray(content)) return content
+  throw new QuantError('E_USAGE', `${path} does not hold an object`, EXAMPLE)
+}

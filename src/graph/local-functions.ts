@@ -1,0 +1,54 @@
+/** @file A node that calls a function of the file, as the nodes of that function. Changes neither of them. */
+
+import { QuantError } from '../errors.ts'
+import { type Attribute, Graph, type LocalFunction, Node, Value } from './ir.ts'
+
+/** Attributes of a node of a body, with what the caller passes in place of references; what nobody passes is left out. */
+function resolved(node: Node, call: Node, { defaults }: LocalFunction): Map<string, Attribute> {
+  const entries = [...node.attributes].flatMap(([name, attribute]): [string, Attribute][] => {
+    if (attribute.type !== 'reference') return [[name, attribute]]
+    const passed = call.attributes.get(attribute.value) ?? defaults.get(attribute.value)
+    return passed ? [[name, passed]] : []
+  })
+  return new Map(entries)
+}
+
+/**
+ * What `call` stands for (ONNX IR, "Functions"): nodes that read the inputs of the call, and the values it gives, in order. The call
+ * is their origin: it is the node of the user's graph they were made from.
+ * @throws E_UNSUPPORTED for functions with control flow.
+ */
+export function inline(call: Node, local: LocalFunction): Graph {
+  const { body } = local
+  const values = new Map<Value, Value | undefined>()
+  body.inputs.forEach((formal, i) => values.set(formal, call.inputs[i]))
+  const own = (value: Value): Value => {
+    const copy = new Value(`${call.name}/${value.name}`, value.dtype, value.shape, value.tensor)
+    values.set(value, copy)
+    return copy
+  }
+  const mapped = (value: Value | undefined) => value && (values.has(value) ? values.get(value) : own(value))
+  const graph = new Graph(call.kind)
+  graph.nodes = body.nodes.map(node => {
+    if (node.subgraphs().length > 0)
+      throw new QuantError(
+        'E_UNSUPPORTED',
+        `${node.kind} "${node.name}" has branches inside the function ${call.kind} that "${call.name}" calls`,
+        'Export the model with its functions inlined.',
+      )
+    const inputs = node.inputs.map(mapped)
+    const outputs = node.outputs.map(output => output && own(output))
+    const copy = new Node(
+      node.opType,
+      inputs,
+      outputs,
+      resolved(node, call, local),
+      node.domain,
+      `${call.name}/${node.name}`,
+    )
+    copy.origin = call.origin ?? call
+    return copy
+  })
+  graph.outputs = body.outputs.map(output => mapped(output) ?? own(output))
+  return graph
+}

@@ -1,0 +1,57 @@
+/** @file Which weights are quantized how: as the scheme says, but for those whose names a pattern picks. Knows names and schemes. */
+
+import { QuantError } from '../errors.ts'
+import { closestNames, nameMatcher } from './patterns.ts'
+import { type WeightOverride, weightOverrideName, type WeightScheme } from './scheme.ts'
+
+/** Exceptions from the scheme; what a pattern matches is in patterns.ts, names are those `inspect` shows. */
+export interface WeightRules {
+  /** Patterns of linears that stay float; they win over `overrides`. */
+  readonly ignore?: readonly string[] | undefined
+  /** Of several that match, the last one counts. */
+  readonly overrides?: readonly PatternOverride[] | undefined
+}
+
+/** What is different for the weights whose names match. */
+export interface PatternOverride extends WeightOverride {
+  readonly pattern: string
+}
+
+/** How the weight of a linear is quantized; undefined: not at all. */
+export type WeightSchemeOf = (linear: { readonly name: string }) => WeightScheme | undefined
+
+export function weightSchemeOf(scheme: WeightScheme, { ignore = [], overrides = [] }: WeightRules): WeightSchemeOf {
+  const ignored = ignore.map(nameMatcher)
+  const overridden = overrides.map(override => ({ override, matches: nameMatcher(override.pattern) }))
+  return ({ name }) => {
+    if (ignored.some(matches => matches(name))) return undefined
+    const { bits, group, symmetric } = overridden.findLast(({ matches }) => matches(name))?.override ?? scheme
+    return { bits, group: group ?? scheme.group, symmetric: symmetric ?? scheme.symmetric }
+  }
+}
+
+const CLOSEST = 3
+
+/**
+ * Refuses patterns that match none of the linears.
+ * @param names of all linears of the blocks. @throws E_USAGE naming every such pattern and what comes near.
+ */
+export function checkRules({ ignore = [], overrides = [] }: WeightRules, names: readonly string[]): void {
+  const patterns = [...ignore, ...overrides.map(({ pattern }) => pattern)]
+  const idle = [...new Set(patterns)].filter(pattern => !names.some(nameMatcher(pattern)))
+  if (idle.length === 0) return
+  const near = [...new Set(idle.flatMap(pattern => closestNames(pattern, names, CLOSEST)))]
+  throw new QuantError(
+    'E_USAGE',
+    `no linear matches ${idle.map(pattern => `"${pattern}"`).join(' or ')}`,
+    `Closest: ${near.join(', ')}. \`omniquant inspect\` shows the linears of all blocks; others stay float anyway.`,
+  )
+}
+
+/** The rules in one line, the same for the same rules; empty without any. */
+export function rulesText({ ignore = [], overrides = [] }: WeightRules): string {
+  return [
+    ...ignore.map(pattern => `${pattern}:float`),
+    ...overrides.map(override => `${override.pattern}:${weightOverrideName(override)}`),
+  ].join(' ')
+}
