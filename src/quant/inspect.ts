@@ -8,11 +8,11 @@ import { elementCount, sizeBytes, type Tensor } from '../graph/tensor.ts'
 import { chooseBlockSize, containerBits } from '../kernels/pack.ts'
 import { planeBits } from '../kernels/pack-planes.ts'
 import { type Analysis, analyze } from './analyze.ts'
+import { planBranches } from './branches.ts'
 import { type Block, dataValues } from './blocks.ts'
 import { findLinears, type Linear, type SkippedLinear } from './linears.ts'
 import { modelFiles, modelSizeBytes } from './output.ts'
 import { findOuterLinears, isTied, type OuterLinears } from './outer-linears.ts'
-import { planBlock } from './plan.ts'
 import type { SkippedReport } from './report.ts'
 import { DEFAULT_GROUP, parseScheme, type QuantScheme, schemeName } from './scheme.ts'
 
@@ -170,9 +170,13 @@ function estimate(size: number, linears: readonly Linear[], scheme: QuantScheme)
   return Math.round(size - removed + added)
 }
 
-function mappingsOf(block: Block, values: Analysis['values']): InspectedMapping[] {
+function mappingsOf(block: Block, { values, otherBranch }: Analysis): InspectedMapping[] {
   // With activations quantized, because shifts are only made then.
-  const { mappings, skippedMappings } = planBlock(block, { scheme: parseScheme('w4a4'), let: true, values })
+  const { mappings, skippedMappings } = planBranches(
+    block,
+    { scheme: parseScheme('w4a4'), let: true, values },
+    otherBranch,
+  )
   return [...mappings.map(({ name, size, shift }) => ({ name, size, shift: shift !== undefined })), ...skippedMappings]
 }
 
@@ -234,7 +238,7 @@ function quantizable(analysis: Analysis, size: number): Quantizable {
     blocks: blocks.map(block => ({
       index: block.index,
       linears: block.linears.map(linearOf),
-      mappings: mappingsOf(block, analysis.values),
+      mappings: mappingsOf(block, analysis),
     })),
     outer: outerOf(outer),
     skipped: skippedOf(analysis, outer),
