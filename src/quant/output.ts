@@ -1,6 +1,6 @@
 /** @file Where the result goes, and which files travel with it so that the folder loads where the original did. */
 
-import { copyFileSync, existsSync, readdirSync, realpathSync, statSync } from 'node:fs'
+import { copyFileSync, existsSync, readdirSync, readFileSync, realpathSync, statSync, writeFileSync } from 'node:fs'
 import { basename, dirname, extname, join, resolve } from 'node:path'
 import { messageOf, QuantError } from '../errors.ts'
 import { type Graph, type Model } from '../graph/ir.ts'
@@ -74,7 +74,19 @@ const COMPANION = /\.(json|txt|model|jinja|tiktoken)$/
 /** The folder with the tokenizer of a model file. */
 const homeOf = (file: string): string => (isHubFolder(dirname(file)) ? dirname(dirname(file)) : dirname(file))
 
-/** Copies what lies beside the model into the output's folder, unless that is the same folder or has such a file. */
+/** Configuration of onnxruntime-genai, which names the model file. */
+const GENAI_CONFIG = 'genai_config.json'
+
+/** The text of a genai_config.json with `to` wherever a file name was `from`. @throws SyntaxError when it is not JSON. */
+function renamedModel(text: string, from: string, to: string): string {
+  const rename = (key: string, value: unknown) => (key === 'filename' && value === from ? to : value)
+  return `${JSON.stringify(JSON.parse(text, rename), undefined, 4)}\n`
+}
+
+/**
+ * Copies what lies beside the model into the output's folder, unless that is the same folder or has such a file. What names the model
+ * file names the output.
+ */
 export function copyCompanions({ path, source }: OutputPlan): string[] {
   const [from, to] = [homeOf(resolve(source)), homeOf(resolve(path))]
   if (resolve(from) === resolve(to)) return []
@@ -82,7 +94,11 @@ export function copyCompanions({ path, source }: OutputPlan): string[] {
     const names = readdirSync(from, { withFileTypes: true })
       .filter(entry => entry.isFile() && COMPANION.test(entry.name) && !existsSync(join(to, entry.name)))
       .map(entry => entry.name)
-    for (const name of names) copyFileSync(join(from, name), join(to, name))
+    const [before, after] = [basename(source), basename(path)]
+    for (const name of names) {
+      if (name !== GENAI_CONFIG || before === after) copyFileSync(join(from, name), join(to, name))
+      else writeFileSync(join(to, name), renamedModel(readFileSync(join(from, name), 'utf8'), before, after))
+    }
     return names
   } catch (error) {
     throw new QuantError('E_OUTPUT', `cannot copy tokenizer and configuration to ${to}: ${messageOf(error)}`)

@@ -1,4 +1,4 @@
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { basename, join } from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'
@@ -70,4 +70,18 @@ test('tokenizer and configuration travel along; weights and existing files do no
   expect(readdirSync(to).sort()).toEqual(['chat_template.jinja', 'config.json', 'tokenizer.json'])
   expect(copyCompanions({ source: join(from, 'model.onnx'), path: join(from, 'other.onnx') })).toEqual([])
   expect(existsSync(join(from, 'other.onnx'))).toBe(false)
+})
+
+test.each([
+  ['model.onnx', 'model.onnx'],
+  ['small.onnx', 'small.onnx'],
+])('genai_config.json names the file that is written: -o .../%s', (name, expected) => {
+  const [from, to] = ['from', 'to'].map(child => join(folder, child))
+  for (const path of [from!, to!]) mkdirSync(path)
+  const config = { model: { decoder: { filename: 'model.onnx', head_size: 16 }, vision: { filename: 'vision.onnx' } } }
+  writeFileSync(join(from!, 'genai_config.json'), JSON.stringify(config))
+  copyCompanions({ source: join(from!, 'model.onnx'), path: join(to!, name) })
+  const { model } = JSON.parse(readFileSync(join(to!, 'genai_config.json'), 'utf8')) as typeof config
+  expect(model.decoder).toEqual({ filename: expected, head_size: 16 })
+  expect(model.vision.filename).toBe('vision.onnx')
 })
