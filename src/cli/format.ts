@@ -216,8 +216,7 @@ function linearRows(blocks: readonly InspectedBlock[]): string[][] {
 
 /** Transformations of each block; those of blocks that have the same are shown once. */
 function mappingRows(blocks: readonly InspectedBlock[]): string[][] {
-  const make = ({ mappings }: InspectedBlock): string =>
-    withoutNumbers(JSON.stringify(mappings))
+  const make = ({ mappings }: InspectedBlock): string => withoutNumbers(JSON.stringify(mappings))
   return groupAlike(blocks, make).flatMap(({ first, last }) =>
     first.mappings.map(({ name, size, shift, reason }, i) => [
       i > 0 ? '' : first === last ? String(first.index) : `${first.index}-${last.index}`,
