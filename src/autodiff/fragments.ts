@@ -4,7 +4,7 @@ import type { Builder } from '../graph/builder.ts'
 import type { DType } from '../graph/dtype.ts'
 import type { Value } from '../graph/ir.ts'
 import { sameShape, type Shape, staticShape } from '../graph/shape.ts'
-import { tensorOf } from '../graph/tensor.ts'
+import { elementCount, tensorOf } from '../graph/tensor.ts'
 
 /** x * factor; x itself when the factor is 1. */
 export function scaled(g: Builder, x: Value, factor: number): Value {
@@ -30,6 +30,13 @@ export function keepWhere(g: Builder, condition: Value, x: Value): Value {
 /** 0 where `condition` holds, else x. */
 export function dropWhere(g: Builder, condition: Value, x: Value): Value {
   return g.op('Where', [condition, g.scalar(0, x.dtype), x])
+}
+
+/** A constant of ones, float32 or float64: sums written as products, which run on every core along every axis. */
+export function ones(g: Builder, dims: readonly number[], dtype: DType): Value {
+  const count = elementCount(dims)
+  const data = dtype === 'float64' ? new Float64Array(count).fill(1) : new Float32Array(count).fill(1)
+  return g.initializer('ones', tensorOf(dtype, dims, data))
 }
 
 /** Zeros, made at run time: a constant of a weight's size would swell the program. */

@@ -11,8 +11,8 @@ import {
   quantizeCommand,
   type QuantizeFlags,
   rewriteSchemeFlags,
-  usageError,
 } from './options.ts'
+import { usageError } from './flag-values.ts'
 import { type Ending, endingOf, failureOf, type Outcome } from './outcome.ts'
 import type { StatusLine } from './progress.ts'
 

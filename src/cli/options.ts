@@ -1,13 +1,13 @@
 /** @file What was typed -> options of a command, checked. Pure: knows no argument parser, no file and no model. */
 
 import { OPTIMIZER_NAMES } from '../autodiff/optimizer.ts'
-import { QuantError } from '../errors.ts'
 import type { EvaluateOptions } from '../quant/evaluate.ts'
 import type { InspectOptions } from '../quant/inspect.ts'
 import type { QuantizeOptions } from '../quant/quantize-model.ts'
 import { OUTER_BITS, type OuterBits, parseScheme, parseWeightOverride, type QuantScheme } from '../quant/scheme.ts'
 import type { Schedule } from '../quant/train-block.ts'
 import type { PatternOverride } from '../quant/weight-rules.ts'
+import { oneOf, positiveNumber, share, usageError, wholeNumber } from './flag-values.ts'
 
 /** What every command may be told about what it says. */
 interface Manner {
@@ -67,25 +67,6 @@ export function rewriteSchemeFlags(argv: readonly string[]): string[] {
     const match = end >= 0 && i > end ? null : SCHEME_FLAG.exec(arg)
     return match ? ['--scheme', match[1]!] : [arg]
   })
-}
-
-export function usageError(message: string, hint?: string): QuantError {
-  return new QuantError('E_USAGE', message, hint)
-}
-
-/** The number a flag was given; undefined when it was not given. @throws E_USAGE */
-function wholeNumber(flag: string, text: string | undefined, least: number): number | undefined {
-  if (text === undefined) return undefined
-  const value = /^\d+$/.test(text) ? Number(text) : NaN
-  if (Number.isSafeInteger(value) && value >= least) return value
-  throw usageError(`${flag} takes a whole number${least > 0 ? ` from ${least} up` : ''}, not "${text}"`)
-}
-
-function positiveNumber(flag: string, text: string | undefined): number | undefined {
-  if (text === undefined) return undefined
-  const value = text.trim() === '' ? NaN : Number(text)
-  if (Number.isFinite(value) && value > 0) return value
-  throw usageError(`${flag} takes a number above 0, not "${text}"`)
 }
 
 /** Flags of `quantize` as they were typed. */
@@ -179,20 +160,6 @@ function accuracyLevelOf(text: string | undefined): 0 | 4 {
   )
 }
 
-/** One of `names`; undefined when the flag was not given. @throws E_USAGE */
-function oneOf<Name extends string>(flag: string, text: string | undefined, names: readonly Name[]): Name | undefined {
-  const name = names.find(known => known === text)
-  if (text === undefined || name !== undefined) return name
-  throw usageError(`${flag} is ${names.slice(0, -1).join(', ')} or ${names.at(-1)}, not "${text}"`)
-}
-
-function alphaOf(text: string | undefined): number | undefined {
-  if (text === undefined) return undefined
-  const value = text.trim() === '' ? NaN : Number(text)
-  if (value >= 0 && value <= 1) return value
-  throw usageError(`--alpha is between 0 and 1, not "${text}"`)
-}
-
 /** "down_proj:w8g64" */
 function overrideOf(text: string): PatternOverride {
   const colon = text.lastIndexOf(':')
@@ -237,7 +204,7 @@ export function quantizeCommand(model: string, flags: QuantizeFlags): QuantizeCo
       let: flags.let,
       letLearningRate: positiveNumber('--let-lr', flags.letLr),
       optimizer: oneOf('--optimizer', flags.optimizer, OPTIMIZER_NAMES),
-      alpha: alphaOf(flags.alpha),
+      alpha: share('--alpha', flags.alpha),
       augLoss: flags.augLoss ?? false,
       saveParams: flags.saveParams,
       params: flags.params,

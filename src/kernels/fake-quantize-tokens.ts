@@ -12,7 +12,7 @@ import { staticShape } from '../graph/shape.ts'
 import { elementCount } from '../graph/tensor.ts'
 import { emitExtremes } from './extremes.ts'
 import { emitSteps } from './fake-quantize-steps.ts'
-import { qMax, roundHalfEven, symmetricZeroPoint } from './qparams.ts'
+import { qMax, roundHalfEven, SCALE_MAX, SCALE_MIN, stepCount, symmetricZeroPoint } from './qparams.ts'
 import { roundDetached } from './round-ste.ts'
 
 /** How activations are quantized: per token, over the range the token has. */
@@ -22,13 +22,6 @@ export interface ActivationQuantizer {
   /** Symmetric: zero is the code 2^(bits-1). */
   readonly symmetric: boolean
 }
-
-/** Bounds of a scale. The lower one keeps tokens of zeros from dividing by zero; both are those of OmniQuant's code. */
-const SCALE_MIN = 1e-5
-const SCALE_MAX = 1e4
-
-/** Steps a range is divided in: max - min when asymmetric, its greater half when symmetric. */
-const stepCount = ({ bits, symmetric }: ActivationQuantizer): number => (symmetric ? 2 ** (bits - 1) - 1 : qMax(bits))
 
 /** @throws E_SCHEME when there are no such bits, or when rows of `channels` numbers cannot be cut in groups. */
 function checkActivations({ bits }: ActivationQuantizer, channels: number, group: number): void {

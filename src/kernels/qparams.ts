@@ -40,8 +40,9 @@ export interface QParams {
   readonly zeroPoint: Uint8Array
 }
 
-const SCALE_MIN = 1e-5
-const SCALE_MAX = 1e4
+/** Bounds of every scale, of weights and activations: those of OmniQuant's code. The lower one keeps zeros from dividing by zero. */
+export const SCALE_MIN = 1e-5
+export const SCALE_MAX = 1e4
 
 /** Largest code of an asymmetric quantizer; codes start at 0. */
 export const qMax = (bits: number): number => 2 ** bits - 1
@@ -50,7 +51,7 @@ export const qMax = (bits: number): number => 2 ** bits - 1
 export const symmetricZeroPoint = (bits: number): number => 2 ** (bits - 1)
 
 /** Steps a range is divided in: hi - lo when asymmetric, its greater half when symmetric. */
-export function stepCount({ bits, symmetric }: WeightQuantizer): number {
+export function stepCount({ bits, symmetric }: Pick<WeightQuantizer, 'bits' | 'symmetric'>): number {
   return symmetric ? 2 ** (bits - 1) - 1 : qMax(bits)
 }
 

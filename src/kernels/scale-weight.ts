@@ -1,17 +1,10 @@
 /** @file A weight times a factor per row and per column, as a graph whose gradients cost one pass over the weight. */
 
 import { customVjp } from '../autodiff/custom-vjp.ts'
+import { ones } from '../autodiff/fragments.ts'
 import type { Builder } from '../graph/builder.ts'
 import type { Value } from '../graph/ir.ts'
 import { checkShape } from '../graph/shape.ts'
-import { tensorOf } from '../graph/tensor.ts'
-
-/** [rows, columns] of ones, of the type of `like`. */
-function ones(g: Builder, like: Value, dims: readonly [number, number]): Value {
-  const count = dims[0] * dims[1]
-  const data = like.dtype === 'float64' ? new Float64Array(count).fill(1) : new Float32Array(count).fill(1)
-  return g.initializer('ones', tensorOf(like.dtype!, dims, data))
-}
 
 /**
  * y = w [K, N] * rows [K] * columns [N], float32 or float64; either factor may be absent. The gradients reach the factors
@@ -31,7 +24,7 @@ export function emitScaledWeight(g: Builder, w: Value, rows: Value | undefined, 
     // dy is the gradient of the whole product: the rule of the column factor, below, hands it on untouched.
     customVjp(y.producer!, (builder, _node, [dy], needs) => {
       if (!dy || !needs[1]) return []
-      const right = column ? builder.reshape(column, [N, 1]) : ones(builder, w, [N, 1])
+      const right = column ? builder.reshape(column, [N, 1]) : ones(builder, [N, 1], w.dtype!)
       return [undefined, builder.matMul(times(builder, dy), right)]
     })
   }
@@ -39,7 +32,7 @@ export function emitScaledWeight(g: Builder, w: Value, rows: Value | undefined, 
     y = g.mul(y, column)
     customVjp(y.producer!, (builder, _node, [dy], needs) => {
       if (!dy || !needs[1]) return [dy]
-      const left = row ? builder.reshape(row, [1, K]) : ones(builder, w, [1, K])
+      const left = row ? builder.reshape(row, [1, K]) : ones(builder, [1, K], w.dtype!)
       return [dy, builder.matMul(left, times(builder, dy))]
     })
   }

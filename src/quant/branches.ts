@@ -8,8 +8,8 @@ import { readBytes } from '../graph/tensor.ts'
 import { staticShape } from '../graph/shape.ts'
 import type { ActivationSite } from './activations.ts'
 import type { Block } from './blocks.ts'
-import type { Linear } from './linears.ts'
-import type { End } from './mappings/mappings.ts'
+import { isPlainProduct, type Linear } from './linears.ts'
+import { type End, sameSite } from './mappings/mappings.ts'
 import { type BlockPlan, type ChangedSite, planBlock, type PlanOptions } from './plan.ts'
 
 export interface OtherBranch {
@@ -40,7 +40,7 @@ interface Product {
 function productOf(node: Node, graph: Graph): Product | undefined {
   const isGemm = node.kind === 'Gemm'
   if (node.kind !== 'MatMul' && !isGemm) return undefined
-  if (isGemm && (node.int('transA', 0) || node.float('alpha', 1) !== 1 || node.float('beta', 1) !== 1)) return undefined
+  if (!isPlainProduct(node)) return undefined
   let weight = node.inputs[1]
   let transposed = isGemm && node.int('transB', 0) === 1
   for (let maker = weight?.producer; maker; maker = weight?.producer) {
@@ -146,7 +146,7 @@ function sameLinears(block: Block, readers: readonly (readonly Node[])[], twin: 
 function effects({ block, mappings, changedSites, biases, addedBiases }: BlockPlan): unknown {
   const linearIndex = (linear: Linear) => block.linears.indexOf(linear)
   const siteIndex = (end: { readonly node: Node; readonly input: number }) =>
-    changedSites.findIndex(({ site }) => site.node === end.node && site.input === end.input)
+    changedSites.findIndex(({ site }) => sameSite(site, end))
   const effect = (end: End) => [
     end.kind,
     end.kind === 'vector' ? siteIndex(end.site) : linearIndex(end.linear),

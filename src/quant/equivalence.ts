@@ -15,7 +15,7 @@ import { castRoundSte } from '../kernels/round-ste.ts'
 import { emitScaledWeight } from '../kernels/scale-weight.ts'
 import type { Changes, Weights } from './emit-block.ts'
 import type { Linear } from './linears.ts'
-import type { End, Mapping, Site } from './mappings/mappings.ts'
+import { type End, linearsOf, type Mapping, rowsOf, sameSite, type Site } from './mappings/mappings.ts'
 import type { Parameter } from './parameters.ts'
 import type { BlockPlan } from './plan.ts'
 
@@ -54,10 +54,7 @@ export function equivalenceParameters(
 }
 
 /** Linears whose weight some mapping changes: their range moves while it is learned. */
-export function transformedLinears({ mappings }: BlockPlan): ReadonlySet<Linear> {
-  const ends = mappings.flatMap(({ divided, multiplied }) => [...divided, ...multiplied])
-  return new Set(ends.flatMap(end => (end.kind === 'vector' ? [] : [end.linear])))
-}
+export const transformedLinears = ({ mappings }: BlockPlan): ReadonlySet<Linear> => new Set(mappings.flatMap(linearsOf))
 
 /** max(scale, LEAST_SCALE), with the gradient of the scale itself: one that is held up can come back. */
 function held(g: Builder, scale: Value): Value {
@@ -135,12 +132,10 @@ function enter(
   for (const end of mapping.multiplied) ledger.of(end).times.push(spread(g, scale, end.scales, 1))
   if (!shift) return
   for (const end of mapping.divided) {
-    const shifted = end.kind === 'vector' && end.site.node === mapping.shift!.node
+    const shifted = end.kind === 'vector' && sameSite(end.site, mapping.shift!)
     if (shifted) ledger.of(end).terms.push(g.neg(spread(g, shift, end.scales, 0)))
   }
-  for (const end of mapping.multiplied) {
-    if (end.kind !== 'rows') continue
-    const { linear, scales } = end
+  for (const { linear, scales } of rowsOf(mapping)) {
     const row = g.reshape(spread(g, shift, scales, 0), [1, linear.inFeatures])
     const given = g.reshape(g.matMul(row, weights.get(linear)!), [linear.outFeatures])
     const site = biases.get(linear)

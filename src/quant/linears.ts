@@ -53,6 +53,10 @@ export function labelOf(origin: Node, weight: Value): string {
   return (named[0] === 'model' ? named.slice(1) : named).join('.')
 }
 
+/** Not a Gemm that does more than multiply and add: transA, alpha, beta (ONNX 13). */
+export const isPlainProduct = (node: Node): boolean =>
+  node.kind !== 'Gemm' || (node.int('transA', 0) === 0 && node.float('alpha', 1) === 1 && node.float('beta', 1) === 1)
+
 /** Linears among `nodes`; `data` are the values that depend on the model's input. */
 export function findLinears(
   nodes: readonly Node[],
@@ -73,10 +77,7 @@ export function findLinears(
     else if (!origin) skipped.push({ node, reason: 'it is part of a fused operation' })
     else if (origin.kind !== 'MatMul' && origin.kind !== 'Gemm')
       skipped.push({ node, reason: `its weight is inside ${origin.kind}` })
-    else if (
-      origin.kind === 'Gemm' &&
-      (origin.int('transA', 0) || origin.float('alpha', 1) !== 1 || origin.float('beta', 1) !== 1)
-    )
+    else if (!isPlainProduct(origin))
       skipped.push({ node, reason: 'a Gemm with transA, alpha or beta cannot become MatMulNBits' })
     else {
       const [inFeatures, outFeatures] = staticShape(w) as [number, number]

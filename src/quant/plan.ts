@@ -8,7 +8,16 @@ import type { Block } from './blocks.ts'
 import type { Twins } from './branches.ts'
 import type { QuantizedActivations } from './emit-block.ts'
 import type { Linear } from './linears.ts'
-import { biasSite, findMappings, type Mapping, type Site, type SkippedMapping } from './mappings/mappings.ts'
+import {
+  biasSite,
+  findMappings,
+  linearsOf,
+  type Mapping,
+  rowsOf,
+  sameSite,
+  type Site,
+  type SkippedMapping,
+} from './mappings/mappings.ts'
 import { type QuantScheme, weightOverrideName, type WeightScheme } from './scheme.ts'
 import type { WeightSchemeOf } from './weight-rules.ts'
 
@@ -77,10 +86,6 @@ function weightQuantizers(
   )
 }
 
-/** Linears whose weight a mapping changes. */
-const linearsOf = ({ divided, multiplied }: Mapping): Linear[] =>
-  [...divided, ...multiplied].flatMap(end => (end.kind === 'vector' ? [] : [end.linear]))
-
 /** Where the user's graph reads the constant; undefined when it is made of others inside a fused node. */
 function userSite(site: Site, values: ReadonlyMap<Value, Value>): ChangedSite | undefined {
   const node = site.node.origin
@@ -92,13 +97,12 @@ function userSite(site: Site, values: ReadonlyMap<Value, Value>): ChangedSite | 
 }
 
 /** All places whose constants a mapping changes. */
-function sitesOf({ divided, multiplied, shift }: Mapping, biases: ReadonlyMap<Linear, Site>): Site[] {
+function sitesOf(mapping: Mapping, biases: ReadonlyMap<Linear, Site>): Site[] {
+  const { divided, multiplied, shift } = mapping
   const vectors = [...divided, ...multiplied].flatMap(end => (end.kind === 'vector' ? [end.site] : []))
-  const readers = shift ? multiplied.flatMap(end => (end.kind === 'rows' ? [biases.get(end.linear)] : [])) : []
+  const readers = shift ? rowsOf(mapping).map(({ linear }) => biases.get(linear)) : []
   return [...vectors, ...readers.filter(site => site !== undefined)]
 }
-
-const same = (a: Site, b: Site): boolean => a.node === b.node && a.input === b.input
 
 /** How a block will be quantized. */
 export function planBlock(block: Block, options: PlanOptions): BlockPlan {
@@ -134,10 +138,10 @@ export function planBlock(block: Block, options: PlanOptions): BlockPlan {
     }
     mappings.push(wanted)
     for (const changed of sites as ChangedSite[])
-      if (!changedSites.some(({ site }) => same(site, changed.site))) changedSites.push(changed)
+      if (!changedSites.some(({ site }) => sameSite(site, changed.site))) changedSites.push(changed)
   }
-  const shifted = mappings.flatMap(({ shift, multiplied }) => (shift ? multiplied : []))
-  const readers = new Set(shifted.flatMap(end => (end.kind === 'rows' ? [end.linear] : [])))
+  const shifted = mappings.filter(({ shift }) => shift).flatMap(rowsOf)
+  const readers = new Set(shifted.map(({ linear }) => linear))
   return {
     block,
     quantizers,

@@ -38,10 +38,11 @@ export interface QuantizeOptions extends CalibrationOptions, Method, OuterOption
 /** Runs all blocks; activations live in a temporary folder beside the output. */
 async function quantizeBlocks(
   options: QuantizeOptions,
-  { blocks, values, ...analysis }: Analysis,
+  analysis: Analysis,
   output: OutputPlan,
 ): Promise<{ finished: FinishedBlock[]; notes: readonly string[] }> {
-  const job = new BlockJob(options, blocks.length, values, analysis.otherBranch)
+  const { blocks, values, otherBranch } = analysis
+  const job = new BlockJob(options, blocks.length, values, otherBranch)
   const finished: FinishedBlock[] = []
   if (options.params !== undefined) {
     const replay = loadParameters(options.params, options, blocks.length)
@@ -52,7 +53,7 @@ async function quantizeBlocks(
     for (const block of blocks) finished.push(await job.run(block, undefined))
     return { finished, notes: [] }
   }
-  const calibration = await calibrate({ blocks, values, ...analysis }, options)
+  const calibration = await calibrate(analysis, options)
   const folder = workFolder(dirname(output.path))
   const stores: ActivationStore[] = []
   try {
@@ -62,7 +63,7 @@ async function quantizeBlocks(
       return stores.at(-1)!
     }
     const streams: Streams = { float: open(), quantized: open(), spare: open() }
-    await embed({ blocks, values, ...analysis }, calibration, streams.float)
+    await embed(analysis, calibration, streams.float)
     for (let i = 0; i < samples; i++) streams.quantized.write(i, streams.float.read(i, 1))
     for (const block of blocks) finished.push(await job.run(block, streams))
     return { finished, notes }
@@ -137,9 +138,8 @@ export async function quantizeModel(options: QuantizeOptions): Promise<QuantizeR
   onEvent?.({ type: 'analyzed', blocks: blocks.length, linears: names.length })
   const { finished, notes } = await quantizeBlocks(options, analysis, output)
   onEvent?.({ type: 'saving' })
-  const exportOptions = { accuracyLevel: options.accuracyLevel, format: options.format ?? 'integer' }
-  exportBlocks(model, finished, exportOptions)
-  exportOuter(model, outer.jobs, exportOptions)
+  exportBlocks(model, finished, options)
+  exportOuter(model, outer.jobs, options)
   if (options.saveParams !== undefined) saveParameters(options.saveParams, options, finished)
   const plans = finished.map(({ plan }) => plan)
   const saved = await saveModel(model, output.path, output.dataFileName ? { dataFileName: output.dataFileName } : {})

@@ -9,7 +9,7 @@ import type { Value } from '../graph/ir.ts'
 import { staticShape } from '../graph/shape.ts'
 import type { InitialEquivalence } from './equivalence.ts'
 import type { Linear } from './linears.ts'
-import type { Mapping } from './mappings/mappings.ts'
+import { type Mapping, rowsOf } from './mappings/mappings.ts'
 import type { BlockPlan } from './plan.ts'
 import { maximumName, minimumName, weightInput } from './programs.ts'
 
@@ -44,8 +44,7 @@ export class ChannelRanges {
 
 /** What a plan's linears read: the values to be observed for `initialEquivalence`. */
 export function observedValues({ mappings }: BlockPlan): Value[] {
-  const ends = mappings.flatMap(({ multiplied }) => multiplied)
-  return [...new Set(ends.flatMap(end => (end.kind === 'rows' ? [end.linear.node.inputs[0]!] : [])))]
+  return [...new Set(mappings.flatMap(rowsOf).map(({ linear }) => linear.node.inputs[0]!))]
 }
 
 /** Greatest magnitude in each row of w [K, N]. */
@@ -66,25 +65,27 @@ function maximaPerScale(into: Float32Array, scales: Int32Array, values: (i: numb
 
 /** Scale = max|x|^alpha / max|w|^(1 - alpha) per channel, over all linears that read it; 1 between queries and keys. */
 function initialOf(
-  { size, multiplied, shift }: Mapping,
+  mapping: Mapping,
   ranges: ChannelRanges,
   rowMaximaOf: (linear: Linear) => Float32Array,
   alpha: number,
 ): InitialEquivalence {
-  const rows = multiplied.flatMap(end => (end.kind === 'rows' ? [end] : []))
+  const { size, shift } = mapping
+  const rows = rowsOf(mapping)
   if (rows.length === 0) return { scale: new Float32Array(size).fill(1), shift: new Float32Array(size) }
   const max = new Float32Array(size).fill(-Infinity)
-  const min = new Float32Array(size).fill(-Infinity)
+  // Least activations with their sign turned, so that both sides are maxima.
+  const below = new Float32Array(size).fill(-Infinity)
   const weights = new Float32Array(size)
   for (const { linear, scales } of rows) {
     const seen = ranges.of(linear.node.inputs[0]!)
     const weight = rowMaximaOf(linear)
     maximaPerScale(max, scales, i => seen.max[i]!)
-    maximaPerScale(min, scales, i => -seen.min[i]!)
+    maximaPerScale(below, scales, i => -seen.min[i]!)
     maximaPerScale(weights, scales, i => weight[i]!)
   }
-  const middle = max.map((high, i) => (high - min[i]!) / 2)
-  const magnitude = max.map((high, i) => (shift ? (high + min[i]!) / 2 : Math.max(high, min[i]!)))
+  const middle = max.map((high, i) => (high - below[i]!) / 2)
+  const magnitude = max.map((high, i) => (shift ? (high + below[i]!) / 2 : Math.max(high, below[i]!)))
   const scale = magnitude.map((x, i) =>
     Math.max(LEAST, Math.max(x, LEAST) ** alpha / Math.max(weights[i]!, LEAST) ** (1 - alpha)),
   )

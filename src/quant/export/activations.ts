@@ -5,10 +5,8 @@
 
 import type { Value } from '../../graph/ir.ts'
 import type { ActivationQuantizer } from '../../kernels/fake-quantize-tokens.ts'
+import { qMax, SCALE_MAX, SCALE_MIN, stepCount, symmetricZeroPoint } from '../../kernels/qparams.ts'
 import { floatTypeOf, type GraphWriter, type Stem } from './writer.ts'
-
-const SCALE_MIN = 1e-5
-const SCALE_MAX = 1e4
 
 /** x [.., C] float32 as codes: x ~ (codes - zeroPoint) * scale. All float32. */
 export interface QuantizedRows {
@@ -30,22 +28,28 @@ export function writeQuantizedRows(
   writer: GraphWriter,
   stem: Stem,
   x: Value,
-  { bits, symmetric }: ActivationQuantizer,
+  quantizer: ActivationQuantizer,
 ): QuantizedRows {
+  const { bits, symmetric } = quantizer
   const op = (suffix: string, opType: string, ...inputs: Value[]) => writer.op(stem, suffix, opType, inputs)
   const number = (value: number) => writer.scalar(value)
   const max = op('max', 'Max', writer.reduceLast(stem, 'row_max', 'ReduceMax', x), number(0))
   const min = op('min', 'Min', writer.reduceLast(stem, 'row_min', 'ReduceMin', x), number(0))
   const negated = op('negated_min', 'Neg', min)
   const width = symmetric ? op('width', 'Max', max, negated) : op('width', 'Sub', max, min)
-  const steps = symmetric ? 2 ** (bits - 1) - 1 : 2 ** bits - 1
-  const scale = op('scale', 'Clip', op('step', 'Div', width, number(steps)), number(SCALE_MIN), number(SCALE_MAX))
+  const scale = op(
+    'scale',
+    'Clip',
+    op('step', 'Div', width, number(stepCount(quantizer))),
+    number(SCALE_MIN),
+    number(SCALE_MAX),
+  )
   const zeroPoint = symmetric
-    ? number(2 ** (bits - 1))
+    ? number(symmetricZeroPoint(bits))
     : op('zero_point', 'Round', op('zero_steps', 'Div', negated, scale))
   const rounded = op('rounded', 'Round', op('steps', 'Div', x, scale))
   const moved = op('moved', 'Add', rounded, zeroPoint)
-  return { codes: op('codes', 'Clip', moved, number(0), number(2 ** bits - 1)), scale, zeroPoint }
+  return { codes: op('codes', 'Clip', moved, number(0), number(qMax(bits))), scale, zeroPoint }
 }
 
 /** What the codes stand for, float32 [.., C]. */

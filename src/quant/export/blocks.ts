@@ -4,7 +4,9 @@ import type { Model } from '../../graph/ir.ts'
 import { staticShape } from '../../graph/shape.ts'
 import type { FinishedBlock } from '../block-job.ts'
 import type { BlockPlan } from '../plan.ts'
-import { type ExportOptions, exportLinears, type QuantizedValue, quantizeValues, replaceConstants } from './linears.ts'
+import { replaceConstants } from './constants.ts'
+import { type ExportOptions, exportLinears } from './linears.ts'
+import { type QuantizedValue, quantizeValues } from './values.ts'
 
 /** Writes the finished blocks into the user's graph. */
 export function exportBlocks(model: Model, finished: readonly FinishedBlock[], options: ExportOptions): void {

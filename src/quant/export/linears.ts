@@ -11,9 +11,6 @@ import { SharedActivations } from './activations.ts'
 import { SharedWeight, writeIntegerProduct, writeNBitsProduct, writePortableProduct, type Writing } from './products.ts'
 import { floatTypeOf, giveAs, GraphWriter, type Stem } from './writer.ts'
 
-export { type ReplacedConstant, replaceConstants } from './constants.ts'
-export { type QuantizedValue, quantizeValues } from './values.ts'
-
 export interface ExportedLinear {
   /** The MatMul or Gemm of the user's graph. */
   readonly origin: Node

@@ -11,7 +11,7 @@ import type { Linear } from '../linears.ts'
 import { traceScales } from './scale-rules.ts'
 import { describeNode, type ScaleTrace, type Site } from './scale-trace.ts'
 
-export type { Site } from './scale-trace.ts'
+export { sameSite, type Site } from './scale-trace.ts'
 
 /** One side of a mapping: an axis of a constant; element i belongs to scale `scales[i]` of the mapping, or to none where it is -1. */
 export type End =
@@ -39,6 +39,15 @@ export interface Mapping {
    */
   readonly shift: Site | undefined
 }
+
+type Rows = End & { readonly kind: 'rows' }
+
+/** The linears that read what a mapping divides. */
+export const rowsOf = ({ multiplied }: Mapping): Rows[] => multiplied.filter((end): end is Rows => end.kind === 'rows')
+
+/** Linears whose weight a mapping changes. */
+export const linearsOf = ({ divided, multiplied }: Mapping): Linear[] =>
+  [...divided, ...multiplied].flatMap(end => (end.kind === 'vector' ? [] : [end.linear]))
 
 /** A transformation that was looked for and cannot be made. */
 export interface SkippedMapping {

@@ -16,6 +16,8 @@ export interface Site {
   readonly input: number
 }
 
+export const sameSite = (a: Site, b: Site): boolean => a.node === b.node && a.input === b.input
+
 /** A constant whose elements are scaled with channels; -1 for those that are not. */
 export interface ScaledVector {
   readonly site: Site
