@@ -32,18 +32,18 @@ const { blocks, files } = await inspectModel({ model })
 const gigabytes = blocks.flatMap(({ linears }) => linears).reduce((sum, { sizeBytes }) => sum + sizeBytes, 0) / 1e9
 
 /** Runs a command that writes into an empty folder beside the model: wall and processor seconds, MB resident, what it wrote. */
-function measure(commandFor) {
+function measure({ commandFor, reading }) {
   const folder = mkdtempSync(join(dirname(resolve(model)), '.rounded-'))
   try {
     if (values.cold) for (const file of files) spawnSync('dd', [`if=${file}`, 'iflag=nocache', 'count=0'])
     const [command, ...args] = commandFor(folder)
-    const { status, stderr } = spawnSync('/usr/bin/time', ['-f', '\n%e %U %S %M', command, ...args], {
+    const { status, stderr, stdout } = spawnSync('/usr/bin/time', ['-f', '\n%e %U %S %M', command, ...args], {
       encoding: 'utf8',
     })
     if (status !== 0) throw new Error(`${command} failed:\n${stderr}`)
     const [wall, user, system, resident] = stderr.trim().split('\n').at(-1).split(' ').map(Number)
     const written = statSync(join(folder, 'model.onnx.data'), { throwIfNoEntry: false })?.size ?? 0
-    return { wall, processor: user + system, resident: resident / 1024, written }
+    return { wall, processor: user + system, resident: resident / 1024, written, reading: reading(stdout) }
   } finally {
     rmSync(folder, { recursive: true })
   }
@@ -53,17 +53,29 @@ console.log(
   `${model}: ${gigabytes.toFixed(2)} GB in ${blocks.length} blocks, ${values.cold ? 'read from disk' : 'in the page cache'}`,
 )
 for (const group of values.groups.split(',')) {
+  const ours = folder => [
+    process.execPath,
+    resolve(import.meta.dirname, '../bin/omniquant.js'),
+    ...['quantize', model, `--w${bits}a16`, '--group', group, '--no-lwc', '--json', '-o', join(folder, 'model.onnx')],
+  ]
+  const theirs = folder => [
+    values.python,
+    resolve(import.meta.dirname, 'round_to_nearest.py'),
+    ...[model, join(folder, 'model.onnx'), bits, group, values.exclude],
+  ]
+  // Seconds of reading and rounding, without starting and writing, as each side says itself.
   const sides = {
-    omniquant: folder => [
-      process.execPath,
-      resolve(import.meta.dirname, '../bin/omniquant.js'),
-      ...['quantize', model, `--w${bits}a16`, '--group', group, '--no-lwc', '-o', join(folder, 'model.onnx')],
-    ],
-    python: folder => [
-      values.python,
-      resolve(import.meta.dirname, 'round_to_nearest.py'),
-      ...[model, join(folder, 'model.onnx'), bits, group, values.exclude],
-    ],
+    omniquant: {
+      commandFor: ours,
+      reading: out => JSON.parse(out).blocks.reduce((sum, { elapsedMs }) => sum + elapsedMs, 0) / 1000,
+    },
+    python: {
+      commandFor: theirs,
+      reading: out => {
+        const [load, quantize] = out.trim().split('\n').at(-1).split(' ').map(Number)
+        return load + quantize
+      },
+    },
   }
   const names = Object.keys(sides)
   for (const name of names) measure(sides[name]) // to warm up
@@ -74,12 +86,12 @@ for (const group of values.groups.split(',')) {
     const of = key => median(runs[name].map(run => run[key]))
     console.log(
       `${bits} bits, groups of ${group}, ${name}: ${of('wall').toFixed(2)} s (${runs[name].map(({ wall }) => wall).join(' ')}), ` +
-        `${(gigabytes / of('wall')).toFixed(2)} GB/s, ${of('processor').toFixed(2)} s of processor, ` +
+        `${(gigabytes / of('wall')).toFixed(2)} GB/s; reading and rounding ${of('reading').toFixed(2)} s, ${(gigabytes / of('reading')).toFixed(2)} GB/s; ${of('processor').toFixed(2)} s of processor, ` +
         `${of('resident').toFixed(0)} MB resident, ${(of('written') / 1e6).toFixed(0)} MB written`,
     )
   }
   const ratio = key => median(runs.python.map((run, i) => run[key] / runs.omniquant[i][key])).toFixed(2)
   console.log(
-    `  Python takes ${ratio('wall')} x the time, ${ratio('processor')} x the processor's, ${ratio('resident')} x the memory`,
+    `  Python takes ${ratio('wall')} x the time (reading and rounding ${ratio('reading')} x), ${ratio('processor')} x the processor's, ${ratio('resident')} x the memory`,
   )
 }
