@@ -78,6 +78,21 @@ export function readBytes(tensor: Tensor): Uint8Array {
 /** @throws E_EXTERNAL_DATA when the file is gone or shorter than the range. */
 export function readRange({ file, offset, length }: FileRange): Uint8Array {
   const bytes = new Uint8Array(length)
+  readFile(file, offset, bytes)
+  return bytes
+}
+
+/**
+ * Bytes of a tensor from `offset` on, as many as `target` takes, into memory the caller has.
+ * @throws E_EXTERNAL_DATA when the file is gone or shorter than that.
+ */
+export function readInto({ data }: Tensor, offset: number, target: Uint8Array): void {
+  if (isFileRange(data)) readFile(data.file, data.offset + offset, target)
+  else target.set(data.subarray(offset, offset + target.length))
+}
+
+function readFile(file: string, offset: number, target: Uint8Array): void {
+  const { length } = target
   let descriptor: number
   try {
     descriptor = openSync(file, 'r')
@@ -91,7 +106,7 @@ export function readRange({ file, offset, length }: FileRange): Uint8Array {
   try {
     let done = 0
     while (done < length) {
-      const got = readSync(descriptor, bytes, done, Math.min(length - done, 1 << 30), offset + done)
+      const got = readSync(descriptor, target, done, Math.min(length - done, 1 << 30), offset + done)
       if (got === 0) {
         throw new QuantError(
           'E_EXTERNAL_DATA',
@@ -104,7 +119,6 @@ export function readRange({ file, offset, length }: FileRange): Uint8Array {
   } finally {
     closeSync(descriptor)
   }
-  return bytes
 }
 
 /** The elements of a tensor as a typed array over its bytes (copied only when the bytes are not aligned). */

@@ -17,6 +17,7 @@ import {
   type Folded,
   type Learned,
   readWeights,
+  roundBlock,
   runBlock,
 } from './quantize-block.ts'
 import type { BlockReport, OnEvent, QuantizeEvent } from './report.ts'
@@ -134,14 +135,16 @@ export class BlockJob {
   async run(plan: BlockPlan, source: Streams | Replay | undefined, checkpoint?: Checkpoint): Promise<FinishedBlock> {
     const started = performance.now()
     const { block } = plan
-    const weights = readWeights(block)
     this.progress(block, 'rounding')(0, 1)
     const { session } = this.method
     let result: { folded: Folded; learned: Learned | undefined; learning: Learning }
-    if (typeof source === 'object') result = await this.learn(plan, weights, source, checkpoint)
+    if (typeof source === 'object') result = await this.learn(plan, readWeights(block), source, checkpoint)
     else {
       const learned = source?.(plan)
-      result = { folded: await foldBlock(plan, weights, learned, session), learned, learning: {} }
+      const folded = learned
+        ? await foldBlock(plan, readWeights(block), learned, session)
+        : { packed: roundBlock(plan), feeds: {}, transformed: false, quantized: true }
+      result = { folded, learned, learning: {} }
     }
     const report: BlockReport = {
       index: block.index,

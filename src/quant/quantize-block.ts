@@ -6,7 +6,8 @@ import { readElements, tensorOf } from '../graph/tensor.ts'
 import { readFloats } from '../kernels/float16.ts'
 import { type PackedPlanes, packPlanes } from '../kernels/pack-planes.ts'
 import { type PackedWeight, packMatMulNBits } from '../kernels/pack.ts'
-import { requireFinite } from '../kernels/qparams.ts'
+import { packRounded, roundStored } from '../kernels/pack-rounded.ts'
+import { requireFinite, type WeightQuantizer } from '../kernels/qparams.ts'
 import { compile, runGraph, type SessionOptions, type Tensors } from '../kernels/session.ts'
 import { transpose2d } from '../kernels/tensor.ts'
 import type { Block } from './blocks.ts'
@@ -125,6 +126,27 @@ export interface Folded extends BlockVersion {
   readonly packed: readonly (PackedWeight | PackedPlanes | undefined)[]
 }
 
+/** Whether a linear is multiplied with integers: that needs one scale per output; with groups MatMulNBits dequantizes the weight. */
+const isInPlanes = ({ activations }: BlockPlan, { inFeatures }: Linear, { group }: WeightQuantizer): boolean =>
+  activations !== undefined && group >= inFeatures
+
+/**
+ * The block's weights rounded to nearest: the numbers of `foldBlock` without parameters, for blocks that are not run. Weights are read
+ * from the model's files, some MB at a time.
+ * @throws E_UNSUPPORTED when a weight is not finite.
+ */
+export function roundBlock(plan: BlockPlan): Folded['packed'] {
+  return plan.block.linears.map(linear => {
+    const quantizer = plan.quantizers.get(linear)
+    if (!quantizer) return undefined
+    const { name, weight, transposed, inFeatures: K, outFeatures: N } = linear
+    const stored = { name, tensor: weight.tensor!, transposed }
+    return isInPlanes(plan, linear, quantizer)
+      ? packPlanes({ ...roundStored(stored, quantizer), ...quantizer, K, N })
+      : packRounded(stored, quantizer)
+  })
+}
+
 /** Quantizes the block's weights with what was learned, or to nearest without it. */
 export async function foldBlock(
   plan: BlockPlan,
@@ -150,8 +172,7 @@ export async function foldBlock(
       N: outFeatures,
       ...quantizer,
     }
-    // Integer arithmetic needs one scale per output; with groups the weight is dequantized by MatMulNBits.
-    return plan.activations && quantizer.group >= inFeatures ? packPlanes(weight) : packMatMulNBits(weight)
+    return isInPlanes(plan, linear, quantizer) ? packPlanes(weight) : packMatMulNBits(weight)
   })
   const changed = learned ? [...plan.changedSites.keys()].map(constantName) : []
   const added = learned ? [...plan.addedBiases.keys()].map(biasName) : []
