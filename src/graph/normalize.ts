@@ -11,9 +11,10 @@ import { dtypeFromNumber, isFloat } from './dtype.ts'
 import { extract } from './extract.ts'
 import { Graph, type LocalFunction, type Model, type Node, type Value } from './ir.ts'
 import { inline } from './local-functions.ts'
-import { foldedConstant, isNoOp, shareEqual, simplify } from './normalize-rules.ts'
+import { foldedConstant, isNoOp, shareEqual, simplify, withoutIdentities } from './normalize-rules.ts'
 import { REWRITES } from './rewrites.ts'
 import { modernize } from './rewrites/old-opsets.ts'
+import { followRows } from './rewrites/selected-rows.ts'
 import { constantNumbers, staticShape } from './shape.ts'
 import { elementCount, type Tensor } from './tensor.ts'
 
@@ -107,6 +108,7 @@ class Copier {
     try {
       const outputs = write()
       for (const node of nodes.slice(first)) {
+        followRows(node)
         if (!node.inputs.every(input => this.isConstant(input))) continue
         const plumbing = PLUMBING.has(node.kind) && this.weights.has(node.inputs[0]!)
         for (const output of node.outputs) if (output) (plumbing ? this.weights : this.pending).add(output)
@@ -237,11 +239,13 @@ class Copier {
     const read = live.flatMap(node => (node.outputs.some(value => value && this.pending.has(value)) ? [] : node.inputs))
     await this.fold(new Set(read.filter(value => value !== undefined && this.pending.has(value)) as Value[]))
     graph.nodes = extract(graph, graph.inputs, graph.outputs)
+    const passed = withoutIdentities(graph)
     const used = new Set(graph.nodes.flatMap(node => node.inputs))
     const shared = shareEqual(graph.initializers.filter(value => used.has(value)))
     for (const node of graph.nodes) node.inputs = node.inputs.map(input => input && (shared.get(input) ?? input))
     graph.initializers = graph.initializers.filter(value => used.has(value) && !shared.has(value))
-    for (const [value, working] of this.values) this.values.set(value, shared.get(working) ?? working)
+    for (const [value, working] of this.values)
+      this.values.set(value, shared.get(working) ?? passed.get(working) ?? working)
     return { graph, values: this.values }
   }
 }

@@ -9,6 +9,7 @@ import { PRODUCT_REWRITES } from './rewrites/products.ts'
 import { REFUSED_REWRITES } from './rewrites/refused.ts'
 import type { Rewrite } from './rewrites/rewrite.ts'
 import { ROTARY_REWRITES } from './rewrites/rotary.ts'
+import { SELECTION_REWRITES } from './rewrites/selected-rows.ts'
 
 export type { Rewrite } from './rewrites/rewrite.ts'
 
@@ -23,5 +24,6 @@ export const REWRITES: ReadonlyMap<string, Rewrite> = new Map(
     ...PRODUCT_REWRITES,
     ...REFUSED_REWRITES,
     ...ROTARY_REWRITES,
+    ...SELECTION_REWRITES,
   }),
 )

@@ -6,6 +6,7 @@ import type { Value } from '../graph/ir.ts'
 import { readElements } from '../graph/tensor.ts'
 import type { SessionOptions, Tensors } from '../kernels/session.ts'
 import type { Block } from './blocks.ts'
+import { findExperts, rarelyUsed, TokenCounts } from './experts.ts'
 import type { Mapping } from './mappings/mappings.ts'
 import { type OtherBranch, planBranches } from './branches.ts'
 import type { BlockPlan } from './plan.ts'
@@ -171,14 +172,17 @@ export class BlockJob {
     const { float, quantized, spare } = streams
     const original = floatVersion(weights)
     const ranges = new ChannelRanges(observedValues(plan))
-    await runBlock(plan, original, { from: float, to: float, ranges }, session, progress('targets'))
+    const counts = new TokenCounts(findExperts(plan.block))
+    await runBlock(plan, original, { from: float, to: float, ranges, counts }, session, progress('targets'))
     if (augLoss) {
       await runBlock(plan, original, { from: quantized, to: spare }, session, progress('targets'))
       average(float, spare)
     }
+    const { few: fewTokens, linears: held } = rarelyUsed(plan, counts)
     const vector = blockParameters(plan, initialEquivalence(plan, ranges, weights, alpha), {
       clipRate: lwc ? learningRate : undefined,
       equivalenceRate: letLearningRate,
+      held,
     })
     const run = (candidate: Folded, to?: ActivationStore) =>
       runBlock(plan, candidate, { from: quantized, to, target: float }, session, progress('outputs'))
@@ -198,7 +202,11 @@ export class BlockJob {
     const learnedLoss = await run(folded, spare)
     const kept = learnedLoss < roundedLoss ? 'learned' : 'rounded'
     if (kept === 'rounded') await run(rounded, spare)
-    const learning: Learning = { roundedLoss, learnedLoss, kept, ...(rollbacks.length > 0 && { rollbacks }) }
+    const learning: Learning = {
+      ...{ roundedLoss, learnedLoss, kept },
+      ...(rollbacks.length > 0 && { rollbacks }),
+      ...(fewTokens && { fewTokens }),
+    }
     return kept === 'learned' ? { folded, learned, learning } : { folded: rounded, learned: undefined, learning }
   }
 }

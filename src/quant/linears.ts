@@ -2,6 +2,7 @@
 
 import type { Node, Value } from '../graph/ir.ts'
 import { staticShape } from '../graph/shape.ts'
+import { findRouters } from './routers.ts'
 
 /** A product x [.., K] * w [K, N] of the working copy, and where its weight is stored. */
 export interface Linear {
@@ -64,6 +65,7 @@ export function findLinears(
 ): { linears: Linear[]; skipped: SkippedLinear[] } {
   const linears: Linear[] = []
   const skipped: SkippedLinear[] = []
+  const routers = findRouters(nodes)
   for (const node of nodes) {
     if (node.kind !== 'MatMul' || node.inputs.every(input => data.has(input!))) continue
     const [x, w] = node.inputs as [Value, Value]
@@ -74,6 +76,7 @@ export function findLinears(
     const resolved = resolveWeight(w)
     const { origin } = node
     if ('reason' in resolved) skipped.push({ node, reason: resolved.reason })
+    else if (routers.has(node)) skipped.push({ node, reason: 'router: which experts a token is sent to depends on it' })
     else if (!origin) skipped.push({ node, reason: 'it is part of a fused operation' })
     else if (origin.kind !== 'MatMul' && origin.kind !== 'Gemm')
       skipped.push({ node, reason: `its weight is inside ${origin.kind}` })

@@ -12,6 +12,7 @@ import { transpose2d } from '../kernels/tensor.ts'
 import type { Block } from './blocks.ts'
 import { clipParameters } from './clipping.ts'
 import { equivalenceParameters, type InitialEquivalence } from './equivalence.ts'
+import type { TokenCounts } from './experts.ts'
 import type { Linear } from './linears.ts'
 import { ParameterVector } from './parameters.ts'
 import type { BlockPlan } from './plan.ts'
@@ -60,19 +61,21 @@ export interface BlockStreams {
   readonly target?: ActivationStore
   /** What is to be found out about activations inside. */
   readonly ranges?: ChannelRanges | undefined
+  /** Whose tokens are to be counted. */
+  readonly counts?: TokenCounts | undefined
 }
 
 /** Runs the block over every sample. @returns the mean squared error against `target`, if there is one. */
 export async function runBlock(
   plan: BlockPlan,
   { feeds, ...version }: BlockVersion,
-  { from, to, target, ranges }: BlockStreams,
+  { from, to, target, ranges, counts }: BlockStreams,
   session: SessionOptions,
   onProgress?: (done: number, total: number) => void,
 ): Promise<number> {
   const shape = staticShape(plan.block.input)
   const observed = ranges?.values ?? []
-  const forward = await compile(forwardProgram(plan, { ...version, observed }), session)
+  const forward = await compile(forwardProgram(plan, { ...version, observed, counted: counts?.experts }), session)
   let error = 0
   try {
     for (let i = 0; i < from.samples; i++) {
@@ -81,6 +84,7 @@ export async function runBlock(
       if (target) error += meanSquaredError(y, target.read(i, 1))
       to?.write(i, y)
       ranges?.add(outputs)
+      counts?.add(outputs)
       onProgress?.(i + 1, from.samples)
     }
   } finally {
@@ -100,17 +104,19 @@ export interface LearnSettings {
   readonly clipRate: number | undefined
   /** Learning rate of the transformations. */
   readonly equivalenceRate: number
+  /** Linears that are rounded to nearest, whatever the others learn. */
+  readonly held?: ReadonlySet<Linear> | undefined
 }
 
 /** What is learned for a block. `initial`: where each of the plan's mappings starts. */
 export function blockParameters(
   plan: BlockPlan,
   initial: readonly InitialEquivalence[],
-  { clipRate, equivalenceRate }: LearnSettings,
+  { clipRate, equivalenceRate, held }: LearnSettings,
 ): ParameterVector {
   return new ParameterVector([
-    ...(clipRate === undefined ? [] : clipParameters(plan, clipRate)),
-    ...equivalenceParameters(plan, initial, equivalenceRate),
+    ...(clipRate === undefined ? [] : clipParameters(plan, clipRate, held)),
+    ...equivalenceParameters(plan, initial, equivalenceRate, held),
   ])
 }
 

@@ -10,6 +10,7 @@ import { type Analysis, analyze } from './analyze.ts'
 import { BlockJob, type FinishedBlock, learnsEquivalence, type Method, type Streams } from './block-job.ts'
 import { type CalibrationOptions, calibrate } from './calibrate.ts'
 import { embed } from './embed.ts'
+import { fewTokensNote } from './experts.ts'
 import type { ExportOptions } from './export/linears.ts'
 import { exportBlocks } from './export/blocks.ts'
 import { exportOuter } from './export/outer-linears.ts'
@@ -109,6 +110,7 @@ function learningNotes(finished: readonly FinishedBlock[]): string[] {
     ...(useless.length > 0
       ? [`learning did not help ${list(useless)}, rounded to nearest: other --lr or more samples`]
       : []),
+    ...finished.flatMap(({ report: { index, fewTokens } }) => (fewTokens ? [fewTokensNote(index, fewTokens)] : [])),
   ]
 }
 

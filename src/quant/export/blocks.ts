@@ -21,7 +21,7 @@ export function exportBlocks(model: Model, finished: readonly FinishedBlock[], o
     finished.flatMap(({ plan }) => quantizedValues(plan)),
   )
   const linears = finished.flatMap(({ plan, packed, biases }) =>
-    plan.block.linears.flatMap(({ origin, inFeatures, outFeatures }, j) => {
+    plan.block.linears.flatMap(({ node, origin, inFeatures, outFeatures }, j) => {
       const weight = packed[j]
       if (!weight) return []
       const bias = plan.addedBiases.findIndex(other => other.origin === origin)
@@ -30,6 +30,7 @@ export function exportBlocks(model: Model, finished: readonly FinishedBlock[], o
           ...{ origin, twins: plan.twins?.linears[j], packed: weight, inFeatures, outFeatures },
           ...(plan.activations && { activation: plan.activations.quantizer }),
           ...addedBias(bias, biases),
+          rank: staticShape(node.inputs[0]!).length,
         },
       ]
     }),
