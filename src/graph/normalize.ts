@@ -71,9 +71,13 @@ class Copier {
   /** A constant of the user's graph, as float32 if it is of another float type. */
   private constant(name: string, tensor: Tensor): Value {
     const value = this.g.initializer(name, tensor)
-    if (isFloat(tensor.dtype) && tensor.dims.length === 2 && elementCount(tensor.dims) >= MIN_WEIGHT_ELEMENTS)
-      this.weights.add(value)
+    this.noteWeight(value)
     return this.toFloat32(value)
+  }
+
+  private noteWeight(value: Value): void {
+    const { dtype, dims } = value.tensor!
+    if (isFloat(dtype) && dims.length === 2 && elementCount(dims) >= MIN_WEIGHT_ELEMENTS) this.weights.add(value)
   }
 
   private toFloat32(value: Value): Value {
@@ -103,10 +107,12 @@ class Copier {
 
   /** Runs `write`, then notes which of the nodes it appended depend on constants alone. */
   private emit(write: () => (Value | undefined)[]): (Value | undefined)[] {
-    const { nodes } = this.g.graph
+    const { nodes, initializers } = this.g.graph
     const first = nodes.length
+    const stored = initializers.length
     try {
       const outputs = write()
+      initializers.slice(stored).forEach(value => this.noteWeight(value))
       for (const node of nodes.slice(first)) {
         followRows(node)
         if (!node.inputs.every(input => this.isConstant(input))) continue

@@ -2,6 +2,7 @@
 
 import { ACTIVATION_REWRITES } from './rewrites/activations.ts'
 import { ATTENTION_REWRITES } from './rewrites/attention.ts'
+import { EXPERT_REWRITES } from './rewrites/experts.ts'
 import { GROUP_QUERY_REWRITES } from './rewrites/group-query-attention.ts'
 import { LINEAR_REWRITES } from './rewrites/linear.ts'
 import { NORM_REWRITES } from './rewrites/norms.ts'
@@ -18,6 +19,7 @@ export const REWRITES: ReadonlyMap<string, Rewrite> = new Map(
   Object.entries({
     ...ACTIVATION_REWRITES,
     ...ATTENTION_REWRITES,
+    ...EXPERT_REWRITES,
     ...GROUP_QUERY_REWRITES,
     ...LINEAR_REWRITES,
     ...NORM_REWRITES,

@@ -22,6 +22,8 @@ const TILE = 64
 export interface WeightCodes extends QuantizedWeight, WeightQuantizer {
   readonly K: number
   readonly N: number
+  /** What `chooseBlockSize` would choose otherwise; divides the group. */
+  readonly blockSize?: number | undefined
 }
 
 /** The constants of a MatMulNBits node. `bits` is the width of the container, which can be wider than the codes. */
@@ -69,9 +71,15 @@ interface Layout {
   readonly shift: number
 }
 
-function layoutOf({ K, group, bits, symmetric }: Pick<WeightCodes, 'K' | 'group' | 'bits' | 'symmetric'>): Layout {
+function layoutOf({
+  K,
+  group,
+  bits,
+  symmetric,
+  ...given
+}: Pick<WeightCodes, 'K' | 'group' | 'bits' | 'symmetric' | 'blockSize'>): Layout {
   const container = containerBits(bits)
-  const blockSize = chooseBlockSize(K, group)
+  const blockSize = given.blockSize ?? chooseBlockSize(K, group)
   return {
     bits: container,
     blockSize,

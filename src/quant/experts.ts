@@ -65,7 +65,7 @@ export function findExperts(block: Block): Expert[] {
   for (const linear of block.linears) {
     const gates = gatesOf(linear, block, routing)
     if (gates.length === 0) continue
-    const key = gates.map(({ value }) => block.nodes.indexOf(value.producer!)).join()
+    const key = gates.map(({ value }) => value.name).join('\n')
     if (!experts.has(key)) experts.set(key, { linears: [], gates })
     experts.get(key)!.linears.push(linear)
   }

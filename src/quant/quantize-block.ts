@@ -13,6 +13,7 @@ import type { Block } from './blocks.ts'
 import { clipParameters } from './clipping.ts'
 import { equivalenceParameters, type InitialEquivalence } from './equivalence.ts'
 import type { TokenCounts } from './experts.ts'
+import { isFused } from './fused-experts.ts'
 import type { Linear } from './linears.ts'
 import { ParameterVector } from './parameters.ts'
 import type { BlockPlan } from './plan.ts'
@@ -155,9 +156,12 @@ export async function foldBlock(
       K: inFeatures,
       N: outFeatures,
       ...quantizer,
+      blockSize: plan.blockSizes.get(linear),
     }
     // Integer arithmetic needs one scale per output; with groups the weight is dequantized by MatMulNBits.
-    return plan.activations && quantizer.group >= inFeatures ? packPlanes(weight) : packMatMulNBits(weight)
+    return plan.activations && quantizer.group >= inFeatures && !isFused(linear)
+      ? packPlanes(weight)
+      : packMatMulNBits(weight)
   })
   const changed = learned ? [...plan.changedSites.keys()].map(constantName) : []
   const added = learned ? [...plan.addedBiases.keys()].map(biasName) : []

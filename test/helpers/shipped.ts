@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { ActivationStore } from '../../src/calibration/activation-store.ts'
 import { feedsFor } from '../../src/calibration/model-io.ts'
 import { Builder } from '../../src/graph/builder.ts'
-import { Graph } from '../../src/graph/ir.ts'
+import { Graph, Value } from '../../src/graph/ir.ts'
 import { loadModel } from '../../src/graph/load.ts'
 import { saveModel } from '../../src/graph/save.ts'
 import { staticShape } from '../../src/graph/shape.ts'
@@ -90,16 +90,20 @@ export async function shipped(
   const analysis = await analyze(path, tokens)
   const { finished, outputs } = await learnAll(analysis, method, vocabulary, work)
   exportBlocks(analysis.model, finished, options)
-  const names = analysis.blocks.map(({ output }) => {
-    const [user] = [...analysis.values].find(([value, working]) => working === output && value.producer)!
-    return user.name
-  })
   await saveModel(analysis.model, join(work, 'plain.onnx'))
 
-  // Block outputs are inner values of the file: a copy shows them.
+  // Block outputs are inner values of the file: a copy shows them. Where a norm with the residual inside does not give it, it can.
   const opened = loadModel(join(work, 'plain.onnx'))
   const produced = opened.graph.nodes.flatMap(node => node.outputs)
-  opened.graph.outputs.push(...names.map(wanted => produced.find(value => value?.name === wanted)!))
+  const names = analysis.blocks.map(({ output }) => {
+    const [user] = [...analysis.values].find(([value, working]) => working === output && value.producer) ?? []
+    const norm = opened.graph.nodes.find(({ name }) => name === output.producer!.origin!.name)!
+    const value =
+      produced.find(found => found && found.name === user?.name) ?? new Value(`block_${output.name}`, 'float32')
+    if (!user) norm.outputs = [norm.outputs[0], undefined, undefined, value]
+    opened.graph.outputs.push(value)
+    return value.name
+  })
   await saveModel(opened, join(work, 'shown.onnx'))
   const session = await openModel(join(work, 'shown.onnx'))
   const shown = await session.run(feedsFor(analysis.io, ids(0, tokens, vocabulary), 1, tokens), names)

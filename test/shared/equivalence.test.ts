@@ -26,6 +26,7 @@ describe.skipIf(!sharedDir)('float blocks compute the same when transformed, to 
     ['models/wiki-opt/optimum-past', 5],
     ['zoo/optimum-qwen3', 5],
     ['zoo/optimum-gpt2', 4],
+    ['zoo/genai-gptoss', 4], // two norms, values, queries and keys
     ['zoo/optimum-qwen3-moe', 8], // two norms, values, queries and keys, up and down of 4 experts
   ])('%s: %i transformations', async (path, count) => {
     const { blocks, values } = await analyze(join(sharedDir!, path), 8)

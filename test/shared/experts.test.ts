@@ -27,6 +27,9 @@ describe.skipIf(!sharedDir)('mixtures of experts', () => {
     ['optimum-qwen3-moe', 'w4a16g32', false, 1e-5],
     ['optimum-qwen3-moe', 'w4a16g32', true, 1e-5],
     ['optimum-qwen3-moe', 'w4a4', true, 1e-4],
+    ['genai-gptoss', 'w4a16g32', false, 1e-5],
+    ['genai-gptoss', 'w3a16', true, 1e-5],
+    ['genai-gptoss', 'w3a8', true, 1e-4],
   ])('%s at %s, transformed: %s: every block of the file gives the trained output, to %d', async (...row) => {
     const [name, text, transformed, tolerance] = row
     const gentle = transformed && { epochs: 10, learningRate: 1e-2 }
@@ -45,7 +48,10 @@ describe.skipIf(!sharedDir)('mixtures of experts', () => {
       ),
     )
 
-  test.each([['optimum-qwen3-moe', /_(Q4|scales|zero_points)$/]])(
+  test.each([
+    ['optimum-qwen3-moe', /_(Q4|scales|zero_points)$/],
+    ['genai-gptoss', /_(Q4|scales|zero_points)$/],
+  ])(
     '%s: experts that saw few tokens are what rounding makes of them, and the report says so',
     async (name, pattern) => {
       const calib = join(work(), 'few.jsonl')
@@ -71,7 +77,10 @@ describe.skipIf(!sharedDir)('mixtures of experts', () => {
     },
   )
 
-  test.each([['optimum-qwen3-moe', 'gate']])('inspect says why the router of %s stays float', async (name, router) => {
+  test.each([
+    ['optimum-qwen3-moe', 'gate'],
+    ['genai-gptoss', 'router'],
+  ])('inspect says why the router of %s stays float', async (name, router) => {
     const { blocks, skipped } = await inspectModel({ model: modelOf(name) })
     const routers = skipped.filter(({ reason }) => reason.startsWith('router: '))
     expect(routers).toHaveLength(blocks.length)
