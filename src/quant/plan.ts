@@ -38,6 +38,8 @@ export interface BlockPlan {
   readonly quantizers: ReadonlyMap<Linear, WeightQuantizer>
   /** Linears inside a fused node -> the block_size all of that node's weights have. */
   readonly blockSizes: ReadonlyMap<Linear, number>
+  /** Linears that were to be quantized and stay float, because the fused node they are in cannot hold all that was wanted. */
+  readonly heldFloat: ReadonlySet<Linear>
   /** Undefined: activations stay as they are. */
   readonly activations: QuantizedActivations | undefined
   /** Transformations to learn. */
@@ -153,6 +155,7 @@ export function planBlock(block: Block, options: PlanOptions): BlockPlan {
     block,
     quantizers,
     blockSizes: fused.blockSizes,
+    heldFloat: new Set([...fused.float].filter(linear => wanted.has(linear))),
     activations: attention && { quantizer: scheme.activations!, sites: attention.sites },
     mappings,
     skippedMappings: skipped,

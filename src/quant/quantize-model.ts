@@ -115,11 +115,14 @@ function learningNotes(finished: readonly FinishedBlock[]): string[] {
 }
 
 /** What stays float in a block: what cannot be quantized, and what was not to be. */
-function skippedIn({ block, quantizers }: BlockPlan): SkippedReport[] {
+function skippedIn({ block, quantizers, heldFloat }: BlockPlan): SkippedReport[] {
   const ignored = block.linears.filter(linear => !quantizers.has(linear))
   return [
     ...block.skipped.map(({ node, reason }) => ({ node: node.origin?.name ?? node.name, reason })),
-    ...ignored.map(({ name }) => ({ node: name, reason: 'it was to be left as it is' })),
+    ...ignored.map(linear => ({
+      node: linear.name,
+      reason: heldFloat.has(linear) ? 'the node it is in cannot be quantized as a whole' : 'it was to be left as it is',
+    })),
   ]
 }
 
