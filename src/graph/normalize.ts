@@ -11,9 +11,10 @@ import { dtypeFromNumber, isFloat } from './dtype.ts'
 import { extract } from './extract.ts'
 import { Graph, type LocalFunction, type Model, type Node, type Value } from './ir.ts'
 import { inline } from './local-functions.ts'
-import { foldedConstant, isNoOp, shareEqual, simplify } from './normalize-rules.ts'
+import { foldedConstant, isNoOp, shareEqual, simplify, withoutIdentities } from './normalize-rules.ts'
 import { REWRITES } from './rewrites.ts'
 import { modernize } from './rewrites/old-opsets.ts'
+import { followRows } from './rewrites/selected-rows.ts'
 import { constantNumbers, staticShape } from './shape.ts'
 import { elementCount, type Tensor } from './tensor.ts'
 
@@ -70,9 +71,13 @@ class Copier {
   /** A constant of the user's graph, as float32 if it is of another float type. */
   private constant(name: string, tensor: Tensor): Value {
     const value = this.g.initializer(name, tensor)
-    if (isFloat(tensor.dtype) && tensor.dims.length === 2 && elementCount(tensor.dims) >= MIN_WEIGHT_ELEMENTS)
-      this.weights.add(value)
+    this.noteWeight(value)
     return this.toFloat32(value)
+  }
+
+  private noteWeight(value: Value): void {
+    const { dtype, dims } = value.tensor!
+    if (isFloat(dtype) && dims.length === 2 && elementCount(dims) >= MIN_WEIGHT_ELEMENTS) this.weights.add(value)
   }
 
   private toFloat32(value: Value): Value {
@@ -102,11 +107,14 @@ class Copier {
 
   /** Runs `write`, then notes which of the nodes it appended depend on constants alone. */
   private emit(write: () => (Value | undefined)[]): (Value | undefined)[] {
-    const { nodes } = this.g.graph
+    const { nodes, initializers } = this.g.graph
     const first = nodes.length
+    const stored = initializers.length
     try {
       const outputs = write()
+      initializers.slice(stored).forEach(value => this.noteWeight(value))
       for (const node of nodes.slice(first)) {
+        followRows(node)
         if (!node.inputs.every(input => this.isConstant(input))) continue
         const plumbing = PLUMBING.has(node.kind) && this.weights.has(node.inputs[0]!)
         for (const output of node.outputs) if (output) (plumbing ? this.weights : this.pending).add(output)
@@ -237,11 +245,13 @@ class Copier {
     const read = live.flatMap(node => (node.outputs.some(value => value && this.pending.has(value)) ? [] : node.inputs))
     await this.fold(new Set(read.filter(value => value !== undefined && this.pending.has(value)) as Value[]))
     graph.nodes = extract(graph, graph.inputs, graph.outputs)
+    const passed = withoutIdentities(graph)
     const used = new Set(graph.nodes.flatMap(node => node.inputs))
     const shared = shareEqual(graph.initializers.filter(value => used.has(value)))
     for (const node of graph.nodes) node.inputs = node.inputs.map(input => input && (shared.get(input) ?? input))
     graph.initializers = graph.initializers.filter(value => used.has(value) && !shared.has(value))
-    for (const [value, working] of this.values) this.values.set(value, shared.get(working) ?? working)
+    for (const [value, working] of this.values)
+      this.values.set(value, shared.get(working) ?? passed.get(working) ?? working)
     return { graph, values: this.values }
   }
 }

@@ -156,3 +156,16 @@ export function floatTensor(
 export function int64Tensor(dims: readonly number[], values: Iterable<number>): Tensor {
   return tensorOf('int64', dims, BigInt64Array.from(Array.from(values, value => BigInt(value))))
 }
+
+/** The parts of a tensor along its first axis, as views: nothing is read or copied. For types of whole bytes. */
+export function slicesOf({ dtype, dims, data }: Tensor): Tensor[] {
+  const [count, ...rest] = dims as [number, ...number[]]
+  const length = byteLength(dtype, elementCount(rest))
+  return Array.from({ length: count }, (_, i) => ({
+    dtype,
+    dims: rest,
+    data: isFileRange(data)
+      ? { file: data.file, offset: data.offset + i * length, length }
+      : data.subarray(i * length, (i + 1) * length),
+  }))
+}

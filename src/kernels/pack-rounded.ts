@@ -3,7 +3,7 @@
 import { readElements, type Tensor, tensorOf } from '../graph/tensor.ts'
 import { quantizeWeight, type QuantizedWeight } from './fake-quantize.ts'
 import { readFloats } from './float16.ts'
-import { packedLayout, type PackedWeight, packMatMulNBits, withScales } from './pack.ts'
+import { packedLayout, type PackedWeight, packMatMulNBits, type WeightCodes, withScales } from './pack.ts'
 import { requireFinite, type WeightQuantizer } from './qparams.ts'
 import { roundTiles, sizesOf, type StoredWeight } from './round-tiles.ts'
 import { transpose2d } from './tensor.ts'
@@ -32,7 +32,11 @@ export function roundStored(stored: StoredWeight, quantizer: WeightQuantizer, ti
  * What `packMatMulNBits(quantizeWeight(w))` gives, for a weight in a file. The result does not depend on `tileBytes`.
  * @throws E_UNSUPPORTED when a weight is not finite, E_SCHEME when the quantizer cannot be stored, E_EXTERNAL_DATA.
  */
-export function packRounded(stored: StoredWeight, quantizer: WeightQuantizer, tileBytes?: number): PackedWeight {
+export function packRounded(
+  stored: StoredWeight,
+  quantizer: WeightQuantizer & Pick<WeightCodes, 'blockSize'>,
+  tileBytes?: number,
+): PackedWeight {
   const { K, N } = sizesOf(stored)
   const { bits, blockSize, blocks, shift } = packedLayout({ K, ...quantizer })
   const strideBytes = (blocks * blockSize * bits) / 8

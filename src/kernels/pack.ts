@@ -22,6 +22,8 @@ const TILE = 64
 export interface WeightCodes extends QuantizedWeight, WeightQuantizer {
   readonly K: number
   readonly N: number
+  /** What `chooseBlockSize` would choose otherwise; divides the group. */
+  readonly blockSize?: number | undefined
 }
 
 /** The constants of a MatMulNBits node. `bits` is the width of the container, which can be wider than the codes. */
@@ -75,9 +77,10 @@ export function packedLayout({
   group,
   bits,
   symmetric,
-}: Pick<WeightCodes, 'K' | 'group' | 'bits' | 'symmetric'>): PackedLayout {
+  ...given
+}: Pick<WeightCodes, 'K' | 'group' | 'bits' | 'symmetric' | 'blockSize'>): PackedLayout {
   const container = containerBits(bits)
-  const blockSize = chooseBlockSize(K, group)
+  const blockSize = given.blockSize ?? chooseBlockSize(K, group)
   return {
     bits: container,
     blockSize,

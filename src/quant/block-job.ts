@@ -6,6 +6,7 @@ import type { Value } from '../graph/ir.ts'
 import { readElements } from '../graph/tensor.ts'
 import type { SessionOptions, Tensors } from '../kernels/session.ts'
 import type { Block } from './blocks.ts'
+import { findExperts, rarelyUsed, TokenCounts } from './experts.ts'
 import type { Mapping } from './mappings/mappings.ts'
 import { type OtherBranch, planBranches } from './branches.ts'
 import type { BlockPlan } from './plan.ts'
@@ -175,14 +176,17 @@ export class BlockJob {
     const progress = (phase: Phase) => this.progress(plan.block, phase)
     const original = floatVersion(weights)
     const ranges = new ChannelRanges(observedValues(plan))
-    await runBlock(plan, original, { from: float, to: nextFloat, ranges }, session, progress('targets'))
+    const counts = new TokenCounts(findExperts(plan.block))
+    await runBlock(plan, original, { from: float, to: nextFloat, ranges, counts }, session, progress('targets'))
     if (augLoss) {
       await runBlock(plan, original, { from: quantized, to: nextQuantized }, session, progress('targets'))
       average(nextFloat, nextQuantized)
     }
+    const { few: fewTokens, linears: held } = rarelyUsed(plan, counts)
     const vector = blockParameters(plan, initialEquivalence(plan, ranges, weights, alpha), {
       clipRate: lwc ? learningRate : undefined,
       equivalenceRate: letLearningRate,
+      held,
     })
     const run = (candidate: Folded, to?: ActivationStore) =>
       runBlock(plan, candidate, { from: quantized, to, target: nextFloat }, session, progress('outputs'))
@@ -203,7 +207,11 @@ export class BlockJob {
     const folded = await foldBlock(plan, weights, learned, session)
     const learnedLoss = await run(folded, nextQuantized)
     const kept = learnedLoss < roundedLoss ? 'learned' : 'rounded'
-    const learning: Learning = { roundedLoss, learnedLoss, kept, ...(rollbacks.length > 0 && { rollbacks }) }
+    const learning: Learning = {
+      ...{ roundedLoss, learnedLoss, kept },
+      ...(rollbacks.length > 0 && { rollbacks }),
+      ...(fewTokens && { fewTokens }),
+    }
     if (kept === 'learned') return { folded, learned, learning }
     const rounded = await round()
     await run(rounded, nextQuantized)

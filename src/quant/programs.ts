@@ -12,6 +12,7 @@ import { emitClipped, emitRanges } from './clipping.ts'
 import type { EmittedRange, FakeQuantized } from '../kernels/fake-quantize.ts'
 import { type Changes, emitBlock, type Weights } from './emit-block.ts'
 import { emitEquivalence } from './equivalence.ts'
+import { emitTokenCount, type Expert, tokensName } from './experts.ts'
 import type { Linear } from './linears.ts'
 import type { ParameterVector } from './parameters.ts'
 import type { BlockPlan } from './plan.ts'
@@ -46,6 +47,8 @@ export interface ForwardOptions {
   readonly quantized?: boolean
   /** Values whose channels are to be measured as well. */
   readonly observed?: readonly Value[]
+  /** Experts whose tokens are to be counted. */
+  readonly counted?: readonly Expert[] | undefined
 }
 
 /** Changed constants as run inputs. */
@@ -64,7 +67,7 @@ function changeInputs(g: Builder, { changedSites, addedBiases }: BlockPlan): Cha
 
 /**
  * x [batch, tokens, hidden], weights, with `transformed` constants c{j} and biases b{j} -> y, the block's output, and for
- * the j-th of the `observed` values max{j}, min{j} [channels].
+ * the j-th of the `observed` values max{j}, min{j} [channels], of the `counted` experts tokens{j} [].
  */
 export function forwardProgram(plan: BlockPlan, options: ForwardOptions = {}): Graph {
   const g = new Builder(new Graph('forward'))
@@ -85,6 +88,7 @@ export function forwardProgram(plan: BlockPlan, options: ForwardOptions = {}): G
     g.output(reduce('ReduceMax'), maximumName(j))
     g.output(reduce('ReduceMin'), minimumName(j))
   })
+  options.counted?.forEach((expert, j) => g.output(emitTokenCount(g, expert, values), tokensName(j)))
   return g.graph
 }
 

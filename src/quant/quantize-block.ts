@@ -13,6 +13,8 @@ import { transpose2d } from '../kernels/tensor.ts'
 import type { Block } from './blocks.ts'
 import { clipParameters } from './clipping.ts'
 import { equivalenceParameters, type InitialEquivalence } from './equivalence.ts'
+import type { TokenCounts } from './experts.ts'
+import { isFused } from './fused-experts.ts'
 import type { Linear } from './linears.ts'
 import { ParameterVector } from './parameters.ts'
 import type { BlockPlan } from './plan.ts'
@@ -61,19 +63,21 @@ export interface BlockStreams {
   readonly target?: ActivationStore
   /** What is to be found out about activations inside. */
   readonly ranges?: ChannelRanges | undefined
+  /** Whose tokens are to be counted. */
+  readonly counts?: TokenCounts | undefined
 }
 
 /** Runs the block over every sample. @returns the mean squared error against `target`, if there is one. */
 export async function runBlock(
   plan: BlockPlan,
   { feeds, ...version }: BlockVersion,
-  { from, to, target, ranges }: BlockStreams,
+  { from, to, target, ranges, counts }: BlockStreams,
   session: SessionOptions,
   onProgress?: (done: number, total: number) => void,
 ): Promise<number> {
   const shape = staticShape(plan.block.input)
   const observed = ranges?.values ?? []
-  const forward = await compile(forwardProgram(plan, { ...version, observed }), session)
+  const forward = await compile(forwardProgram(plan, { ...version, observed, counted: counts?.experts }), session)
   let error = 0
   try {
     for (let i = 0; i < from.samples; i++) {
@@ -82,6 +86,7 @@ export async function runBlock(
       if (target) error += meanSquaredError(y, target.read(i, 1))
       to?.write(i, y)
       ranges?.add(outputs)
+      counts?.add(outputs)
       onProgress?.(i + 1, from.samples)
     }
   } finally {
@@ -101,17 +106,19 @@ export interface LearnSettings {
   readonly clipRate: number | undefined
   /** Learning rate of the transformations. */
   readonly equivalenceRate: number
+  /** Linears that are rounded to nearest, whatever the others learn. */
+  readonly held?: ReadonlySet<Linear> | undefined
 }
 
 /** What is learned for a block. `initial`: where each of the plan's mappings starts. */
 export function blockParameters(
   plan: BlockPlan,
   initial: readonly InitialEquivalence[],
-  { clipRate, equivalenceRate }: LearnSettings,
+  { clipRate, equivalenceRate, held }: LearnSettings,
 ): ParameterVector {
   return new ParameterVector([
-    ...(clipRate === undefined ? [] : clipParameters(plan, clipRate)),
-    ...equivalenceParameters(plan, initial, equivalenceRate),
+    ...(clipRate === undefined ? [] : clipParameters(plan, clipRate, held)),
+    ...equivalenceParameters(plan, initial, equivalenceRate, held),
   ])
 }
 
@@ -127,8 +134,8 @@ export interface Folded extends BlockVersion {
 }
 
 /** Whether a linear is multiplied with integers: that needs one scale per output; with groups MatMulNBits dequantizes the weight. */
-const isInPlanes = ({ activations }: BlockPlan, { inFeatures }: Linear, { group }: WeightQuantizer): boolean =>
-  activations !== undefined && group >= inFeatures
+const isInPlanes = ({ activations }: BlockPlan, linear: Linear, { group }: WeightQuantizer): boolean =>
+  activations !== undefined && group >= linear.inFeatures && !isFused(linear)
 
 /**
  * The block's weights rounded to nearest: the numbers of `foldBlock` without parameters, for blocks that are not run. Weights are read
@@ -143,7 +150,7 @@ export function roundBlock(plan: BlockPlan): Folded['packed'] {
     const stored = { name, tensor: weight.tensor!, transposed }
     return isInPlanes(plan, linear, quantizer)
       ? packPlanes({ ...roundStored(stored, quantizer), ...quantizer, K, N })
-      : packRounded(stored, quantizer)
+      : packRounded(stored, { ...quantizer, blockSize: plan.blockSizes.get(linear) })
   })
 }
 
@@ -171,6 +178,7 @@ export async function foldBlock(
       K: inFeatures,
       N: outFeatures,
       ...quantizer,
+      blockSize: plan.blockSizes.get(linear),
     }
     return isInPlanes(plan, linear, quantizer) ? packPlanes(weight) : packMatMulNBits(weight)
   })

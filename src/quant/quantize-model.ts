@@ -7,6 +7,7 @@ import { staticShape } from '../graph/shape.ts'
 import { type Analysis, analyze } from './analyze.ts'
 import { learnsEquivalence, type Method } from './block-job.ts'
 import type { CalibrationOptions } from './calibrate.ts'
+import { fewTokensNote } from './experts.ts'
 import type { ExportOptions } from './export/linears.ts'
 import { exportBlocks } from './export/blocks.ts'
 import { exportOuter } from './export/outer-linears.ts'
@@ -56,15 +57,19 @@ function learningNotes(finished: readonly { readonly report: BlockReport }[]): s
     ...(useless.length > 0
       ? [`learning did not help ${list(useless)}, rounded to nearest: other --lr or more samples`]
       : []),
+    ...finished.flatMap(({ report: { index, fewTokens } }) => (fewTokens ? [fewTokensNote(index, fewTokens)] : [])),
   ]
 }
 
 /** What stays float in a block: what cannot be quantized, and what was not to be. */
-function skippedIn({ block, quantizers }: BlockPlan): SkippedReport[] {
+function skippedIn({ block, quantizers, heldFloat }: BlockPlan): SkippedReport[] {
   const ignored = block.linears.filter(linear => !quantizers.has(linear))
   return [
     ...block.skipped.map(({ node, reason }) => ({ node: node.origin?.name ?? node.name, reason })),
-    ...ignored.map(({ name }) => ({ node: name, reason: 'it was to be left as it is' })),
+    ...ignored.map(linear => ({
+      node: linear.name,
+      reason: heldFloat.has(linear) ? 'the node it is in cannot be quantized as a whole' : 'it was to be left as it is',
+    })),
   ]
 }
 

@@ -1,5 +1,7 @@
 /** @file What a run says while it works, and what it says at the end: data for people and for --json. */
 
+import type { FewTokens } from './experts.ts'
+
 /** One finished block. */
 export interface BlockReport {
   readonly index: number
@@ -13,6 +15,8 @@ export interface BlockReport {
   readonly kept?: 'learned' | 'rounded'
   /** Steps at which the loss stopped being finite: the best parameters came back, at half the learning rate. */
   readonly rollbacks?: readonly number[]
+  /** Experts that saw fewer calibration tokens than are needed to learn them: they are rounded to nearest. */
+  readonly fewTokens?: FewTokens
   readonly elapsedMs: number
 }
 

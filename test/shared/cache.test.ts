@@ -27,6 +27,10 @@ describe.skipIf(!sharedDir)('with a cache', () => {
     ['models/wiki-opt/optimum-past', 'w8a8'],
     ['zoo/optimum-gpt2', 'w8a8'],
     ['zoo/genai-llama-dml', 'w8a8'],
+    ['zoo/optimum-qwen3-moe', 'w8a16'],
+    ['zoo/optimum-qwen3-moe', 'w8a8'],
+    ['zoo/genai-gptoss', 'w8a16'],
+    ['zoo/genai-gptoss', 'w4a8'],
   ])('%s at %s', async (name, scheme) => {
     const { output } = await quantizeModel({
       ...{ model: join(sharedDir!, name), output: join(folder, scheme, name), scheme: parseScheme(scheme) },

@@ -53,7 +53,12 @@ const FILES: Record<string, number> = {
   'zoo/dynamo-llama-tied': 7,
   'zoo/mobius-llama': 7,
   'zoo/ort-optimized-llama': 7,
+  'zoo/optimum-qwen3-moe': 16, // q, k, v, o; gate, up and down of 4 experts
+  'zoo/genai-gptoss': 10, // qkv, o; gate_up and down of 4 experts, in one node
 }
+
+/** Mixtures of experts: each block has a router, which stays float. */
+const ROUTED = ['zoo/optimum-qwen3-moe', 'zoo/genai-gptoss']
 
 /** Schemes, and how far logits may be from the source's, as a part of their range. */
 const SCHEMES = [
@@ -86,7 +91,8 @@ describe.skipIf(!sharedDir)('quantized files of every exporter', () => {
         ...METHOD,
       })
       expect(report.blocks.map(block => block.linears.length)).toEqual(report.blocks.map(() => linears))
-      expect(report.skipped).toEqual([])
+      const routers = ROUTED.includes(name) ? report.blocks.map(() => expect.stringMatching(/^router: /) as string) : []
+      expect(report.skipped.map(({ reason }) => reason)).toEqual(routers)
       expect(report.notes.filter(note => note.includes('not quantized'))).toEqual([])
       expect(report.blocks.length).toBeGreaterThanOrEqual(2)
       const [source, quantized] = [await openModel(model), await openModel(report.output)]
@@ -96,7 +102,14 @@ describe.skipIf(!sharedDir)('quantized files of every exporter', () => {
         const io = describeIo(source, dirname(model))
         const [expected, got] = [await logits(source, io), await logits(quantized, io)]
         const range = Math.max(...expected) - Math.min(...expected)
-        const worst = Math.max(...expected.map((value, i) => Math.abs(value - got[i]!)))
+        const width = expected.length / TOKENS
+        const perToken = Array.from({ length: TOKENS }, (_, t) =>
+          Math.max(
+            ...expected.slice(t * width, (t + 1) * width).map((value, i) => Math.abs(value - got[t * width + i]!)),
+          ),
+        )
+        // A token whose second and third expert weigh nearly the same may be sent to the other one: no more than one of them.
+        const worst = perToken.sort((a, b) => b - a)[ROUTED.includes(name) ? 1 : 0]!
         expect(worst / range).toBeLessThan(tolerance)
         expect(worst).toBeGreaterThan(0)
       } finally {
@@ -129,8 +142,6 @@ describe.skipIf(!sharedDir)('quantized files of every exporter', () => {
   )
 
   test.each([
-    ['genai-gptoss', 'E_UNSUPPORTED', 'com.microsoft.MoE "/model/layers.0/moe/MoE": a mixture of experts in one node'],
-    ['optimum-qwen3-moe', 'E_UNSUPPORTED', 'NonZero "/model/layers.0/mlp/NonZero": a shape that depends on data'],
     [
       'genai-llama-int4-already-quantized',
       'E_ALREADY_QUANTIZED',

@@ -24,6 +24,8 @@ export interface ExportedLinear {
   readonly addedBias?: Float32Array | undefined
   readonly inFeatures: number
   readonly outFeatures: number
+  /** Number of dimensions of the input (default 2): for inputs that may have no rows when the model runs. */
+  readonly rank?: number | undefined
 }
 
 export interface ExportOptions {
@@ -67,7 +69,7 @@ export function exportLinears(
     const linear = byOrigin.get(node)
     if (!linear) return [node]
     absent.delete(node)
-    if (!activations.has(graph)) activations.set(graph, new SharedActivations(writer))
+    if (!activations.has(graph)) activations.set(graph, new SharedActivations(writer, graph))
     const [output] = node.outputs as [Value]
     giveAs(writeLinear(writer, activations.get(graph)!, linear, { accuracyLevel, format }), output)
     return writer.take()
@@ -112,14 +114,15 @@ function writeLinear(
 /** The product of a linear without its bias. */
 function writeProduct(writing: Writing, linear: PlacedLinear, options: Required<ExportOptions>): Value {
   const { origin, packed, activation, inFeatures, outFeatures } = linear
+  const rows = { channels: inFeatures, rank: linear.rank ?? 2 }
   const x = origin.inputs[0]!
   if ('planes' in packed) {
     return activation && options.format === 'integer'
-      ? writeIntegerProduct(writing, x, packed, activation)
-      : writePortableProduct(writing, x, packed, activation)
+      ? writeIntegerProduct(writing, x, packed, { quantizer: activation, ...rows })
+      : writePortableProduct(writing, x, packed, activation && { quantizer: activation, ...rows })
   }
   return writeNBitsProduct(writing, {
-    x: activation ? writing.activations.dequantized(x, activation) : x,
+    x: activation ? writing.activations.dequantized(x, activation, rows) : x,
     packed,
     inFeatures,
     outFeatures,

@@ -9,7 +9,7 @@ import type { ActivationQuantizer } from '../../kernels/fake-quantize-tokens.ts'
 import type { PackedWeight } from '../../kernels/pack.ts'
 import type { PackedPlanes } from '../../kernels/pack-planes.ts'
 import { symmetricZeroPoint } from '../../kernels/qparams.ts'
-import type { SharedActivations } from './activations.ts'
+import type { RowShape, SharedActivations } from './activations.ts'
 import { writeFloatWeight, writeInt8Weight } from './planes.ts'
 import type { GraphWriter, Stem } from './writer.ts'
 
@@ -42,6 +42,11 @@ export class SharedWeight {
     this.values.set(key, value)
     return value
   }
+}
+
+/** How a product's input is quantized, and its shape. */
+interface QuantizedInput extends RowShape {
+  readonly quantizer: ActivationQuantizer
 }
 
 const MICROSOFT = 'com.microsoft'
@@ -95,10 +100,10 @@ export function writeIntegerProduct(
   { writer, activations, weight, shared, result }: Writing,
   x: Value,
   packed: PackedPlanes,
-  quantizer: ActivationQuantizer,
+  { quantizer, ...rows }: QuantizedInput,
 ): Value {
   const { bits, N, scale, zeroPoint, columnSums } = packed
-  const { codes, scale: rowScale, offset } = activations.integer(x, quantizer)
+  const { codes, scale: rowScale, offset } = activations.integer(x, quantizer, rows)
   const middle = symmetricZeroPoint(bits)
   const constant = (suffix: string, elements: Float32Array | Int8Array) =>
     shared.once(suffix, () =>
@@ -143,9 +148,9 @@ export function writePortableProduct(
   { writer, activations, weight, shared, result }: Writing,
   x: Value,
   packed: PackedPlanes,
-  quantizer: ActivationQuantizer | undefined,
+  quantized: QuantizedInput | undefined,
 ): Value {
-  const input = quantizer ? activations.dequantized(x, quantizer) : activations.float32(x)
+  const input = quantized ? activations.dequantized(x, quantized.quantizer, quantized) : activations.float32(x)
   const float = shared.once('float', () => writeFloatWeight(writer, weight, packed))
   return writer.op(result, `Q${packed.bits}`, 'MatMul', [input, float])
 }
