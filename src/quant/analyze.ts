@@ -11,6 +11,7 @@ import { runGraph, type Tensors } from '../kernels/session.ts'
 import { tensorOf } from '../graph/tensor.ts'
 import { type OtherBranch, readersElsewhere } from './branches.ts'
 import { type Block, findBlocks } from './blocks.ts'
+import { unfuseAttention } from './unfuse.ts'
 
 export interface Analysis {
   /** The user's graph. */
@@ -67,6 +68,7 @@ function refuseQuantized(graph: Graph): void {
 export async function analyze(path: string, asked: number, capSeqLen = false): Promise<Analysis> {
   const model = loadModel(path)
   refuseQuantized(model.graph)
+  unfuseAttention(model)
   const folder = dirname(model.path!)
   const io = describeIo(model)
   const seqLen = capSeqLen ? Math.min(asked, io.maxPositions ?? asked) : asked
