@@ -46,7 +46,7 @@ const EXPECTED: Record<Exclude<InputRole, CacheRole> | 'past', { dtypes: readonl
     position_ids: { dtypes: INTEGERS, ranks: [2] },
     num_logits_to_keep: { dtypes: INTEGERS, ranks: [0, 1] },
     use_cache_branch: { dtypes: ['bool'], ranks: [1] },
-    past: { dtypes: ['float32', 'float16'], ranks: [4] },
+    past: { dtypes: ['float32', 'float16', 'bfloat16'], ranks: [4] },
   }
 
 /** "past_key_values.0.key" float32 [batch_size, 4, past_sequence_length, 16] */

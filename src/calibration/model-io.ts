@@ -71,7 +71,7 @@ function isModel(source: Model | IoSource): source is Model {
 
 /** The value whose name or else whose shape [.., .., vocabulary] says logits. */
 function findLogits(outputs: readonly IoValue[], config: ModelConfig): IoValue {
-  const isFloat = ({ dtype }: IoValue) => dtype === 'float32' || dtype === 'float16' || dtype === undefined
+  const isFloat = ({ dtype }: IoValue) => dtype === undefined || ['float32', 'float16', 'bfloat16'].includes(dtype)
   const named = outputs.find(({ name }) => name === (config.names.get('logits') ?? 'logits'))
   const flat = outputs.filter(output => isFloat(output) && (output.shape?.length || 3) === 3)
   const logits = named ?? (flat.length === 1 ? flat[0] : outputs[0])

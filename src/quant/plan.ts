@@ -7,6 +7,8 @@ import { findActivationSites } from './activations.ts'
 import type { Block } from './blocks.ts'
 import type { Twins } from './branches.ts'
 import type { QuantizedActivations } from './emit-block.ts'
+import { hasNBitsKernel } from './export/products.ts'
+import { floatTypeOf } from './export/writer.ts'
 import type { Linear } from './linears.ts'
 import {
   biasSite,
@@ -65,9 +67,9 @@ export interface PlanOptions {
   readonly select?: ((mappings: readonly Mapping[]) => readonly Mapping[]) | undefined
 }
 
-/** Scales are stored in the type of the weight; 16-bit ones in float16. */
-const scaleDtypeOf = ({ weight }: Linear): WeightQuantizer['scaleDtype'] =>
-  weight.tensor!.dtype === 'float16' ? 'float16' : 'float32'
+/** Scales are stored in the type that the product is computed in: that of the weight where it is read, perhaps behind a Cast. */
+const scaleDtypeOf = ({ origin }: Linear): WeightQuantizer['scaleDtype'] =>
+  floatTypeOf(origin.inputs[1]!) === 'float16' ? 'float16' : 'float32'
 
 function weightQuantizers(
   { linears }: Block,
@@ -151,8 +153,16 @@ export function planBlock(block: Block, options: PlanOptions): BlockPlan {
     biases,
     changedSites,
     addedBiases: block.linears.filter(linear => readers.has(linear) && !biases.has(linear)),
-    notes: attention?.note ? [attention.note] : [],
+    notes: [...(attention?.note ? [attention.note] : []), ...typeNotes([...quantizers.keys()])],
   }
+}
+
+/** What becomes of types that quantized products have no CPU kernel for. */
+function typeNotes(linears: readonly Linear[]): string[] {
+  const types = new Set(linears.map(({ origin }) => floatTypeOf(origin.inputs[1]!)))
+  return [...types]
+    .filter(dtype => !hasNBitsKernel(dtype))
+    .map(dtype => `quantized linears compute in float32, between casts from ${dtype} and back to it`)
 }
 
 /** A line for each scheme that overrides gave to some weights. */
