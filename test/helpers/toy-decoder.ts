@@ -80,8 +80,9 @@ export class ToyGraph {
     return this.op(scope, 'Cast', [x], { to: dtypeNumber(to) })
   }
 
-  linear(scope: string, x: Value, rows: number, columns: number): Value {
-    return this.op(scope, 'MatMul', [x, this.weight(`${scope}.weight`, [rows, columns])])
+  /** x, of the weight's own type, times a stored weight. */
+  linear(scope: string, x: Value, rows: number, columns: number, dtype: DType = 'float32'): Value {
+    return this.op(scope, 'MatMul', [x, this.weight(`${scope}.weight`, [rows, columns], { dtype })])
   }
 
   norm(scope: string, x: Value, gain: Value = this.gain(`${scope}.weight`)): Value {
@@ -130,4 +131,10 @@ export function toyDecoder({ opset = 17, layers = 2, layer = toyLayer }: ToyOpti
   logits.shape = ['batch', 'sequence', TOY.vocab]
   toy.graph.outputs.push(logits)
   return toy
+}
+
+/** Token ids to calibrate a toy decoder with: the text of a .jsonl file. */
+export function toyTokens(samples: number, length: number): string {
+  const row = (sample: number) => Array.from({ length }, (_, i) => (i * 31 + sample * 7 + 5) % TOY.vocab)
+  return Array.from({ length: samples }, (_, sample) => JSON.stringify(row(sample))).join('\n')
 }
