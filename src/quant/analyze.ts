@@ -28,6 +28,8 @@ export interface Analysis {
   readonly blocks: readonly Block[]
   /** In files with several branches, where another one reads weights of these blocks. */
   readonly otherBranch: OtherBranch | undefined
+  /** Things about the file worth telling the user. */
+  readonly notes: readonly string[]
 }
 
 /** Ops that only quantized models have. */
@@ -84,7 +86,14 @@ export async function analyze(path: string, asked: number, capSeqLen = false): P
   const { graph: working, values } = await copyWith(fixed)
   const blocks = findBlocks(working)
   const otherBranch = await findOtherBranch({ model, io, working, blocks }, flag => copyWith({ ...fixed, ...flag }))
-  return { model, folder, io, seqLen, working, values, blocks, otherBranch }
+  return { model, folder, io, seqLen, working, values, blocks, otherBranch, notes: permutedNotes(io) }
+}
+
+/** Inputs that go by the name of another: whoever feeds the model has to know. */
+function permutedNotes({ renamed }: ModelIo): string[] {
+  if (renamed.length === 0) return []
+  const list = renamed.map(({ name, role }) => `"${name}" is ${role}`).join(', ')
+  return [`the exporter has permuted the names of inputs, which stay as they are: ${list}`]
 }
 
 /** Where another branch has the blocks' weights: traced as well, if an input chooses it. */

@@ -143,7 +143,7 @@ export async function quantizeModel(options: QuantizeOptions): Promise<QuantizeR
   if (options.saveParams !== undefined) saveParameters(options.saveParams, options, finished)
   const plans = finished.map(({ plan }) => plan)
   const saved = await saveModel(model, output.path, output.dataFileName ? { dataFileName: output.dataFileName } : {})
-  copyCompanions(output)
+  const companions = copyCompanions(output, saved.files)
   return {
     model: model.path!,
     output: output.path,
@@ -157,6 +157,8 @@ export async function quantizeModel(options: QuantizeOptions): Promise<QuantizeR
       ...groupNotes(plans),
       ...overrideNotes(plans, scheme.weights),
       ...outer.notes,
+      ...companions.notes,
+      ...analysis.notes,
       ...new Set(plans.flatMap(plan => plan.notes)),
       ...notes,
     ],
