@@ -11,6 +11,7 @@ import { runGraph, type Tensors } from '../kernels/session.ts'
 import { tensorOf } from '../graph/tensor.ts'
 import { type OtherBranch, readersElsewhere } from './branches.ts'
 import { type Block, findBlocks } from './blocks.ts'
+import { requireCausal } from './causality.ts'
 import { unfuseAttention } from './unfuse.ts'
 
 export interface Analysis {
@@ -85,6 +86,7 @@ export async function analyze(path: string, asked: number, capSeqLen = false): P
     })
   const { graph: working, values } = await copyWith(fixed)
   const blocks = findBlocks(working)
+  requireCausal(blocks[0]!)
   const otherBranch = await findOtherBranch({ model, io, working, blocks }, flag => copyWith({ ...fixed, ...flag }))
   return { model, folder, io, seqLen, working, values, blocks, otherBranch, notes: permutedNotes(io) }
 }

@@ -1,7 +1,7 @@
 /** @file What holds of every file we write, whatever it was made from. */
 
 import { expect } from 'vitest'
-import { type Graph, Value } from '../../src/graph/ir.ts'
+import type { Graph, Value } from '../../src/graph/ir.ts'
 import { loadModel } from '../../src/graph/load.ts'
 
 interface ValueInfoList {
