@@ -8,9 +8,10 @@ interface ValueInfoList {
   readonly valueInfo?: readonly { readonly name?: string | null }[] | null
 }
 
-function checkGraph(graph: Graph, outer: ReadonlySet<string>, domains: Set<string>, nodeNames: Set<string>): void {
+function checkGraph(graph: Graph, outer: ReadonlySet<string>, domains: Set<string>): void {
   const defined = new Set(outer)
   const own = new Set<string>()
+  const nodeNames = new Set<string>()
   const define = (value: Value, what: string) => {
     expect(own.has(value.name), `${what} "${value.name}" is there twice`).toBe(false)
     own.add(value.name)
@@ -26,7 +27,7 @@ function checkGraph(graph: Graph, outer: ReadonlySet<string>, domains: Set<strin
     }
     for (const input of node.inputs)
       if (input) expect(defined.has(input.name), `"${node.name}" reads "${input.name}" before it is made`).toBe(true)
-    for (const body of node.subgraphs()) checkGraph(body, defined, domains, nodeNames)
+    for (const body of node.subgraphs()) checkGraph(body, defined, domains)
     for (const output of node.outputs) if (output) define(output, 'value')
   }
   for (const output of graph.outputs) expect(defined.has(output.name), `output "${output.name}"`).toBe(true)
@@ -38,7 +39,7 @@ function checkGraph(graph: Graph, outer: ReadonlySet<string>, domains: Set<strin
 export function checkEmitted(path: string): void {
   const model = loadModel(path)
   const domains = new Set<string>()
-  checkGraph(model.graph, new Set(), domains, new Set())
+  checkGraph(model.graph, new Set(), domains)
   const imported = model.opsetImports.map(({ domain }) => (domain === 'ai.onnx' ? '' : domain))
   expect(new Set(imported).size).toBe(imported.length)
   for (const domain of domains) {
