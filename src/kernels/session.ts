@@ -13,6 +13,9 @@ import { type Graph, newModel } from '../graph/ir.ts'
 import { tensorsOf } from '../graph/layout.ts'
 import { type Elements, isFileRange, readElements, type Tensor, tensorOf } from '../graph/tensor.ts'
 
+/** Version of onnxruntime. */
+export const runtimeVersion: string = ort.env.versions.node ?? ort.env.versions.common
+
 /** Where programs run. `cpu` is always there; see docs/gpu.md for the others. */
 export type Device = 'cpu' | 'cuda' | 'webgpu'
 

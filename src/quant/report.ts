@@ -53,6 +53,8 @@ export interface QuantizeReport {
 /** Emitted while a model is being quantized. */
 export type QuantizeEvent =
   | { readonly type: 'analyzed'; readonly blocks: number; readonly linears: number }
+  /** Where the run keeps what it has finished, and where the result is being written: to be cleared away if it is killed. */
+  | { readonly type: 'working'; readonly workDir: string; readonly unfinished: readonly string[] }
   | { readonly type: 'calibrating'; readonly done: number; readonly total: number }
   | {
       readonly type: 'block'
@@ -63,7 +65,13 @@ export type QuantizeEvent =
       readonly total: number
       readonly loss?: number
     }
-  | { readonly type: 'blockDone'; readonly report: BlockReport }
+  | {
+      readonly type: 'blockDone'
+      readonly report: BlockReport
+      readonly blocks: number
+      /** An earlier run did it. */
+      readonly resumed: boolean
+    }
   | { readonly type: 'saving' }
 
 export type OnEvent = (event: QuantizeEvent) => void

@@ -33,7 +33,7 @@ test('a run from beginning to end', () => {
       block(0, 'targets', 0, 32),
       block(0, 'learning', 1, 128, 0.00123),
       block(1, 'outputs', 32, 32),
-      { type: 'blockDone', report: { index: 1, linears: [], mappings: [], elapsedMs: 1 } },
+      { type: 'blockDone', report: { index: 1, linears: [], mappings: [], elapsedMs: 1 }, blocks: 2, resumed: false },
       block(3, 'outputs', 32, 32),
       { type: 'saving' },
     ]),

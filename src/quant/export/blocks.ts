@@ -8,8 +8,11 @@ import { replaceConstants } from './constants.ts'
 import { type ExportOptions, exportLinears } from './linears.ts'
 import { type QuantizedValue, quantizeValues } from './values.ts'
 
+/** What of a finished block goes into the file. */
+export type ExportedBlock = Pick<FinishedBlock, 'plan' | 'packed' | 'constants' | 'biases'>
+
 /** Writes the finished blocks into the user's graph. */
-export function exportBlocks(model: Model, finished: readonly FinishedBlock[], options: ExportOptions): void {
+export function exportBlocks(model: Model, finished: readonly ExportedBlock[], options: ExportOptions): void {
   replaceConstants(
     model,
     finished.flatMap(({ plan, constants }) =>

@@ -14,7 +14,7 @@ import { staticShape } from '../../../src/graph/shape.ts'
 import { readElements, type Tensor, tensorOf } from '../../../src/graph/tensor.ts'
 import { openModel, runGraph } from '../../../src/kernels/session.ts'
 import { type Analysis, analyze } from '../../../src/quant/analyze.ts'
-import { BlockJob, type FinishedBlock, type Method, type Streams } from '../../../src/quant/block-job.ts'
+import { BlockJob, type FinishedBlock, type Method } from '../../../src/quant/block-job.ts'
 import { emitRanges } from '../../../src/quant/clipping.ts'
 import { embed } from '../../../src/quant/embed.ts'
 import type { ExportOptions } from '../../../src/quant/export/linears.ts'
@@ -66,18 +66,20 @@ async function trainedForward({ plan, learned }: FinishedBlock, input: Tensor): 
 
 /** Learns every block of the fixture; what the last forward of each gave for sample 0. */
 async function learnAll(analysis: Analysis, method: Method, work: string) {
-  const open = () => new ActivationStore(work, SAMPLES, staticShape(analysis.blocks[0]!.input))
-  const streams: Streams = { float: open(), quantized: open(), spare: open() }
-  const stores = Object.values(streams) as ActivationStore[]
+  let files = 0
+  const open = () => new ActivationStore(join(work, `${files++}.f32`), SAMPLES, staticShape(analysis.blocks[0]!.input))
+  let [float, quantized, nextFloat, nextQuantized] = [open(), open(), open(), open()]
+  const stores = [float, quantized, nextFloat, nextQuantized]
   const tokens = BigInt64Array.from(Array.from({ length: SAMPLES }, (_, i) => [...ids(i)]).flat())
   const calibration = { tokens, samples: SAMPLES, seqLen: TOKENS, notes: [] }
-  for (const store of [streams.float, streams.quantized]) await embed(analysis, calibration, store)
+  for (const store of [float, quantized]) await embed(analysis, calibration, store)
   const job = new BlockJob(method, analysis.blocks.length, analysis.values)
   const finished: FinishedBlock[] = []
   const outputs: Float32Array[] = []
   for (const block of analysis.blocks) {
-    const x = tensorOf('float32', staticShape(block.input), streams.quantized.read(0, 1))
-    finished.push(await job.run(block, streams))
+    const x = tensorOf('float32', staticShape(block.input), quantized.read(0, 1))
+    finished.push(await job.run(job.plan(block), { float, quantized, nextFloat, nextQuantized }))
+    ;[float, nextFloat, quantized, nextQuantized] = [nextFloat, float, nextQuantized, quantized]
     outputs.push(await trainedForward(finished.at(-1)!, x))
   }
   for (const store of stores) store.close()
@@ -142,7 +144,7 @@ test('the graph around the linears stays as it was', async () => {
   const analysis = await analyze(MODEL, TOKENS)
   const job = new BlockJob({ ...METHOD, scheme: parseScheme('w4a16g32') }, 3, analysis.values)
   const finished: FinishedBlock[] = []
-  for (const block of analysis.blocks) finished.push(await job.run(block, undefined))
+  for (const block of analysis.blocks) finished.push(await job.run(job.plan(block), undefined))
   exportBlocks(analysis.model, finished, { accuracyLevel: 4 })
   const exported = analysis.blocks.flatMap(({ linears }) => linears)
   const { graph, opsetImports } = analysis.model
