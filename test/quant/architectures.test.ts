@@ -8,7 +8,7 @@ import { floatTensor } from '../../src/graph/tensor.ts'
 import { analyze } from '../../src/quant/analyze.ts'
 import { findMappings } from '../../src/quant/mappings/mappings.ts'
 import { testFolder } from '../helpers/test-folder.ts'
-import type { toyLayer } from '../helpers/toy-decoder.ts';
+import type { toyLayer } from '../helpers/toy-decoder.ts'
 import { TOY, ToyGraph, toyDecoder } from '../helpers/toy-decoder.ts'
 
 const { hidden, heads, vocab } = TOY

@@ -6,7 +6,7 @@ import { dirname, join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { describeIo, feedsFor } from '../../src/calibration/model-io.ts'
 import type { DType } from '../../src/graph/dtype.ts'
-import type { Value } from '../../src/graph/ir.ts';
+import type { Value } from '../../src/graph/ir.ts'
 import { type Model } from '../../src/graph/ir.ts'
 import { loadModel } from '../../src/graph/load.ts'
 import { saveModel } from '../../src/graph/save.ts'
