@@ -142,7 +142,8 @@ export async function quantizeModel(options: QuantizeOptions): Promise<QuantizeR
   // A choice made by a function cannot be compared with that of an earlier run.
   const fresh = options.fresh === true || options.selectMappings !== undefined
   const work = WorkFolder.open(workDirOf(options, output), signatureOfRun(options, analysis), fresh)
-  onEvent?.({ type: 'working', workDir: work.path, unfinished: temporariesOf(output.path, saving) })
+  const { path: workDir, made } = work
+  onEvent?.({ type: 'working', traces: { workDir, made, unfinished: temporariesOf(output.path, saving) } })
   try {
     checkRoom(analysis, options, work, output, sizeBefore)
     const before = finishedBefore(work, blocks.length)

@@ -50,11 +50,20 @@ export interface QuantizeReport {
   readonly elapsedMs: number
 }
 
+/** What a run has put on the disk that is no result yet. */
+export interface Traces {
+  /** Holds what is finished, for the same run to go on from. */
+  readonly workDir: string
+  /** The uppermost folder that was made for it. */
+  readonly made: string | undefined
+  /** Files that are nothing unless they are complete. */
+  readonly unfinished: readonly string[]
+}
+
 /** Emitted while a model is being quantized. */
 export type QuantizeEvent =
   | { readonly type: 'analyzed'; readonly blocks: number; readonly linears: number }
-  /** Where the run keeps what it has finished, and where the result is being written: to be cleared away if it is killed. */
-  | { readonly type: 'working'; readonly workDir: string; readonly unfinished: readonly string[] }
+  | { readonly type: 'working'; readonly traces: Traces }
   | { readonly type: 'calibrating'; readonly done: number; readonly total: number }
   | {
       readonly type: 'block'

@@ -26,19 +26,24 @@ function makeFolder(path: string): string | undefined {
   }
 }
 
-/** Whether the process is alive and, where that can be told, one of ours. */
-function isRunning(pid: number): boolean {
+/** When the process began, where that can be told: numbers of processes are given again, in containers soon. */
+function startOf(pid: number): string {
+  try {
+    // Field 22; the second one, a name in parentheses, may hold anything.
+    const stat = readFileSync(`/proc/${pid}/stat`, 'utf8')
+    return stat.slice(stat.lastIndexOf(')') + 2).split(' ')[19]!
+  } catch {
+    return '-'
+  }
+}
+
+function isRunning(pid: number, start: string): boolean {
   try {
     process.kill(pid, 0)
   } catch (error) {
     return (error as NodeJS.ErrnoException).code === 'EPERM'
   }
-  try {
-    // Numbers of processes are given again, in containers soon.
-    return readFileSync(`/proc/${pid}/cmdline`, 'utf8').includes('omniquant')
-  } catch {
-    return true
-  }
+  return startOf(pid) === start
 }
 
 export class WorkFolder {
@@ -46,7 +51,7 @@ export class WorkFolder {
   /** Whether an earlier run of the same kind left something here. */
   readonly resumed: boolean
   /** The uppermost folder that was made for this one. */
-  private readonly made: string | undefined
+  readonly made: string | undefined
 
   private constructor(path: string, resumed: boolean, made: string | undefined) {
     this.path = path
@@ -60,8 +65,9 @@ export class WorkFolder {
    */
   static open(path: string, signature: Signature, fresh: boolean): WorkFolder {
     const made = makeFolder(path)
+    // What is locked by another run is not ours to clear away either.
+    lock(path)
     try {
-      lock(path)
       if (fresh) empty(path)
       const resumed = existsSync(join(path, RUN + RECORD))
       const folder = new WorkFolder(path, resumed, made)
@@ -113,8 +119,7 @@ export class WorkFolder {
 
   /** Removes what is in the folder, the folder, and those made for it as long as they are empty. */
   remove(): void {
-    for (const name of readdirSync(this.path)) if (isOurs(name)) rmSync(this.file(name))
-    removeFolders(this.path, this.made ?? this.path)
+    discardWorkFolder(this.path, this.made)
   }
 }
 
@@ -122,6 +127,13 @@ const isOurs = (name: string): boolean => name === LOCK || /\.(record|f32|tmp)$/
 
 /** Files of others: a folder given with --work-dir may hold anything. */
 const strangers = (path: string): string[] => readdirSync(path).filter(name => !isOurs(name))
+
+/** Removes the work folder at `path`, if it is there, and empty folders above it up to `made`. */
+export function discardWorkFolder(path: string, made: string | undefined): void {
+  if (!existsSync(path)) return
+  for (const name of readdirSync(path)) if (isOurs(name)) rmSync(join(path, name))
+  removeFolders(path, made ?? path)
+}
 
 const notOurs = (path: string): QuantError =>
   new QuantError(
@@ -137,7 +149,7 @@ function empty(path: string): void {
 
 function lock(path: string): void {
   const file = join(path, LOCK)
-  const mine = `${process.pid} ${hostname()}`
+  const mine = `${process.pid} ${startOf(process.pid)} ${hostname()}`
   try {
     writeFileSync(file, mine, { flag: 'wx' })
     return
@@ -145,8 +157,8 @@ function lock(path: string): void {
     if ((error as NodeJS.ErrnoException).code !== 'EEXIST')
       throw new QuantError('E_OUTPUT', `cannot write to ${path}: ${messageOf(error)}`, diskHint(error))
   }
-  const [pid, host] = readFileSync(file, 'utf8').split(' ')
-  if (host === hostname() && Number(pid) !== process.pid && Number(pid) > 0 && isRunning(Number(pid)))
+  const [pid, start = '', host] = readFileSync(file, 'utf8').split(' ')
+  if (host === hostname() && Number(pid) > 0 && isRunning(Number(pid), start))
     throw new QuantError(
       'E_RESUME',
       `process ${pid} is working on this output (in ${path})`,
