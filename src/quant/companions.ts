@@ -32,15 +32,15 @@ function promised(entry: Json | undefined, file: string, stem: string): number {
 }
 
 /** genai_config.json with the new name wherever a file name was the old one. */
-function renameGenai(json: Json, { before, after }: Renamed): Json {
-  if (Array.isArray(json)) return json.map(item => renameGenai(item, { before, after, files: [] }))
+function renameGenai(json: Json, renamed: Renamed): Json {
+  if (Array.isArray(json)) return json.map(item => renameGenai(item, renamed))
   if (!isObject(json)) return json
-  return Object.fromEntries(
-    Object.entries(json).map(([key, value]) => [
-      key,
-      key === 'filename' && value === before ? after : renameGenai(value, { before, after, files: [] }),
-    ]),
-  )
+  const { before, after } = renamed
+  const entries = Object.entries(json).map(([key, value]): [string, Json] => [
+    key,
+    key === 'filename' && value === before ? after : renameGenai(value, renamed),
+  ])
+  return Object.fromEntries(entries)
 }
 
 /** Whether what a config.json says of external data holds for the output. */
