@@ -8,7 +8,9 @@ import * as ort from 'onnxruntime-node'
 import { messageOf, QuantError } from '../errors.ts'
 import type { DType } from '../graph/dtype.ts'
 import { encodeModel, type Place } from '../graph/encode.ts'
+import { isInside } from '../graph/external-data.ts'
 import { type Graph, newModel } from '../graph/ir.ts'
+import { tensorsOf } from '../graph/layout.ts'
 import { type Elements, isFileRange, readElements, type Tensor, tensorOf } from '../graph/tensor.ts'
 
 /** Version of onnxruntime. */
@@ -28,8 +30,6 @@ export interface SessionOptions {
    * (design/ort-facts.md section 1): on for models that are only run, off for programs over weights mapped from disk.
    */
   readonly prepacking?: boolean
-  /** Folder that tensors not read into memory are mapped from. */
-  readonly dataDir?: string
 }
 
 export type Tensors = Record<string, Tensor>
@@ -102,10 +102,11 @@ export class Session {
   }
 }
 
-function nativeOptions(options: SessionOptions): ort.InferenceSession.SessionOptions {
+/** @param dataFolder what the locations of external data are relative to; that of the model file when absent. */
+function nativeOptions(options: SessionOptions, dataFolder?: string): ort.InferenceSession.SessionOptions {
   const session: Record<string, string> = {}
   if (options.prepacking === false) session['disable_prepacking'] = '1'
-  if (options.dataDir !== undefined) session['model_external_initializers_file_folder_path'] = options.dataDir
+  if (dataFolder !== undefined) session['model_external_initializers_file_folder_path'] = dataFolder
   return {
     executionProviders: [options.device ?? 'cpu'],
     graphOptimizationLevel: options.optimization ?? 'all',
@@ -115,9 +116,14 @@ function nativeOptions(options: SessionOptions): ort.InferenceSession.SessionOpt
   }
 }
 
-async function create(source: Uint8Array | string, options: SessionOptions, what: string): Promise<Session> {
+async function create(
+  source: Uint8Array | string,
+  options: SessionOptions,
+  what: string,
+  dataFolder?: string,
+): Promise<Session> {
   try {
-    const native = nativeOptions(options)
+    const native = nativeOptions(options, dataFolder)
     return new Session(
       typeof source === 'string'
         ? await ort.InferenceSession.create(source, native)
@@ -128,14 +134,28 @@ async function create(source: Uint8Array | string, options: SessionOptions, what
   }
 }
 
-/** Compiles a graph of ours. Tensors still on disk are mapped from `dataDir`. @throws E_RUNTIME */
+/**
+ * The folder that all tensors not read into memory lie in or below. onnxruntime maps from one folder and follows no path out of it:
+ * that of the model may be a link to where its data are, or hold links to them (Hugging Face's cache).
+ */
+function commonFolder(graph: Graph): string | undefined {
+  let common: string | undefined
+  for (const { data } of tensorsOf(graph)) {
+    if (!isFileRange(data)) continue
+    const folder = dirname(data.file)
+    common ??= folder
+    while (!isInside(common, folder)) common = dirname(common)
+  }
+  return common
+}
+
+/** Compiles a graph of ours. Tensors still on disk are mapped from there. @throws E_RUNTIME */
 export async function compile(graph: Graph, options: SessionOptions = {}): Promise<Session> {
-  const dataDir = options.dataDir
+  const folder = commonFolder(graph)
   const place: Place = ({ data }) =>
-    isFileRange(data)
-      ? { location: relative(dataDir ?? dirname(data.file), data.file), offset: data.offset, length: data.length }
-      : undefined
-  return create(encodeModel(newModel(graph), place), { prepacking: false, ...options }, `the program "${graph.name}"`)
+    isFileRange(data) ? { location: relative(folder!, data.file), offset: data.offset, length: data.length } : undefined
+  const program = encodeModel(newModel(graph), place)
+  return create(program, { prepacking: false, ...options }, `the program "${graph.name}"`, folder)
 }
 
 /** Opens a model file as any user of onnxruntime would. @throws E_RUNTIME */

@@ -8,6 +8,8 @@ import type { Block } from './blocks.ts'
 import type { Twins } from './branches.ts'
 import type { QuantizedActivations } from './emit-block.ts'
 import { isFused, planFused } from './fused-experts.ts'
+import { hasNBitsKernel } from './export/products.ts'
+import { floatTypeOf } from './export/writer.ts'
 import type { Linear } from './linears.ts'
 import {
   biasSite,
@@ -70,9 +72,9 @@ export interface PlanOptions {
   readonly select?: ((mappings: readonly Mapping[]) => readonly Mapping[]) | undefined
 }
 
-/** Scales are stored in the type of the weight; 16-bit ones in float16. */
-const scaleDtypeOf = ({ weight }: Linear): WeightQuantizer['scaleDtype'] =>
-  weight.tensor!.dtype === 'float16' ? 'float16' : 'float32'
+/** Scales are stored in the type that the product is computed in: that of the weight where it is read, perhaps behind a Cast. */
+const scaleDtypeOf = ({ origin }: Linear): WeightQuantizer['scaleDtype'] =>
+  floatTypeOf(origin.inputs[1]!) === 'float16' ? 'float16' : 'float32'
 
 function weightQuantizers(
   { linears }: Block,
@@ -168,8 +170,17 @@ export function planBlock(block: Block, options: PlanOptions): BlockPlan {
       ...(scheme.activations && fused.blockSizes.size > 0
         ? ['experts inside MoE nodes read float activations: QMoE quantizes weights only']
         : []),
+      ...typeNotes([...quantizers.keys()]),
     ],
   }
+}
+
+/** What becomes of types that quantized products have no CPU kernel for. */
+function typeNotes(linears: readonly Linear[]): string[] {
+  const types = new Set(linears.map(({ origin }) => floatTypeOf(origin.inputs[1]!)))
+  return [...types]
+    .filter(dtype => !hasNBitsKernel(dtype))
+    .map(dtype => `quantized linears compute in float32, between casts from ${dtype} and back to it`)
 }
 
 /** A line for each scheme that overrides gave to some weights. */

@@ -159,7 +159,7 @@ export async function quantizeModel(options: QuantizeOptions): Promise<QuantizeR
     exportOuter(model, outer.jobs, options)
     if (options.saveParams !== undefined) saveParameters(options.saveParams, options, finished)
     const saved = await saveModel(model, output.path, saving)
-    copyCompanions(output)
+    const companions = copyCompanions(output, saved.files)
     work.remove()
     const plans = finished.map(({ plan }) => plan)
     return {
@@ -176,6 +176,8 @@ export async function quantizeModel(options: QuantizeOptions): Promise<QuantizeR
         ...groupNotes(plans),
         ...overrideNotes(plans, scheme.weights),
         ...outer.notes,
+        ...companions.notes,
+        ...analysis.notes,
         ...new Set(plans.flatMap(plan => plan.notes)),
         ...notes,
       ],

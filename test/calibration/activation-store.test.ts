@@ -56,7 +56,7 @@ test('a program maps the file as a constant', async () => {
   const tensor = store.tensor()
   expect(isFileRange(tensor.data)).toBe(true)
   g.output(g.scale(g.initializer('activations', tensor), 2), 'y')
-  const { y } = await runGraph(g.graph, {}, { dataDir: folder, threads: 1 })
+  const { y } = await runGraph(g.graph, {}, { threads: 1 })
   expect([...(readElements(y!) as Float32Array)]).toEqual([2000, 2002, 2004, 4000, 4002, 4004])
 })
 

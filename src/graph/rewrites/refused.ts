@@ -17,6 +17,5 @@ export const REFUSED_REWRITES: Readonly<Record<string, Rewrite>> = {
   'com.microsoft.CausalConvWithState': STATE,
   'com.microsoft.SparseAttention': refuse('sparse attention'),
   'com.microsoft.PagedAttention': refuse('a paged cache'),
-  'com.microsoft.Attention': refuse('attention with its weights inside'),
   'com.microsoft.EmbedLayerNormalization': refuse('an embedding of an encoder'),
 }

@@ -3,6 +3,7 @@
  * are the caller's. The only file that knows what onnxruntime calls block_size.
  */
 
+import type { DType } from '../../graph/dtype.ts'
 import type { Value } from '../../graph/ir.ts'
 import { type Tensor, tensorOf } from '../../graph/tensor.ts'
 import type { ActivationQuantizer } from '../../kernels/fake-quantize-tokens.ts'
@@ -51,9 +52,13 @@ interface QuantizedInput extends RowShape {
 
 const MICROSOFT = 'com.microsoft'
 
+/** Types that MatMulNBits computes in on CPUs (onnxruntime 1.30); the schema has bfloat16 too, for GPUs. */
+export const hasNBitsKernel = (dtype: DType): boolean => dtype === 'float32' || dtype === 'float16'
+
 export interface NBitsProduct {
-  /** In the type of the scales, or of any when that is not known. */
   readonly x: Value
+  /** Type of x, which the file need not say of it; one that has a kernel. */
+  readonly dtype: DType
   readonly packed: PackedWeight
   readonly inFeatures: number
   readonly outFeatures: number
@@ -62,7 +67,7 @@ export interface NBitsProduct {
 
 /** com.microsoft MatMulNBits (opset 1); codes stored as rows [N, K * bits / 8], for a table that shares them, are read through a Reshape. */
 export function writeNBitsProduct({ writer, weight, shared, result }: Writing, product: NBitsProduct): Value {
-  const { x, packed, inFeatures, outFeatures, accuracyLevel } = product
+  const { x, dtype, packed, inFeatures, outFeatures, accuracyLevel } = product
   const constant = (suffix: string, tensor: Tensor) =>
     shared.once(suffix, () => writer.constant(`${weight.values}_${suffix}`, tensor))
   const codes = constant(`Q${packed.bits}`, packed.b)
@@ -72,7 +77,6 @@ export function writeNBitsProduct({ writer, weight, shared, result }: Writing, p
       ? codes
       : shared.once('blocks', () => writer.op(weight, 'blocks', 'Reshape', [codes, writer.ints(...blocks)]))
   const stored = constant('scales', packed.scales)
-  const { dtype = stored.dtype! } = x
   const scales = shared.once(`scales ${dtype}`, () => writer.cast({ ...weight, values: stored.name }, stored, dtype))
   const zeros = packed.zeroPoints && [constant('zero_points', packed.zeroPoints)]
   return writer.op(result, `Q${packed.bits}`, 'MatMulNBits', [x, b, scales, ...(zeros ?? [])], {
@@ -84,6 +88,7 @@ export function writeNBitsProduct({ writer, weight, shared, result }: Writing, p
       block_size: packed.blockSize,
       ...(accuracyLevel !== 0 && { accuracy_level: accuracyLevel }),
     },
+    dtype,
   })
 }
 
