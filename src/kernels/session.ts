@@ -30,6 +30,11 @@ export interface SessionOptions {
    * (design/ort-facts.md section 1): on for models that are only run, off for programs over weights mapped from disk.
    */
   readonly prepacking?: boolean
+  /**
+   * Plan the memory of a run from the run before (default): a few percent faster, but the plan's memory comes on top of what the first
+   * run took.
+   */
+  readonly memoryPattern?: boolean
 }
 
 export type Tensors = Record<string, Tensor>
@@ -110,6 +115,7 @@ function nativeOptions(options: SessionOptions, dataFolder?: string): ort.Infere
   return {
     executionProviders: [options.device ?? 'cpu'],
     graphOptimizationLevel: options.optimization ?? 'all',
+    enableMemPattern: options.memoryPattern ?? true,
     logSeverityLevel: 4, // fatal only: errors are thrown with the same words, and warnings are not the user's business
     ...(options.threads !== undefined && { intraOpNumThreads: options.threads }),
     extra: { session },

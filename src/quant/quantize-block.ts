@@ -1,6 +1,7 @@
 /** @file One block's job: learn its parameters, fold them into numbers to store, and run the block as it will ship. */
 
 import type { ActivationStore } from '../calibration/activation-store.ts'
+import type { Graph } from '../graph/ir.ts'
 import { staticShape } from '../graph/shape.ts'
 import { readElements, tensorOf } from '../graph/tensor.ts'
 import { readFloats } from '../kernels/float16.ts'
@@ -18,7 +19,7 @@ import { isFused } from './fused-experts.ts'
 import type { Linear } from './linears.ts'
 import { ParameterVector } from './parameters.ts'
 import type { BlockPlan } from './plan.ts'
-import { biasName, constantName, foldProgram, forwardProgram, weightInput } from './programs.ts'
+import { foldPrograms, forwardProgram, weightInput } from './programs.ts'
 import { type ChannelRanges } from './smooth.ts'
 
 /** The weight as float32 [K, N], read from disk: nothing is kept. @throws E_UNSUPPORTED when it is not finite. */
@@ -161,32 +162,31 @@ export async function foldBlock(
   learned: Learned | undefined,
   session: SessionOptions,
 ): Promise<Folded> {
-  const { quantizers, block } = plan
-  // A program without outputs cannot be.
-  if (quantizers.size === 0)
-    return { packed: block.linears.map(() => undefined), feeds: weights, transformed: false, quantized: true }
-  const feeds = learned && { parameters: tensorOf('float32', [learned.vector.size], learned.parameters) }
-  const result = await runGraph(foldProgram(plan, learned?.vector), { ...weights, ...feeds }, session)
-  const packed = block.linears.map((linear, i) => {
-    const quantizer = quantizers.get(linear)
-    if (!quantizer) return undefined
-    const { inFeatures, outFeatures } = linear
+  const { linears, constants } = foldPrograms(plan, learned?.vector)
+  const inputs: Tensors = {
+    ...weights,
+    ...(learned && { parameters: tensorOf('float32', [learned.vector.size], learned.parameters) }),
+  }
+  const run = (program: Graph) =>
+    runGraph(program, Object.fromEntries(program.inputs.map(({ name }) => [name, inputs[name]!])), session)
+  const packed: (PackedWeight | PackedPlanes | undefined)[] = plan.block.linears.map(() => undefined)
+  const feeds = { ...weights }
+  // One linear after the other: what takes memory while a weight is rounded is several times the weight.
+  for (const { linear, index, program } of linears) {
+    const result = await run(program)
+    const quantizer = plan.quantizers.get(linear)!
     const weight = {
-      codes: readElements(result[`codes${i}`]!) as Uint8Array,
-      scale: readElements(result[`scale${i}`]!) as Float32Array,
-      zeroPoint: readElements(result[`zero_point${i}`]!) as Uint8Array,
-      K: inFeatures,
-      N: outFeatures,
+      codes: readElements(result[`codes${index}`]!) as Uint8Array,
+      scale: readElements(result[`scale${index}`]!) as Float32Array,
+      zeroPoint: readElements(result[`zero_point${index}`]!) as Uint8Array,
+      K: linear.inFeatures,
+      N: linear.outFeatures,
       ...quantizer,
       blockSize: plan.blockSizes.get(linear),
     }
-    return isInPlanes(plan, linear, quantizer) ? packPlanes(weight) : packMatMulNBits(weight)
-  })
-  const changed = learned ? [...plan.changedSites.keys()].map(constantName) : []
-  const added = learned ? [...plan.addedBiases.keys()].map(biasName) : []
-  const folded = Object.fromEntries([
-    ...packed.map((_, i) => [weightInput(i), result[`weight${i}`] ?? weights[weightInput(i)]!] as const),
-    ...[...changed, ...added].map(name => [name, result[name]!] as const),
-  ])
-  return { packed, feeds: folded, transformed: learned !== undefined, quantized: true }
+    packed[index] = isInPlanes(plan, linear, quantizer) ? packPlanes(weight) : packMatMulNBits(weight)
+    feeds[weightInput(index)] = result[`weight${index}`]!
+  }
+  if (constants) Object.assign(feeds, await run(constants))
+  return { packed, feeds, transformed: learned !== undefined, quantized: true }
 }
