@@ -46,6 +46,12 @@ function lost(signal: string | null, code: number | null, doing: string, kept: b
   )
 }
 
+/**
+ * For glibc, which otherwise keeps large pieces of memory that were given back: memory would grow by some MB with every block. From 1 MiB
+ * up they go back to the system.
+ */
+const ALLOCATION = { MALLOC_MMAP_THRESHOLD_: String(2 ** 20) }
+
 /** Of what the process prints: it has no other way to say what onnxruntime or the system makes it say. */
 const MAX_PRINTED = 4096
 
@@ -54,7 +60,11 @@ const MAX_PRINTED = 4096
  * @throws what the command threw; E_INTERRUPTED; E_ENGINE when its process died.
  */
 export function runInEngine(invocation: Invocation, status: StatusLine): Promise<Outcome> {
-  const child = fork(PROCESS, [], { serialization: 'advanced', stdio: ['ignore', 'ignore', 'pipe', 'ipc'] })
+  const child = fork(PROCESS, [], {
+    env: { ...ALLOCATION, ...process.env },
+    serialization: 'advanced',
+    stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
+  })
   const stop = new AbortController()
   const onSignal = () => {
     stop.abort()

@@ -22,6 +22,17 @@ export function positiveNumber(flag: string, text: string | undefined): number |
   throw usageError(`${flag} takes a number above 0, not "${text}"`)
 }
 
+const SECONDS: Readonly<Record<string, number>> = { h: 3600, m: 60, s: 1 }
+
+/** "2h", "90m", "1h30m", "45s" in milliseconds; undefined when the flag was not given. @throws E_USAGE */
+export function duration(flag: string, text: string | undefined): number | undefined {
+  if (text === undefined) return undefined
+  const parts = [...text.matchAll(/(\d+(?:\.\d+)?)([hms])/g)]
+  const seconds = parts.reduce((sum, [, count, unit]) => sum + Number(count) * SECONDS[unit!]!, 0)
+  if (seconds > 0 && parts.map(([part]) => part).join('') === text) return seconds * 1000
+  throw usageError(`${flag} takes a time such as 2h, 90m or 1h30m, not "${text}"`)
+}
+
 /** One of `names`; undefined when the flag was not given. @throws E_USAGE */
 export function oneOf<Name extends string>(
   flag: string,

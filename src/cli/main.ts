@@ -73,7 +73,10 @@ function addQuantize(program: Command, found: (invocation: Invocation) => void):
     .option('--embedding <bits>', 'also quantize the embedding; in the bits of a tied lm_head it is stored once')
     .option('--accuracy-level <n>', '0 computes in float32, 4 with 8-bit activations: faster, less exact (default: 0)')
     .optionsGroup('How to learn it:')
-    .option('--preset <name>', 'fast (32 x 256 tokens, 4 epochs), default (128 x 512, 4) or paper (128 x 2048, 20)')
+    .option(
+      '--preset <name>',
+      'fast (32 x 256 tokens, 4 epochs), default (128 x 512, 4; less for large models) or paper (128 x 2048, 20)',
+    )
     .option(
       '--calib <file>',
       'calibration text (.txt, .md, .jsonl) or token ids (.npy, .jsonl); else the model writes one',
@@ -99,6 +102,7 @@ function addQuantize(program: Command, found: (invocation: Invocation) => void):
     .optionsGroup('Running:')
     .option('--evaluate <file>', 'perplexity of both models on a text or token ids')
     .option('--threads <n>', 'threads (default: as many as cores)')
+    .option('--time-budget <time>', 'learn from fewer samples so that it ends within 2h, 90m, ...')
     .option('--work-dir <path>', 'folder for what is finished before the end (default: hidden beside the output)')
     .option('--fresh', 'start over, instead of going on where an earlier run ended')
     .option('--json', 'one JSON document on stdout')

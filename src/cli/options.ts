@@ -7,7 +7,7 @@ import type { QuantizeOptions } from '../quant/quantize-model.ts'
 import { OUTER_BITS, type OuterBits, parseScheme, parseWeightOverride, type QuantScheme } from '../quant/scheme.ts'
 import type { Schedule } from '../quant/train-block.ts'
 import type { PatternOverride } from '../quant/weight-rules.ts'
-import { oneOf, positiveNumber, share, usageError, wholeNumber } from './flag-values.ts'
+import { duration, oneOf, positiveNumber, share, usageError, wholeNumber } from './flag-values.ts'
 
 /** What every command may be told about what it says. */
 interface Manner {
@@ -41,6 +41,8 @@ export type Invocation = QuantizeCommand | InspectCommand | EvaluateCommand
 
 /** How much to calibrate with (samples x tokens each, how often all of them are gone through), and how fast to learn. */
 interface Effort {
+  /** Floating-point operations all blocks may take; with more to do, it is done with fewer samples. */
+  readonly maxWork?: number
   readonly samples: number
   readonly seqLen: number
   readonly epochs: number
@@ -49,12 +51,13 @@ interface Effort {
   readonly schedule: Schedule
 }
 
-// fast: a look at whether it works, seconds to minutes. default: as good as paper in a fifth of its steps.
+// fast: a look at whether it works, seconds to minutes. default: as good as paper in a fifth of its steps, and on large models as much
+// of that as a laptop does in some twenty minutes (at 250 GFLOP/s; docs/speed.md), but never fewer steps than fast.
 // paper: what arXiv 2308.13137 section 4.1 trains with. Sequences are shortened to the model's positions.
 // Fewer steps want larger ones that end small: docs/accuracy.md has the measurements.
 export const PRESETS: Readonly<Record<string, Effort>> = {
   fast: { samples: 32, seqLen: 256, epochs: 4, learningRate: 1e-1, schedule: 'cosine' },
-  default: { samples: 128, seqLen: 512, epochs: 4, learningRate: 5e-2, schedule: 'cosine' },
+  default: { samples: 128, seqLen: 512, epochs: 4, learningRate: 5e-2, schedule: 'cosine', maxWork: 3e14 },
   paper: { samples: 128, seqLen: 2048, epochs: 20, learningRate: 1e-2, schedule: 'constant' },
 }
 
@@ -105,6 +108,7 @@ export interface QuantizeFlags {
   readonly accuracyLevel?: string
   readonly threads?: string
   readonly evaluate?: string
+  readonly timeBudget?: string
   readonly workDir?: string
   readonly fresh?: boolean
   readonly json?: boolean
@@ -150,6 +154,8 @@ function effortOf(flags: QuantizeFlags): Effort & { readonly capSeqLen: boolean 
     learningRate: positiveNumber('--lr', flags.lr) ?? preset.learningRate,
     schedule: oneOf('--schedule', flags.schedule, ['constant', 'cosine']) ?? preset.schedule,
     capSeqLen: seqLen === undefined,
+    // Who says how much gets that much.
+    maxWork: flags.samples === undefined && flags.epochs === undefined ? preset.maxWork : undefined,
   }
 }
 
@@ -215,6 +221,7 @@ export function quantizeCommand(model: string, flags: QuantizeFlags): QuantizeCo
       seed: wholeNumber('--seed', flags.seed, 0) ?? 0,
       accuracyLevel: accuracyLevelOf(flags.accuracyLevel),
       session: { threads: wholeNumber('--threads', flags.threads, 1) },
+      timeBudgetMs: duration('--time-budget', flags.timeBudget),
       workDir: flags.workDir,
       fresh: flags.fresh ?? false,
     },

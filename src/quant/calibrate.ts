@@ -1,5 +1,9 @@
 /** @file The tokens a model is calibrated with: from the user's file, or written by the model itself. */
 
+import { totalmem } from 'node:os'
+import { isFloat } from '../graph/dtype.ts'
+import type { Graph } from '../graph/ir.ts'
+import { elementCount } from '../graph/tensor.ts'
 import { calibrationSamples, loadTokens } from '../calibration/dataset.ts'
 import { generateTokens } from '../calibration/generate.ts'
 import { loadTokenizer } from '../calibration/tokenizer.ts'
@@ -37,6 +41,29 @@ function modelDoesNotRun(error: unknown): never {
   )
 }
 
+/** Models from here on are run without a second, rearranged copy of their weights. */
+const LARGE_BYTES = 2 ** 30
+
+/** Bytes of the weights as onnxruntime's CPU kernels have them: float32. */
+function floatBytes(graph: Graph): number {
+  const floats = graph.initializers.filter(({ tensor }) => tensor && isFloat(tensor.dtype))
+  return floats.reduce((sum, { tensor }) => sum + 4 * elementCount(tensor!.dims), 0)
+}
+
+/**
+ * Refuses to let a model write text that does not fit into memory: every token would read all of it from the disk.
+ * @param memory of the machine, in bytes. @throws E_CALIBRATION
+ */
+export function checkMemory(weights: number, memory: number): void {
+  if (weights <= memory / 2) return
+  const gigabytes = (bytes: number) => `${(bytes / 1e9).toFixed(1)} GB`
+  throw new QuantError(
+    'E_CALIBRATION',
+    `the model is too large to write its own calibration text here: ${gigabytes(weights)} of weights, ${gigabytes(memory)} of memory`,
+    'Give a text or tokens with --calib FILE: quantizing itself needs memory for one block only.',
+  )
+}
+
 /** @throws E_CALIBRATION, E_TOKENIZER; E_RUNTIME when the model itself does not run. */
 export async function calibrate(
   { model, folder, io, seqLen }: Analysis,
@@ -48,7 +75,11 @@ export async function calibrate(
     const source = loadTokens(calib, () => loadTokenizer(folder))
     return { ...calibrationSamples(source, { samples, seqLen, seed, vocabSize: io.vocabSize }), notes }
   }
-  const writer = await openModel(model.path!, session).catch(modelDoesNotRun)
+  const weights = floatBytes(model.graph)
+  checkMemory(weights, totalmem())
+  // Memory of large models is better spent on the weights themselves: they are mapped then.
+  const prepacking = weights < LARGE_BYTES
+  const writer = await openModel(model.path!, { ...session, prepacking }).catch(modelDoesNotRun)
   try {
     const onProgress = (done: number, total: number) => {
       signal?.throwIfAborted()

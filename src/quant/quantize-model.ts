@@ -8,6 +8,7 @@ import { type Analysis, analyze } from './analyze.ts'
 import { learnsEquivalence, type Method } from './block-job.ts'
 import type { CalibrationOptions } from './calibrate.ts'
 import { fewTokensNote } from './experts.ts'
+import { chooseEffort, type EffortLimits } from './choose-effort.ts'
 import type { ExportOptions } from './export/linears.ts'
 import { exportBlocks } from './export/blocks.ts'
 import { exportOuter } from './export/outer-linears.ts'
@@ -25,7 +26,7 @@ import { schemeName } from './scheme.ts'
 import { packedBytes } from './size.ts'
 import { checkRules, rulesText, weightSchemeOf } from './weight-rules.ts'
 
-export interface QuantizeOptions extends CalibrationOptions, Method, OuterOptions {
+export interface QuantizeOptions extends CalibrationOptions, Method, EffortLimits, OuterOptions {
   /** An .onnx file, or a folder with one. */
   readonly model: string
   /** A folder, or a path ending in .onnx; by default `<name>-<scheme>.onnx` beside the model. */
@@ -84,7 +85,8 @@ function signatureOfRun(options: QuantizeOptions, analysis: Analysis): Signature
     ...{ transformations: learnsEquivalence(options), samples: options.samples, 'sequence length': analysis.seqLen },
     ...{ epochs: options.epochs, seed: options.seed, 'learning rate': options.learningRate },
     ...{ 'learning rate of transformations': options.letLearningRate, schedule: options.schedule },
-    ...{ optimizer: options.optimizer, alpha: options.alpha, 'augmented loss': options.augLoss },
+    ...{ 'most work': options.maxWork, 'time budget in ms': options.timeBudgetMs, optimizer: options.optimizer },
+    ...{ alpha: options.alpha, 'augmented loss': options.augLoss },
     ...{ 'learned parameters': params === undefined ? undefined : digestOf([params]), device: session.device },
   }
   const learning = learns(options)
@@ -150,9 +152,13 @@ export async function quantizeModel(options: QuantizeOptions): Promise<QuantizeR
   const { path: workDir, made } = work
   onEvent?.({ type: 'working', traces: { workDir, made, unfinished: temporariesOf(output.path, saving) } })
   try {
-    checkRoom(analysis, options, work, output, sizeBefore)
+    const { effort, notes: effortNotes } = learns(options)
+      ? await chooseEffort(options, analysis, work)
+      : { effort: {}, notes: [] }
+    const running = { ...options, ...effort }
+    checkRoom(analysis, running, work, output, sizeBefore)
     const before = finishedBefore(work, blocks.length)
-    const { blocks: finished, notes } = await runBlocks(options, analysis, work, source)
+    const { blocks: finished, notes } = await runBlocks(running, analysis, work, source)
     onEvent?.({ type: 'saving' })
     source.check()
     exportBlocks(model, finished, options)
@@ -172,6 +178,7 @@ export async function quantizeModel(options: QuantizeOptions): Promise<QuantizeR
       skipped: plans.flatMap(skippedIn),
       notes: [
         ...(before > 0 ? [`went on from an earlier run, which had finished ${before} of ${blocks.length} blocks`] : []),
+        ...effortNotes,
         ...learningNotes(finished),
         ...groupNotes(plans),
         ...overrideNotes(plans, scheme.weights),

@@ -1,6 +1,7 @@
 /** @file Learned parameters of a whole run, to and from a file, so that it can be repeated without learning. */
 
 import { QuantError } from '../errors.ts'
+import { readElements, type Tensor, tensorOf } from '../graph/tensor.ts'
 import type { Method, Replay } from './block-job.ts'
 import { learnsEquivalence } from './block-job.ts'
 import { type ParameterFile, readParameterFile, writeParameterFile } from './parameter-file.ts'
@@ -22,15 +23,17 @@ const signature = (method: Method, blocks: number): Record<string, string> => ({
   ...(rulesText(method) !== '' && { exceptions: rulesText(method) }),
 })
 
-/** A learned tensor. */
+/** A learned tensor, float32. */
 export interface NamedParameter {
   readonly name: string
-  readonly shape: readonly number[]
-  readonly data: Float32Array
+  readonly tensor: Tensor
 }
 
 export const namedParameters = ({ vector, parameters }: Learned): NamedParameter[] =>
-  vector.parameters.map(({ name, shape }) => ({ name, shape, data: vector.view(parameters, name) }))
+  vector.parameters.map(({ name, shape }) => ({
+    name,
+    tensor: tensorOf('float32', shape, vector.view(parameters, name)),
+  }))
 
 /** Writes what every block learned; blocks that are rounded have no tensors in it. */
 export function saveParameters(
@@ -39,7 +42,10 @@ export function saveParameters(
   blocks: readonly { readonly parameters: readonly NamedParameter[] }[],
 ): void {
   const tensors = blocks.flatMap(({ parameters }, index) =>
-    parameters.map(({ name, shape, data }) => [tensorName(index, name), { shape, data }] as const),
+    parameters.map(
+      ({ name, tensor }) =>
+        [tensorName(index, name), { shape: tensor.dims, data: readElements(tensor) as Float32Array }] as const,
+    ),
   )
   writeParameterFile(path, { metadata: signature(method, blocks.length), tensors: new Map(tensors) })
 }

@@ -22,6 +22,7 @@ const DEFAULTS = {
   accuracyLevel: 0,
   augLoss: false,
   session: { threads: undefined },
+  maxWork: 3e14,
   fresh: false,
 }
 
@@ -52,15 +53,22 @@ describe('quantize', () => {
     ['--w4a16 -o out', { output: 'out' }],
     ['--w4a16 --output out.onnx', { output: 'out.onnx' }],
     ['--w4a16 --calib c.txt', { calib: 'c.txt' }],
-    ['--w4a16 --preset fast', { samples: 32, seqLen: 256, epochs: 4, learningRate: 0.1 }],
+    ['--w4a16 --preset fast', { samples: 32, seqLen: 256, epochs: 4, learningRate: 0.1, maxWork: undefined }],
     ['--w4a16 --preset default', {}],
-    ['--w4a16 --preset paper', { seqLen: 2048, epochs: 20, learningRate: 0.01, schedule: 'constant' }],
+    [
+      '--w4a16 --preset paper',
+      { seqLen: 2048, epochs: 20, learningRate: 0.01, schedule: 'constant', maxWork: undefined },
+    ],
     [
       '--w4a16 --preset paper --samples 8 --epochs 2',
-      { samples: 8, seqLen: 2048, epochs: 2, learningRate: 0.01, schedule: 'constant' },
+      { samples: 8, seqLen: 2048, epochs: 2, learningRate: 0.01, schedule: 'constant', maxWork: undefined },
     ],
-    ['--epochs 2 --w4a16 --preset paper', { seqLen: 2048, epochs: 2, learningRate: 0.01, schedule: 'constant' }],
-    ['--w4a16 --preset paper --lr 1e-3 --schedule cosine', { seqLen: 2048, epochs: 20, learningRate: 0.001 }],
+    ['--epochs 2 --w4a16', { epochs: 2, maxWork: undefined }],
+    ['--samples 9 --w4a16', { samples: 9, maxWork: undefined }],
+    [
+      '--w4a16 --preset paper --lr 1e-3 --schedule cosine',
+      { seqLen: 2048, epochs: 20, learningRate: 0.001, maxWork: undefined },
+    ],
     ['--w4a16 --seq-len 64', { seqLen: 64, capSeqLen: false }],
     ['--w4a16 --seq-len=64', { seqLen: 64, capSeqLen: false }],
     ['--w4a16 --lr 5e-3 --seed 7', { learningRate: 0.005, seed: 7 }],
@@ -70,7 +78,10 @@ describe('quantize', () => {
     ['--wbits 4 --abits 8 --symmetric-activations', w4a8(true)],
     ['--w4a16 --let --let-lr 1e-3', { let: true, letLearningRate: 0.001 }],
     ['--w4a8 --no-let', { ...w4a8(), let: false }],
-    ['--w4a8 --alpha 0.75 --aug-loss --epochs 0', { ...w4a8(), alpha: 0.75, augLoss: true, epochs: 0 }],
+    [
+      '--w4a8 --alpha 0.75 --aug-loss --epochs 0',
+      { ...w4a8(), alpha: 0.75, augLoss: true, epochs: 0, maxWork: undefined },
+    ],
     ['--w4a8 --format portable', { ...w4a8(), format: 'portable' }],
     ['--w4a16 --optimizer stable-spam', { optimizer: 'stable-spam' }],
     ['--w4a16 --save-params p.safetensors', { saveParams: 'p.safetensors' }],
@@ -88,6 +99,9 @@ describe('quantize', () => {
     ['--w4a16 --lm-head 8 --embedding 4', { lmHead: 8, embedding: 4 }],
     ['--w4a16 --accuracy-level 4', { accuracyLevel: 4 }],
     ['--w4a16 --accuracy-level 0', {}],
+    ['--w4a16 --time-budget 1h30m', { timeBudgetMs: 5_400_000 }],
+    ['--w4a16 --time-budget 2.5m', { timeBudgetMs: 150_000 }],
+    ['--w4a16 --work-dir w --fresh', { workDir: 'w', fresh: true }],
     ['--w4a16 --threads 2', { session: { threads: 2 } }],
   ])('%s', (flags, expected) => {
     expect(parse(`quantize m.onnx ${flags}`)).toEqual({
@@ -165,6 +179,18 @@ describe('what is refused', () => {
     ['quantize m --w4a16 --w4a16g64', 'E_USAGE', '--w4a16 and --w4a16g64 exclude each other', 'Give one of them.'],
     ['quantize m --w4a16 --wbits 4', 'E_USAGE', '--w4a16 already says how many bits', 'Leave out --wbits and --abits.'],
     ['quantize m --wbits four', 'E_USAGE', '--wbits takes a whole number from 1 up, not "four"', undefined],
+    [
+      'quantize m --w4a16 --time-budget soon',
+      'E_USAGE',
+      '--time-budget takes a time such as 2h, 90m or 1h30m, not "soon"',
+      undefined,
+    ],
+    [
+      'quantize m --w4a16 --time-budget 0m',
+      'E_USAGE',
+      '--time-budget takes a time such as 2h, 90m or 1h30m, not "0m"',
+      undefined,
+    ],
     ['quantize m --w4a16 --samples 0', 'E_USAGE', '--samples takes a whole number from 1 up, not "0"', undefined],
     ['quantize m --w4a16 --samples 1.5', 'E_USAGE', '--samples takes a whole number from 1 up, not "1.5"', undefined],
     ['quantize m --w4a16 --samples=-1', 'E_USAGE', '--samples takes a whole number from 1 up, not "-1"', undefined],
@@ -295,7 +321,7 @@ describe('texts', () => {
   test('quantize --help shows what the presets are', () => {
     const { text } = parse('quantize --help') as { text: string }
     expect(text.replace(/\s+/g, ' ')).toContain(
-      'fast (32 x 256 tokens, 4 epochs), default (128 x 512, 4) or paper (128 x 2048, 20)',
+      'fast (32 x 256 tokens, 4 epochs), default (128 x 512, 4; less for large models) or paper (128 x 2048, 20)',
     )
   })
 })
