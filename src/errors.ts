@@ -19,9 +19,13 @@ export type ErrorCode =
   | 'E_OUTPUT'
   | 'E_RUNTIME'
   | 'E_DIVERGED'
+  | 'E_TOO_LARGE'
   | 'E_LIMIT'
   | 'E_INTERRUPTED'
   | 'E_INTERNAL'
+
+/** Characters; the longest of ours, lists of inputs, have about 2000. */
+const MAX_MESSAGE = 8000
 
 /**
  * An error whose message is meant for the user's eyes: `message` says what and where (with what was found),
@@ -32,11 +36,20 @@ export class QuantError extends Error {
   readonly hint: string | undefined
 
   constructor(code: ErrorCode, message: string, hint?: string, options?: { cause?: unknown }) {
-    super(message, options)
+    super(printable(message), options)
     this.name = 'QuantError'
     this.code = code
     this.hint = hint
   }
+}
+
+/** Messages quote names from files: what would steer a terminal is written as an escape, and what would flood it is cut. */
+function printable(message: string): string {
+  const text = message.length > MAX_MESSAGE ? `${message.slice(0, MAX_MESSAGE)}...` : message
+  // eslint-disable-next-line no-control-regex
+  return text.replace(/[\u0000-\u0009\u000b-\u001f\u007f-\u009f\u202a-\u202e\u2066-\u2069]/g, char =>
+    `\\u${char.charCodeAt(0).toString(16).padStart(4, '0')}`,
+  )
 }
 
 /** For states that only a mistake of ours can produce. */

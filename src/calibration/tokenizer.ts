@@ -106,7 +106,7 @@ function wrap(
       } catch (error) {
         throw new QuantError('E_TOKENIZER', `${file} cannot encode the text: ${messageOf(error)}`, IDS_HINT)
       }
-      if (!ids.every(Number.isInteger)) {
+      if (!ids.every(id => Number.isSafeInteger(id) && id >= 0)) {
         throw new QuantError('E_TOKENIZER', `${file} has no token for a part of the text, not even an unknown-token`)
       }
       return bos && special.bosTokenId !== undefined ? [special.bosTokenId, ...ids] : ids

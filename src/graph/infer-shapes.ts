@@ -6,6 +6,7 @@
 import { QuantError } from '../errors.ts'
 import { type DType, dtypeFromNumber } from './dtype.ts'
 import type { Node } from './ir.ts'
+import { MAX_ELEMENTS, MAX_RANK } from './limits.ts'
 import { inputShape, reductionAxes, requireInput, sliceRanges, splitSizes } from './node-arguments.ts'
 import { broadcastShapes, normalizeAxis, requireConstant, reshapeTarget, type Shape, staticShape } from './shape.ts'
 
@@ -24,10 +25,10 @@ const dtypeOf = (node: Node, index: number): DType => {
 
 const sameAsInput: ShapeRule = node => [{ dtype: dtypeOf(node, 0), shape: inputShape(node, 0) }]
 const elementwise: ShapeRule = node => [
-  {
-    dtype: dtypeOf(node, 0),
-    shape: broadcastShapes(...node.inputs.flatMap(value => (value ? [staticShape(value)] : []))),
-  },
+  { dtype: dtypeOf(node, 0), shape: broadcastShapes(...node.inputs.map((_, i) => inputShape(node, i))) },
+]
+const binary: ShapeRule = node => [
+  { dtype: dtypeOf(node, 0), shape: broadcastShapes(inputShape(node, 0), inputShape(node, 1)) },
 ]
 const comparison: ShapeRule = node => [
   { dtype: 'bool', shape: broadcastShapes(inputShape(node, 0), inputShape(node, 1)) },
@@ -65,26 +66,9 @@ const argReduction: ShapeRule = node => {
 
 const RULES: Record<string, ShapeRule> = {
   ...Object.fromEntries(
-    [
-      'Add',
-      'Sub',
-      'Mul',
-      'Div',
-      'Pow',
-      'Mod',
-      'Max',
-      'Min',
-      'And',
-      'Or',
-      'Xor',
-      'BitwiseAnd',
-      'BitwiseOr',
-      'BitShift',
-      'PRelu',
-      'Sum',
-      'Mean',
-    ].map(op => [op, elementwise]),
+    'Add Sub Mul Div Pow Mod And Or Xor BitwiseAnd BitwiseOr BitShift PRelu'.split(' ').map(op => [op, binary]),
   ),
+  ...Object.fromEntries(['Max', 'Min', 'Sum', 'Mean'].map(op => [op, elementwise])),
   ...Object.fromEntries(
     (
       'Neg Abs Sqrt Exp Log Erf Sigmoid Tanh Relu Reciprocal Round Floor Ceil Sign Cos Sin Identity Softmax LogSoftmax Clip Not Softplus Gelu ' +
@@ -265,12 +249,25 @@ const RULES: Record<string, ShapeRule> = {
 /** Op kinds (`Node.kind`) whose output shape can be inferred. */
 export const inferableKinds: ReadonlySet<string> = new Set(Object.keys(RULES))
 
+/** @throws E_TOO_LARGE naming the node, for dims that no tensor has. */
+function checkSize(node: Node, shape: Shape): void {
+  // Zeros are left out: kernels multiply the others.
+  const elements = shape.reduce((product, dim) => product * Math.max(dim, 1), 1)
+  if (shape.every(dim => Number.isSafeInteger(dim) && dim >= 0) && elements <= MAX_ELEMENTS && shape.length <= MAX_RANK)
+    return
+  throw new QuantError(
+    'E_TOO_LARGE',
+    `${node.kind} "${node.name}" makes a tensor of impossible dims [${shape.join(', ')}]`,
+    'The file is damaged, or its shapes do not fit these inputs: export it again.',
+  )
+}
+
 /**
  * Sets dtype and shape of every output of `node` from its inputs.
- * @throws E_UNSUPPORTED when there is no row for the op, or a shape depends on data.
+ * @throws E_UNSUPPORTED when there is no row for the op, or a shape depends on data; E_TOO_LARGE for absurd shapes.
  */
 export function inferNode(node: Node): void {
-  const rule = RULES[node.kind]
+  const rule = Object.hasOwn(RULES, node.kind) ? RULES[node.kind] : undefined
   if (rule === undefined) {
     throw new QuantError(
       'E_UNSUPPORTED',
@@ -279,6 +276,7 @@ export function inferNode(node: Node): void {
     )
   }
   const inferred = rule(node)
+  for (const { shape } of inferred) checkSize(node, shape)
   node.outputs.forEach((output, i) => {
     const result = inferred[i]
     if (output && result) {

@@ -4,18 +4,22 @@
  * Runs nothing itself: constants are folded by an evaluator the caller passes in.
  */
 
-import { QuantError } from '../errors.ts'
+import { messageOf, QuantError } from '../errors.ts'
 import { Builder } from './builder.ts'
 import { capturedValues, dependencies } from './dependencies.ts'
 import { dtypeFromNumber, isFloat } from './dtype.ts'
 import { extract } from './extract.ts'
+import { costOf } from './fold-cost.ts'
 import { Graph, type LocalFunction, type Model, type Node, type Value } from './ir.ts'
+import { tensorsOf } from './layout.ts'
+import { type ComputedLimits, computedLimits, MAX_CALL_DEPTH, MAX_NODES } from './limits.ts'
+import { inferableKinds } from './infer-shapes.ts'
 import { inline } from './local-functions.ts'
-import { foldedConstant, isNoOp, shareEqual, simplify } from './normalize-rules.ts'
+import { foldedConstant, isNoOp, refuseOverflow, shareEqual, simplify } from './normalize-rules.ts'
 import { REWRITES } from './rewrites.ts'
 import { modernize } from './rewrites/old-opsets.ts'
 import { constantNumbers, staticShape } from './shape.ts'
-import { elementCount, type Tensor } from './tensor.ts'
+import { elementCount, sizeBytes, type Tensor } from './tensor.ts'
 
 export interface NormalizeOptions {
   /** Tensor for every graph input that is fixed (masks, positions, an empty cache), by name. */
@@ -54,11 +58,17 @@ class Copier {
   private readonly functions: NonNullable<Model['functions']>
   private readonly calling = new Set<string>()
   private opset: number
+  private readonly limits: ComputedLimits
+  /** Of constants that were computed: bytes that stay, and bytes of work. */
+  private readonly computed = { bytes: 0, work: 0 }
+  /** Nodes read, those of functions as often as they are called. */
+  private nodes = 0
 
   constructor(model: Model, options: NormalizeOptions) {
     this.options = options
     this.functions = model.functions ?? new Map<string, never>()
     this.opset = model.opsetImports.find(({ domain }) => domain === '' || domain === 'ai.onnx')?.version ?? 1
+    this.limits = computedLimits(storedBytes(model), tokensOf(options))
     for (const input of model.graph.inputs) {
       const fixed = options.fixedInputs.get(input.name)
       const shape = options.shapes.get(input.name)
@@ -119,10 +129,13 @@ class Copier {
   }
 
   private write(node: Node, inputs: (Value | undefined)[]): (Value | undefined)[] {
+    refuseOverflow(node, inputs)
     const alias = simplify(node, inputs)
     if (alias) return [alias]
     const constant = foldedConstant(node, inputs)
     if (constant) return [this.constant(node.outputs[0]?.name ?? node.name, constant)]
+    if (node.subgraphs().length > 0 && inferableKinds.has(node.kind))
+      throw new QuantError('E_NOT_ONNX', `${node.kind} "${node.name}" has bodies, which that operator does not take`)
     const rewrite = REWRITES.get(node.kind)
     const first = this.g.graph.nodes.length
     const outputs = this.emit(() => {
@@ -141,6 +154,13 @@ class Copier {
   async addGraph(graph: Graph, inputs: readonly Value[], outputs: readonly Value[]): Promise<void> {
     const nodes = extract(graph, inputs, outputs)
     for (const value of [...outputs, ...nodes.flatMap(node => [...dependencies(node)])]) this.read.add(value)
+    this.nodes += nodes.length
+    if (this.nodes > MAX_NODES)
+      throw new QuantError(
+        'E_TOO_LARGE',
+        `with its functions written out the graph has more than ${MAX_NODES} nodes`,
+        'Export the model with its functions inlined.',
+      )
     for (const node of nodes) {
       const local = REWRITES.has(node.kind) ? undefined : this.functions.get(node.kind)
       if (local) await this.addCall(node, local)
@@ -150,9 +170,16 @@ class Copier {
 
   /** Copies what is read of a body in place of `node`. */
   private async addBody(node: Node, body: Graph, inputs: readonly Value[]): Promise<void> {
-    const pairs = node.outputs.flatMap((output, i) =>
-      output && this.read.has(output) ? [{ output, inner: body.outputs[i]! }] : [],
-    )
+    const pairs = node.outputs.flatMap((output, i) => {
+      if (!output || !this.read.has(output)) return []
+      const inner = body.outputs[i]
+      if (inner) return [{ output, inner }]
+      throw new QuantError(
+        'E_NOT_ONNX',
+        `${node.kind} "${node.name}" has ${node.outputs.length} outputs, but "${body.name}" makes ${body.outputs.length}`,
+        'Export the model again.',
+      )
+    })
     await this.addGraph(
       body,
       inputs,
@@ -164,6 +191,12 @@ class Copier {
   /** Copies the nodes of the function that `node` calls. */
   private async addCall(node: Node, local: LocalFunction): Promise<void> {
     if (this.calling.has(node.kind)) throw new QuantError('E_NOT_ONNX', `the function ${node.kind} calls itself`)
+    if (this.calling.size === MAX_CALL_DEPTH)
+      throw new QuantError(
+        'E_TOO_LARGE',
+        `functions call functions deeper than ${MAX_CALL_DEPTH}, the last ${node.kind}`,
+        'Export the model with its functions inlined.',
+      )
     const { opset } = this
     this.calling.add(node.kind)
     this.opset = local.opset || opset
@@ -174,8 +207,8 @@ class Copier {
 
   /** Copies the branch an If takes for the fixed inputs, as if it stood in place of the If. */
   private async addBranch(node: Node): Promise<void> {
-    const condition = this.lookup(node.inputs[0])!
-    if (this.pending.has(condition)) await this.fold(new Set([condition]))
+    const condition = this.lookup(node.inputs[0])
+    if (condition && this.pending.has(condition)) await this.fold(new Set([condition]))
     const [taken] = constantNumbers(condition) ?? []
     const body = node.attributes.get(taken ? 'then_branch' : 'else_branch')
     if (taken === undefined || body?.type !== 'graph')
@@ -191,14 +224,14 @@ class Copier {
       outputs = this.write(node, inputs)
     } catch (error) {
       const unknown = inputs.filter(input => input && this.pending.has(input)) as Value[]
-      if (!(error instanceof QuantError && error.code === 'E_UNSUPPORTED')) throw error
-      if (unknown.length === 0) throw inModel(error, node)
+      const mayHelp = error instanceof QuantError && error.code === 'E_UNSUPPORTED'
+      if (!mayHelp || unknown.length === 0) throw inModel(error, node, inputs)
       const small = [...this.pending].filter(value => elementCount(staticShape(value)) <= MAX_SHAPE_ELEMENTS)
       await this.fold(new Set([...unknown, ...small]))
       try {
         outputs = this.write(node, inputs)
       } catch (again) {
-        throw again instanceof QuantError ? inModel(again, node) : again
+        throw inModel(again, node, inputs)
       }
     }
     node.outputs.forEach((output, i) => {
@@ -215,6 +248,7 @@ class Copier {
     graph.nodes = extract(this.g.graph, [], graph.outputs)
     const read = new Set(graph.nodes.flatMap(node => node.inputs))
     graph.initializers = this.g.graph.initializers.filter(value => read.has(value))
+    this.charge(graph)
     const tensors = await this.options.evaluate(graph)
     for (const value of values) {
       value.tensor = tensors[value.name]!
@@ -222,6 +256,23 @@ class Copier {
       this.pending.delete(value)
       this.g.graph.initializers.push(value)
     }
+  }
+
+  /** Asks before constants are computed whether there is room and time for them. @throws E_TOO_LARGE naming the largest */
+  private charge(graph: Graph): void {
+    const cost = costOf(graph)
+    const bytes = this.computed.bytes + cost.peakBytes
+    this.computed.work += cost.work
+    this.computed.bytes += cost.keptBytes
+    if (bytes <= this.limits.bytes && this.computed.work <= this.limits.work) return
+    const { name, shape } = cost.largest
+    throw new QuantError(
+      'E_TOO_LARGE',
+      `constants that the graph computes need ${gigabytes(bytes)} of memory and ${gigabytes(this.computed.work)} of work, ` +
+        `where a model of this size may need ${gigabytes(this.limits.bytes)} and ${gigabytes(this.limits.work)}; ` +
+        `the largest is "${name}" [${shape?.join(', ')}]`,
+      'The file is damaged, or its sequences are too long: use shorter ones with --seq-len, or export it again.',
+    )
   }
 
   /** Folds what the remaining nodes read, and drops everything no output needs. */
@@ -246,16 +297,47 @@ class Copier {
   }
 }
 
-/** The error with the user's own node in it: names in the working copy are ours. */
-function inModel(error: QuantError, node: Node): QuantError {
+const gigabytes = (bytes: number): string => `${(bytes / 1e9).toPrecision(3)} GB`
+
+/** Bytes of all tensors of a file. */
+function storedBytes({ graph, functions }: Model): number {
+  let sum = 0
+  for (const each of [graph, ...[...(functions?.values() ?? [])].map(({ body }) => body)])
+    for (const tensor of tensorsOf(each)) sum += sizeBytes(tensor)
+  return sum
+}
+
+/** The tokens of all sequences: as many as the largest of inputs that has one or two dimensions. */
+function tokensOf({ shapes, fixedInputs }: NormalizeOptions): number {
+  const all = [...shapes.values(), ...[...fixedInputs.values()].map(({ dims }) => dims)]
+  return Math.max(1, ...all.filter(dims => dims.length <= 2).map(elementCount))
+}
+
+/**
+ * The error with the user's own node in it: names in the working copy are ours. What our shape rules stumble over is a node that is
+ * not as ONNX has it.
+ */
+function inModel(error: unknown, node: Node, inputs: readonly (Value | undefined)[]): QuantError {
+  if (!(error instanceof QuantError) || error.code === 'E_INTERNAL') {
+    const given = inputs.map(input => `[${input?.shape?.join(', ') ?? ''}]`).join(', ')
+    return new QuantError(
+      'E_NOT_ONNX',
+      `${node.kind} "${node.name}" is not possible with inputs ${given || 'that are absent'}: ${messageOf(error)}`,
+      'The file is damaged or was written wrongly: export it again.',
+      { cause: error },
+    )
+  }
   if (node.name === '' || error.message.includes(node.name)) return error
-  return new QuantError(error.code, `${error.message} (${node.kind} "${node.name}" of the model)`, error.hint)
+  return new QuantError(error.code, `${error.message} (${node.kind} "${node.name}" of the model)`, error.hint, {
+    cause: error,
+  })
 }
 
 /**
  * Makes the working copy of `model` for the shapes given. Weights stay on disk, in their own type and orientation,
  * behind Transpose, Reshape and Cast nodes.
- * @throws E_UNSUPPORTED naming the node whose shape depends on data or whose op has no rule; E_INPUTS.
+ * @throws E_UNSUPPORTED naming the node whose shape depends on data or whose op has no rule; E_NOT_ONNX naming one that is not as its
+ * op demands; E_TOO_LARGE for shapes and constants no decoder has; E_INPUTS.
  */
 export async function normalize(model: Model, options: NormalizeOptions): Promise<WorkingCopy> {
   const wanted = model.graph.outputs.filter(output => options.outputs.includes(output.name))

@@ -52,7 +52,12 @@ export function constantNumbers(value: Value | undefined): number[] | undefined 
 
 /** As `constantNumbers`, for inputs that must be there. @throws E_UNSUPPORTED naming node and input. */
 export function requireConstant(node: Node, index: number): number[] {
-  const numbers = constantNumbers(node.inputs[index])
+  return requireConstantValue(node, index, node.inputs[index])
+}
+
+/** As `requireConstant`, for an input that another value stands for. */
+export function requireConstantValue(node: Node, index: number, value: Value | undefined): number[] {
+  const numbers = constantNumbers(value)
   if (numbers === undefined) {
     throw new QuantError(
       'E_UNSUPPORTED',

@@ -1,0 +1,78 @@
+/** @file Changes to JSON: other values, other types, deep nesting, keys that JavaScript's objects treat in a way of their own. */
+
+import type { Random } from '../../src/calibration/rng.ts'
+import { mutateBytes } from './mutate-wire.ts'
+
+type Json = null | boolean | number | string | Json[] | { [key: string]: Json }
+
+const pick = <T>(random: Random, list: readonly T[]): T => list[random.int(list.length)]!
+
+const nested = (depth: number): Json => {
+  let value: Json = 1
+  for (let i = 0; i < depth; i++) value = i % 2 === 0 ? [value] : { a: value }
+  return value
+}
+
+const VALUES: readonly (() => Json)[] = [
+  () => null,
+  () => true,
+  () => 0,
+  () => -1,
+  () => 1.5,
+  () => 1e308,
+  () => 2 ** 31,
+  () => 2 ** 53,
+  () => '',
+  () => '(a',
+  () => 'a',
+  () => 'BPE',
+  () => 'x'.repeat(5000),
+  () => [],
+  () => ({}),
+  () => [[1, 2], 'x', null],
+  () => nested(3000),
+]
+
+const KEYS = ['__proto__', 'constructor', 'toString', 'length', 'type', 'model', 'vocab', '', '0', 'pretokenizers', 'normalizers']
+
+/** Everything in `json` that holds something: [holder, key]. */
+function places(json: Json, into: [Record<string, Json>, string][] = []): [Record<string, Json>, string][] {
+  if (typeof json !== 'object' || json === null) return into
+  for (const [key, value] of Object.entries(json)) {
+    into.push([json as Record<string, Json>, key])
+    places(value, into)
+  }
+  return into
+}
+
+function change(random: Random, root: { json: Json }): void {
+  const all = places(root)
+  // Large tables drown the rest: half the time a place near the root is taken.
+  const [holder, key] = all[random.int(random.int(2) === 0 ? all.length : Math.min(all.length, 40))]!
+  const define = (name: string, value: Json) =>
+    Object.defineProperty(holder, name, { value, enumerable: true, configurable: true, writable: true })
+  switch (random.int(5)) {
+    case 0:
+      if (holder !== (root as unknown)) delete holder[key]
+      return
+    case 1: {
+      const [otherHolder, otherKey] = pick(random, all)
+      // A copy: something put into itself would never end.
+      define(key, JSON.parse(JSON.stringify(otherHolder[otherKey])) as Json)
+      return
+    }
+    case 2:
+      if (holder !== (root as unknown) && !Array.isArray(holder)) define(pick(random, KEYS), holder[key]!)
+      return
+    default:
+      define(key, pick(random, VALUES)())
+  }
+}
+
+/** The text of `json` with a few changes; now and then the text itself is damaged. */
+export function mutateJson(random: Random, text: string): Uint8Array {
+  const root = { json: JSON.parse(text) as Json }
+  for (let n = pick(random, [1, 1, 2, 5]); n > 0; n--) change(random, root)
+  const bytes = Buffer.from(JSON.stringify(root.json))
+  return random.int(10) === 0 ? mutateBytes(random, bytes) : bytes
+}
