@@ -3,12 +3,12 @@
  * every dimension is a number, axes are inputs (the opset of our programs), and what a shape depends on is constant.
  */
 
-import { QuantError } from '../errors.ts'
+import { internalError, QuantError } from '../errors.ts'
 import { type DType, dtypeFromNumber } from './dtype.ts'
 import type { Node } from './ir.ts'
 import { MAX_ELEMENTS, MAX_RANK } from './limits.ts'
 import { inputShape, reductionAxes, requireInput, sliceRanges, splitSizes } from './node-arguments.ts'
-import { broadcastShapes, normalizeAxis, requireConstant, reshapeTarget, type Shape, staticShape } from './shape.ts'
+import { broadcastShapes, matMulShape, normalizeAxis, requireConstant, reshapeTarget, sameShape, type Shape } from './shape.ts'
 
 interface Inferred {
   readonly dtype: DType
@@ -24,6 +24,11 @@ const dtypeOf = (node: Node, index: number): DType => {
 }
 
 const sameAsInput: ShapeRule = node => [{ dtype: dtypeOf(node, 0), shape: inputShape(node, 0) }]
+/** What keeps the shape, along an axis that must exist. */
+const alongAxis: ShapeRule = node => {
+  normalizeAxis(node.int('axis', -1), inputShape(node, 0).length)
+  return sameAsInput(node)
+}
 const elementwise: ShapeRule = node => [
   { dtype: dtypeOf(node, 0), shape: broadcastShapes(...node.inputs.map((_, i) => inputShape(node, i))) },
 ]
@@ -34,13 +39,6 @@ const comparison: ShapeRule = node => [
   { dtype: 'bool', shape: broadcastShapes(inputShape(node, 0), inputShape(node, 1)) },
 ]
 const predicate: ShapeRule = node => [{ dtype: 'bool', shape: inputShape(node, 0) }]
-
-function matMulShape(a: Shape, b: Shape): Shape {
-  const left = a.length === 1 ? [1, ...a] : a
-  const right = b.length === 1 ? [...b, 1] : b
-  const batch = broadcastShapes(left.slice(0, -2), right.slice(0, -2))
-  return [...batch, ...(a.length === 1 ? [] : [left.at(-2)!]), ...(b.length === 1 ? [] : [right.at(-1)!])]
-}
 
 const swapLast = (shape: Shape, swap: boolean): Shape =>
   swap ? [...shape.slice(0, -2), shape.at(-1)!, shape.at(-2)!] : shape
@@ -71,12 +69,17 @@ const RULES: Record<string, ShapeRule> = {
   ...Object.fromEntries(['Max', 'Min', 'Sum', 'Mean'].map(op => [op, elementwise])),
   ...Object.fromEntries(
     (
-      'Neg Abs Sqrt Exp Log Erf Sigmoid Tanh Relu Reciprocal Round Floor Ceil Sign Cos Sin Identity Softmax LogSoftmax Clip Not Softplus Gelu ' +
-      'LeakyRelu HardSigmoid HardSwish Elu CumSum Trilu ScatterND ScatterElements LayerNormalization SimplifiedLayerNormalization RMSNormalization ' +
+      'Neg Abs Sqrt Exp Log Erf Sigmoid Tanh Relu Reciprocal Round Floor Ceil Sign Cos Sin Identity Clip Not Softplus Gelu ' +
+      'LeakyRelu HardSigmoid HardSwish Elu CumSum Trilu ScatterND ScatterElements ' +
       'BitwiseNot Swish Mish com.microsoft.QuickGelu com.microsoft.Gelu com.microsoft.FastGelu com.microsoft.BiasGelu com.microsoft.RotaryEmbedding'
     )
       .split(' ')
       .map(op => [op, sameAsInput]),
+  ),
+  ...Object.fromEntries(
+    'Softmax LogSoftmax LayerNormalization SimplifiedLayerNormalization RMSNormalization'
+      .split(' ')
+      .map(op => [op, alongAxis]),
   ),
   ...Object.fromEntries(['Equal', 'Less', 'LessOrEqual', 'Greater', 'GreaterOrEqual'].map(op => [op, comparison])),
   ...Object.fromEntries(['IsNaN', 'IsInf'].map(op => [op, predicate])),
@@ -131,6 +134,8 @@ const RULES: Record<string, ShapeRule> = {
   Transpose: node => {
     const shape = inputShape(node, 0)
     const perm = node.ints('perm') ?? shape.map((_, i) => shape.length - 1 - i)
+    if (!sameShape([...perm].sort((a, b) => a - b), [...shape.keys()]))
+      throw internalError(`[${perm.join(', ')}] is no order of ${shape.length} axes`)
     return [{ dtype: dtypeOf(node, 0), shape: perm.map(i => shape[i]!) }]
   },
   Reshape: node => [
@@ -165,11 +170,15 @@ const RULES: Record<string, ShapeRule> = {
   Expand: node => [{ dtype: dtypeOf(node, 0), shape: broadcastShapes(inputShape(node, 0), requireConstant(node, 1)) }],
   Tile: node => {
     const repeats = requireConstant(node, 1)
+    if (repeats.length !== inputShape(node, 0).length) throw internalError(`${repeats.length} repeats do not fit`)
     return [{ dtype: dtypeOf(node, 0), shape: inputShape(node, 0).map((dim, i) => dim * repeats[i]!) }]
   },
   Concat: node => {
     const shapes = node.inputs.map((_, i) => inputShape(node, i))
     const axis = normalizeAxis(node.int('axis', 0), shapes[0]!.length)
+    const others = (shape: Shape) => shape.map((dim, i) => (i === axis ? -1 : dim))
+    if (!shapes.every(shape => sameShape(others(shape), others(shapes[0]!))))
+      throw internalError(`shapes cannot be joined along axis ${axis}`)
     const total = shapes.reduce((sum, shape) => sum + shape[axis]!, 0)
     return [{ dtype: dtypeOf(node, 0), shape: shapes[0]!.map((dim, i) => (i === axis ? total : dim)) }]
   },
@@ -181,7 +190,10 @@ const RULES: Record<string, ShapeRule> = {
   Split: node => {
     const shape = inputShape(node, 0)
     const axis = normalizeAxis(node.int('axis', 0), shape.length)
-    return splitSizes(node).map(size => ({
+    const sizes = splitSizes(node)
+    if (sizes.reduce((sum, size) => sum + size, 0) !== shape[axis])
+      throw internalError(`parts of [${sizes.join(', ')}] do not fill axis ${axis}`)
+    return sizes.map(size => ({
       dtype: dtypeOf(node, 0),
       shape: shape.map((dim, i) => (i === axis ? size : dim)),
     }))
@@ -192,6 +204,7 @@ const RULES: Record<string, ShapeRule> = {
     const axes = node.inputs[3]
       ? requireConstant(node, 3).map(axis => normalizeAxis(axis, shape.length))
       : shape.map((_, i) => i)
+    if (pads.length !== 2 * axes.length) throw internalError(`${pads.length} pads do not fit ${axes.length} axes`)
     const result = [...shape]
     axes.forEach((axis, i) => {
       result[axis] = result[axis]! + pads[i]! + pads[i + axes.length]!

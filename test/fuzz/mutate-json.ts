@@ -73,6 +73,11 @@ function change(random: Random, root: { json: Json }): void {
 export function mutateJson(random: Random, text: string): Uint8Array {
   const root = { json: JSON.parse(text) as Json }
   for (let n = pick(random, [1, 1, 2, 5]); n > 0; n--) change(random, root)
-  const bytes = Buffer.from(JSON.stringify(root.json))
+  let bytes: Uint8Array
+  try {
+    bytes = Buffer.from(JSON.stringify(root.json))
+  } catch {
+    bytes = Buffer.from('['.repeat(100_000) + ']'.repeat(100_000)) // nested until the stack ended: go all the way
+  }
   return random.int(10) === 0 ? mutateBytes(random, bytes) : bytes
 }

@@ -93,7 +93,8 @@ function damage(random: Random, root: Item[]): void {
       return
     }
     case 3:
-      pick(random, lists).push(item)
+      // As bytes: a message put into itself would never end.
+      pick(random, lists).push({ ...item, content: item.children ? encode(item.children) : item.content, children: undefined })
       return
     case 4:
       item.field = pick(random, [item.field + 1, 1 + random.int(30), 19999, 2 ** 29 - 1])
