@@ -46,10 +46,15 @@ export class QuantError extends Error {
 /** Messages quote names from files: what would steer a terminal is written as an escape, and what would flood it is cut. */
 function printable(message: string): string {
   const text = message.length > MAX_MESSAGE ? `${message.slice(0, MAX_MESSAGE)}...` : message
-  // eslint-disable-next-line no-control-regex
-  return text.replace(/[\u0000-\u0009\u000b-\u001f\u007f-\u009f\u202a-\u202e\u2066-\u2069]/g, char =>
-    `\\u${char.charCodeAt(0).toString(16).padStart(4, '0')}`,
-  )
+  return Array.from(text, char => {
+    const code = char.codePointAt(0)!
+    const steers =
+      (code < 32 && char !== '\n') ||
+      (code >= 127 && code < 160) ||
+      (code >= 0x202a && code <= 0x202e) ||
+      (code >= 0x2066 && code <= 0x2069)
+    return steers ? `\\u${code.toString(16).padStart(4, '0')}` : char
+  }).join('')
 }
 
 /** For states that only a mistake of ours can produce. */

@@ -7,8 +7,8 @@ import { readBounded } from './bounded-file.ts'
 
 export type Json = null | boolean | number | string | Json[] | { [key: string]: Json }
 
-/** The largest tokenizer.json, with 262 144 tokens, has 33 MB; as objects it takes ten times as much. */
-const MAX_JSON_BYTES = 128 * 2 ** 20
+/** The largest tokenizer.json, with 262 144 tokens, has 33 MB; as objects JSON takes up to thirty times as much. */
+const MAX_JSON_BYTES = 64 * 2 ** 20
 
 /**
  * Folders in which the files of a model are looked for, nearest first: its own, then the one above when its own is the

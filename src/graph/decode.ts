@@ -92,7 +92,11 @@ class Decoder {
     const graph = new Graph(proto.name ?? '')
     const scope = new Scope(outer)
     if (scope.depth > MAX_BODY_DEPTH)
-      throw new QuantError('E_TOO_LARGE', `bodies are nested deeper than ${MAX_BODY_DEPTH} graphs`, 'Export the model again.')
+      throw new QuantError(
+        'E_TOO_LARGE',
+        `bodies are nested deeper than ${MAX_BODY_DEPTH} graphs`,
+        'Export the model again.',
+      )
     this.nodes += proto.node?.length ?? 0
     if (this.nodes > MAX_NODES) throw tooMany(this.file?.path ?? 'the model', `${MAX_NODES} nodes`)
     // Everything the graph defines comes first: bodies of its nodes may use values of nodes that the file has later.

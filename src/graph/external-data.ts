@@ -45,7 +45,8 @@ export function resolveExternalData(
     )
   const badEntry = 'The model was written wrongly: export it again.'
 
-  if (location === '' || location.includes('\0') || location.length > MAX_LOCATION) throw refuse('which is not a file name', badEntry)
+  if (location === '' || location.includes('\0') || location.length > MAX_LOCATION)
+    throw refuse('which is not a file name', badEntry)
   if (model === undefined) throw refuse('but the model has no folder to look in', 'Load the model from its file.')
   const unsafe =
     'For safety, data files are only read from the folder of the model: put the file there and export again.'

@@ -18,7 +18,8 @@ export interface Cost {
 /** Making and running a session takes about as long as moving so many bytes. */
 const RUN_BYTES = 2 ** 20
 
-const bytesOf = (value: Value): number => byteLength(value.dtype ?? 'float32', elementCount((value.shape ?? []) as number[]))
+const bytesOf = (value: Value): number =>
+  byteLength(value.dtype ?? 'float32', elementCount((value.shape ?? []) as number[]))
 
 /** Multiplications for each element a node makes. */
 function depthOf(node: Node): number {

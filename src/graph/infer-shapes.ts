@@ -8,7 +8,15 @@ import { type DType, dtypeFromNumber } from './dtype.ts'
 import type { Node } from './ir.ts'
 import { MAX_ELEMENTS, MAX_RANK } from './limits.ts'
 import { inputShape, reductionAxes, requireInput, sliceRanges, splitSizes } from './node-arguments.ts'
-import { broadcastShapes, matMulShape, normalizeAxis, requireConstant, reshapeTarget, sameShape, type Shape } from './shape.ts'
+import {
+  broadcastShapes,
+  matMulShape,
+  normalizeAxis,
+  requireConstant,
+  reshapeTarget,
+  sameShape,
+  type Shape,
+} from './shape.ts'
 
 interface Inferred {
   readonly dtype: DType
@@ -134,7 +142,12 @@ const RULES: Record<string, ShapeRule> = {
   Transpose: node => {
     const shape = inputShape(node, 0)
     const perm = node.ints('perm') ?? shape.map((_, i) => shape.length - 1 - i)
-    if (!sameShape([...perm].sort((a, b) => a - b), [...shape.keys()]))
+    if (
+      !sameShape(
+        [...perm].sort((a, b) => a - b),
+        [...shape.keys()],
+      )
+    )
       throw internalError(`[${perm.join(', ')}] is no order of ${shape.length} axes`)
     return [{ dtype: dtypeOf(node, 0), shape: perm.map(i => shape[i]!) }]
   },

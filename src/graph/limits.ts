@@ -10,10 +10,12 @@
 export const MAX_STRUCTURE_BYTES: number = 256 * 2 ** 20
 
 /**
- * Records of the structure, and numbers in lists: each becomes a value of some 100 bytes. The largest models with experts written
- * out, and shapes of every value, have 4 million.
+ * Records of the structure and numbers in lists: each becomes a value of up to 100 bytes, and a message takes as much as five. 100
+ * blocks of 128 experts written out, with the shape of every value, come to 10 million; 100 blocks of one to 200 000.
  */
-export const MAX_RECORDS: number = 2 ** 23
+export const MAX_RECORDS: number = 2 ** 24
+/** What a message counts beside its records. */
+export const RECORDS_PER_MESSAGE = 4
 
 /** Nodes of a file, bodies and functions included, and of the working copy. 100 blocks of 128 experts have 200 000. */
 export const MAX_NODES: number = 2 ** 19

@@ -2,6 +2,27 @@
 
 import { QuantError } from '../errors.ts'
 import { type Attribute, Graph, type LocalFunction, Node, Value } from './ir.ts'
+import { MAX_CALL_DEPTH } from './limits.ts'
+
+/**
+ * Nodes a call of each function stands for, functions it calls written out. Calls in a circle, and deeper than any are followed,
+ * count as one.
+ */
+export function writtenOutSizes(functions: ReadonlyMap<string, LocalFunction>): ReadonlyMap<string, number> {
+  const sizes = new Map<string, number>()
+  const sizeOf = (kind: string, depth: number): number => {
+    const local = functions.get(kind)
+    if (local === undefined || depth > MAX_CALL_DEPTH) return 1
+    const known = sizes.get(kind)
+    if (known !== undefined) return known
+    sizes.set(kind, 1)
+    const size = local.body.nodes.reduce((sum, node) => sum + sizeOf(node.kind, depth + 1), 0)
+    sizes.set(kind, size)
+    return size
+  }
+  for (const kind of functions.keys()) sizeOf(kind, 0)
+  return sizes
+}
 
 /** Attributes of a node of a body, with what the caller passes in place of references; what nobody passes is left out. */
 function resolved(node: Node, call: Node, { defaults }: LocalFunction): Map<string, Attribute> {

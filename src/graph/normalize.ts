@@ -4,22 +4,22 @@
  * Runs nothing itself: constants are folded by an evaluator the caller passes in.
  */
 
-import { messageOf, QuantError } from '../errors.ts'
+import { QuantError } from '../errors.ts'
+import { inModel } from './blame.ts'
 import { Builder } from './builder.ts'
 import { capturedValues, dependencies } from './dependencies.ts'
 import { dtypeFromNumber, isFloat } from './dtype.ts'
 import { extract } from './extract.ts'
-import { costOf } from './fold-cost.ts'
+import { FoldBudget } from './fold-budget.ts'
 import { Graph, type LocalFunction, type Model, type Node, type Value } from './ir.ts'
-import { tensorsOf } from './layout.ts'
-import { type ComputedLimits, computedLimits, MAX_CALL_DEPTH, MAX_NODES } from './limits.ts'
+import { MAX_CALL_DEPTH, MAX_NODES } from './limits.ts'
 import { inferableKinds } from './infer-shapes.ts'
-import { inline } from './local-functions.ts'
+import { inline, writtenOutSizes } from './local-functions.ts'
 import { foldedConstant, isNoOp, refuseOverflow, shareEqual, simplify } from './normalize-rules.ts'
 import { REWRITES } from './rewrites.ts'
 import { modernize } from './rewrites/old-opsets.ts'
 import { constantNumbers, staticShape } from './shape.ts'
-import { elementCount, sizeBytes, type Tensor } from './tensor.ts'
+import { elementCount, type Tensor } from './tensor.ts'
 
 export interface NormalizeOptions {
   /** Tensor for every graph input that is fixed (masks, positions, an empty cache), by name. */
@@ -58,17 +58,17 @@ class Copier {
   private readonly functions: NonNullable<Model['functions']>
   private readonly calling = new Set<string>()
   private opset: number
-  private readonly limits: ComputedLimits
-  /** Of constants that were computed: bytes that stay, and bytes of work. */
-  private readonly computed = { bytes: 0, work: 0 }
-  /** Nodes read, those of functions as often as they are called. */
-  private nodes = 0
+  private readonly budget: FoldBudget
+  /** Nodes of functions, as often as they are called. */
+  private written = 0
+  private readonly sizes: ReadonlyMap<string, number>
 
   constructor(model: Model, options: NormalizeOptions) {
     this.options = options
     this.functions = model.functions ?? new Map<string, never>()
     this.opset = model.opsetImports.find(({ domain }) => domain === '' || domain === 'ai.onnx')?.version ?? 1
-    this.limits = computedLimits(storedBytes(model), tokensOf(options))
+    this.sizes = writtenOutSizes(this.functions)
+    this.budget = new FoldBudget(model, options)
     for (const input of model.graph.inputs) {
       const fixed = options.fixedInputs.get(input.name)
       const shape = options.shapes.get(input.name)
@@ -154,13 +154,6 @@ class Copier {
   async addGraph(graph: Graph, inputs: readonly Value[], outputs: readonly Value[]): Promise<void> {
     const nodes = extract(graph, inputs, outputs)
     for (const value of [...outputs, ...nodes.flatMap(node => [...dependencies(node)])]) this.read.add(value)
-    this.nodes += nodes.length
-    if (this.nodes > MAX_NODES)
-      throw new QuantError(
-        'E_TOO_LARGE',
-        `with its functions written out the graph has more than ${MAX_NODES} nodes`,
-        'Export the model with its functions inlined.',
-      )
     for (const node of nodes) {
       const local = REWRITES.has(node.kind) ? undefined : this.functions.get(node.kind)
       if (local) await this.addCall(node, local)
@@ -195,6 +188,13 @@ class Copier {
       throw new QuantError(
         'E_TOO_LARGE',
         `functions call functions deeper than ${MAX_CALL_DEPTH}, the last ${node.kind}`,
+        'Export the model with its functions inlined.',
+      )
+    if (this.calling.size === 0) this.written += this.sizes.get(node.kind)!
+    if (this.written > MAX_NODES)
+      throw new QuantError(
+        'E_TOO_LARGE',
+        `with its functions written out, as far as ${node.kind} "${node.name}", the graph has more than ${MAX_NODES} nodes`,
         'Export the model with its functions inlined.',
       )
     const { opset } = this
@@ -248,7 +248,7 @@ class Copier {
     graph.nodes = extract(this.g.graph, [], graph.outputs)
     const read = new Set(graph.nodes.flatMap(node => node.inputs))
     graph.initializers = this.g.graph.initializers.filter(value => read.has(value))
-    this.charge(graph)
+    this.budget.charge(graph)
     const tensors = await this.options.evaluate(graph)
     for (const value of values) {
       value.tensor = tensors[value.name]!
@@ -256,23 +256,6 @@ class Copier {
       this.pending.delete(value)
       this.g.graph.initializers.push(value)
     }
-  }
-
-  /** Asks before constants are computed whether there is room and time for them. @throws E_TOO_LARGE naming the largest */
-  private charge(graph: Graph): void {
-    const cost = costOf(graph)
-    const bytes = this.computed.bytes + cost.peakBytes
-    this.computed.work += cost.work
-    this.computed.bytes += cost.keptBytes
-    if (bytes <= this.limits.bytes && this.computed.work <= this.limits.work) return
-    const { name, shape } = cost.largest
-    throw new QuantError(
-      'E_TOO_LARGE',
-      `constants that the graph computes need ${gigabytes(bytes)} of memory and ${gigabytes(this.computed.work)} of work, ` +
-        `where a model of this size may need ${gigabytes(this.limits.bytes)} and ${gigabytes(this.limits.work)}; ` +
-        `the largest is "${name}" [${shape?.join(', ')}]`,
-      'The file is damaged, or its sequences are too long: use shorter ones with --seq-len, or export it again.',
-    )
   }
 
   /** Folds what the remaining nodes read, and drops everything no output needs. */
@@ -295,42 +278,6 @@ class Copier {
     for (const [value, working] of this.values) this.values.set(value, shared.get(working) ?? working)
     return { graph, values: this.values }
   }
-}
-
-const gigabytes = (bytes: number): string => `${(bytes / 1e9).toPrecision(3)} GB`
-
-/** Bytes of all tensors of a file. */
-function storedBytes({ graph, functions }: Model): number {
-  let sum = 0
-  for (const each of [graph, ...[...(functions?.values() ?? [])].map(({ body }) => body)])
-    for (const tensor of tensorsOf(each)) sum += sizeBytes(tensor)
-  return sum
-}
-
-/** The tokens of all sequences: as many as the largest of inputs that has one or two dimensions. */
-function tokensOf({ shapes, fixedInputs }: NormalizeOptions): number {
-  const all = [...shapes.values(), ...[...fixedInputs.values()].map(({ dims }) => dims)]
-  return Math.max(1, ...all.filter(dims => dims.length <= 2).map(elementCount))
-}
-
-/**
- * The error with the user's own node in it: names in the working copy are ours. What our shape rules stumble over is a node that is
- * not as ONNX has it.
- */
-function inModel(error: unknown, node: Node, inputs: readonly (Value | undefined)[]): QuantError {
-  if (!(error instanceof QuantError) || error.code === 'E_INTERNAL') {
-    const given = inputs.map(input => `[${input?.shape?.join(', ') ?? ''}]`).join(', ')
-    return new QuantError(
-      'E_NOT_ONNX',
-      `${node.kind} "${node.name}" is not possible with inputs ${given || 'that are absent'}: ${messageOf(error)}`,
-      'The file is damaged or was written wrongly: export it again.',
-      { cause: error },
-    )
-  }
-  if (node.name === '' || error.message.includes(node.name)) return error
-  return new QuantError(error.code, `${error.message} (${node.kind} "${node.name}" of the model)`, error.hint, {
-    cause: error,
-  })
 }
 
 /**

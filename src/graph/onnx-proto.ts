@@ -6,7 +6,7 @@
 
 import { createRequire } from 'node:module'
 import type { onnx as Onnx } from 'onnx-proto'
-import { MAX_RECORDS } from './limits.ts'
+import { MAX_RECORDS, RECORDS_PER_MESSAGE } from './limits.ts'
 import { LENGTH_DELIMITED, memorySource, readRecord, tooMany } from './wire.ts'
 
 // A CommonJS package whose messages call each other through this object: wrapping a method here reaches nested messages.
@@ -82,6 +82,11 @@ export function setUnknownFields(message: object, bytes: Uint8Array | undefined)
 /** Records, and numbers in lists, of the model that is being decoded. */
 let decoded = 0
 
+function count(more: number): void {
+  decoded += more
+  if (decoded > MAX_RECORDS) throw tooMany('the model', `${MAX_RECORDS} records`)
+}
+
 function collectUnknown(
   bytes: Uint8Array,
   start: number,
@@ -90,10 +95,10 @@ function collectUnknown(
 ): Uint8Array | undefined {
   const source = memorySource(bytes, 'the model')
   const records: Uint8Array[] = []
+  count(RECORDS_PER_MESSAGE)
   for (let at = start; at < end;) {
     const record = readRecord(source, at, end)
-    decoded += packed.has(record.field) && record.wireType === LENGTH_DELIMITED ? record.end - record.start : 1
-    if (decoded > MAX_RECORDS) throw tooMany('the model', `${MAX_RECORDS} records`)
+    count(packed.has(record.field) && record.wireType === LENGTH_DELIMITED ? record.end - record.start : 1)
     if (!known.has(record.field)) records.push(source.copy(record.at, record.end))
     at = record.end
   }

@@ -103,7 +103,10 @@ export class Session {
   async run(feeds: Tensors, fetches?: readonly string[]): Promise<Tensors> {
     for (const { name, dtype } of this.outputs)
       if (!FETCHABLE.has(dtype) && (fetches?.includes(name) ?? true))
-        throw new QuantError('E_RUNTIME', `onnxruntime cannot hand over the output "${name}" of type ${dtype ?? 'unknown'}`)
+        throw new QuantError(
+          'E_RUNTIME',
+          `onnxruntime cannot hand over the output "${name}" of type ${dtype ?? 'unknown'}`,
+        )
     const inputs = Object.fromEntries(Object.entries(feeds).map(([name, tensor]) => [name, toOrt(tensor)]))
     try {
       const outputs = await (fetches ? this.native.run(inputs, [...fetches]) : this.native.run(inputs))

@@ -40,29 +40,46 @@ const MODELS = [...sourceModels()].map(([name, { proto, files }]) => ({ name, by
 
 const UNIGRAM = JSON.stringify({
   version: '1.0',
-  added_tokens: [{ id: 0, content: '<unk>', special: true }, { id: 1, content: '<s>', special: true }],
-  normalizer: { type: 'Sequence', normalizers: [{ type: 'NFKC' }, { type: 'Replace', pattern: { Regex: ' {2,}' }, content: ' ' }] },
+  added_tokens: [
+    { id: 0, content: '<unk>', special: true },
+    { id: 1, content: '<s>', special: true },
+  ],
+  normalizer: {
+    type: 'Sequence',
+    normalizers: [{ type: 'NFKC' }, { type: 'Replace', pattern: { Regex: ' {2,}' }, content: ' ' }],
+  },
   pre_tokenizer: { type: 'Metaspace', replacement: '▁', add_prefix_space: true },
   post_processor: null,
   decoder: { type: 'Metaspace', replacement: '▁', add_prefix_space: true },
   model: {
     type: 'Unigram',
     unk_id: 0,
-    vocab: [['<unk>', 0], ['<s>', 0], ...'▁aehilmnoqstu'.split('').map((letter, i) => [letter, -3 - i]), ['▁the', -2], ['house', -4]],
+    vocab: [
+      ['<unk>', 0],
+      ['<s>', 0],
+      ...'▁aehilmnoqstu'.split('').map((letter, i) => [letter, -3 - i]),
+      ['▁the', -2],
+      ['house', -4],
+    ],
   },
 })
 const WORD_PIECE = JSON.stringify({
   version: '1.0',
   added_tokens: [{ id: 0, content: '[UNK]', special: true }],
   normalizer: { type: 'BertNormalizer', clean_text: true, handle_chinese_chars: true, lowercase: true },
-  pre_tokenizer: { type: 'Sequence', pretokenizers: [{ type: 'BertPreTokenizer' }, { type: 'Split', pattern: { Regex: '\\d' }, behavior: 'Isolated' }] },
+  pre_tokenizer: {
+    type: 'Sequence',
+    pretokenizers: [{ type: 'BertPreTokenizer' }, { type: 'Split', pattern: { Regex: '\\d' }, behavior: 'Isolated' }],
+  },
   decoder: { type: 'WordPiece', prefix: '##', cleanup: true },
   model: {
     type: 'WordPiece',
     unk_token: '[UNK]',
     continuing_subword_prefix: '##',
     max_input_chars_per_word: 100,
-    vocab: Object.fromEntries(['[UNK]', 'the', 'old', 'house', '##s', ',', '1', '9', 'q'].map((token, i) => [token, i])),
+    vocab: Object.fromEntries(
+      ['[UNK]', 'the', 'old', 'house', '##s', ',', '1', '9', 'q'].map((token, i) => [token, i]),
+    ),
   },
 })
 const TOKENIZERS = new Map([
@@ -111,9 +128,12 @@ async function quantize(random: Random, model: string, output: string): Promise<
     seed: 0,
     accuracyLevel: 0,
     session: { threads: 1 },
-    lmHead: random.int(2) === 0 ? { bits: 8 } : undefined,
-    embedding: random.int(2) === 0 ? { bits: 4 } : undefined,
-  } as unknown as Parameters<typeof quantizeModel>[0])
+    epochs: 1,
+    learningRate: 5e-3,
+    schedule: 'constant',
+    lmHead: random.int(2) === 0 ? 8 : undefined,
+    embedding: random.int(2) === 0 ? 4 : undefined,
+  })
 }
 
 async function runModel(random: Random, folder: string): Promise<void> {
@@ -186,7 +206,19 @@ function tokensCase(random: Random, folder: string): Case {
   let bytes: Uint8Array = readFileSync(path)
   if (random.int(2) === 0) {
     const lies: readonly [RegExp, string[]][] = [
-      [/\(4, 8\)/, ['(4, -8)', '(0, 8)', '(99999999999, 99999999999)', '()', '(32,)', '(4, 8, 1)', `(${'1, '.repeat(40)})`, '(1e9, 2)']],
+      [
+        /\(4, 8\)/,
+        [
+          '(4, -8)',
+          '(0, 8)',
+          '(99999999999, 99999999999)',
+          '()',
+          '(32,)',
+          '(4, 8, 1)',
+          `(${'1, '.repeat(40)})`,
+          '(1e9, 2)',
+        ],
+      ],
       [/<i8/, ['<u8', '>i8', '|u1', '|O', '<f4', '<i4', 'x'.repeat(300)]],
       [/False/, ['True', 'Maybe']],
     ]

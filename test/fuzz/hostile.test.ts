@@ -35,8 +35,13 @@ interface Ended {
 /** Cases `first`, `first` + `step`, ... in a process; watches that it moves on. */
 async function runProcess(place: string, first: number, step: number): Promise<Ended> {
   mkdirSync(place, { recursive: true })
-  const args = ['--import', './test/fuzz/typescript.js', 'test/fuzz/run-cases.ts', place, SEED, first, END, step].map(String)
-  const child = spawn(process.execPath, args, { cwd: resolve(import.meta.dirname, '../..'), stdio: ['ignore', 'ignore', 'pipe'] })
+  const args = ['--import', './test/fuzz/typescript.js', 'test/fuzz/run-cases.ts', place, SEED, first, END, step].map(
+    String,
+  )
+  const child = spawn(process.execPath, args, {
+    cwd: resolve(import.meta.dirname, '../..'),
+    stdio: ['ignore', 'ignore', 'pipe'],
+  })
   let said = ''
   child.stderr.on('data', (chunk: Buffer) => (said = (said + chunk.toString()).slice(-2000)))
   const at = () => (existsSync(join(place, 'at')) ? Number(readFileSync(join(place, 'at'), 'utf8') || first) : first)

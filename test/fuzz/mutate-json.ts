@@ -33,7 +33,19 @@ const VALUES: readonly (() => Json)[] = [
   () => nested(3000),
 ]
 
-const KEYS = ['__proto__', 'constructor', 'toString', 'length', 'type', 'model', 'vocab', '', '0', 'pretokenizers', 'normalizers']
+const KEYS = [
+  '__proto__',
+  'constructor',
+  'toString',
+  'length',
+  'type',
+  'model',
+  'vocab',
+  '',
+  '0',
+  'pretokenizers',
+  'normalizers',
+]
 
 /** Everything in `json` that holds something: [holder, key]. */
 function places(json: Json, into: [Record<string, Json>, string][] = []): [Record<string, Json>, string][] {

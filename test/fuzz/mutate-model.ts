@@ -60,7 +60,9 @@ const MICROSOFT = (
 type Change = (random: Random, model: Onnx.IModelProto) => void
 
 const inGraph =
-  (change: (random: Random, graph: Onnx.IGraphProto, node: Onnx.INodeProto, names: readonly string[]) => void): Change =>
+  (
+    change: (random: Random, graph: Onnx.IGraphProto, node: Onnx.INodeProto, names: readonly string[]) => void,
+  ): Change =>
   (random, model) => {
     const graph = pick(random, graphs(model)) as Onnx.IGraphProto
     const nodes = graph.node ?? []
@@ -110,7 +112,17 @@ const CHANGES: readonly Change[] = [
     tensor.dataType = random.int(30)
   }),
   inTensor((random, tensor) => {
-    const location = pick(random, ['../model.onnx', '/etc/passwd', 'model.onnx', '.', '', 'a\0b', '/dev/zero', 'link', 'x'.repeat(9000)])
+    const location = pick(random, [
+      '../model.onnx',
+      '/etc/passwd',
+      'model.onnx',
+      '.',
+      '',
+      'a\0b',
+      '/dev/zero',
+      'link',
+      'x'.repeat(9000),
+    ])
     const number = () => String(pick(random, [...SIZES, 'NaN', '1e3', '-1', '0x10', ' 4']))
     tensor.dataLocation = onnx.TensorProto.DataLocation.EXTERNAL
     if (random.int(2) === 0 || !tensor.externalData?.length)
@@ -176,7 +188,18 @@ const CHANGES: readonly Change[] = [
     else attribute.type = random.int(15)
   }),
   inGraph((random, _, node) => {
-    const name = pick(random, ['axis', 'axes', 'perm', 'to', 'keepdims', 'value', 'num_heads', 'batch_dims', 'value_ints', 'fmod'])
+    const name = pick(random, [
+      'axis',
+      'axes',
+      'perm',
+      'to',
+      'keepdims',
+      'value',
+      'num_heads',
+      'batch_dims',
+      'value_ints',
+      'fmod',
+    ])
     const list = Array.from({ length: random.int(4) }, () => long(pick(random, SIZES)))
     const int = { name, type: onnx.AttributeProto.AttributeType.INT, i: long(pick(random, SIZES)) }
     const ints = { name, type: onnx.AttributeProto.AttributeType.INTS, ints: list }
@@ -191,10 +214,13 @@ const CHANGES: readonly Change[] = [
     const info = pick(random, [...(graph.input ?? []), ...(graph.output ?? [])])
     if (!info) return
     const type = info.type?.tensorType
-    if (random.int(4) === 0) info.name = pick(random, ['logits', 'input_ids', 'present.0.key', 'past_key_values.9.key', '', 'v3'])
-    else if (!type?.shape?.dim || random.int(4) === 0) info.type = { tensorType: { elemType: random.int(28) } }
-    else if (random.int(4) === 0) type.elemType = random.int(28)
-    else if (type.shape.dim.length > 0) type.shape.dim[random.int(type.shape.dim.length)] = { dimValue: long(pick(random, SIZES)) }
+    const what = random.int(4)
+    if (what === 0)
+      info.name = pick(random, ['logits', 'input_ids', 'present.0.key', 'past_key_values.9.key', '', 'v3'])
+    else if (what === 1 || !type?.shape?.dim) info.type = { tensorType: { elemType: random.int(28) } }
+    else if (what === 2) type.elemType = random.int(28)
+    else if (type.shape.dim.length > 0)
+      type.shape.dim[random.int(type.shape.dim.length)] = { dimValue: long(pick(random, SIZES)) }
   },
   (random, model) => {
     const graph = model.graph!

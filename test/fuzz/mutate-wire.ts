@@ -94,7 +94,11 @@ function damage(random: Random, root: Item[]): void {
     }
     case 3:
       // As bytes: a message put into itself would never end.
-      pick(random, lists).push({ ...item, content: item.children ? encode(item.children) : item.content, children: undefined })
+      pick(random, lists).push({
+        ...item,
+        content: item.children ? encode(item.children) : item.content,
+        children: undefined,
+      })
       return
     case 4:
       item.field = pick(random, [item.field + 1, 1 + random.int(30), 19999, 2 ** 29 - 1])

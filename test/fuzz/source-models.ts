@@ -150,7 +150,12 @@ function finish(d: Draft, x: string, normOf = (y: string, gain: string) => d.nor
   ])
   const sum = d.op('Add', [x, d.op('Reshape', [down, d.join(d.size(x, 0), -1, HIDDEN)])])
   const last = normOf(sum, d.weight('gain3', HIDDEN))
-  d.op('MatMul', [last, d.op('Transpose', [d.weight('head', VOCABULARY, HIDDEN)], { perm: [1, 0] })], {}, { name: 'logits' })
+  d.op(
+    'MatMul',
+    [last, d.op('Transpose', [d.weight('head', VOCABULARY, HIDDEN)], { perm: [1, 0] })],
+    {},
+    { name: 'logits' },
+  )
 }
 
 /** As optimum writes a Llama: primitive operators, shapes computed by nodes. */
@@ -192,7 +197,10 @@ function primitive(normOf?: (d: Draft) => (y: string, gain: string) => string): 
   const scores = d.op('MatMul', [q, d.op('Transpose', [keysAll], { perm: [0, 1, 3, 2] })])
   const scaled = d.op('Add', [d.op('Mul', [scores, d.float(0.25)]), mask])
   const attended = d.op('MatMul', [d.op('Softmax', [scaled], { axis: -1 }), valuesAll])
-  const joined = d.op('Reshape', [d.op('Transpose', [attended], { perm: [0, 2, 1, 3] }), d.join(batch, sequence, HIDDEN)])
+  const joined = d.op('Reshape', [
+    d.op('Transpose', [attended], { perm: [0, 2, 1, 3] }),
+    d.join(batch, sequence, HIDDEN),
+  ])
   finish(d, d.op('Add', [x, d.op('MatMul', [joined, d.weight('o', HIDDEN, HIDDEN)])]), norm)
   return d
 }
@@ -225,11 +233,19 @@ function fused(): Draft {
   return d
 }
 
-function modelOf(d: Draft, extra: Partial<Onnx.IModelProto> = {}, inputs: Onnx.IValueInfoProto[] = INPUTS): Onnx.IModelProto {
+function modelOf(
+  d: Draft,
+  extra: Partial<Onnx.IModelProto> = {},
+  inputs: Onnx.IValueInfoProto[] = INPUTS,
+): Onnx.IModelProto {
   return {
     irVersion: 8,
     producerName: 'fuzz',
-    opsetImport: [{ domain: '', version: 18 }, { domain: 'com.microsoft', version: 1 }, { domain: 'own', version: 1 }],
+    opsetImport: [
+      { domain: '', version: 18 },
+      { domain: 'com.microsoft', version: 1 },
+      { domain: 'own', version: 1 },
+    ],
     graph: { name: 'g', node: d.nodes, initializer: d.initializers, input: inputs, output: OUTPUTS },
     metadataProps: [{ key: 'who', value: 'fuzz' }],
     ...extra,
@@ -270,11 +286,22 @@ function functions(): Onnx.IModelProto {
     output: [info('going', BOOL, []), info('doubled', FLOAT, [1])],
   }
   d.op('Loop', [d.ints([4], []), '', d.op('Constant', [], { value: floats([1], [1]) })], { body: loop })
-  const opsetImport = [{ domain: '', version: 18 }, { domain: 'own', version: 1 }]
+  const opsetImport = [
+    { domain: '', version: 18 },
+    { domain: 'own', version: 1 },
+  ]
   const model = modelOf(d, {
     functions: [
       { name: 'Square', domain: 'own', input: ['x'], output: ['y'], node: squared.nodes, opsetImport },
-      { name: 'Norm', domain: 'own', input: ['x', 'gain'], output: ['y'], attribute: ['power'], node: norm.nodes, opsetImport },
+      {
+        name: 'Norm',
+        domain: 'own',
+        input: ['x', 'gain'],
+        output: ['y'],
+        attribute: ['power'],
+        node: norm.nodes,
+        opsetImport,
+      },
     ],
   })
   model.graph!.sparseInitializer = [{ values: floats([1], [3], 'sparse'), indices: int64s([1], [2]), dims: [8] }]
@@ -315,7 +342,10 @@ function external(): SourceModel {
     tensor.dataLocation = onnx.TensorProto.DataLocation.EXTERNAL
     delete tensor.rawData
   })
-  return { proto: modelOf(d), files: new Map([...files].map(([name, parts]) => [name, new Uint8Array(Buffer.concat(parts))])) }
+  return {
+    proto: modelOf(d),
+    files: new Map([...files].map(([name, parts]) => [name, new Uint8Array(Buffer.concat(parts))])),
+  }
 }
 
 /** By name; every call makes new ones. */

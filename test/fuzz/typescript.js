@@ -12,6 +12,9 @@ export async function load(url, context, next) {
   if (!url.endsWith('.ts')) return next(url, context)
   const { default: ts } = await import('typescript')
   const compilerOptions = { target: ts.ScriptTarget.ES2023, module: ts.ModuleKind.ESNext, inlineSourceMap: true }
-  const { outputText } = ts.transpileModule(readFileSync(fileURLToPath(url), 'utf8'), { compilerOptions, fileName: url })
+  const { outputText } = ts.transpileModule(readFileSync(fileURLToPath(url), 'utf8'), {
+    compilerOptions,
+    fileName: url,
+  })
   return { format: 'module', source: outputText, shortCircuit: true }
 }
