@@ -16,7 +16,7 @@ export interface Cost {
 }
 
 /** Making and running a session takes about as long as moving so many bytes. */
-const RUN_BYTES = 2 ** 20
+const RUN_BYTES = 2 ** 18
 
 const bytesOf = (value: Value): number =>
   byteLength(value.dtype ?? 'float32', elementCount((value.shape ?? []) as number[]))

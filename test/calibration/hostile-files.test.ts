@@ -10,6 +10,7 @@ import { describeIo, type IoSource } from '../../src/calibration/model-io.ts'
 import { readNpy } from '../../src/calibration/npy.ts'
 import { loadTokenizer } from '../../src/calibration/tokenizer.ts'
 import { readOverrides } from '../../src/cli/overrides-file.ts'
+import { readRange } from '../../src/graph/tensor.ts'
 import { readParameterFile } from '../../src/quant/parameter-file.ts'
 import { testFolder } from '../helpers/test-folder.ts'
 
@@ -78,6 +79,13 @@ describe('too large', () => {
     head[8] = '{'.charCodeAt(0)
     const path = hollow(join(testFolder(), 'learned.safetensors'), 2 ** 27, head)
     expect(() => readParameterFile(path)).toThrow('says that its header has 67108864 bytes; more than 33554432')
+  })
+
+  test('a weight, though its file is long enough', () => {
+    const file = hollow(join(testFolder(), 'weights.bin'), 2 ** 43)
+    expect(() => readRange({ file, offset: 0, length: 2 ** 43 })).toThrow(
+      'has 8796.1 GB, more than can be held in memory',
+    )
   })
 
   test('an archive of arrays is not opened', () => {
