@@ -8,7 +8,9 @@ import * as ort from 'onnxruntime-node'
 import { messageOf, QuantError } from '../errors.ts'
 import type { DType } from '../graph/dtype.ts'
 import { encodeModel, type Place } from '../graph/encode.ts'
+import { isInside } from '../graph/external-data.ts'
 import { type Graph, newModel } from '../graph/ir.ts'
+import { tensorsOf } from '../graph/layout.ts'
 import { type Elements, isFileRange, readElements, type Tensor, tensorOf } from '../graph/tensor.ts'
 
 /** Where programs run. `cpu` is always there; see docs/gpu.md for the others. */
@@ -147,14 +149,29 @@ async function create(source: Uint8Array | string, options: SessionOptions, what
   }
 }
 
-/** Compiles a graph of ours. Tensors still on disk are mapped from `dataDir`. @throws E_RUNTIME */
+/**
+ * The deepest folder that all data files of a graph lie in. onnxruntime takes no path that leads out of the folder it is given, and
+ * load.ts names files by where links lead: the folder the user named need not be it.
+ */
+function dataFolder(graph: Graph): string | undefined {
+  let common: string | undefined
+  for (const { data } of tensorsOf(graph)) {
+    if (!isFileRange(data)) continue
+    common ??= dirname(data.file)
+    while (!isInside(common, data.file) && common !== dirname(common)) common = dirname(common)
+  }
+  return common
+}
+
+/** Compiles a graph of ours. Tensors still on disk are mapped from where they are. @throws E_RUNTIME */
 export async function compile(graph: Graph, options: SessionOptions = {}): Promise<Session> {
-  const dataDir = options.dataDir
+  const dataDir = dataFolder(graph) ?? options.dataDir
   const place: Place = ({ data }) =>
     isFileRange(data)
-      ? { location: relative(dataDir ?? dirname(data.file), data.file), offset: data.offset, length: data.length }
+      ? { location: relative(dataDir!, data.file), offset: data.offset, length: data.length }
       : undefined
-  return create(encodeModel(newModel(graph), place), { prepacking: false, ...options }, `the program "${graph.name}"`)
+  const settings = { prepacking: false, ...options, ...(dataDir !== undefined && { dataDir }) }
+  return create(encodeModel(newModel(graph), place), settings, `the program "${graph.name}"`)
 }
 
 /** Opens a model file as any user of onnxruntime would. @throws E_RUNTIME */

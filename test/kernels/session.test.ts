@@ -1,6 +1,6 @@
 /** @file The door to onnxruntime: graphs in, numbers out, errors in our own terms, weights mapped from disk. */
 
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, expect, test } from 'vitest'
@@ -72,6 +72,20 @@ test('maps tensors not read yet from dataDir, at an offset', async () => {
     const { y } = await runGraph(product(range).graph, { x }, { dataDir })
     expect(readNumbers(y!)).toEqual([7, 10])
   }
+})
+
+test('finds tensors by where they are, though the folder named is a link to it, and in several folders', async () => {
+  for (const name of ['one', 'two']) {
+    mkdirSync(join(folder, name))
+    writeFileSync(join(folder, name, 'w.bin'), new Uint8Array(Float32Array.of(1, 0, 0, 1).buffer))
+  }
+  symlinkSync(join(folder, 'one'), join(folder, 'link'))
+  const range = (name: string) =>
+    ({ dtype: 'float32', dims: [2, 2], data: { file: join(folder, name, 'w.bin'), offset: 0, length: 16 } }) as const
+  const g = product(range('one'))
+  g.output(g.matMul(g.graph.outputs[0]!, g.initializer('v', range('two'))), 'z')
+  const { z } = await runGraph(g.graph, { x }, { dataDir: join(folder, 'link') })
+  expect(readNumbers(z!)).toEqual([1, 2])
 })
 
 test('a data file that is not there is onnxruntime’s to report', async () => {
