@@ -66,6 +66,15 @@ export function internalError(message: string): QuantError {
   )
 }
 
+/** A value of a JSON file, for messages: what is nested deeper than the stack cannot be shown. */
+export function shown(value: unknown): string {
+  try {
+    return String(JSON.stringify(value))
+  } catch {
+    return 'something nested too deep to show'
+  }
+}
+
 /** The message of anything that was thrown. */
 export function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error)

@@ -1,7 +1,7 @@
 /** @file Files of text or token ids -> tokens -> calibration samples and evaluation windows. Knows no model. */
 
 import { extname } from 'node:path'
-import { messageOf, QuantError } from '../errors.ts'
+import { messageOf, QuantError, shown } from '../errors.ts'
 import { readBounded } from './bounded-file.ts'
 import { readNpy } from './npy.ts'
 import { Random } from './rng.ts'
@@ -82,7 +82,7 @@ function parseLine(line: string): string | number[] | { readonly problem: string
   if (typeof value === 'string') return value
   if (!Array.isArray(value)) return { problem: 'has neither text nor token ids' }
   const wrong = value.find(id => !Number.isSafeInteger(id) || id < 0)
-  return wrong === undefined ? value : { problem: `has ${JSON.stringify(wrong)} among its token ids` }
+  return wrong === undefined ? value : { problem: `has ${shown(wrong)} among its token ids` }
 }
 
 function loadJsonl(path: string, tokenizer: () => Tokenizer): TokenSource {

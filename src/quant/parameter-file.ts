@@ -16,7 +16,7 @@ import {
   writeSync,
 } from 'node:fs'
 import { basename, dirname, join, resolve } from 'node:path'
-import { internalError, messageOf, QuantError } from '../errors.ts'
+import { internalError, messageOf, QuantError, shown } from '../errors.ts'
 import { byteLength, type DType } from '../graph/dtype.ts'
 import { elementCount } from '../graph/tensor.ts'
 import { readFloats } from '../kernels/float16.ts'
@@ -194,10 +194,10 @@ function parseEntry(path: string, name: string, value: unknown): Entry {
   const { dtype: dtypeName, shape, data_offsets: offsets } = value
   const dtype = DTYPES.get(dtypeName)
   if (dtype === undefined)
-    throw fail(`is of type ${JSON.stringify(dtypeName)}; parameters are ${[...DTYPES.keys()].join(', ')}`, NOT_OURS)
-  if (!areCounts(shape)) throw fail(`has shape ${JSON.stringify(shape)}, not a list of sizes`)
+    throw fail(`is of type ${shown(dtypeName)}; parameters are ${[...DTYPES.keys()].join(', ')}`, NOT_OURS)
+  if (!areCounts(shape)) throw fail(`has shape ${shown(shape)}, not a list of sizes`)
   if (!areCounts(offsets) || offsets.length !== 2 || offsets[0]! > offsets[1]!)
-    throw fail(`has data_offsets ${JSON.stringify(offsets)}, not where it begins and ends`)
+    throw fail(`has data_offsets ${shown(offsets)}, not where it begins and ends`)
   const [begin, end] = offsets as [number, number]
   const needed = byteLength(dtype, elementCount(shape))
   if (needed !== end - begin)

@@ -132,6 +132,22 @@ describe('JSON', () => {
     expect(() => loadTokenizer(folder).encode('aab')).toThrow(expect.objectContaining({ code: 'E_TOKENIZER' }))
   })
 
+  test('nested deeper than the stack, where a number should be', () => {
+    const deep = '['.repeat(1e5) + ']'.repeat(1e5)
+    const folder = testFolder()
+    const lines = join(folder, 'tokens.jsonl')
+    writeFileSync(lines, `[1, 2, ${deep}]`)
+    expect(() => loadTokens(lines, unused)).toThrow('line 1 has something nested too deep to show among its token ids')
+    const header = Buffer.from(`{"a": {"dtype": "F32", "shape": ${deep}, "data_offsets": [0, 4]}}`)
+    const length = Buffer.alloc(8)
+    length.writeBigUInt64LE(BigInt(header.length))
+    const path = join(folder, 'learned.safetensors')
+    writeFileSync(path, Buffer.concat([length, header, new Uint8Array(4)]))
+    expect(() => readParameterFile(path)).toThrow(
+      '"a" has shape something nested too deep to show, not a list of sizes',
+    )
+  })
+
   test('of parameters and overrides with names of JavaScript', () => {
     const folder = testFolder()
     const header = Buffer.from('{"__proto__": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}')

@@ -48,13 +48,26 @@ const KEYS = [
 ]
 
 /** Everything in `json` that holds something: [holder, key]. */
-function places(json: Json, into: [Record<string, Json>, string][] = []): [Record<string, Json>, string][] {
-  if (typeof json !== 'object' || json === null) return into
-  for (const [key, value] of Object.entries(json)) {
-    into.push([json as Record<string, Json>, key])
-    places(value, into)
+function places(root: Json): [Record<string, Json>, string][] {
+  const found: [Record<string, Json>, string][] = []
+  // Without recursion, nearest to the root first: some values are nested deeper than the stack.
+  const holders = [root]
+  for (let next = 0; next < holders.length; next++) {
+    for (const [key, value] of Object.entries(holders[next] as object) as [string, Json][]) {
+      found.push([holders[next] as Record<string, Json>, key])
+      if (typeof value === 'object' && value !== null) holders.push(value)
+    }
   }
-  return into
+  return found
+}
+
+/** A copy; null of what is nested too deep to be copied. */
+function copied(value: Json): Json {
+  try {
+    return JSON.parse(JSON.stringify(value)) as Json
+  } catch {
+    return null
+  }
 }
 
 function change(random: Random, root: { json: Json }): void {
@@ -70,7 +83,7 @@ function change(random: Random, root: { json: Json }): void {
     case 1: {
       const [otherHolder, otherKey] = pick(random, all)
       // A copy: something put into itself would never end.
-      define(key, JSON.parse(JSON.stringify(otherHolder[otherKey])) as Json)
+      define(key, copied(otherHolder[otherKey]!))
       return
     }
     case 2:
