@@ -1,8 +1,6 @@
-/** @file Activations of many samples in one temporary file, as large as the disk allows. Knows no model. */
+/** @file Activations of many samples in one file, as large as the disk allows. Knows no model. */
 
-import { closeSync, ftruncateSync, openSync, readSync, unlinkSync, writeSync } from 'node:fs'
-import { join } from 'node:path'
-import { randomUUID } from 'node:crypto'
+import { closeSync, fstatSync, fsyncSync, ftruncateSync, openSync, readSync, rmSync, writeSync } from 'node:fs'
 import { internalError, messageOf, QuantError } from '../errors.ts'
 import { elementCount, type Tensor } from '../graph/tensor.ts'
 
@@ -11,7 +9,7 @@ const MAX_BYTES_PER_CALL = 1 << 30
 
 /**
  * A float32 array [samples, ...sampleDims] on disk: the inputs and targets of a block.
- * Nothing is kept in memory; samples may be written and read in any order. `close` deletes the file.
+ * Nothing is kept in memory; samples may be written and read in any order.
  */
 export class ActivationStore {
   readonly path: string
@@ -21,24 +19,49 @@ export class ActivationStore {
   private readonly written: Uint8Array
   private descriptor: number | undefined
 
-  /** @throws E_OUTPUT when the file cannot be made in `folder`. */
-  constructor(folder: string, samples: number, sampleDims: readonly number[]) {
-    this.path = join(folder, `activations-${randomUUID()}.f32`)
+  /**
+   * A file that holds nothing yet, in place of one that may be there; or, when `existing`, one that a store of these dimensions left.
+   * @throws E_OUTPUT when it cannot be made; E_RESUME when it should exist and is not what it should be.
+   */
+  constructor(path: string, samples: number, sampleDims: readonly number[], existing = false) {
+    this.path = path
     this.samples = samples
     this.sampleDims = sampleDims
     this.sampleLength = elementCount(sampleDims)
-    this.written = new Uint8Array(samples)
+    this.written = new Uint8Array(samples).fill(existing ? 1 : 0)
+    if (existing) {
+      this.reopen()
+      return
+    }
     try {
-      this.descriptor = openSync(this.path, 'wx+')
-      ftruncateSync(this.descriptor, samples * this.sampleLength * 4)
+      this.descriptor = openSync(path, 'w+')
+      ftruncateSync(this.descriptor, this.sizeBytes)
     } catch (error) {
-      this.close()
+      this.remove()
       throw this.failure('make', error)
     }
   }
 
+  private reopen(): void {
+    const damaged = (how: string) =>
+      new QuantError('E_RESUME', `${this.path} ${how}`, 'It cannot be gone on from there: start over with --fresh.')
+    try {
+      this.descriptor = openSync(this.path, 'r+')
+    } catch (error) {
+      throw damaged(`cannot be opened: ${messageOf(error)}`)
+    }
+    const { size } = fstatSync(this.descriptor)
+    if (size === this.sizeBytes) return
+    this.close()
+    throw damaged(`has ${size} bytes instead of ${this.sizeBytes}`)
+  }
+
+  private get sizeBytes(): number {
+    return this.samples * this.sampleLength * 4
+  }
+
   private failure(verb: string, error: unknown): QuantError {
-    const size = `${Math.ceil((this.samples * this.sampleLength * 4) / 2 ** 20)} MiB`
+    const size = `${Math.ceil(this.sizeBytes / 2 ** 20)} MiB`
     const hint =
       (error as NodeJS.ErrnoException).code === 'ENOSPC'
         ? `The disk is full: this file needs ${size}. Free some space, choose another work folder, or use fewer samples.`
@@ -98,18 +121,31 @@ export class ActivationStore {
     return result
   }
 
-  /** The whole array as a tensor that lies on disk, for programs that map it. Valid until `close`. */
+  /** The whole array as a tensor that lies on disk, for programs that map it. Valid until `remove`. */
   tensor(): Tensor {
     this.opened()
     const dims = [this.samples, ...this.sampleDims]
     return { dtype: 'float32', dims, data: { file: this.path, offset: 0, length: elementCount(dims) * 4 } }
   }
 
-  /** Deletes the file; more than once is harmless. */
+  /** Waits until what was written is on the disk. @throws E_OUTPUT */
+  sync(): void {
+    try {
+      fsyncSync(this.opened())
+    } catch (error) {
+      throw this.failure('write', error)
+    }
+  }
+
+  /** Gives the file free; it stays. More than once is harmless. */
   close(): void {
-    if (this.descriptor === undefined) return
-    closeSync(this.descriptor)
+    if (this.descriptor !== undefined) closeSync(this.descriptor)
     this.descriptor = undefined
-    unlinkSync(this.path)
+  }
+
+  /** Deletes the file; more than once is harmless. */
+  remove(): void {
+    this.close()
+    rmSync(this.path, { force: true })
   }
 }

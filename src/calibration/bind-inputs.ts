@@ -25,6 +25,13 @@ export interface CacheBinding extends Bound, CacheRole {
   readonly sliding: boolean
 }
 
+/** An input that is something else than its name says. */
+export interface RenamedInput {
+  readonly name: string
+  /** What it is: "position_ids", "the keys of layer 0". */
+  readonly role: string
+}
+
 export interface Bindings {
   readonly inputIds: Bound
   readonly attentionMask: Bound | undefined
@@ -32,8 +39,8 @@ export interface Bindings {
   readonly logitsToKeep: (Bound & { readonly dims: readonly number[] }) | undefined
   readonly useCacheBranch: string | undefined
   readonly past: readonly CacheBinding[]
-  /** The names of inputs contradict their types and shapes, which say clearly what each of them is. */
-  readonly permuted: boolean
+  /** Inputs whose names contradict their types and shapes, which say clearly what each of them is. */
+  readonly renamed: readonly RenamedInput[]
 }
 
 const INTEGERS: readonly DType[] = ['int64', 'int32']
@@ -46,7 +53,7 @@ const EXPECTED: Record<Exclude<InputRole, CacheRole> | 'past', { dtypes: readonl
     position_ids: { dtypes: INTEGERS, ranks: [2] },
     num_logits_to_keep: { dtypes: INTEGERS, ranks: [0, 1] },
     use_cache_branch: { dtypes: ['bool'], ranks: [1] },
-    past: { dtypes: ['float32', 'float16'], ranks: [4] },
+    past: { dtypes: ['float32', 'float16', 'bfloat16'], ranks: [4] },
   }
 
 /** "past_key_values.0.key" float32 [batch_size, 4, past_sequence_length, 16] */
@@ -57,6 +64,9 @@ export function show({ name, dtype, shape }: IoValue): string {
 function roleKey(role: InputRole): keyof typeof EXPECTED {
   return typeof role === 'string' ? role : 'past'
 }
+
+const roleName = (role: InputRole): string =>
+  typeof role === 'string' ? role : `the ${role.kind}s of layer ${role.layer}`
 
 /** onnxruntime says [] for a scalar and for an unknown rank alike: [] contradicts nothing. */
 function rankDiffers(shape: readonly Dim[] | undefined, ranks: readonly number[]): boolean {
@@ -155,7 +165,10 @@ export function bindInputs(inputs: readonly IoValue[], names: ReadonlyMap<string
     positionIds: optional('position_ids'),
     logitsToKeep: keep && { ...port(keep), dims: keep.shape?.length === 1 ? [1] : [] },
     useCacheBranch: find('use_cache_branch')?.name,
-    permuted: byShape !== undefined,
+    renamed: (byShape ?? []).flatMap(({ value, role }, i) => {
+      const [is, says] = [role, named[i]!.role].map(each => each && roleName(each))
+      return is === undefined || is === says ? [] : [{ name: value.name, role: is }]
+    }),
     past: bound.flatMap(({ value, role }) =>
       typeof role === 'object'
         ? [

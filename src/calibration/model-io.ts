@@ -6,7 +6,7 @@ import { byteLength, type DType } from '../graph/dtype.ts'
 import type { Graph, Model, Value } from '../graph/ir.ts'
 import { elementCount, type Tensor, tensorOf } from '../graph/tensor.ts'
 import type { Tensors, ValueInfo } from '../kernels/session.ts'
-import { bindInputs, type CacheBinding, type IoValue, show } from './bind-inputs.ts'
+import { bindInputs, type CacheBinding, type IoValue, type RenamedInput, show } from './bind-inputs.ts'
 import { cacheCapacityOf, headDimOf, positionTableLength } from './graph-limits.ts'
 import { presentRole } from './io-roles.ts'
 import { type ModelConfig, modelFolders, readModelConfig } from './model-folder.ts'
@@ -45,6 +45,8 @@ export interface ModelIo {
   /** [batch, sequence, vocabulary] */
   readonly logits: Port
   readonly vocabSize: number | undefined
+  /** Inputs that the exporter gave the names of others. */
+  readonly renamed: readonly RenamedInput[]
   /** Longest sequence in tokens, past included. */
   readonly maxPositions: number | undefined
   /** The begin-of-text token, as the configuration files have it. */
@@ -90,7 +92,7 @@ function isModel(source: Model | IoSource): source is Model {
 
 /** The value whose name or else whose shape [.., .., vocabulary] says logits. */
 function findLogits(outputs: readonly IoValue[], config: ModelConfig): IoValue {
-  const isFloat = ({ dtype }: IoValue) => dtype === 'float32' || dtype === 'float16' || dtype === undefined
+  const isFloat = ({ dtype }: IoValue) => dtype === undefined || ['float32', 'float16', 'bfloat16'].includes(dtype)
   const named = outputs.find(({ name }) => name === (config.names.get('logits') ?? 'logits'))
   const flat = outputs.filter(output => isFloat(output) && (output.shape?.length || 3) === 3)
   const logits = named ?? (flat.length === 1 ? flat[0] : outputs[0])
@@ -165,7 +167,7 @@ export function describeIo(source: Model | IoSource, folder?: string): ModelIo {
   const outputs: readonly IoValue[] = isModel(source) ? source.graph.outputs : source.outputs
 
   const bound = bindInputs(inputs, config.names)
-  if (graph && bound.permuted) checkCaches(graph, bound.past, config)
+  if (graph && bound.renamed.length > 0) checkCaches(graph, bound.past, config)
   const past = bound.past.map((binding): PastPort => {
     const graphInput = graph?.inputs.find(({ name }) => name === binding.name)
     const fromGraph = (read: (graph: Graph, past: Value) => number | undefined) =>
@@ -197,6 +199,7 @@ export function describeIo(source: Model | IoSource, folder?: string): ModelIo {
     past,
     logitsToKeep: bound.logitsToKeep,
     useCacheBranch: bound.useCacheBranch,
+    renamed: bound.renamed,
     logits: { name: logits.name, dtype: logits.dtype ?? 'float32' },
     vocabSize: typeof vocabulary === 'number' && vocabulary > 0 ? vocabulary : config.vocabSize,
     bosTokenId: config.bosTokenId,

@@ -2,7 +2,7 @@
 
 import { createRequire } from 'node:module'
 import { Command, CommanderError } from 'commander'
-import { QuantError } from '../errors.ts'
+import type { QuantError } from '../errors.ts'
 import {
   evaluateCommand,
   type EvaluateFlags,
@@ -13,7 +13,7 @@ import {
   rewriteSchemeFlags,
 } from './options.ts'
 import { usageError } from './flag-values.ts'
-import { type Ending, endingOf, failureOf, type Outcome } from './outcome.ts'
+import { type Ending, endingOf, failureOf } from './outcome.ts'
 import type { StatusLine } from './progress.ts'
 
 const { version } = createRequire(import.meta.url)('../../package.json') as { version: string }
@@ -99,6 +99,8 @@ function addQuantize(program: Command, found: (invocation: Invocation) => void):
     .optionsGroup('Running:')
     .option('--evaluate <file>', 'perplexity of both models on a text or token ids')
     .option('--threads <n>', 'threads (default: as many as cores)')
+    .option('--work-dir <path>', 'folder for what is finished before the end (default: hidden beside the output)')
+    .option('--fresh', 'start over, instead of going on where an earlier run ended')
     .option('--json', 'one JSON document on stdout')
     .option('--quiet', 'say nothing but errors')
     .action((model: string, flags: QuantizeFlags) => found(quantizeCommand(model, flags)))
@@ -172,47 +174,22 @@ export function parseCommandLine(argv: readonly string[]): Parsed {
   return invocation ?? { command: 'print', text }
 }
 
-/** The engine is loaded only now, so that help and usage errors come at once. */
-async function execute(invocation: Invocation, status: StatusLine, signal: AbortSignal): Promise<Outcome> {
-  switch (invocation.command) {
-    case 'quantize':
-      return (await import('./commands/quantize.ts')).run(invocation, status, signal)
-    case 'inspect':
-      return (await import('./commands/inspect.ts')).run(invocation, status)
-    case 'evaluate':
-      return (await import('./commands/evaluate.ts')).run(invocation, status, signal)
-  }
-}
-
-/** Ctrl-C, `kill`, a closed terminal: all leave time to remove what lies on the disk half-done. */
-const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const
-
-/** The first signal ends the run between two programs; the second one ends the process. */
-function abortOnInterrupt(controller: AbortController): () => void {
-  const onInterrupt = () => {
-    if (controller.signal.aborted) process.exit(130)
-    controller.abort(new QuantError('E_INTERRUPTED', 'interrupted: nothing was written'))
-  }
-  for (const name of SIGNALS) process.on(name, onInterrupt)
-  return () => {
-    for (const name of SIGNALS) process.off(name, onInterrupt)
-  }
-}
-
 async function perform(argv: readonly string[], debug: boolean): Promise<Ending> {
-  const controller = new AbortController()
-  const stopListening = abortOnInterrupt(controller)
   let status: StatusLine | undefined
   try {
     const invocation = parseCommandLine(argv)
     if (invocation.command === 'print') return { stdout: invocation.text, stderr: '', exitCode: 0 }
-    status = invocation.quiet ? { say: () => {}, stop: () => {} } : (await import('./progress.ts')).openStatusLine()
-    return endingOf(await execute(invocation, status, controller.signal), invocation, debug)
+    // Loaded only now, so that help and usage errors come at once.
+    const [{ openStatusLine, SILENCE }, { runInEngine }] = await Promise.all([
+      import('./progress.ts'),
+      import('./engine.ts'),
+    ])
+    status = invocation.quiet ? SILENCE : openStatusLine()
+    return endingOf(await runInEngine(invocation, status), invocation, debug)
   } catch (error) {
     return failureOf(error, { json: argv.includes('--json') }, debug)
   } finally {
     status?.stop()
-    stopListening()
   }
 }
 

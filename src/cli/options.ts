@@ -105,6 +105,8 @@ export interface QuantizeFlags {
   readonly accuracyLevel?: string
   readonly threads?: string
   readonly evaluate?: string
+  readonly workDir?: string
+  readonly fresh?: boolean
   readonly json?: boolean
   readonly quiet?: boolean
 }
@@ -213,6 +215,8 @@ export function quantizeCommand(model: string, flags: QuantizeFlags): QuantizeCo
       seed: wholeNumber('--seed', flags.seed, 0) ?? 0,
       accuracyLevel: accuracyLevelOf(flags.accuracyLevel),
       session: { threads: wholeNumber('--threads', flags.threads, 1) },
+      workDir: flags.workDir,
+      fresh: flags.fresh ?? false,
     },
     overridesFile: flags.overrides,
     evaluate: flags.evaluate,

@@ -1,16 +1,20 @@
 /** @file What is going on, in one line on stderr: only where somebody watches. Knows no models; stdout is not its business. */
 
 import ora from 'ora'
-import type { OnEvent, QuantizeEvent } from '../quant/report.ts'
+import type { OnEvent, QuantizeEvent, Traces } from '../quant/report.ts'
 import { formatDuration, formatLoss } from './format.ts'
 
 /** A line that is written over and over. */
 export interface StatusLine {
   readonly say: (text: string) => void
+  /** Something that stays to be read, above that line. */
+  readonly line: (text: string) => void
+  /** Told once: what is on the disk before there is a result. */
+  readonly working: (traces: Traces) => void
   readonly stop: () => void
 }
 
-const SILENCE: StatusLine = { say: () => {}, stop: () => {} }
+export const SILENCE: StatusLine = { say: () => {}, line: () => {}, working: () => {}, stop: () => {} }
 
 /** A line on stderr; nothing at all when that is not a terminal that can show one. */
 export function openStatusLine(): StatusLine {
@@ -24,6 +28,11 @@ export function openStatusLine(): StatusLine {
       spinner.text = text
       if (!spinner.isSpinning) spinner.start()
     },
+    line: text => {
+      spinner.clear()
+      process.stderr.write(`${text}\n`)
+    },
+    working: () => {},
     stop: () => spinner.stop(),
   }
 }
@@ -43,30 +52,66 @@ const PHASES: Readonly<
 /** Time left is not guessed before this much of the whole is done. */
 const MIN_FRACTION = 0.005
 
-function blockLine(event: BlockEvent, elapsedMs: number): string {
-  const { what, from, to } = PHASES[event.phase]
-  const fraction = (event.index + from + ((to - from) * event.done) / Math.max(1, event.total)) / event.blocks
+/** Part of all blocks from `first` on that is done. */
+function fractionDone({ index, blocks, phase, done, total }: BlockEvent, first: number): number {
+  const { from, to } = PHASES[phase]
+  return (index - first + from + ((to - from) * done) / Math.max(1, total)) / (blocks - first)
+}
+
+const blockLine = ({ index, blocks, phase, done, total, loss }: BlockEvent, left: string | undefined): string =>
+  [
+    `block ${index + 1}/${blocks}`,
+    `${PHASES[phase].what} ${done}/${total}`,
+    ...(loss === undefined ? [] : [`loss ${formatLoss(loss)}`]),
+    ...(left === undefined ? [] : [`${left} left`]),
+  ].join('  ')
+
+function finishedLine({ report, blocks }: Extract<QuantizeEvent, { type: 'blockDone' }>): string {
+  const { index, roundedLoss, learnedLoss, kept, elapsedMs } = report
+  const best = kept === 'learned' ? learnedLoss : roundedLoss
   return [
-    `block ${event.index + 1}/${event.blocks}`,
-    `${what} ${event.done}/${event.total}`,
-    ...(event.loss === undefined ? [] : [`loss ${formatLoss(event.loss)}`]),
-    ...(fraction < MIN_FRACTION ? [] : [`${formatDuration((elapsedMs / fraction) * (1 - fraction))} left`]),
+    `block ${index + 1}/${blocks}`,
+    ...(roundedLoss === undefined || best === undefined
+      ? []
+      : [`loss ${formatLoss(roundedLoss)} -> ${formatLoss(best)}`]),
+    formatDuration(elapsedMs),
   ].join('  ')
 }
 
-/** Tells `say` what happens, with the time left once blocks are under way. @param now milliseconds. */
-export function quantizeProgress(say: (text: string) => void, now: () => number = () => performance.now()): OnEvent {
-  let blocksSince: number | undefined
+/**
+ * Tells what happens: what is being done, with the time left once blocks are under way; how long it will take, as soon as that can be
+ * told; every block that is finished. @param now milliseconds.
+ */
+export function quantizeProgress(
+  { say, line }: Pick<StatusLine, 'say' | 'line'>,
+  now: () => number = () => performance.now(),
+): OnEvent {
+  let begin: { readonly at: number; readonly block: number } | undefined
+  let estimated = false
+  let resumed = 0
   return event => {
     switch (event.type) {
       case 'analyzed':
         return say(`${event.linears} linears in ${event.blocks} blocks`)
+      case 'working':
+        return
       case 'calibrating':
         return say(`the model writes its calibration text  ${event.done}/${event.total} tokens`)
-      case 'block':
-        blocksSince ??= now()
-        return say(blockLine(event, now() - blocksSince))
+      case 'block': {
+        if (!begin && resumed > 0) line(`${resumed} of ${event.blocks} blocks were finished by an earlier run`)
+        begin ??= { at: now(), block: event.index }
+        const fraction = fractionDone(event, begin.block)
+        const leftMs = ((now() - begin.at) / fraction) * (1 - fraction)
+        const left = fraction < MIN_FRACTION ? undefined : formatDuration(leftMs)
+        if (left !== undefined && event.phase === 'learning' && !estimated) {
+          line(`about ${left} to learn ${event.blocks - begin.block} blocks, ${event.total} steps each`)
+          estimated = true
+        }
+        return say(blockLine(event, left))
+      }
       case 'blockDone':
+        if (event.resumed) resumed++
+        else line(finishedLine(event))
         return
       case 'saving':
         return say('saving')

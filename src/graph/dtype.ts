@@ -59,6 +59,9 @@ export function byteLength(dtype: DType, count: number): number {
   return Math.ceil((count * TABLE[dtype].bits) / 8)
 }
 
-export function isFloat(dtype: DType): boolean {
+/** Element types that weights and activations come in. */
+export type FloatType = 'float32' | 'float16' | 'float64' | 'bfloat16'
+
+export function isFloat(dtype: DType): dtype is FloatType {
   return dtype === 'float32' || dtype === 'float16' || dtype === 'float64' || dtype === 'bfloat16'
 }

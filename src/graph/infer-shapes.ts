@@ -297,7 +297,7 @@ export function inferNode(node: Node): void {
   if (rule === undefined) {
     throw new QuantError(
       'E_UNSUPPORTED',
-      `no shape rule for ${node.kind} (node "${node.name}")`,
+      `no shape rule for ${node.kind} (node "${(node.origin ?? node).name}")`,
       'omniquant reads decoder language models. For one that has this operator: add a row in src/graph/infer-shapes.ts.',
     )
   }

@@ -3,7 +3,7 @@
 import { createHash } from 'node:crypto'
 import { QuantError } from '../errors.ts'
 import { dtypeFromNumber, isFloat } from './dtype.ts'
-import type { Node, Value } from './ir.ts'
+import type { Graph, Node, Value } from './ir.ts'
 import { constantNumbers, requireConstantValue, type Shape, sameShape, staticShape } from './shape.ts'
 import { elementCount, floatTensor, int64Tensor, type Tensor } from './tensor.ts'
 
@@ -105,4 +105,16 @@ export function shareEqual(initializers: readonly Value[]): Map<Value, Value> {
     else first.set(key, value)
   }
   return replaced
+}
+
+/** Drops the Identity nodes that rules wrote, to keep values apart for a while. @returns what each of their outputs was. */
+export function withoutIdentities(graph: Graph): Map<Value, Value> {
+  const passed = new Map<Value, Value>()
+  for (const node of graph.nodes) {
+    node.inputs = node.inputs.map(input => input && (passed.get(input) ?? input))
+    if (node.kind === 'Identity') passed.set(node.outputs[0]!, node.inputs[0]!)
+  }
+  graph.nodes = graph.nodes.filter(node => !passed.has(node.outputs[0]!))
+  graph.outputs = graph.outputs.map(output => passed.get(output) ?? output)
+  return passed
 }

@@ -12,12 +12,12 @@ import { dtypeFromNumber, isFloat } from './dtype.ts'
 import { extract } from './extract.ts'
 import { FoldBudget } from './fold-budget.ts'
 import { Graph, type LocalFunction, type Model, type Node, type Value } from './ir.ts'
-import { MAX_CALL_DEPTH, MAX_NODES } from './limits.ts'
 import { inferableKinds } from './infer-shapes.ts'
-import { inline, writtenOutSizes } from './local-functions.ts'
-import { foldedConstant, isNoOp, refuseOverflow, shareEqual, simplify } from './normalize-rules.ts'
+import { Calls, inline } from './local-functions.ts'
+import { foldedConstant, isNoOp, refuseOverflow, shareEqual, simplify, withoutIdentities } from './normalize-rules.ts'
 import { REWRITES } from './rewrites.ts'
 import { modernize } from './rewrites/old-opsets.ts'
+import { followRows } from './rewrites/selected-rows.ts'
 import { constantNumbers, staticShape } from './shape.ts'
 import { elementCount, type Tensor } from './tensor.ts'
 
@@ -56,18 +56,15 @@ class Copier {
   private readonly read = new Set<Value>()
   private readonly options: NormalizeOptions
   private readonly functions: NonNullable<Model['functions']>
-  private readonly calling = new Set<string>()
+  private readonly calls: Calls
   private opset: number
   private readonly budget: FoldBudget
-  /** Nodes of functions, as often as they are called. */
-  private written = 0
-  private readonly sizes: ReadonlyMap<string, number>
 
   constructor(model: Model, options: NormalizeOptions) {
     this.options = options
     this.functions = model.functions ?? new Map<string, never>()
     this.opset = model.opsetImports.find(({ domain }) => domain === '' || domain === 'ai.onnx')?.version ?? 1
-    this.sizes = writtenOutSizes(this.functions)
+    this.calls = new Calls(this.functions)
     this.budget = new FoldBudget(model, options)
     for (const input of model.graph.inputs) {
       const fixed = options.fixedInputs.get(input.name)
@@ -80,9 +77,13 @@ class Copier {
   /** A constant of the user's graph, as float32 if it is of another float type. */
   private constant(name: string, tensor: Tensor): Value {
     const value = this.g.initializer(name, tensor)
-    if (isFloat(tensor.dtype) && tensor.dims.length === 2 && elementCount(tensor.dims) >= MIN_WEIGHT_ELEMENTS)
-      this.weights.add(value)
+    this.noteWeight(value)
     return this.toFloat32(value)
+  }
+
+  private noteWeight(value: Value): void {
+    const { dtype, dims } = value.tensor!
+    if (isFloat(dtype) && dims.length === 2 && elementCount(dims) >= MIN_WEIGHT_ELEMENTS) this.weights.add(value)
   }
 
   private toFloat32(value: Value): Value {
@@ -112,11 +113,14 @@ class Copier {
 
   /** Runs `write`, then notes which of the nodes it appended depend on constants alone. */
   private emit(write: () => (Value | undefined)[]): (Value | undefined)[] {
-    const { nodes } = this.g.graph
+    const { nodes, initializers } = this.g.graph
     const first = nodes.length
+    const stored = initializers.length
     try {
       const outputs = write()
+      initializers.slice(stored).forEach(value => this.noteWeight(value))
       for (const node of nodes.slice(first)) {
+        followRows(node)
         if (!node.inputs.every(input => this.isConstant(input))) continue
         const plumbing = PLUMBING.has(node.kind) && this.weights.has(node.inputs[0]!)
         for (const output of node.outputs) if (output) (plumbing ? this.weights : this.pending).add(output)
@@ -183,26 +187,12 @@ class Copier {
 
   /** Copies the nodes of the function that `node` calls. */
   private async addCall(node: Node, local: LocalFunction): Promise<void> {
-    if (this.calling.has(node.kind)) throw new QuantError('E_NOT_ONNX', `the function ${node.kind} calls itself`)
-    if (this.calling.size === MAX_CALL_DEPTH)
-      throw new QuantError(
-        'E_TOO_LARGE',
-        `functions call functions deeper than ${MAX_CALL_DEPTH}, the last ${node.kind}`,
-        'Export the model with its functions inlined.',
-      )
-    if (this.calling.size === 0) this.written += this.sizes.get(node.kind)!
-    if (this.written > MAX_NODES)
-      throw new QuantError(
-        'E_TOO_LARGE',
-        `with its functions written out, as far as ${node.kind} "${node.name}", the graph has more than ${MAX_NODES} nodes`,
-        'Export the model with its functions inlined.',
-      )
+    this.calls.enter(node)
     const { opset } = this
-    this.calling.add(node.kind)
     this.opset = local.opset || opset
     await this.addBody(node, inline(node, local), [...dependencies(node)])
     this.opset = opset
-    this.calling.delete(node.kind)
+    this.calls.leave(node)
   }
 
   /** Copies the branch an If takes for the fixed inputs, as if it stood in place of the If. */
@@ -271,11 +261,13 @@ class Copier {
     const read = live.flatMap(node => (node.outputs.some(value => value && this.pending.has(value)) ? [] : node.inputs))
     await this.fold(new Set(read.filter(value => value !== undefined && this.pending.has(value)) as Value[]))
     graph.nodes = extract(graph, graph.inputs, graph.outputs)
+    const passed = withoutIdentities(graph)
     const used = new Set(graph.nodes.flatMap(node => node.inputs))
     const shared = shareEqual(graph.initializers.filter(value => used.has(value)))
     for (const node of graph.nodes) node.inputs = node.inputs.map(input => input && (shared.get(input) ?? input))
     graph.initializers = graph.initializers.filter(value => used.has(value) && !shared.has(value))
-    for (const [value, working] of this.values) this.values.set(value, shared.get(working) ?? working)
+    for (const [value, working] of this.values)
+      this.values.set(value, shared.get(working) ?? passed.get(working) ?? working)
     return { graph, values: this.values }
   }
 }

@@ -10,8 +10,11 @@ import { type Layout, layOut, tensorsOf } from './layout.ts'
 import { isFileRange, readRange } from './tensor.ts'
 
 export interface SaveOptions {
-  /** 'auto' does as the source model did, and puts weights in a data file when one file would pass 1.5 GB. */
-  readonly externalData?: 'auto' | boolean
+  /**
+   * Weights in a data file: always, never, 'when-large' for one file of more than 1.5 GB. 'auto' (the default): as the source model
+   * did, and when large.
+   */
+  readonly externalData?: 'auto' | 'when-large' | boolean
   /** Name of the data file, beside the model; `<model file name>.data` by default. */
   readonly dataFileName?: string
 }
@@ -115,7 +118,7 @@ function checkTarget(model: Model, target: string): void {
 }
 
 /** Whether the file the model came from keeps weights in data files, which lie in its folder or below. */
-function hasExternalSource(model: Model): boolean {
+export function hasExternalSource(model: Model): boolean {
   if (model.path === undefined || !statsOf(model.path)) return false
   const file = realpathSync.native(model.path)
   const folders = [dirname(file), realpathSync.native(dirname(model.path))]
@@ -124,8 +127,21 @@ function hasExternalSource(model: Model): boolean {
   return false
 }
 
+/** What a file is called while it is written. */
+export const temporaryOf = (path: string): string => join(dirname(path), `.${basename(path)}.tmp`)
+
+/** Names of a model's data file, where it has one. */
+const dataFileOf = (path: string, { dataFileName = `${basename(path)}.data` }: SaveOptions): string => dataFileName
+
+/** What `saveModel` may leave behind when its process is killed. */
+export function temporariesOf(path: string, options: SaveOptions = {}): string[] {
+  const target = resolve(path)
+  return [target, join(dirname(target), dataFileOf(target, options))].map(temporaryOf)
+}
+
 function chooseLayout(model: Model, path: string, options: SaveOptions): Layout[] {
-  const { externalData = 'auto', dataFileName = `${basename(path)}.data` } = options
+  const { externalData = 'auto' } = options
+  const dataFileName = dataFileOf(path, options)
   const dataPath = join(dirname(path), dataFileName)
   if (basename(dataPath) !== dataFileName || dataPath === path) {
     const hint = 'Give a file name without a folder, other than that of the model.'
@@ -135,7 +151,7 @@ function chooseLayout(model: Model, path: string, options: SaveOptions): Layout[
     return layOut(model, path, dataPath)
   const layouts = layOut(model, path)
   const size = layouts[0]!.sizeBytes
-  if (externalData === 'auto' && size > MAX_AUTO_INLINE_BYTES) return layOut(model, path, dataPath)
+  if (externalData !== false && size > MAX_AUTO_INLINE_BYTES) return layOut(model, path, dataPath)
   if (size > MAX_PROTOBUF_BYTES) {
     throw new QuantError(
       'E_OUTPUT',
@@ -158,7 +174,7 @@ export async function saveModel(model: Model, path: string, options: SaveOptions
   const total = layouts.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0)
   const finished = layouts.map(layout => ({
     path: layout.path,
-    temporary: join(dirname(target), `.${basename(layout.path)}.${process.pid}.tmp`),
+    temporary: temporaryOf(layout.path),
   }))
   try {
     await mkdir(dirname(target), { recursive: true })

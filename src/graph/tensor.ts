@@ -92,6 +92,21 @@ function allocate(length: number, file: string): Uint8Array {
 /** @throws E_EXTERNAL_DATA when the file is gone or shorter than the range; E_TOO_LARGE when it does not fit into memory. */
 export function readRange({ file, offset, length }: FileRange): Uint8Array {
   const bytes = allocate(length, file)
+  readFile(file, offset, bytes)
+  return bytes
+}
+
+/**
+ * Bytes of a tensor from `offset` on, as many as `target` takes, into memory the caller has.
+ * @throws E_EXTERNAL_DATA when the file is gone or shorter than that.
+ */
+export function readInto({ data }: Tensor, offset: number, target: Uint8Array): void {
+  if (isFileRange(data)) readFile(data.file, data.offset + offset, target)
+  else target.set(data.subarray(offset, offset + target.length))
+}
+
+function readFile(file: string, offset: number, target: Uint8Array): void {
+  const { length } = target
   let descriptor: number
   try {
     descriptor = openSync(file, 'r')
@@ -105,7 +120,7 @@ export function readRange({ file, offset, length }: FileRange): Uint8Array {
   try {
     let done = 0
     while (done < length) {
-      const got = readSync(descriptor, bytes, done, Math.min(length - done, 1 << 30), offset + done)
+      const got = readSync(descriptor, target, done, Math.min(length - done, 1 << 30), offset + done)
       if (got === 0) {
         throw new QuantError(
           'E_EXTERNAL_DATA',
@@ -118,7 +133,6 @@ export function readRange({ file, offset, length }: FileRange): Uint8Array {
   } finally {
     closeSync(descriptor)
   }
-  return bytes
 }
 
 /** The elements of a tensor as a typed array over its bytes (copied only when the bytes are not aligned). */
@@ -155,4 +169,17 @@ export function floatTensor(
 
 export function int64Tensor(dims: readonly number[], values: Iterable<number>): Tensor {
   return tensorOf('int64', dims, BigInt64Array.from(Array.from(values, value => BigInt(value))))
+}
+
+/** The parts of a tensor along its first axis, as views: nothing is read or copied. For types of whole bytes. */
+export function slicesOf({ dtype, dims, data }: Tensor): Tensor[] {
+  const [count, ...rest] = dims as [number, ...number[]]
+  const length = byteLength(dtype, elementCount(rest))
+  return Array.from({ length: count }, (_, i) => ({
+    dtype,
+    dims: rest,
+    data: isFileRange(data)
+      ? { file: data.file, offset: data.offset + i * length, length }
+      : data.subarray(i * length, (i + 1) * length),
+  }))
 }

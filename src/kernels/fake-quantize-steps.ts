@@ -22,7 +22,8 @@ import { roundingConstant } from './round-ste.ts'
  * themselves, so that the end codes learn as the weights beyond them do. (Before 2.14 it passed at the bounds; training then
  * follows another path, and the losses of ../shared/golden, which were made with 2.14.1, part from ours at the second step.)
  *   dscale = sum of dp * (c - inside * w/scale) = sum of dp * (p - inside * w) / scale       dw = inside * dp
- * written so that p, which products keep anyway, and w are read again instead of intermediate results being kept.
+ * written so that p, which products keep anyway, and w are read again instead of intermediate results being kept: a weight costs its
+ * own size once more, and that is what the memory of learning a block comes to.
  */
 export function emitSteps(
   g: Builder,
@@ -41,9 +42,14 @@ export function emitSteps(
   const q = g.op('Clip', [u, number(first), number(first + top)])
   const c = zeroPoint ? g.sub(q, zeroPoint) : g.shift(q, -M)
   const product = g.mul(c, scale)
+  // Products of codes between 1 and top - 1: the bounds are half a step away from any, so that rounding moves none across.
   const inside = (builder: Builder) => {
-    const between = builder.op('Clip', [u, number(first + 1), number(first + top - 1)])
-    return builder.cast(builder.op('Equal', [u, between]), w.dtype!)
+    const bound = (code: number) =>
+      zeroPoint
+        ? builder.mul(builder.shift(builder.neg(zeroPoint), code), scale)
+        : builder.scale(scale, code - constantZeroPoint)
+    const between = builder.op('Min', [builder.op('Max', [product, bound(0.5)]), bound(top - 0.5)])
+    return builder.cast(builder.op('Equal', [product, between]), w.dtype!)
   }
 
   // From the product back to the division the walk carries dp as it is: c * scale = w wherever nothing was clamped.

@@ -1,7 +1,8 @@
-/** @file float16 and bfloat16 as numbers: bit patterns to float32 and back, and reading any float tensor. Knows no graph. */
+/** @file float16 and bfloat16 as numbers: bit patterns to float32 and back, and reading and making any float tensor. Knows no graph. */
 
 import { QuantError } from '../errors.ts'
-import { readElements, type Tensor } from '../graph/tensor.ts'
+import type { FloatType } from '../graph/dtype.ts'
+import { readElements, type Tensor, tensorOf } from '../graph/tensor.ts'
 
 /** Least and greatest positive normal float16. */
 export const FLOAT16_MIN_NORMAL: number = 2 ** -14
@@ -77,6 +78,26 @@ export function fromBfloat16Bits(bits: Uint16Array): Float32Array {
   const result = new Uint32Array(bits.length)
   for (let i = 0; i < bits.length; i++) result[i] = bits[i]! << 16
   return new Float32Array(result.buffer)
+}
+
+/** float32 -> bfloat16 bit patterns, half to even; NaN stays NaN. */
+export function toBfloat16Bits(values: Float32Array): Uint16Array {
+  const bits = new Uint32Array(values.buffer, values.byteOffset, values.length)
+  const result = new Uint16Array(values.length)
+  for (let i = 0; i < bits.length; i++) {
+    const pattern = bits[i]!
+    // Rounding could carry a NaN's payload away: it becomes quiet instead.
+    const isNaN = (pattern & 0x7fffffff) > FLOAT32_INFINITY
+    result[i] = isNaN ? (pattern >>> 16) | 0x40 : (pattern + 0x7fff + ((pattern >>> 16) & 1)) >>> 16
+  }
+  return result
+}
+
+/** float32 numbers as a tensor of a float type. */
+export function storeFloats(dtype: FloatType, dims: readonly number[], values: Float32Array): Tensor {
+  if (dtype === 'float16') return tensorOf(dtype, dims, toFloat16Bits(values))
+  if (dtype === 'bfloat16') return tensorOf(dtype, dims, toBfloat16Bits(values))
+  return tensorOf(dtype, dims, dtype === 'float64' ? Float64Array.from(values) : values)
 }
 
 const scratch = new Float32Array(1)

@@ -1,68 +1,50 @@
-/** @file A stored weight rounded to nearest and packed, a slice of its outputs at a time: vocabularies are the largest weights there are. */
+/** @file Stored weights rounded to nearest: as codes, packed for MatMulNBits, or as rows of a table. Never whole in memory as float32. */
 
 import { readElements, type Tensor, tensorOf } from '../graph/tensor.ts'
-import { quantizeWeight } from './fake-quantize.ts'
+import { quantizeWeight, type QuantizedWeight } from './fake-quantize.ts'
 import { readFloats } from './float16.ts'
-import { type PackedWeight, packMatMulNBits } from './pack.ts'
+import { packedLayout, type PackedWeight, packMatMulNBits, type WeightCodes, withScales } from './pack.ts'
 import { requireFinite, type WeightQuantizer } from './qparams.ts'
-import { columns, transpose2d } from './tensor.ts'
+import { roundTiles, sizesOf, type StoredWeight } from './round-tiles.ts'
+import { transpose2d } from './tensor.ts'
 
-/** Weights of a slice: its float32 and its codes stay within some tens of MB. */
-const SLICE_ELEMENTS = 2 ** 22
-
-export interface StoredWeight {
-  /** For error messages. */
-  readonly name: string
-  /** [K, N], or [N, K] when `transposed`; of any float type. */
-  readonly tensor: Tensor
-  readonly transposed: boolean
-}
-
-/** Row-major tensors of equal width, one below the other. */
-function stacked(parts: readonly Tensor[]): Tensor {
-  const [first] = parts as [Tensor]
-  if (parts.length === 1) return first
-  const rows = parts.reduce((sum, { dims }) => sum + dims[0]!, 0)
-  const data = new Uint8Array(parts.reduce((sum, part) => sum + (part.data as Uint8Array).length, 0))
-  let at = 0
-  for (const part of parts) {
-    data.set(part.data as Uint8Array, at)
-    at += (part.data as Uint8Array).length
-  }
-  return { dtype: first.dtype, dims: [rows, ...first.dims.slice(1)], data }
+/** By the definition, for weights the kernels cannot take. */
+function quantizeStored({ name, tensor, transposed }: StoredWeight, quantizer: WeightQuantizer): QuantizedWeight {
+  const [rows, cols] = tensor.dims as [number, number]
+  const stored = readFloats(tensor)
+  requireFinite(stored, cols, `the weight of ${name}`)
+  if (!transposed) return quantizeWeight(stored, rows, cols, quantizer)
+  return quantizeWeight(transpose2d(stored, rows, cols), cols, rows, quantizer)
 }
 
 /**
- * What `packMatMulNBits(quantizeWeight(w))` gives, for a weight that may be large. `slice`: outputs at a time; the result does not
- * depend on it.
- * @throws E_UNSUPPORTED when a weight is not finite.
+ * What `quantizeWeight(w)` gives, for a weight in a file.
+ * @throws E_UNSUPPORTED when a weight is not finite, E_SCHEME when the quantizer cannot be, E_EXTERNAL_DATA.
+ */
+export function roundStored(stored: StoredWeight, quantizer: WeightQuantizer, tileBytes?: number): QuantizedWeight {
+  const { K, N } = sizesOf(stored)
+  const layout = { kernel: 'codes', unit: 1, shift: 0, sizeBytes: K * N, strideBytes: N } as const
+  const at = (k: number, n: number) => k * N + n
+  return roundTiles(stored, quantizer, { ...layout, at }, tileBytes) ?? quantizeStored(stored, quantizer)
+}
+
+/**
+ * What `packMatMulNBits(quantizeWeight(w))` gives, for a weight in a file. The result does not depend on `tileBytes`.
+ * @throws E_UNSUPPORTED when a weight is not finite, E_SCHEME when the quantizer cannot be stored, E_EXTERNAL_DATA.
  */
 export function packRounded(
-  { name, tensor, transposed }: StoredWeight,
-  quantizer: WeightQuantizer,
-  slice?: number,
+  stored: StoredWeight,
+  quantizer: WeightQuantizer & Pick<WeightCodes, 'blockSize'>,
+  tileBytes?: number,
 ): PackedWeight {
-  const [rows, cols] = tensor.dims as [number, number]
-  const [K, N] = transposed ? [cols, rows] : [rows, cols]
-  const stored = readFloats(tensor)
-  requireFinite(stored, cols, `the weight of ${name}`)
-  const width = slice ?? Math.max(1, Math.floor(SLICE_ELEMENTS / K))
-  const parts: PackedWeight[] = []
-  for (let from = 0; from < N; from += width) {
-    const to = Math.min(from + width, N)
-    const w = transposed
-      ? transpose2d(stored.subarray(from * K, to * K), to - from, K)
-      : columns(stored, K, N, from, to)
-    parts.push(packMatMulNBits({ ...quantizeWeight(w, K, to - from, quantizer), ...quantizer, K, N: to - from }))
-  }
-  const [{ bits, blockSize, zeroPoints }] = parts as [PackedWeight]
-  return {
-    bits,
-    blockSize,
-    b: stacked(parts.map(({ b }) => b)),
-    scales: stacked(parts.map(({ scales }) => scales)),
-    ...(zeroPoints && { zeroPoints: stacked(parts.map(part => part.zeroPoints!)) }),
-  }
+  const { K, N } = sizesOf(stored)
+  const { bits, blockSize, blocks, shift } = packedLayout({ K, ...quantizer })
+  const strideBytes = (blocks * blockSize * bits) / 8
+  const layout = { kernel: `pack${bits}`, unit: blockSize, shift, sizeBytes: N * strideBytes, strideBytes } as const
+  const at = (k: number, n: number) => n * strideBytes + (k * bits) / 8
+  const rounded = roundTiles(stored, quantizer, { ...layout, at }, tileBytes)
+  if (rounded) return withScales(rounded.codes, { ...rounded, ...quantizer, K, N })
+  return packMatMulNBits({ ...quantizeStored(stored, quantizer), ...quantizer, K, N })
 }
 
 /**

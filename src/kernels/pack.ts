@@ -22,6 +22,8 @@ const TILE = 64
 export interface WeightCodes extends QuantizedWeight, WeightQuantizer {
   readonly K: number
   readonly N: number
+  /** What `chooseBlockSize` would choose otherwise; divides the group. */
+  readonly blockSize?: number | undefined
 }
 
 /** The constants of a MatMulNBits node. `bits` is the width of the container, which can be wider than the codes. */
@@ -60,7 +62,7 @@ export function chooseBlockSize(K: number, group: number): number {
 }
 
 /** How a weight lies in the container. */
-interface Layout {
+export interface PackedLayout {
   readonly bits: 2 | 4 | 8
   readonly blockSize: number
   readonly blocks: number
@@ -69,9 +71,16 @@ interface Layout {
   readonly shift: number
 }
 
-function layoutOf({ K, group, bits, symmetric }: Pick<WeightCodes, 'K' | 'group' | 'bits' | 'symmetric'>): Layout {
+/** @throws E_SCHEME when blocks cannot follow the groups. */
+export function packedLayout({
+  K,
+  group,
+  bits,
+  symmetric,
+  ...given
+}: Pick<WeightCodes, 'K' | 'group' | 'bits' | 'symmetric' | 'blockSize'>): PackedLayout {
   const container = containerBits(bits)
-  const blockSize = chooseBlockSize(K, group)
+  const blockSize = given.blockSize ?? chooseBlockSize(K, group)
   return {
     bits: container,
     blockSize,
@@ -83,9 +92,8 @@ function layoutOf({ K, group, bits, symmetric }: Pick<WeightCodes, 'K' | 'group'
 
 /** @throws E_SCHEME when blocks cannot follow the groups. */
 export function packMatMulNBits(weight: WeightCodes): PackedWeight {
-  const { K, N, codes, zeroPoint, scaleDtype } = weight
-  const layout = layoutOf(weight)
-  const { bits, blockSize, blocks } = layout
+  const { K, N, codes, zeroPoint } = weight
+  const layout = packedLayout(weight)
   const { count } = groupsOf(K, weight.group)
   if (codes.length !== K * N || weight.scale.length !== count * N || zeroPoint.length !== count * N) {
     throw internalError(
@@ -93,22 +101,33 @@ export function packMatMulNBits(weight: WeightCodes): PackedWeight {
         `[${K}, ${N}] in ${count} groups`,
     )
   }
+  return withScales(packCodes(weight, layout, perBlock(zeroPoint, N, layout)), weight)
+}
+
+/** Packed codes [N, blocks * blockSize * bits / 8] together with what they mean. */
+export function withScales(codes: Uint8Array, weight: Omit<WeightCodes, 'codes'>): PackedWeight {
+  const { N, scaleDtype } = weight
+  const layout = packedLayout(weight)
+  const { bits, blockSize, blocks } = layout
   const scales = perBlock(weight.scale, N, layout)
-  const zeros = perBlock(zeroPoint, N, layout)
   return {
     bits,
     blockSize,
-    b: tensorOf('uint8', [N, blocks, (blockSize * bits) / 8], packCodes(weight, layout, zeros)),
+    b: tensorOf('uint8', [N, blocks, (blockSize * bits) / 8], codes),
     scales:
       scaleDtype === 'float16'
         ? tensorOf('float16', [N, blocks], toFloat16Bits(scales))
         : tensorOf('float32', [N, blocks], scales),
-    ...(!weight.symmetric && { zeroPoints: packZeroPoints(zeros, N, layout) }),
+    ...(!weight.symmetric && { zeroPoints: packZeroPoints(perBlock(weight.zeroPoint, N, layout), N, layout) }),
   }
 }
 
 /** values [G, N] -> [N, blocks], each group's repeated for its blocks. */
-function perBlock<T extends Float32Array | Uint8Array>(values: T, N: number, { blocks, blocksPerGroup }: Layout): T {
+function perBlock<T extends Float32Array | Uint8Array>(
+  values: T,
+  N: number,
+  { blocks, blocksPerGroup }: PackedLayout,
+): T {
   const result = new (values.constructor as new (length: number) => T)(N * blocks)
   for (let block = 0; block < blocks; block++) {
     const first = Math.floor(block / blocksPerGroup) * N
@@ -117,7 +136,7 @@ function perBlock<T extends Float32Array | Uint8Array>(values: T, N: number, { b
   return result
 }
 
-function packCodes({ codes, K, N }: WeightCodes, layout: Layout, zeros: Uint8Array): Uint8Array {
+function packCodes({ codes, K, N }: WeightCodes, layout: PackedLayout, zeros: Uint8Array): Uint8Array {
   const { bits, blockSize, blocks, shift } = layout
   const perByte = 8 / bits
   const rowBytes = (blocks * blockSize) / perByte
@@ -146,7 +165,7 @@ function packCodes({ codes, K, N }: WeightCodes, layout: Layout, zeros: Uint8Arr
   return packed
 }
 
-function packZeroPoints(zeros: Uint8Array, N: number, { bits, blocks }: Layout): Tensor {
+function packZeroPoints(zeros: Uint8Array, N: number, { bits, blocks }: PackedLayout): Tensor {
   const perByte = 8 / bits
   const rowBytes = Math.ceil(blocks / perByte)
   const packed = new Uint8Array(N * rowBytes)
@@ -165,7 +184,7 @@ export function unpackMatMulNBits(
   how: Pick<WeightCodes, 'K' | 'N' | 'group' | 'bits' | 'symmetric'>,
 ): QuantizedWeight {
   const { K, N, group } = how
-  const { bits, blockSize, blocks, blocksPerGroup, shift } = layoutOf(how)
+  const { bits, blockSize, blocks, blocksPerGroup, shift } = packedLayout(how)
   const { count } = groupsOf(K, group)
   const mask = (1 << bits) - 1
   const perByte = 8 / bits

@@ -13,6 +13,9 @@ import { type Graph, newModel } from '../graph/ir.ts'
 import { tensorsOf } from '../graph/layout.ts'
 import { type Elements, isFileRange, readElements, type Tensor, tensorOf } from '../graph/tensor.ts'
 
+/** Version of onnxruntime. */
+export const runtimeVersion: string = ort.env.versions.node ?? ort.env.versions.common
+
 /** Where programs run. `cpu` is always there; see docs/gpu.md for the others. */
 export type Device = 'cpu' | 'cuda' | 'webgpu'
 
@@ -27,8 +30,11 @@ export interface SessionOptions {
    * (design/ort-facts.md section 1): on for models that are only run, off for programs over weights mapped from disk.
    */
   readonly prepacking?: boolean
-  /** Folder that tensors not read into memory are mapped from. */
-  readonly dataDir?: string
+  /**
+   * Plan the memory of a run from the run before (default): a few percent faster, but the plan's memory comes on top of what the first
+   * run took.
+   */
+  readonly memoryPattern?: boolean
 }
 
 /** What outputs may be: onnxruntime-node ends the process over 4-bit ones and knows no tensor for some others. */
@@ -123,22 +129,29 @@ export class Session {
   }
 }
 
-function nativeOptions(options: SessionOptions): ort.InferenceSession.SessionOptions {
+/** @param dataFolder what the locations of external data are relative to; that of the model file when absent. */
+function nativeOptions(options: SessionOptions, dataFolder?: string): ort.InferenceSession.SessionOptions {
   const session: Record<string, string> = {}
   if (options.prepacking === false) session['disable_prepacking'] = '1'
-  if (options.dataDir !== undefined) session['model_external_initializers_file_folder_path'] = options.dataDir
+  if (dataFolder !== undefined) session['model_external_initializers_file_folder_path'] = dataFolder
   return {
     executionProviders: [options.device ?? 'cpu'],
     graphOptimizationLevel: options.optimization ?? 'all',
+    enableMemPattern: options.memoryPattern ?? true,
     logSeverityLevel: 4, // fatal only: errors are thrown with the same words, and warnings are not the user's business
     ...(options.threads !== undefined && { intraOpNumThreads: options.threads }),
     extra: { session },
   }
 }
 
-async function create(source: Uint8Array | string, options: SessionOptions, what: string): Promise<Session> {
+async function create(
+  source: Uint8Array | string,
+  options: SessionOptions,
+  what: string,
+  dataFolder?: string,
+): Promise<Session> {
   try {
-    const native = nativeOptions(options)
+    const native = nativeOptions(options, dataFolder)
     return new Session(
       typeof source === 'string'
         ? await ort.InferenceSession.create(source, native)
@@ -150,28 +163,27 @@ async function create(source: Uint8Array | string, options: SessionOptions, what
 }
 
 /**
- * The deepest folder that all data files of a graph lie in. onnxruntime takes no path that leads out of the folder it is given, and
- * load.ts names files by where links lead: the folder the user named need not be it.
+ * The folder that all tensors not read into memory lie in or below. onnxruntime maps from one folder and follows no path out of it:
+ * that of the model may be a link to where its data are, or hold links to them (Hugging Face's cache).
  */
-function dataFolder(graph: Graph): string | undefined {
+function commonFolder(graph: Graph): string | undefined {
   let common: string | undefined
   for (const { data } of tensorsOf(graph)) {
     if (!isFileRange(data)) continue
-    common ??= dirname(data.file)
-    while (!isInside(common, data.file) && common !== dirname(common)) common = dirname(common)
+    const folder = dirname(data.file)
+    common ??= folder
+    while (!isInside(common, folder)) common = dirname(common)
   }
   return common
 }
 
-/** Compiles a graph of ours. Tensors still on disk are mapped from where they are. @throws E_RUNTIME */
+/** Compiles a graph of ours. Tensors still on disk are mapped from there. @throws E_RUNTIME */
 export async function compile(graph: Graph, options: SessionOptions = {}): Promise<Session> {
-  const dataDir = dataFolder(graph) ?? options.dataDir
+  const folder = commonFolder(graph)
   const place: Place = ({ data }) =>
-    isFileRange(data)
-      ? { location: relative(dataDir!, data.file), offset: data.offset, length: data.length }
-      : undefined
-  const settings = { prepacking: false, ...options, ...(dataDir !== undefined && { dataDir }) }
-  return create(encodeModel(newModel(graph), place), settings, `the program "${graph.name}"`)
+    isFileRange(data) ? { location: relative(folder!, data.file), offset: data.offset, length: data.length } : undefined
+  const program = encodeModel(newModel(graph), place)
+  return create(program, { prepacking: false, ...options }, `the program "${graph.name}"`, folder)
 }
 
 /** Opens a model file as any user of onnxruntime would. @throws E_RUNTIME */

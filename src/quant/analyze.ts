@@ -11,6 +11,8 @@ import { runGraph, type Tensors } from '../kernels/session.ts'
 import { tensorOf } from '../graph/tensor.ts'
 import { type OtherBranch, readersElsewhere } from './branches.ts'
 import { type Block, findBlocks } from './blocks.ts'
+import { requireCausal } from './causality.ts'
+import { unfuseAttention } from './unfuse.ts'
 
 export interface Analysis {
   /** The user's graph. */
@@ -27,6 +29,8 @@ export interface Analysis {
   readonly blocks: readonly Block[]
   /** In files with several branches, where another one reads weights of these blocks. */
   readonly otherBranch: OtherBranch | undefined
+  /** Things about the file worth telling the user. */
+  readonly notes: readonly string[]
 }
 
 /** Ops that only quantized models have. */
@@ -67,6 +71,7 @@ function refuseQuantized(graph: Graph): void {
 export async function analyze(path: string, asked: number, capSeqLen = false): Promise<Analysis> {
   const model = loadModel(path)
   refuseQuantized(model.graph)
+  unfuseAttention(model)
   const folder = dirname(model.path!)
   const io = describeIo(model)
   const seqLen = capSeqLen ? Math.min(asked, io.maxPositions ?? asked) : asked
@@ -77,12 +82,20 @@ export async function analyze(path: string, asked: number, capSeqLen = false): P
       fixedInputs: new Map(Object.entries(inputs)),
       shapes: new Map([[io.inputIds.name, tokens!.dims]]),
       outputs: [io.logits.name],
-      evaluate: graph => runGraph(graph, {}, { dataDir: folder, optimization: 'disabled', threads: 1 }),
+      evaluate: graph => runGraph(graph, {}, { optimization: 'disabled', threads: 1 }),
     })
   const { graph: working, values } = await copyWith(fixed)
   const blocks = findBlocks(working)
+  requireCausal(blocks[0]!)
   const otherBranch = await findOtherBranch({ model, io, working, blocks }, flag => copyWith({ ...fixed, ...flag }))
-  return { model, folder, io, seqLen, working, values, blocks, otherBranch }
+  return { model, folder, io, seqLen, working, values, blocks, otherBranch, notes: permutedNotes(io) }
+}
+
+/** Inputs that go by the name of another: whoever feeds the model has to know. */
+function permutedNotes({ renamed }: ModelIo): string[] {
+  if (renamed.length === 0) return []
+  const list = renamed.map(({ name, role }) => `"${name}" is ${role}`).join(', ')
+  return [`the exporter has permuted the names of inputs, which stay as they are: ${list}`]
 }
 
 /** Where another branch has the blocks' weights: traced as well, if an input chooses it. */

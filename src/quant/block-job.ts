@@ -6,6 +6,7 @@ import type { Value } from '../graph/ir.ts'
 import { readElements } from '../graph/tensor.ts'
 import type { SessionOptions, Tensors } from '../kernels/session.ts'
 import type { Block } from './blocks.ts'
+import { findExperts, rarelyUsed, TokenCounts } from './experts.ts'
 import type { Mapping } from './mappings/mappings.ts'
 import { type OtherBranch, planBranches } from './branches.ts'
 import type { BlockPlan } from './plan.ts'
@@ -17,12 +18,13 @@ import {
   type Folded,
   type Learned,
   readWeights,
+  roundBlock,
   runBlock,
 } from './quantize-block.ts'
 import type { BlockReport, OnEvent, QuantizeEvent } from './report.ts'
 import type { QuantScheme } from './scheme.ts'
 import { ChannelRanges, initialEquivalence, observedValues } from './smooth.ts'
-import { type Schedule, trainBlock } from './train-block.ts'
+import { type Checkpoint, type Schedule, trainBlock } from './train-block.ts'
 import { type WeightRules, type WeightSchemeOf, weightSchemeOf } from './weight-rules.ts'
 
 /** What is learned, and how. */
@@ -55,11 +57,12 @@ export interface Method extends WeightRules {
 /** Whether transformations are learned. */
 export const learnsEquivalence = (method: Method): boolean => method.let ?? method.scheme.activations !== undefined
 
-/** Hidden states between two blocks, on disk: of the float model, of the quantized one, and room for the latter's next. */
+/** Hidden states on disk, of the float model and of the quantized one: where the block begins, and where it ends. */
 export interface Streams {
   readonly float: ActivationStore
-  quantized: ActivationStore
-  spare: ActivationStore
+  readonly quantized: ActivationStore
+  readonly nextFloat: ActivationStore
+  readonly nextQuantized: ActivationStore
 }
 
 /** A block as it will ship: only what has to be kept until the file is written. */
@@ -126,20 +129,23 @@ export class BlockJob {
   }
 
   /**
-   * Quantizes one block. With `streams`, which hold its inputs before and its outputs after, it is learned; with a function it is
-   * replayed; with neither it is rounded to nearest.
+   * Quantizes one block. With streams, whose ends it writes, it is learned; with a function it is replayed; with neither it is
+   * rounded to nearest.
+   * @param checkpoint where learning that was cut off goes on from.
    */
-  async run(block: Block, source: Streams | Replay | undefined): Promise<FinishedBlock> {
+  async run(plan: BlockPlan, source: Streams | Replay | undefined, checkpoint?: Checkpoint): Promise<FinishedBlock> {
     const started = performance.now()
-    const plan = this.plan(block)
-    const weights = readWeights(block)
+    const { block } = plan
     this.progress(block, 'rounding')(0, 1)
-    const { session, onEvent } = this.method
+    const { session } = this.method
     let result: { folded: Folded; learned: Learned | undefined; learning: Learning }
-    if (typeof source === 'object') result = await this.learn(plan, weights, source)
+    if (typeof source === 'object') result = await this.learn(plan, readWeights(block), source, checkpoint)
     else {
       const learned = source?.(plan)
-      result = { folded: await foldBlock(plan, weights, learned, session), learned, learning: {} }
+      const folded = learned
+        ? await foldBlock(plan, readWeights(block), learned, session)
+        : { packed: roundBlock(plan), feeds: {}, transformed: false, quantized: true }
+      result = { folded, learned, learning: {} }
     }
     const report: BlockReport = {
       index: block.index,
@@ -148,7 +154,6 @@ export class BlockJob {
       ...result.learning,
       elapsedMs: Math.round(performance.now() - started),
     }
-    onEvent?.({ type: 'blockDone', report })
     const { folded, learned } = result
     const values = (names: readonly string[]) =>
       folded.transformed ? names.map(name => readElements(folded.feeds[name]!) as Float32Array) : []
@@ -159,47 +164,58 @@ export class BlockJob {
     }
   }
 
-  /** Learns the block's parameters, keeps them if they beat rounding to nearest, and moves the streams past the block. */
+  /** Learns the block's parameters, keeps them if they beat rounding to nearest, and takes the streams through the block. */
   private async learn(
     plan: BlockPlan,
     weights: Tensors,
-    streams: Streams,
+    { float, quantized, nextFloat, nextQuantized }: Streams,
+    checkpoint: Checkpoint | undefined,
   ): Promise<{ folded: Folded; learned: Learned | undefined; learning: Learning }> {
     const { session, epochs, schedule, optimizer = 'adamw', alpha = 0.5, lwc, learningRate } = this.method
     const { letLearningRate = learningRate / 2, augLoss } = this.method
     const progress = (phase: Phase) => this.progress(plan.block, phase)
-    const { float, quantized, spare } = streams
     const original = floatVersion(weights)
     const ranges = new ChannelRanges(observedValues(plan))
-    await runBlock(plan, original, { from: float, to: float, ranges }, session, progress('targets'))
+    const counts = new TokenCounts(findExperts(plan.block))
+    await runBlock(plan, original, { from: float, to: nextFloat, ranges, counts }, session, progress('targets'))
     if (augLoss) {
-      await runBlock(plan, original, { from: quantized, to: spare }, session, progress('targets'))
-      average(float, spare)
+      await runBlock(plan, original, { from: quantized, to: nextQuantized }, session, progress('targets'))
+      average(nextFloat, nextQuantized)
     }
+    const { few: fewTokens, linears: held } = rarelyUsed(plan, counts)
     const vector = blockParameters(plan, initialEquivalence(plan, ranges, weights, alpha), {
       clipRate: lwc ? learningRate : undefined,
       equivalenceRate: letLearningRate,
+      held,
     })
     const run = (candidate: Folded, to?: ActivationStore) =>
-      runBlock(plan, candidate, { from: quantized, to, target: float }, session, progress('outputs'))
-    streams.quantized = spare
-    streams.spare = quantized
+      runBlock(plan, candidate, { from: quantized, to, target: nextFloat }, session, progress('outputs'))
+    const round = () => foldBlock(plan, weights, undefined, session)
     if (vector.size === 0) {
-      const folded = await foldBlock(plan, weights, undefined, session)
-      return { folded, learned: undefined, learning: { roundedLoss: await run(folded, spare) } }
+      const folded = await round()
+      return { folded, learned: undefined, learning: { roundedLoss: await run(folded, nextQuantized) } }
     }
-    const streamsOfTraining = { x: quantized, y: augLoss ? spare : float }
-    const settings = { epochs, schedule, optimizer, samples: float.samples, session, onProgress: progress('learning') }
-    const { parameters, rollbacks } = await trainBlock(plan, vector, streamsOfTraining, weights, settings)
+    const targets = augLoss ? nextQuantized : nextFloat
+    const settings = { epochs, schedule, optimizer, samples: float.samples, session, checkpoint }
+    const { parameters, rollbacks } = await trainBlock(plan, vector, { x: quantized, y: targets }, weights, {
+      ...settings,
+      onProgress: progress('learning'),
+    })
     const learned = { vector, parameters }
-    const rounded = await foldBlock(plan, weights, undefined, session)
+    // One after the other: a folded block is as large as its float weights.
+    const roundedLoss = await run(await round())
     const folded = await foldBlock(plan, weights, learned, session)
-    const roundedLoss = await run(rounded)
-    const learnedLoss = await run(folded, spare)
+    const learnedLoss = await run(folded, nextQuantized)
     const kept = learnedLoss < roundedLoss ? 'learned' : 'rounded'
-    if (kept === 'rounded') await run(rounded, spare)
-    const learning: Learning = { roundedLoss, learnedLoss, kept, ...(rollbacks.length > 0 && { rollbacks }) }
-    return kept === 'learned' ? { folded, learned, learning } : { folded: rounded, learned: undefined, learning }
+    const learning: Learning = {
+      ...{ roundedLoss, learnedLoss, kept },
+      ...(rollbacks.length > 0 && { rollbacks }),
+      ...(fewTokens && { fewTokens }),
+    }
+    if (kept === 'learned') return { folded, learned, learning }
+    const rounded = await round()
+    await run(rounded, nextQuantized)
+    return { folded: rounded, learned: undefined, learning }
   }
 }
 

@@ -48,7 +48,7 @@ export async function calibrate(
     const source = loadTokens(calib, () => loadTokenizer(folder))
     return { ...calibrationSamples(source, { samples, seqLen, seed, vocabSize: io.vocabSize }), notes }
   }
-  const writer = await openModel(model.path!, session)
+  const writer = await openModel(model.path!, session).catch(modelDoesNotRun)
   try {
     const onProgress = (done: number, total: number) => {
       signal?.throwIfAborted()

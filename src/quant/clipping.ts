@@ -15,16 +15,23 @@ import type { BlockPlan } from './plan.ts'
 /** sigmoid(4) = 0.982: clipping starts just inside the full range, where the sigmoid has a gradient (reference: init_value). */
 const INITIAL_CLIP_LOGIT = 4
 
+/** sigmoid(20) is 1 in float32: the whole range, which is rounding to nearest, and no gradient. */
+const UNCLIPPED_LOGIT = 20
+
 const logitName = (linear: Linear, index: number, side: 'max' | 'min'): string => `${index}:${linear.name}:${side}`
 
-/** Clip logits of every linear of the block: max and min, [groups, N] each. */
-export function clipParameters({ quantizers }: BlockPlan, learningRate: number): Parameter[] {
+/** Clip logits of every linear of the block: max and min, [groups, N] each. Those of `held` linears stay without clipping. */
+export function clipParameters(
+  { quantizers }: BlockPlan,
+  learningRate: number,
+  held: ReadonlySet<Linear> = new Set(),
+): Parameter[] {
   return [...quantizers].flatMap(([linear, { group }], i) =>
     (['max', 'min'] as const).map(side => ({
       name: logitName(linear, i, side),
       shape: [Math.ceil(linear.inFeatures / Math.min(group, linear.inFeatures)), linear.outFeatures],
-      initial: INITIAL_CLIP_LOGIT,
-      learningRate,
+      initial: held.has(linear) ? UNCLIPPED_LOGIT : INITIAL_CLIP_LOGIT,
+      learningRate: held.has(linear) ? 0 : learningRate,
     })),
   )
 }

@@ -14,7 +14,7 @@ export async function embed(
   { tokens, samples, seqLen }: Calibration,
   to: ActivationStore,
 ): Promise<void> {
-  const { working, folder, io, blocks } = analysis
+  const { working, io, blocks } = analysis
   const graph = new Graph('prefix')
   const { input } = blocks[0]!
   graph.inputs = working.inputs
@@ -22,7 +22,7 @@ export async function embed(
   graph.nodes = extract(working, working.inputs, [input])
   const read = new Set(graph.nodes.flatMap(node => node.inputs))
   graph.initializers = working.initializers.filter(value => read.has(value))
-  const session = await compile(graph, { dataDir: folder, optimization: 'disabled' })
+  const session = await compile(graph, { optimization: 'disabled' })
   try {
     for (let i = 0; i < samples; i++) {
       const ids = tensorOf('int64', [1, seqLen], tokens.subarray(i * seqLen, (i + 1) * seqLen))

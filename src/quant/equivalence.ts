@@ -37,20 +37,23 @@ export interface Transformed {
 
 const parameterName = (index: number, { name }: Mapping, part: 'scale' | 'shift'): string => `${index}:${name}:${part}`
 
-/** Scales of every mapping, and shifts where it has them. */
+/** Scales of every mapping, and shifts where it has them. A mapping between `held` linears alone changes nothing and stays so. */
 export function equivalenceParameters(
   { mappings }: BlockPlan,
   initial: readonly InitialEquivalence[],
   learningRate: number,
+  held: ReadonlySet<Linear> = new Set(),
 ): Parameter[] {
-  return mappings.flatMap((mapping, i) =>
-    (mapping.shift ? (['scale', 'shift'] as const) : (['scale'] as const)).map(part => ({
+  return mappings.flatMap((mapping, i) => {
+    const linears = linearsOf(mapping)
+    const isHeld = linears.length > 0 && linears.every(linear => held.has(linear))
+    return (mapping.shift ? (['scale', 'shift'] as const) : (['scale'] as const)).map(part => ({
       name: parameterName(i, mapping, part),
       shape: [mapping.size],
-      initial: initial[i]![part],
-      learningRate,
-    })),
-  )
+      initial: isHeld ? { scale: 1, shift: 0 }[part] : initial[i]![part],
+      learningRate: isHeld ? 0 : learningRate,
+    }))
+  })
 }
 
 /** Linears whose weight some mapping changes: their range moves while it is learned. */

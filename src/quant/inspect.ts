@@ -5,8 +5,6 @@ import { type DType, isFloat } from '../graph/dtype.ts'
 import type { Dim, Graph, Model, OpsetImport, Value } from '../graph/ir.ts'
 import { loadModel } from '../graph/load.ts'
 import { elementCount, sizeBytes, type Tensor } from '../graph/tensor.ts'
-import { chooseBlockSize, containerBits } from '../kernels/pack.ts'
-import { planeBits } from '../kernels/pack-planes.ts'
 import { type Analysis, analyze } from './analyze.ts'
 import { planBranches } from './branches.ts'
 import { type Block, dataValues } from './blocks.ts'
@@ -15,6 +13,7 @@ import { modelFiles, modelSizeBytes } from './output.ts'
 import { findOuterLinears, isTied, type OuterLinears } from './outer-linears.ts'
 import type { SkippedReport } from './report.ts'
 import { DEFAULT_GROUP, parseScheme, type QuantScheme, schemeName } from './scheme.ts'
+import { packedBytes } from './size.ts'
 
 export interface InspectOptions {
   /** An .onnx file, or a folder with one. */
@@ -154,17 +153,6 @@ function linearOf(linear: Linear): InspectedLinear {
   const note = groupNote(linear)
   const { dtype } = weight.tensor!
   return { name, inFeatures, outFeatures, dtype, sizeBytes: sizeBytes(weight.tensor!), ...(note && { note }) }
-}
-
-/** Bytes MatMulNBits stores for a weight: codes, and a scale and a zero point for each of its blocks; or those of planes. */
-function packedBytes({ inFeatures, outFeatures, weight }: Linear, { weights, activations }: QuantScheme): number {
-  if (activations && weights.group === undefined)
-    return outFeatures * ((inFeatures * planeBits(weights.bits)) / 8 + 4 + 4 + 1)
-  const bits = containerBits(weights.bits)
-  const blockSize = chooseBlockSize(inFeatures, weights.group ?? inFeatures)
-  const blocks = Math.ceil(inFeatures / blockSize)
-  const scale = weight.tensor!.dtype === 'float16' ? 2 : 4
-  return outFeatures * ((blocks * blockSize * bits) / 8 + blocks * scale + Math.ceil((blocks * bits) / 8))
 }
 
 function estimate(size: number, linears: readonly Linear[], scheme: QuantScheme): number {

@@ -2,6 +2,7 @@
 
 import type { Node, Value } from '../graph/ir.ts'
 import { staticShape } from '../graph/shape.ts'
+import { findRouters } from './routers.ts'
 
 /** A product x [.., K] * w [K, N] of the working copy, and where its weight is stored. */
 export interface Linear {
@@ -47,6 +48,8 @@ export function resolveWeight(value: Value): Resolved {
 
 /** "/model/layers.0/self_attn/q_proj/MatMul" -> "layers.0.self_attn.q_proj". */
 export function labelOf(origin: Node, weight: Value): string {
+  // One node of many weights: only those have names of their own.
+  if (origin.kind === 'com.microsoft.MoE') return weight.name.replace(/^model\./, '')
   const parts = origin.name.split('/').filter(part => part !== '')
   if (parts.length < 2) return weight.name
   const named = /^(MatMul|Gemm|Gather)(_\w+)?$/.test(parts.at(-1)!) ? parts.slice(0, -1) : parts
@@ -64,6 +67,7 @@ export function findLinears(
 ): { linears: Linear[]; skipped: SkippedLinear[] } {
   const linears: Linear[] = []
   const skipped: SkippedLinear[] = []
+  const routers = findRouters(nodes)
   for (const node of nodes) {
     if (node.kind !== 'MatMul' || node.inputs.every(input => data.has(input!))) continue
     const [x, w] = node.inputs as [Value, Value]
@@ -74,8 +78,9 @@ export function findLinears(
     const resolved = resolveWeight(w)
     const { origin } = node
     if ('reason' in resolved) skipped.push({ node, reason: resolved.reason })
+    else if (routers.has(node)) skipped.push({ node, reason: 'router: which experts a token is sent to depends on it' })
     else if (!origin) skipped.push({ node, reason: 'it is part of a fused operation' })
-    else if (origin.kind !== 'MatMul' && origin.kind !== 'Gemm')
+    else if (origin.kind !== 'MatMul' && origin.kind !== 'Gemm' && origin.kind !== 'com.microsoft.MoE')
       skipped.push({ node, reason: `its weight is inside ${origin.kind}` })
     else if (!isPlainProduct(origin))
       skipped.push({ node, reason: 'a Gemm with transA, alpha or beta cannot become MatMulNBits' })

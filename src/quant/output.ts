@@ -5,6 +5,7 @@ import { basename, dirname, extname, join, resolve } from 'node:path'
 import { messageOf, QuantError } from '../errors.ts'
 import { type Graph, type Model } from '../graph/ir.ts'
 import { isFileRange } from '../graph/tensor.ts'
+import { adaptCompanion, isAdapted, type Json, promisesDataFiles, type Renamed } from './companions.ts'
 
 export interface OutputPlan {
   /** Absolute path of the .onnx file to write. */
@@ -74,35 +75,45 @@ const COMPANION = /\.(json|txt|model|jinja|tiktoken)$/
 /** The folder with the tokenizer of a model file. */
 const homeOf = (file: string): string => (isHubFolder(dirname(file)) ? dirname(dirname(file)) : dirname(file))
 
-/** Configuration of onnxruntime-genai, which names the model file. */
-const GENAI_CONFIG = 'genai_config.json'
-
-/** The text of a genai_config.json with `to` wherever a file name was `from`. @throws SyntaxError when it is not JSON. */
-function renamedModel(text: string, from: string, to: string): string {
-  const rename = (key: string, value: unknown) => (key === 'filename' && value === from ? to : value)
-  return `${JSON.stringify(JSON.parse(text, rename), undefined, 4)}\n`
-}
-
 /**
- * Copies what lies beside the model into the output's folder, unless that is the same folder or has such a file. What names the model
- * file names the output.
+ * Copies what lies beside the model into the output's folder, unless that is the same folder or has such a file. What it says of the
+ * model file is made true of the output.
+ * @param files paths of what was written: the output, then its data file if it has one.
+ * @returns names of the files copied, and what else the user should know.
  */
-export function copyCompanions({ path, source }: OutputPlan): string[] {
+export function copyCompanions(
+  { path, source }: OutputPlan,
+  files: readonly string[] = [path],
+): { readonly copied: readonly string[]; readonly notes: readonly string[] } {
   const [from, to] = [homeOf(resolve(source)), homeOf(resolve(path))]
-  if (resolve(from) === resolve(to)) return []
+  const renamed = { before: basename(source), after: basename(path), files: files.map(file => basename(file)) }
   try {
-    const names = readdirSync(from, { withFileTypes: true })
-      .filter(entry => entry.isFile() && COMPANION.test(entry.name) && !existsSync(join(to, entry.name)))
-      .map(entry => entry.name)
-    const [before, after] = [basename(source), basename(path)]
-    for (const name of names) {
-      if (name !== GENAI_CONFIG || before === after) copyFileSync(join(from, name), join(to, name))
-      else writeFileSync(join(to, name), renamedModel(readFileSync(join(from, name), 'utf8'), before, after))
+    const copied =
+      resolve(from) === resolve(to)
+        ? []
+        : readdirSync(from, { withFileTypes: true })
+            .filter(entry => entry.isFile() && COMPANION.test(entry.name) && !existsSync(join(to, entry.name)))
+            .map(entry => entry.name)
+    for (const name of copied) {
+      const adapted = isAdapted(name)
+        ? adaptCompanion(name, readFileSync(join(from, name), 'utf8'), renamed)
+        : undefined
+      if (adapted === undefined) copyFileSync(join(from, name), join(to, name))
+      else writeFileSync(join(to, name), adapted)
     }
-    return names
+    return { copied, notes: isHubFolder(dirname(path)) ? hubNotes(join(to, 'config.json'), renamed) : [] }
   } catch (error) {
     throw new QuantError('E_OUTPUT', `cannot copy tokenizer and configuration to ${to}: ${messageOf(error)}`)
   }
+}
+
+/** A configuration that was there before the output is the user's: what it says wrong of the output is said, not changed. */
+function hubNotes(config: string, renamed: Renamed): string[] {
+  if (!existsSync(config) || promisesDataFiles(JSON.parse(readFileSync(config, 'utf8')) as Json, renamed)) return []
+  const count = renamed.files.length - 1
+  return [
+    `${config} was there before and is wrong about ${renamed.after}: load it with use_external_data_format: ${count > 0}`,
+  ]
 }
 
 /** The model file and the data files its weights lie in. */

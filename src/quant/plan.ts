@@ -7,6 +7,9 @@ import { findActivationSites } from './activations.ts'
 import type { Block } from './blocks.ts'
 import type { Twins } from './branches.ts'
 import type { QuantizedActivations } from './emit-block.ts'
+import { isFused, planFused } from './fused-experts.ts'
+import { hasNBitsKernel } from './export/products.ts'
+import { floatTypeOf } from './export/writer.ts'
 import type { Linear } from './linears.ts'
 import {
   biasSite,
@@ -35,6 +38,10 @@ export interface BlockPlan {
   readonly block: Block
   /** How linears are quantized, in the order of `block.linears`; those that are not in it stay float. */
   readonly quantizers: ReadonlyMap<Linear, WeightQuantizer>
+  /** Linears inside a fused node -> the block_size all of that node's weights have. */
+  readonly blockSizes: ReadonlyMap<Linear, number>
+  /** Linears that were to be quantized and stay float, because the fused node they are in cannot hold all that was wanted. */
+  readonly heldFloat: ReadonlySet<Linear>
   /** Undefined: activations stay as they are. */
   readonly activations: QuantizedActivations | undefined
   /** Transformations to learn. */
@@ -65,9 +72,9 @@ export interface PlanOptions {
   readonly select?: ((mappings: readonly Mapping[]) => readonly Mapping[]) | undefined
 }
 
-/** Scales are stored in the type of the weight; 16-bit ones in float16. */
-const scaleDtypeOf = ({ weight }: Linear): WeightQuantizer['scaleDtype'] =>
-  weight.tensor!.dtype === 'float16' ? 'float16' : 'float32'
+/** Scales are stored in the type that the product is computed in: that of the weight where it is read, perhaps behind a Cast. */
+const scaleDtypeOf = ({ origin }: Linear): WeightQuantizer['scaleDtype'] =>
+  floatTypeOf(origin.inputs[1]!) === 'float16' ? 'float16' : 'float32'
 
 function weightQuantizers(
   { linears }: Block,
@@ -107,11 +114,13 @@ function sitesOf(mapping: Mapping, biases: ReadonlyMap<Linear, Site>): Site[] {
 /** How a block will be quantized. */
 export function planBlock(block: Block, options: PlanOptions): BlockPlan {
   const { scheme, values, weightSchemeOf = () => scheme.weights, select = mappings => mappings } = options
-  const quantizers = weightQuantizers(block, scheme, weightSchemeOf)
+  const wanted = weightQuantizers(block, scheme, weightSchemeOf)
+  const fused = planFused(block.linears, wanted)
+  const quantizers = new Map([...wanted].filter(([linear]) => !fused.float.has(linear)))
   // A block that stays float altogether reads float activations, in its attention as well.
   const attention =
     scheme.activations && quantizers.size > 0
-      ? findActivationSites({ ...block, linears: [...quantizers.keys()] }, values)
+      ? findActivationSites({ ...block, linears: [...quantizers.keys()].filter(linear => !isFused(linear)) }, values)
       : undefined
   const found = options.let ? findMappings(block) : { mappings: [], skipped: [] }
   const biases = new Map(
@@ -130,13 +139,15 @@ export function planBlock(block: Block, options: PlanOptions): BlockPlan {
       continue
     }
     // A shift only moves the middle of a range, which weights alone do not have: it is for quantized activations.
-    const wanted = scheme.activations ? mapping : { ...mapping, shift: undefined }
-    const sites = sitesOf(wanted, biases).map(site => userSite(site, values))
+    // Nothing can be added behind a product inside a fused node.
+    const canShift = scheme.activations && !rowsOf(mapping).some(({ linear }) => isFused(linear))
+    const made = canShift ? mapping : { ...mapping, shift: undefined }
+    const sites = sitesOf(made, biases).map(site => userSite(site, values))
     if (sites.includes(undefined)) {
       skipped.push({ name: mapping.name, reason: 'a constant it changes is not stored as such in the file' })
       continue
     }
-    mappings.push(wanted)
+    mappings.push(made)
     for (const changed of sites as ChangedSite[])
       if (!changedSites.some(({ site }) => sameSite(site, changed.site))) changedSites.push(changed)
   }
@@ -145,14 +156,31 @@ export function planBlock(block: Block, options: PlanOptions): BlockPlan {
   return {
     block,
     quantizers,
+    blockSizes: fused.blockSizes,
+    heldFloat: new Set([...fused.float].filter(linear => wanted.has(linear))),
     activations: attention && { quantizer: scheme.activations!, sites: attention.sites },
     mappings,
     skippedMappings: skipped,
     biases,
     changedSites,
     addedBiases: block.linears.filter(linear => readers.has(linear) && !biases.has(linear)),
-    notes: attention?.note ? [attention.note] : [],
+    notes: [
+      ...(attention?.note ? [attention.note] : []),
+      ...fused.notes,
+      ...(scheme.activations && fused.blockSizes.size > 0
+        ? ['experts inside MoE nodes read float activations: QMoE quantizes weights only']
+        : []),
+      ...typeNotes([...quantizers.keys()]),
+    ],
   }
+}
+
+/** What becomes of types that quantized products have no CPU kernel for. */
+function typeNotes(linears: readonly Linear[]): string[] {
+  const types = new Set(linears.map(({ origin }) => floatTypeOf(origin.inputs[1]!)))
+  return [...types]
+    .filter(dtype => !hasNBitsKernel(dtype))
+    .map(dtype => `quantized linears compute in float32, between casts from ${dtype} and back to it`)
 }
 
 /** A line for each scheme that overrides gave to some weights. */

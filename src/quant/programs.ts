@@ -5,6 +5,7 @@ import { meanSquaredError } from '../autodiff/loss.ts'
 import type { Optimizer } from '../autodiff/optimizer.ts'
 import { Builder } from '../graph/builder.ts'
 import { type Dim, Graph, Node, Value } from '../graph/ir.ts'
+import { extract } from '../graph/extract.ts'
 import { staticShape } from '../graph/shape.ts'
 import { tensorOf } from '../graph/tensor.ts'
 import type { Block } from './blocks.ts'
@@ -12,6 +13,7 @@ import { emitClipped, emitRanges } from './clipping.ts'
 import type { EmittedRange, FakeQuantized } from '../kernels/fake-quantize.ts'
 import { type Changes, emitBlock, type Weights } from './emit-block.ts'
 import { emitEquivalence } from './equivalence.ts'
+import { emitTokenCount, type Expert, tokensName } from './experts.ts'
 import type { Linear } from './linears.ts'
 import type { ParameterVector } from './parameters.ts'
 import type { BlockPlan } from './plan.ts'
@@ -46,6 +48,8 @@ export interface ForwardOptions {
   readonly quantized?: boolean
   /** Values whose channels are to be measured as well. */
   readonly observed?: readonly Value[]
+  /** Experts whose tokens are to be counted. */
+  readonly counted?: readonly Expert[] | undefined
 }
 
 /** Changed constants as run inputs. */
@@ -64,7 +68,7 @@ function changeInputs(g: Builder, { changedSites, addedBiases }: BlockPlan): Cha
 
 /**
  * x [batch, tokens, hidden], weights, with `transformed` constants c{j} and biases b{j} -> y, the block's output, and for
- * the j-th of the `observed` values max{j}, min{j} [channels].
+ * the j-th of the `observed` values max{j}, min{j} [channels], of the `counted` experts tokens{j} [].
  */
 export function forwardProgram(plan: BlockPlan, options: ForwardOptions = {}): Graph {
   const g = new Builder(new Graph('forward'))
@@ -85,6 +89,7 @@ export function forwardProgram(plan: BlockPlan, options: ForwardOptions = {}): G
     g.output(reduce('ReduceMax'), maximumName(j))
     g.output(reduce('ReduceMin'), minimumName(j))
   })
+  options.counted?.forEach((expert, j) => g.output(emitTokenCount(g, expert, values), tokensName(j)))
   return g.graph
 }
 
@@ -175,31 +180,66 @@ export function trainingProgram(plan: BlockPlan, vector: ParameterVector, optimi
   return outer.graph
 }
 
+/** A linear as it is stored, and what of a program is needed for it. */
+export interface LinearFold {
+  readonly linear: Linear
+  readonly index: number
+  readonly program: Graph
+}
+
+export interface FoldPrograms {
+  readonly linears: readonly LinearFold[]
+  /** The changed constants c{j} and biases b{j}, where anything was learned. */
+  readonly constants: Graph | undefined
+}
+
 /**
- * What training ended with, as numbers to store: weights and, when something was learned, parameters [size] ->
- * per quantized linear i: codes{i} uint8 [K, N], scale{i} float32 [groups, N], zero_point{i} uint8 [groups, N], and
- * weight{i} float32 [K, N], the weight the stored numbers stand for; with parameters also the changed constants c{j} and biases b{j}.
+ * What training ended with, as numbers to store, in programs that need no more memory than their own linear: weights and, when something
+ * was learned, parameters [size] -> per quantized linear i: codes{i} uint8 [K, N], scale{i} float32 [groups, N], zero_point{i} uint8
+ * [groups, N], and weight{i} float32 [K, N], the weight the stored numbers stand for.
  */
-export function foldProgram(plan: BlockPlan, vector: ParameterVector | undefined): Graph {
+export function foldPrograms(plan: BlockPlan, vector: ParameterVector | undefined): FoldPrograms {
   const g = new Builder(new Graph('fold'))
   const weights = weightInputs(g, plan.block)
   const parameters = vector && vector.split(g, g.input('parameters', 'float32', [vector.size]))
   // Rounding alone transforms nothing: then every range is that of the stored weight.
   const ranges = parameters ? emitRanges(g, plan, weights) : new Map<Linear, EmittedRange>()
   const { quantized, changes } = emitQuantized(g, plan, weights, ranges, parameters)
-  plan.block.linears.forEach((linear, i) => {
+  /** The program of what `write` puts out. */
+  const part = (write: () => void): Graph => {
+    g.graph.outputs = []
+    write()
+    return programOf(g.graph, g.graph.outputs)
+  }
+  const linears = plan.block.linears.flatMap((linear, index): LinearFold[] => {
     const fake = quantized.get(linear)
-    if (!fake) return
+    if (!fake) return []
     const { codes, scale, zeroPoint, output } = fake
-    g.output(g.cast(codes, 'uint8'), `codes${i}`)
-    g.output(g.op('Identity', [scale]), `scale${i}`)
-    g.output(g.cast(zeroPoint, 'uint8'), `zero_point${i}`)
-    g.output(output, `weight${i}`)
+    const program = part(() => {
+      g.output(g.cast(codes, 'uint8'), `codes${index}`)
+      g.output(g.op('Identity', [scale]), `scale${index}`)
+      g.output(g.cast(zeroPoint, 'uint8'), `zero_point${index}`)
+      g.output(output, `weight${index}`)
+    })
+    return [{ linear, index, program }]
   })
-  if (!changes) return g.graph
-  plan.changedSites.forEach(({ site: { node, input } }, j) =>
-    g.output(changes.constants.get(node)!.get(input)!, constantName(j)),
-  )
-  plan.addedBiases.forEach((linear, j) => g.output(changes.biases.get(linear)!, biasName(j)))
-  return g.graph
+  if (!changes || plan.changedSites.length + plan.addedBiases.length === 0) return { linears, constants: undefined }
+  const constants = part(() => {
+    plan.changedSites.forEach(({ site: { node, input } }, j) =>
+      g.output(changes.constants.get(node)!.get(input)!, constantName(j)),
+    )
+    plan.addedBiases.forEach((linear, j) => g.output(changes.biases.get(linear)!, biasName(j)))
+  })
+  return { linears, constants }
+}
+
+/** What of a graph is needed for some of its values, which are its outputs then. */
+function programOf(graph: Graph, outputs: readonly Value[]): Graph {
+  const program = new Graph(graph.name)
+  program.nodes = extract(graph, graph.inputs, outputs)
+  const read = new Set<Value | undefined>([...outputs, ...program.nodes.flatMap(({ inputs }) => inputs)])
+  program.inputs = graph.inputs.filter(value => read.has(value))
+  program.initializers = graph.initializers.filter(value => read.has(value))
+  program.outputs = [...outputs]
+  return program
 }

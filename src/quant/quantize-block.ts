@@ -1,21 +1,25 @@
 /** @file One block's job: learn its parameters, fold them into numbers to store, and run the block as it will ship. */
 
 import type { ActivationStore } from '../calibration/activation-store.ts'
+import type { Graph } from '../graph/ir.ts'
 import { staticShape } from '../graph/shape.ts'
 import { readElements, tensorOf } from '../graph/tensor.ts'
 import { readFloats } from '../kernels/float16.ts'
 import { type PackedPlanes, packPlanes } from '../kernels/pack-planes.ts'
 import { type PackedWeight, packMatMulNBits } from '../kernels/pack.ts'
-import { requireFinite } from '../kernels/qparams.ts'
+import { packRounded, roundStored } from '../kernels/pack-rounded.ts'
+import { requireFinite, type WeightQuantizer } from '../kernels/qparams.ts'
 import { compile, runGraph, type SessionOptions, type Tensors } from '../kernels/session.ts'
 import { transpose2d } from '../kernels/tensor.ts'
 import type { Block } from './blocks.ts'
 import { clipParameters } from './clipping.ts'
 import { equivalenceParameters, type InitialEquivalence } from './equivalence.ts'
+import type { TokenCounts } from './experts.ts'
+import { isFused } from './fused-experts.ts'
 import type { Linear } from './linears.ts'
 import { ParameterVector } from './parameters.ts'
 import type { BlockPlan } from './plan.ts'
-import { biasName, constantName, foldProgram, forwardProgram, weightInput } from './programs.ts'
+import { foldPrograms, forwardProgram, weightInput } from './programs.ts'
 import { type ChannelRanges } from './smooth.ts'
 
 /** The weight as float32 [K, N], read from disk: nothing is kept. @throws E_UNSUPPORTED when it is not finite. */
@@ -60,19 +64,21 @@ export interface BlockStreams {
   readonly target?: ActivationStore
   /** What is to be found out about activations inside. */
   readonly ranges?: ChannelRanges | undefined
+  /** Whose tokens are to be counted. */
+  readonly counts?: TokenCounts | undefined
 }
 
 /** Runs the block over every sample. @returns the mean squared error against `target`, if there is one. */
 export async function runBlock(
   plan: BlockPlan,
   { feeds, ...version }: BlockVersion,
-  { from, to, target, ranges }: BlockStreams,
+  { from, to, target, ranges, counts }: BlockStreams,
   session: SessionOptions,
   onProgress?: (done: number, total: number) => void,
 ): Promise<number> {
   const shape = staticShape(plan.block.input)
   const observed = ranges?.values ?? []
-  const forward = await compile(forwardProgram(plan, { ...version, observed }), session)
+  const forward = await compile(forwardProgram(plan, { ...version, observed, counted: counts?.experts }), session)
   let error = 0
   try {
     for (let i = 0; i < from.samples; i++) {
@@ -81,6 +87,7 @@ export async function runBlock(
       if (target) error += meanSquaredError(y, target.read(i, 1))
       to?.write(i, y)
       ranges?.add(outputs)
+      counts?.add(outputs)
       onProgress?.(i + 1, from.samples)
     }
   } finally {
@@ -100,17 +107,19 @@ export interface LearnSettings {
   readonly clipRate: number | undefined
   /** Learning rate of the transformations. */
   readonly equivalenceRate: number
+  /** Linears that are rounded to nearest, whatever the others learn. */
+  readonly held?: ReadonlySet<Linear> | undefined
 }
 
 /** What is learned for a block. `initial`: where each of the plan's mappings starts. */
 export function blockParameters(
   plan: BlockPlan,
   initial: readonly InitialEquivalence[],
-  { clipRate, equivalenceRate }: LearnSettings,
+  { clipRate, equivalenceRate, held }: LearnSettings,
 ): ParameterVector {
   return new ParameterVector([
-    ...(clipRate === undefined ? [] : clipParameters(plan, clipRate)),
-    ...equivalenceParameters(plan, initial, equivalenceRate),
+    ...(clipRate === undefined ? [] : clipParameters(plan, clipRate, held)),
+    ...equivalenceParameters(plan, initial, equivalenceRate, held),
   ])
 }
 
@@ -125,6 +134,27 @@ export interface Folded extends BlockVersion {
   readonly packed: readonly (PackedWeight | PackedPlanes | undefined)[]
 }
 
+/** Whether a linear is multiplied with integers: that needs one scale per output; with groups MatMulNBits dequantizes the weight. */
+const isInPlanes = ({ activations }: BlockPlan, linear: Linear, { group }: WeightQuantizer): boolean =>
+  activations !== undefined && group >= linear.inFeatures && !isFused(linear)
+
+/**
+ * The block's weights rounded to nearest: the numbers of `foldBlock` without parameters, for blocks that are not run. Weights are read
+ * from the model's files, some MB at a time.
+ * @throws E_UNSUPPORTED when a weight is not finite.
+ */
+export function roundBlock(plan: BlockPlan): Folded['packed'] {
+  return plan.block.linears.map(linear => {
+    const quantizer = plan.quantizers.get(linear)
+    if (!quantizer) return undefined
+    const { name, weight, transposed, inFeatures: K, outFeatures: N } = linear
+    const stored = { name, tensor: weight.tensor!, transposed }
+    return isInPlanes(plan, linear, quantizer)
+      ? packPlanes({ ...roundStored(stored, quantizer), ...quantizer, K, N })
+      : packRounded(stored, { ...quantizer, blockSize: plan.blockSizes.get(linear) })
+  })
+}
+
 /** Quantizes the block's weights with what was learned, or to nearest without it. */
 export async function foldBlock(
   plan: BlockPlan,
@@ -132,32 +162,31 @@ export async function foldBlock(
   learned: Learned | undefined,
   session: SessionOptions,
 ): Promise<Folded> {
-  const { quantizers, block } = plan
-  // A program without outputs cannot be.
-  if (quantizers.size === 0)
-    return { packed: block.linears.map(() => undefined), feeds: weights, transformed: false, quantized: true }
-  const feeds = learned && { parameters: tensorOf('float32', [learned.vector.size], learned.parameters) }
-  const result = await runGraph(foldProgram(plan, learned?.vector), { ...weights, ...feeds }, session)
-  const packed = block.linears.map((linear, i) => {
-    const quantizer = quantizers.get(linear)
-    if (!quantizer) return undefined
-    const { inFeatures, outFeatures } = linear
+  const { linears, constants } = foldPrograms(plan, learned?.vector)
+  const inputs: Tensors = {
+    ...weights,
+    ...(learned && { parameters: tensorOf('float32', [learned.vector.size], learned.parameters) }),
+  }
+  const run = (program: Graph) =>
+    runGraph(program, Object.fromEntries(program.inputs.map(({ name }) => [name, inputs[name]!])), session)
+  const packed: (PackedWeight | PackedPlanes | undefined)[] = plan.block.linears.map(() => undefined)
+  const feeds = { ...weights }
+  // One linear after the other: what takes memory while a weight is rounded is several times the weight.
+  for (const { linear, index, program } of linears) {
+    const result = await run(program)
+    const quantizer = plan.quantizers.get(linear)!
     const weight = {
-      codes: readElements(result[`codes${i}`]!) as Uint8Array,
-      scale: readElements(result[`scale${i}`]!) as Float32Array,
-      zeroPoint: readElements(result[`zero_point${i}`]!) as Uint8Array,
-      K: inFeatures,
-      N: outFeatures,
+      codes: readElements(result[`codes${index}`]!) as Uint8Array,
+      scale: readElements(result[`scale${index}`]!) as Float32Array,
+      zeroPoint: readElements(result[`zero_point${index}`]!) as Uint8Array,
+      K: linear.inFeatures,
+      N: linear.outFeatures,
       ...quantizer,
+      blockSize: plan.blockSizes.get(linear),
     }
-    // Integer arithmetic needs one scale per output; with groups the weight is dequantized by MatMulNBits.
-    return plan.activations && quantizer.group >= inFeatures ? packPlanes(weight) : packMatMulNBits(weight)
-  })
-  const changed = learned ? [...plan.changedSites.keys()].map(constantName) : []
-  const added = learned ? [...plan.addedBiases.keys()].map(biasName) : []
-  const folded = Object.fromEntries([
-    ...packed.map((_, i) => [weightInput(i), result[`weight${i}`] ?? weights[weightInput(i)]!] as const),
-    ...[...changed, ...added].map(name => [name, result[name]!] as const),
-  ])
-  return { packed, feeds: folded, transformed: learned !== undefined, quantized: true }
+    packed[index] = isInPlanes(plan, linear, quantizer) ? packPlanes(weight) : packMatMulNBits(weight)
+    feeds[weightInput(index)] = result[`weight${index}`]!
+  }
+  if (constants) Object.assign(feeds, await run(constants))
+  return { packed, feeds, transformed: learned !== undefined, quantized: true }
 }

@@ -1,25 +1,29 @@
 /** @file The method from end to end, block after block. The place to start reading. */
 
-import { mkdirSync, mkdtempSync, readdirSync, rmdirSync, rmSync } from 'node:fs'
-import { dirname, join } from 'node:path'
-import { ActivationStore } from '../calibration/activation-store.ts'
-import { messageOf, QuantError } from '../errors.ts'
-import { saveModel } from '../graph/save.ts'
+import { basename, dirname, join, resolve } from 'node:path'
+import { hasExternalSource, saveModel, type SaveOptions, temporariesOf } from '../graph/save.ts'
+import { elementCount, sizeBytes } from '../graph/tensor.ts'
 import { staticShape } from '../graph/shape.ts'
 import { type Analysis, analyze } from './analyze.ts'
-import { BlockJob, type FinishedBlock, learnsEquivalence, type Method, type Streams } from './block-job.ts'
-import { type CalibrationOptions, calibrate } from './calibrate.ts'
-import { embed } from './embed.ts'
+import { learnsEquivalence, type Method } from './block-job.ts'
+import type { CalibrationOptions } from './calibrate.ts'
+import { fewTokensNote } from './experts.ts'
 import type { ExportOptions } from './export/linears.ts'
 import { exportBlocks } from './export/blocks.ts'
 import { exportOuter } from './export/outer-linears.ts'
-import { copyCompanions, modelSizeBytes, type OutputPlan, planOutput } from './output.ts'
+import { copyCompanions, modelFiles, modelSizeBytes, type OutputPlan, planOutput } from './output.ts'
 import { type OuterOptions, outerReports, planOuter } from './outer-linears.ts'
 import { type BlockPlan, groupNotes, overrideNotes } from './plan.ts'
-import { loadParameters, saveParameters } from './replay.ts'
-import type { QuantizeReport, SkippedReport } from './report.ts'
+import { saveParameters } from './replay.ts'
+import type { BlockReport, QuantizeReport, SkippedReport } from './report.ts'
+import { checkDiskSpace } from './resume/disk-space.ts'
+import { finishedBefore, isWorthKeeping } from './resume/progress.ts'
+import { digestOf, signatureOf, SourceWatch } from './resume/signature.ts'
+import { type Signature, WorkFolder } from './resume/work-folder.ts'
+import { learns, runBlocks } from './run-blocks.ts'
 import { schemeName } from './scheme.ts'
-import { checkRules } from './weight-rules.ts'
+import { packedBytes } from './size.ts'
+import { checkRules, rulesText, weightSchemeOf } from './weight-rules.ts'
 
 export interface QuantizeOptions extends CalibrationOptions, Method, OuterOptions {
   /** An .onnx file, or a folder with one. */
@@ -33,73 +37,17 @@ export interface QuantizeOptions extends CalibrationOptions, Method, OuterOption
   readonly saveParams?: string | undefined
   /** A file of learned parameters to use instead of learning. */
   readonly params?: string | undefined
-}
-
-/** Runs all blocks; activations live in a temporary folder beside the output. */
-async function quantizeBlocks(
-  options: QuantizeOptions,
-  analysis: Analysis,
-  output: OutputPlan,
-): Promise<{ finished: FinishedBlock[]; notes: readonly string[] }> {
-  const { blocks, values, otherBranch } = analysis
-  const job = new BlockJob(options, blocks.length, values, otherBranch)
-  const finished: FinishedBlock[] = []
-  if (options.params !== undefined) {
-    const replay = loadParameters(options.params, options, blocks.length)
-    for (const block of blocks) finished.push(await job.run(block, replay))
-    return { finished, notes: [`learned parameters from ${options.params}`] }
-  }
-  if (!options.lwc && !learnsEquivalence(options)) {
-    for (const block of blocks) finished.push(await job.run(block, undefined))
-    return { finished, notes: [] }
-  }
-  const calibration = await calibrate(analysis, options)
-  const folder = workFolder(dirname(output.path))
-  const stores: ActivationStore[] = []
-  try {
-    const { samples, notes } = calibration
-    const open = () => {
-      stores.push(new ActivationStore(folder.path, samples, staticShape(blocks[0]!.input)))
-      return stores.at(-1)!
-    }
-    const streams: Streams = { float: open(), quantized: open(), spare: open() }
-    await embed(analysis, calibration, streams.float)
-    for (let i = 0; i < samples; i++) streams.quantized.write(i, streams.float.read(i, 1))
-    for (const block of blocks) finished.push(await job.run(block, streams))
-    return { finished, notes }
-  } finally {
-    for (const store of stores) store.close()
-    folder.remove()
-  }
-}
-
-/** A temporary folder beside the output; `remove` takes away folders made for it as well, as long as they are empty. */
-function workFolder(parent: string): { path: string; remove: () => void } {
-  try {
-    const made = mkdirSync(parent, { recursive: true })
-    const path = mkdtempSync(join(parent, '.omniquant-'))
-    const remove = () => {
-      rmSync(path, { recursive: true, force: true })
-      if (made !== undefined) removeEmpty(parent, made)
-    }
-    return { path, remove }
-  } catch (error) {
-    throw new QuantError('E_OUTPUT', `cannot write to ${parent}: ${messageOf(error)}`, 'Choose another folder with -o.')
-  }
-}
-
-/** Removes `folder` and the empty folders above it, up to and including `last`. */
-function removeEmpty(folder: string, last: string): void {
-  for (let current = folder; ; current = dirname(current)) {
-    if (readdirSync(current).length > 0) return
-    rmdirSync(current)
-    if (current === last) return
-  }
+  /** Folder for what is finished before the end; by default hidden beside the output. Gone when the run succeeds. */
+  readonly workDir?: string | undefined
+  /** Do not go on from where an earlier run ended. */
+  readonly fresh?: boolean | undefined
+  /** Milliseconds between two notes, while a block is learned, of where learning would go on (default: 20 000). */
+  readonly checkpointMs?: number | undefined
 }
 
 /** What went wrong while learning, where something did. */
-function learningNotes(finished: readonly FinishedBlock[]): string[] {
-  const blocks = (which: (report: FinishedBlock['report']) => boolean) =>
+function learningNotes(finished: readonly { readonly report: BlockReport }[]): string[] {
+  const blocks = (which: (report: BlockReport) => boolean) =>
     finished.filter(({ report }) => which(report)).map(({ report }) => report.index)
   const diverged = blocks(({ rollbacks }) => rollbacks !== undefined)
   const useless = blocks(({ kept }) => kept === 'rounded')
@@ -109,20 +57,74 @@ function learningNotes(finished: readonly FinishedBlock[]): string[] {
     ...(useless.length > 0
       ? [`learning did not help ${list(useless)}, rounded to nearest: other --lr or more samples`]
       : []),
+    ...finished.flatMap(({ report: { index, fewTokens } }) => (fewTokens ? [fewTokensNote(index, fewTokens)] : [])),
   ]
 }
 
 /** What stays float in a block: what cannot be quantized, and what was not to be. */
-function skippedIn({ block, quantizers }: BlockPlan): SkippedReport[] {
+function skippedIn({ block, quantizers, heldFloat }: BlockPlan): SkippedReport[] {
   const ignored = block.linears.filter(linear => !quantizers.has(linear))
   return [
     ...block.skipped.map(({ node, reason }) => ({ node: node.origin?.name ?? node.name, reason })),
-    ...ignored.map(({ name }) => ({ node: name, reason: 'it was to be left as it is' })),
+    ...ignored.map(linear => ({
+      node: linear.name,
+      reason: heldFloat.has(linear) ? 'the node it is in cannot be quantized as a whole' : 'it was to be left as it is',
+    })),
   ]
 }
 
+/** What makes a run the one that an earlier one began. */
+function signatureOfRun(options: QuantizeOptions, analysis: Analysis): Signature {
+  const { scheme, calib, params, session } = options
+  const settings = {
+    ...{ scheme: schemeName(scheme), exceptions: rulesText(options) || undefined },
+    ...{ format: options.format, 'accuracy level': options.accuracyLevel },
+    ...{ 'lm_head bits': options.lmHead, 'embedding bits': options.embedding },
+    ...{ 'symmetric activations': scheme.activations?.symmetric, clipping: options.lwc },
+    ...{ transformations: learnsEquivalence(options), samples: options.samples, 'sequence length': analysis.seqLen },
+    ...{ epochs: options.epochs, seed: options.seed, 'learning rate': options.learningRate },
+    ...{ 'learning rate of transformations': options.letLearningRate, schedule: options.schedule },
+    ...{ optimizer: options.optimizer, alpha: options.alpha, 'augmented loss': options.augLoss },
+    ...{ 'learned parameters': params === undefined ? undefined : digestOf([params]), device: session.device },
+  }
+  const learning = learns(options)
+  return signatureOf(modelFiles(analysis.model), learning ? calib : undefined, settings, session.threads)
+}
+
+/** Bytes of the blocks' weights, quantized. */
+function quantizedBytes({ blocks }: Analysis, options: QuantizeOptions): number {
+  const { scheme } = options
+  const schemeOf = weightSchemeOf(scheme.weights, options)
+  const bytes = blocks.flatMap(({ linears }) =>
+    linears.map(linear => {
+      const weights = schemeOf(linear)
+      return weights ? packedBytes(linear, { ...scheme, weights }) : 0
+    }),
+  )
+  return bytes.reduce((sum, size) => sum + size, 0)
+}
+
+/** Refuses a run for which there is no room, counting what an earlier one has written already. */
+function checkRoom(analysis: Analysis, options: QuantizeOptions, work: WorkFolder, output: OutputPlan, size: number) {
+  const { blocks, seqLen } = analysis
+  const states = learns(options) ? 4 * 4 * options.samples * elementCount(staticShape(blocks[0]!.input)) : 0
+  const left = 1 - finishedBefore(work, blocks.length) / blocks.length
+  const quantized = quantizedBytes(analysis, options)
+  const weights = blocks.flatMap(({ linears }) => linears.map(({ weight }) => sizeBytes(weight.tensor!)))
+  const floatWeights = weights.reduce((sum, bytes) => sum + bytes, 0)
+  checkDiskSpace([
+    { what: `hidden states of ${options.samples} x ${seqLen} tokens`, folder: work.path, bytes: states },
+    { what: 'quantized blocks', folder: work.path, bytes: quantized * left },
+    { what: 'the output', folder: dirname(output.path), bytes: size - floatWeights + quantized },
+  ])
+}
+
+const workDirOf = ({ workDir }: QuantizeOptions, { path }: OutputPlan): string =>
+  workDir === undefined ? join(dirname(path), `.${basename(path)}.omniquant`) : resolve(workDir)
+
 /**
- * Quantizes a model file into another one.
+ * Quantizes a model file into another one. What is finished before the end lies in a folder (`workDir`), and the same call goes on
+ * from there; a run that ended before its first block was finished leaves nothing.
  * @throws QuantError; the AbortSignal's reason when aborted. Nothing is left under the output's name then.
  */
 export async function quantizeModel(options: QuantizeOptions): Promise<QuantizeReport> {
@@ -136,32 +138,56 @@ export async function quantizeModel(options: QuantizeOptions): Promise<QuantizeR
   const output = planOutput(model.path!, options.output, schemeName(scheme))
   const sizeBefore = modelSizeBytes(model)
   onEvent?.({ type: 'analyzed', blocks: blocks.length, linears: names.length })
-  const { finished, notes } = await quantizeBlocks(options, analysis, output)
-  onEvent?.({ type: 'saving' })
-  exportBlocks(model, finished, options)
-  exportOuter(model, outer.jobs, options)
-  if (options.saveParams !== undefined) saveParameters(options.saveParams, options, finished)
-  const plans = finished.map(({ plan }) => plan)
-  const saved = await saveModel(model, output.path, output.dataFileName ? { dataFileName: output.dataFileName } : {})
-  copyCompanions(output)
-  return {
-    model: model.path!,
-    output: output.path,
-    files: saved.files,
-    scheme: schemeName(scheme),
-    blocks: finished.map(({ report }) => report),
-    outer: outerReports(outer),
-    skipped: plans.flatMap(skippedIn),
-    notes: [
-      ...learningNotes(finished),
-      ...groupNotes(plans),
-      ...overrideNotes(plans, scheme.weights),
-      ...outer.notes,
-      ...new Set(plans.flatMap(plan => plan.notes)),
-      ...notes,
-    ],
-    sizeBefore,
-    sizeAfter: saved.sizeBytes,
-    elapsedMs: Math.round(performance.now() - started),
+  // Now, because afterwards tensors come from the work folder as well.
+  const saving: SaveOptions = {
+    externalData: hasExternalSource(model) ? true : 'when-large',
+    ...(output.dataFileName && { dataFileName: output.dataFileName }),
+  }
+  const source = new SourceWatch(modelFiles(model))
+  // A choice made by a function cannot be compared with that of an earlier run.
+  const fresh = options.fresh === true || options.selectMappings !== undefined
+  const work = WorkFolder.open(workDirOf(options, output), signatureOfRun(options, analysis), fresh)
+  const { path: workDir, made } = work
+  onEvent?.({ type: 'working', traces: { workDir, made, unfinished: temporariesOf(output.path, saving) } })
+  try {
+    checkRoom(analysis, options, work, output, sizeBefore)
+    const before = finishedBefore(work, blocks.length)
+    const { blocks: finished, notes } = await runBlocks(options, analysis, work, source)
+    onEvent?.({ type: 'saving' })
+    source.check()
+    exportBlocks(model, finished, options)
+    exportOuter(model, outer.jobs, options)
+    if (options.saveParams !== undefined) saveParameters(options.saveParams, options, finished)
+    const saved = await saveModel(model, output.path, saving)
+    const companions = copyCompanions(output, saved.files)
+    work.remove()
+    const plans = finished.map(({ plan }) => plan)
+    return {
+      model: model.path!,
+      output: output.path,
+      files: saved.files,
+      scheme: schemeName(scheme),
+      blocks: finished.map(({ report }) => report),
+      outer: outerReports(outer),
+      skipped: plans.flatMap(skippedIn),
+      notes: [
+        ...(before > 0 ? [`went on from an earlier run, which had finished ${before} of ${blocks.length} blocks`] : []),
+        ...learningNotes(finished),
+        ...groupNotes(plans),
+        ...overrideNotes(plans, scheme.weights),
+        ...outer.notes,
+        ...companions.notes,
+        ...analysis.notes,
+        ...new Set(plans.flatMap(plan => plan.notes)),
+        ...notes,
+      ],
+      sizeBefore,
+      sizeAfter: saved.sizeBytes,
+      elapsedMs: Math.round(performance.now() - started),
+    }
+  } catch (error) {
+    if (isWorthKeeping(work.path)) work.release()
+    else work.remove()
+    throw error
   }
 }

@@ -1,10 +1,10 @@
 /** @file Learned parameters of a whole run, to and from a file, so that it can be repeated without learning. */
 
 import { QuantError } from '../errors.ts'
-import type { FinishedBlock, Method, Replay } from './block-job.ts'
+import type { Method, Replay } from './block-job.ts'
 import { learnsEquivalence } from './block-job.ts'
 import { type ParameterFile, readParameterFile, writeParameterFile } from './parameter-file.ts'
-import { blockParameters } from './quantize-block.ts'
+import { blockParameters, type Learned } from './quantize-block.ts'
 import type { BlockPlan } from './plan.ts'
 import { schemeName } from './scheme.ts'
 import { rulesText } from './weight-rules.ts'
@@ -22,15 +22,26 @@ const signature = (method: Method, blocks: number): Record<string, string> => ({
   ...(rulesText(method) !== '' && { exceptions: rulesText(method) }),
 })
 
+/** A learned tensor. */
+export interface NamedParameter {
+  readonly name: string
+  readonly shape: readonly number[]
+  readonly data: Float32Array
+}
+
+export const namedParameters = ({ vector, parameters }: Learned): NamedParameter[] =>
+  vector.parameters.map(({ name, shape }) => ({ name, shape, data: vector.view(parameters, name) }))
+
 /** Writes what every block learned; blocks that are rounded have no tensors in it. */
-export function saveParameters(path: string, method: Method, finished: readonly FinishedBlock[]): void {
-  const tensors = finished.flatMap(({ plan, learned }) =>
-    (learned?.vector.parameters ?? []).map(
-      ({ name, shape }) =>
-        [tensorName(plan.block.index, name), { shape, data: learned!.vector.view(learned!.parameters, name) }] as const,
-    ),
+export function saveParameters(
+  path: string,
+  method: Method,
+  blocks: readonly { readonly parameters: readonly NamedParameter[] }[],
+): void {
+  const tensors = blocks.flatMap(({ parameters }, index) =>
+    parameters.map(({ name, shape, data }) => [tensorName(index, name), { shape, data }] as const),
   )
-  writeParameterFile(path, { metadata: signature(method, finished.length), tensors: new Map(tensors) })
+  writeParameterFile(path, { metadata: signature(method, blocks.length), tensors: new Map(tensors) })
 }
 
 /**

@@ -1,5 +1,7 @@
 /** @file What a run says while it works, and what it says at the end: data for people and for --json. */
 
+import type { FewTokens } from './experts.ts'
+
 /** One finished block. */
 export interface BlockReport {
   readonly index: number
@@ -13,6 +15,8 @@ export interface BlockReport {
   readonly kept?: 'learned' | 'rounded'
   /** Steps at which the loss stopped being finite: the best parameters came back, at half the learning rate. */
   readonly rollbacks?: readonly number[]
+  /** Experts that saw fewer calibration tokens than are needed to learn them: they are rounded to nearest. */
+  readonly fewTokens?: FewTokens
   readonly elapsedMs: number
 }
 
@@ -50,9 +54,20 @@ export interface QuantizeReport {
   readonly elapsedMs: number
 }
 
+/** What a run has put on the disk that is no result yet. */
+export interface Traces {
+  /** Holds what is finished, for the same run to go on from. */
+  readonly workDir: string
+  /** The uppermost folder that was made for it. */
+  readonly made: string | undefined
+  /** Files that are nothing unless they are complete. */
+  readonly unfinished: readonly string[]
+}
+
 /** Emitted while a model is being quantized. */
 export type QuantizeEvent =
   | { readonly type: 'analyzed'; readonly blocks: number; readonly linears: number }
+  | { readonly type: 'working'; readonly traces: Traces }
   | { readonly type: 'calibrating'; readonly done: number; readonly total: number }
   | {
       readonly type: 'block'
@@ -63,7 +78,13 @@ export type QuantizeEvent =
       readonly total: number
       readonly loss?: number
     }
-  | { readonly type: 'blockDone'; readonly report: BlockReport }
+  | {
+      readonly type: 'blockDone'
+      readonly report: BlockReport
+      readonly blocks: number
+      /** An earlier run did it. */
+      readonly resumed: boolean
+    }
   | { readonly type: 'saving' }
 
 export type OnEvent = (event: QuantizeEvent) => void

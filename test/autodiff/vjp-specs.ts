@@ -51,6 +51,13 @@ export const NO_GRADIENT_SPECS: readonly NoGradientSpec[] = [
     kind,
     build: (g: Builder, x: Value) => toFloat(g, g.op(kind, [x], { axis: 1 }), x),
   })),
+  {
+    kind: 'OneHot',
+    build: (g, x) => {
+      const chosen = g.op('ArgMax', [x], { axis: 1 })
+      return toFloat(g, g.op('OneHot', [chosen, g.ints([4]), g.ints([0, 1])], { axis: -1 }), x)
+    },
+  },
   { kind: 'Not', build: (g, x) => toFloat(g, g.op('Not', [positive(g, x)]), x) },
   // These read shapes and bounds that must be constant: x joins behind them.
   {

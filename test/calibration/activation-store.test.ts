@@ -1,6 +1,6 @@
 /** @file Activations on disk come back as they were written, in any order, and leave nothing behind. */
 
-import { existsSync, openSync, readdirSync, statSync } from 'node:fs'
+import { existsSync, openSync, readdirSync, statSync, truncateSync } from 'node:fs'
 import { join } from 'node:path'
 import fc from 'fast-check'
 import { beforeEach, expect, onTestFinished, test } from 'vitest'
@@ -24,14 +24,14 @@ test('samples written in any order are read back in any range', () => {
       fc.nat(5),
       fc.nat(6),
       (order, first, count) => {
-        const store = new ActivationStore(folder, 6, [2, 3])
+        const store = new ActivationStore(join(folder, 'x.f32'), 6, [2, 3])
         try {
           for (const index of order) store.write(index, row(index, 6))
           const some = Math.min(count, 6 - first)
           const expected = Array.from({ length: some }, (_, i) => [...row(first + i, 6)]).flat()
           expect([...store.read(first, some)]).toEqual(expected)
         } finally {
-          store.close()
+          store.remove()
         }
       },
     ),
@@ -41,29 +41,29 @@ test('samples written in any order are read back in any range', () => {
 }, 20_000)
 
 test('several samples go in at once, and a part of a larger array too', () => {
-  const store = new ActivationStore(folder, 4, [2])
-  onTestFinished(() => store.close())
+  const store = new ActivationStore(join(folder, 'x.f32'), 4, [2])
+  onTestFinished(() => store.remove())
   store.write(1, Float32Array.of(9, 1, 2, 3, 4, 9).subarray(1, 5))
   expect([...store.read(1, 2)]).toEqual([1, 2, 3, 4])
 })
 
 test('a program maps the file as a constant', async () => {
-  const store = new ActivationStore(folder, 2, [3])
-  onTestFinished(() => store.close())
+  const store = new ActivationStore(join(folder, 'x.f32'), 2, [3])
+  onTestFinished(() => store.remove())
   store.write(0, row(1, 3))
   store.write(1, row(2, 3))
   const g = new Builder()
   const tensor = store.tensor()
   expect(isFileRange(tensor.data)).toBe(true)
   g.output(g.scale(g.initializer('activations', tensor), 2), 'y')
-  const { y } = await runGraph(g.graph, {}, { dataDir: folder, threads: 1 })
+  const { y } = await runGraph(g.graph, {}, { threads: 1 })
   expect([...(readElements(y!) as Float32Array)]).toEqual([2000, 2002, 2004, 4000, 4002, 4004])
 })
 
 test('positions beyond 4 GiB are kept apart', () => {
   const width = 2 ** 20
-  const store = new ActivationStore(folder, 2500, [width])
-  onTestFinished(() => store.close())
+  const store = new ActivationStore(join(folder, 'x.f32'), 2500, [width])
+  onTestFinished(() => store.remove())
   expect(statSync(store.path).size).toBe(2500 * width * 4) // sparse: takes no room until written
   store.write(2400, new Float32Array(width).fill(1))
   // 2400 - 1024 samples is exactly 4 GiB less: 32-bit arithmetic would meet itself there.
@@ -73,29 +73,48 @@ test('positions beyond 4 GiB are kept apart', () => {
 })
 
 test('refuses what was never written, what does not fit, and use after close', () => {
-  const store = new ActivationStore(folder, 2, [2])
+  const store = new ActivationStore(join(folder, 'x.f32'), 2, [2])
   store.write(0, Float32Array.of(1, 2))
   expect(() => store.read(0, 2)).toThrow('sample 1')
   expect(() => store.read(1, 2)).toThrow('samples 1 to 3 of 2')
   expect(() => store.write(2, Float32Array.of(1, 2))).toThrow('samples 2 to 3 of 2')
   expect(() => store.write(0, Float32Array.of(1))).toThrow('not whole samples')
-  store.close()
-  store.close()
+  store.remove()
+  store.remove()
   expect(existsSync(store.path)).toBe(false)
   expect(() => store.read(0, 1)).toThrow('closed')
 })
 
 test('a folder that cannot be written is E_OUTPUT', () => {
-  expect(() => new ActivationStore(join(folder, 'missing'), 1, [1])).toThrow(
+  expect(() => new ActivationStore(join(folder, 'missing', 'x'), 1, [1])).toThrow(
     expect.objectContaining({ code: 'E_OUTPUT' }),
   )
 })
 
 test.skipIf(!existsSync('/dev/full'))('a full disk is E_OUTPUT and says how much is needed', () => {
-  const store = new ActivationStore(folder, 1, [4])
-  onTestFinished(() => store.close())
+  const store = new ActivationStore(join(folder, 'x.f32'), 1, [4])
+  onTestFinished(() => store.remove())
   Object.assign(store, { descriptor: openSync('/dev/full', 'r+') })
   expect(() => store.write(0, new Float32Array(4))).toThrow(
     expect.objectContaining({ code: 'E_OUTPUT', hint: expect.stringMatching(/disk is full.* 1 MiB/) as string }),
   )
+})
+
+test('what was closed can be opened again, unless it is not what it was', () => {
+  const path = join(folder, 'x.f32')
+  const store = new ActivationStore(path, 2, [2])
+  store.write(0, Float32Array.of(1, 2, 3, 4))
+  store.sync()
+  store.close()
+  const again = new ActivationStore(path, 2, [2], true)
+  expect([...again.read(0, 2)]).toEqual([1, 2, 3, 4])
+  again.close()
+  const damaged = expect.objectContaining({
+    code: 'E_RESUME',
+    hint: expect.stringContaining('--fresh') as string,
+  }) as Error
+  expect(() => new ActivationStore(path, 3, [2], true)).toThrow(damaged)
+  truncateSync(path, 12)
+  expect(() => new ActivationStore(path, 2, [2], true)).toThrow(damaged)
+  expect(() => new ActivationStore(join(folder, 'none.f32'), 2, [2], true)).toThrow(damaged)
 })

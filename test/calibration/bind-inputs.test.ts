@@ -45,14 +45,20 @@ const value = { name: 'position_ids', dtype: 'float32', shape: ['b', 4, 'p', 16]
 test('permuted names: what types and shapes settle is bound by them', () => {
   const bound = bindInputs([ids, mask, positions, key, value], none)
   expect(bound).toMatchObject({
-    ...{ permuted: true, inputIds: { name: 'input_ids' } },
+    inputIds: { name: 'input_ids' },
+    renamed: [
+      { name: mask.name, role: 'attention_mask' },
+      { name: positions.name, role: 'position_ids' },
+      { name: key.name, role: 'the keys of layer 0' },
+      { name: value.name, role: 'the values of layer 0' },
+    ],
     ...{ attentionMask: { name: mask.name }, positionIds: { name: positions.name } },
     past: [
       { name: key.name, layer: 0, kind: 'key', heads: 4, headDim: 16 },
       { name: value.name, layer: 0, kind: 'value' },
     ],
   })
-  expect(bindInputs([ids], none).permuted).toBe(false)
+  expect(bindInputs([ids], none).renamed).toEqual([])
 })
 
 test.each([

@@ -186,7 +186,7 @@ const refusals: readonly [string, readonly Row[], readonly Row[], string][] = [
     'permuted names that shapes do not settle',
     [IDS, ['past_key_values.0.key', 'int64', ['b', 's', 's']], cache('attention_mask')],
     [LOGITS],
-    '"past_key_values.0.key" int64 [b, s, s] (should be float32 or float16 of rank 4); "attention_mask" float32',
+    '"past_key_values.0.key" int64 [b, s, s] (should be float32 or float16 or bfloat16 of rank 4); "attention_mask" float32',
   ],
   ['a 4-D mask', [IDS, ['attention_mask', 'int64', ['b', 1, 's', 's']]], [LOGITS], 'attention_mask'],
   [

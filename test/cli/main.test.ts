@@ -1,4 +1,4 @@
-import { copyFileSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
+import { copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { beforeAll, describe, expect, test } from 'vitest'
@@ -325,26 +325,108 @@ describe('bad input ends with one message and leaves nothing behind', () => {
   })
 })
 
-describe('a signal', () => {
-  const LONG = ['--group', '32', '--samples', '8', '--seq-len', '64', '--epochs', '100000', '--calib', calib]
+describe('a run that ends early', () => {
+  const some = ['--group', '32', '--samples', '8', '--seq-len', '64', '--threads', '1', '--calib', calib]
+  const run = (out: string, ...args: string[]) => ['quantize', llama, '--w4a16', ...some, ...args, '-o', out]
 
-  /** Resolves once learning is under way: its temporary folder lies beside the output then. */
-  async function untilBusy(out: string, ended: Promise<unknown>): Promise<void> {
+  /** Resolves once `ready` is; the run must not have ended before. */
+  async function until(ready: () => boolean, ended: Promise<unknown>): Promise<void> {
     let over = false
     void ended.then(() => (over = true))
-    while (!over && readdirSync(out).length === 0) await sleep(20)
-    await sleep(200)
-    expect(readdirSync(out)).toEqual([expect.stringMatching(/^\.omniquant-/)])
+    while (!over && !ready()) await sleep(10)
+    expect(over).toBe(false)
   }
+  const files = (folder: string): string[] => (existsSync(folder) ? readdirSync(folder) : [])
 
-  test.each(['SIGINT', 'SIGTERM'] as const)('%s ends the run, exits with 130 and leaves nothing', async signal => {
+  test.each(['SIGINT', 'SIGTERM', 'SIGHUP'] as const)(
+    '%s before anything is finished ends it within a second, exits with 130 and leaves nothing',
+    async signal => {
+      const out = fresh()
+      const { child, ended } = startCli(run(join(out, 'new', 'q.onnx'), '--epochs', '100000'))
+      await until(() => files(join(out, 'new', '.q.onnx.omniquant')).some(name => name.startsWith('float-001')), ended)
+      const sent = performance.now()
+      child.kill(signal)
+      expect(await ended).toEqual({ stdout: '', stderr: 'error: interrupted: nothing was written\n', exitCode: 130 })
+      expect(performance.now() - sent).toBeLessThan(1000)
+      expect(readdirSync(out)).toEqual([])
+    },
+  )
+
+  test('afterwards the finished blocks are kept, and the same command goes on to the same bytes', async () => {
+    const [out, whole] = [fresh(), fresh()]
+    const path = join(out, 'q.onnx')
+    const work = join(out, '.q.onnx.omniquant')
+    const { child, ended } = startCli(run(path, '--epochs', '60'))
+    await until(() => files(work).includes('block-000.record'), ended)
+    child.kill('SIGINT')
+    expect(await ended).toEqual({
+      stdout: '',
+      stderr:
+        'error: interrupted: what was finished is kept\n' +
+        'hint: Run the same command again to go on from there, or with --fresh to start over.\n',
+      exitCode: 130,
+    })
+    expect(files(out)).toEqual(['.q.onnx.omniquant'])
+
+    const other = await runCli(...run(path, '--epochs', '61'))
+    expect(other.stderr).toMatch(/^error: an unfinished run .* its epochs was 60, now it is 61 .*\nhint: .*--fresh/)
+    expect([other.exitCode, files(work).includes('block-000.record')]).toEqual([1, true])
+
+    const again = await runCli(...run(path, '--epochs', '60'))
+    expect([again.exitCode, again.stderr]).toEqual([0, ''])
+    expect(again.stdout).toMatch(/^note: went on from an earlier run, which had finished [12] of 3 blocks$/m)
+    expect(readdirSync(out).filter(name => name.startsWith('.'))).toEqual([])
+    await runCli(...run(join(whole, 'q.onnx'), '--epochs', '60'))
+    expect(readFileSync(path).equals(readFileSync(join(whole, 'q.onnx')))).toBe(true)
+  })
+
+  test('a process that is killed from elsewhere is reported, with what it was doing', async () => {
     const out = fresh()
-    const { child, ended } = startCli(['quantize', llama, '--w4a16', ...LONG, '-o', join(out, 'q.onnx')])
-    await untilBusy(out, ended)
-    child.kill(signal)
-    const result = { stdout: '', stderr: 'error: interrupted: nothing was written\n', exitCode: 130 }
-    expect(await ended).toEqual(result)
+    const work = join(out, '.q.onnx.omniquant')
+    const { ended } = startCli(run(join(out, 'q.onnx'), '--epochs', '100000'))
+    await until(() => files(work).some(name => name.startsWith('float-001')), ended)
+    await sleep(300)
+    process.kill(Number(readFileSync(join(work, 'lock'), 'utf8').split(' ')[0]), 'SIGKILL')
+    const { stdout, stderr, exitCode } = await ended
+    expect([stdout, exitCode]).toEqual(['', 1])
+    expect(stderr).toMatch(
+      /^error: the process that works was killed, most likely because memory ran out, while: block 1\/3 .*\nhint: .*--seq-len/,
+    )
     expect(readdirSync(out)).toEqual([])
+  })
+
+  test('whoever is left alone by its parent ends too', async () => {
+    const out = fresh()
+    const work = join(out, '.q.onnx.omniquant')
+    const { child, ended } = startCli(run(join(out, 'q.onnx'), '--epochs', '100000'))
+    await until(() => files(work).some(name => name.startsWith('float-001')), ended)
+    const pid = Number(readFileSync(join(work, 'lock'), 'utf8').split(' ')[0])
+    child.kill('SIGKILL')
+    await ended
+    const alive = () => {
+      try {
+        return process.kill(pid, 0)
+      } catch {
+        return false
+      }
+    }
+    for (let i = 0; i < 500 && alive(); i++) await sleep(20)
+    expect(alive()).toBe(false)
+  })
+
+  test('--work-dir says where; a full or read-only place is one error', async () => {
+    const [out, work] = [fresh(), fresh()]
+    writeFileSync(join(work, 'a file'), '')
+    const strange = await runCli(...run(join(out, 'q.onnx'), '--no-lwc', '--work-dir', work))
+    expect(strange).toMatchObject({
+      exitCode: 1,
+      stderr: expect.stringContaining('holds other files: a file') as string,
+    })
+    const inFile = await runCli(...run(join(out, 'q.onnx'), '--no-lwc', '--work-dir', join(work, 'a file')))
+    expect(inFile).toMatchObject({ exitCode: 1, stderr: expect.stringMatching(/^error: cannot write to /) as string })
+    const sub = join(work, 'sub')
+    const good = await runCli(...run(join(out, 'q.onnx'), '--no-lwc', '--work-dir', sub, '--quiet'))
+    expect([good.exitCode, existsSync(sub)]).toEqual([0, false])
   })
 })
 

@@ -22,6 +22,7 @@ const DEFAULTS = {
   accuracyLevel: 0,
   augLoss: false,
   session: { threads: undefined },
+  fresh: false,
 }
 
 const w4a8 = (symmetric = false) => ({

@@ -1,13 +1,13 @@
 import { expect, test } from 'vitest'
 import { openStatusLine, quantizeProgress } from '../../src/cli/progress.ts'
-import type { QuantizeEvent } from '../../src/quant/report.ts'
+import type { BlockReport, QuantizeEvent } from '../../src/quant/report.ts'
 
-/** What is said for each event, one second after the other. */
+/** What is said for each event, one second after the other; lines that stay begin with "= ". */
 function said(events: readonly QuantizeEvent[]): string[] {
   const lines: string[] = []
   let seconds = -1
   const report = quantizeProgress(
-    line => lines.push(line),
+    { say: text => lines.push(text), line: text => lines.push(`= ${text}`) },
     () => seconds * 1000,
   )
   for (const event of events) {
@@ -25,6 +25,11 @@ const block = (
   loss?: number,
 ): QuantizeEvent => ({ type: 'block', index, blocks: 4, phase, done, total, loss })
 
+const FINISHED: BlockReport = {
+  ...{ index: 1, linears: [], mappings: [], elapsedMs: 61_000 },
+  ...{ roundedLoss: 2.5e-3, learnedLoss: 1.25e-3, kept: 'learned' },
+}
+
 test('a run from beginning to end', () => {
   expect(
     said([
@@ -33,7 +38,7 @@ test('a run from beginning to end', () => {
       block(0, 'targets', 0, 32),
       block(0, 'learning', 1, 128, 0.00123),
       block(1, 'outputs', 32, 32),
-      { type: 'blockDone', report: { index: 1, linears: [], mappings: [], elapsedMs: 1 } },
+      { type: 'blockDone', report: FINISHED, blocks: 4, resumed: false },
       block(3, 'outputs', 32, 32),
       { type: 'saving' },
     ]),
@@ -41,10 +46,26 @@ test('a run from beginning to end', () => {
     '28 linears in 4 blocks',
     'the model writes its calibration text  64/4096 tokens',
     'block 1/4  running the float block 0/32',
+    '= about 1 min 24 s to learn 4 blocks, 128 steps each',
     'block 1/4  learning 1/128  loss 1.23e-3  1 min 24 s left',
     'block 2/4  running the quantized block 32/32  2.0 s left',
+    '= block 2/4  loss 2.50e-3 -> 1.25e-3  1 min 01 s',
     'block 4/4  running the quantized block 32/32  0.0 s left',
     'saving',
+  ])
+})
+
+test('what an earlier run has done does not count for the time left', () => {
+  const blockDone = (index: number, resumed: boolean): QuantizeEvent => ({
+    ...{ type: 'blockDone', blocks: 4, resumed },
+    report: { ...FINISHED, index, learnedLoss: 3e-3, kept: 'rounded' },
+  })
+  const events = [blockDone(0, true), blockDone(1, true), block(2, 'targets', 0, 10), blockDone(2, false)]
+  expect(said([...events, block(3, 'targets', 0, 10)])).toEqual([
+    '= 2 of 4 blocks were finished by an earlier run',
+    'block 3/4  running the float block 0/10',
+    '= block 3/4  loss 2.50e-3 -> 2.50e-3  1 min 01 s',
+    'block 4/4  running the float block 0/10  2.0 s left',
   ])
 })
 

@@ -9,6 +9,8 @@ import {
   fromFloat16Bits,
   readFloats,
   roundToFloat16,
+  storeFloats,
+  toBfloat16Bits,
   toFloat16Bits,
 } from '../../src/kernels/float16.ts'
 import { runGraph } from '../../src/kernels/session.ts'
@@ -120,6 +122,31 @@ describe('readFloats', () => {
 test('bfloat16 patterns are the upper half of float32', () => {
   const read = fromBfloat16Bits(Uint16Array.of(0x7f80, 0x8000, 0x0001, 0x7fc0))
   expect([...read]).toEqual([Infinity, -0, 2 ** -133, NaN])
+})
+
+test('bfloat16: every pattern comes back, ties go to even, NaN stays NaN, and onnxruntime rounds the same', async () => {
+  const all = fromBfloat16Bits(PATTERNS)
+  const numbers = PATTERNS.filter((_, i) => !Number.isNaN(all[i]))
+  expect(
+    Buffer.compare(Buffer.from(toBfloat16Bits(fromBfloat16Bits(numbers)).buffer), Buffer.from(numbers.buffer)),
+  ).toBe(0)
+  expect([...fromBfloat16Bits(toBfloat16Bits(Float32Array.of(NaN, 3.5e38, -1e39)))]).toEqual([NaN, Infinity, -Infinity])
+  const between = Float32Array.from({ length: 4096 }, (_, i) => Math.sin(i) * 2 ** ((i % 60) - 30))
+  const ties = Float32Array.from({ length: 512 }, (_, i) => 1 + (2 * i + 1) * 2 ** -8)
+  for (const floats of [between, ties]) {
+    const g = new Builder()
+    const x = g.input('x', 'float32', [floats.length])
+    g.output(g.cast(g.cast(x, 'bfloat16'), 'float32'), 'y')
+    const { y } = await runGraph(g.graph, { x: tensorOf('float32', [floats.length], floats) })
+    expect([...fromBfloat16Bits(toBfloat16Bits(floats))]).toEqual([...readFloats(y!)])
+  }
+})
+
+test.each(['float32', 'float16', 'bfloat16', 'float64'] as const)('numbers stored as %s are read back', dtype => {
+  const numbers = Float32Array.of(0, -1.5, 0.25, 96)
+  const tensor = storeFloats(dtype, [2, 2], numbers)
+  expect([tensor.dtype, tensor.dims]).toEqual([dtype, [2, 2]])
+  expect([...readFloats(tensor)]).toEqual([...numbers])
 })
 
 test('the largest float16 survives rounding', () => {

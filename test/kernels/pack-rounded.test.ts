@@ -1,13 +1,21 @@
+/** @file Rounding of stored weights in tiles gives what the definitions give at once, bit for bit; and rows of tables. */
+
+import { writeFileSync } from 'node:fs'
+import { join } from 'node:path'
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import { readElements, type Tensor, tensorOf } from '../../src/graph/tensor.ts'
+import { type Elements, readElements, type Tensor, tensorOf } from '../../src/graph/tensor.ts'
 import { quantizeWeight } from '../../src/kernels/fake-quantize.ts'
-import { toFloat16Bits, fromFloat16Bits } from '../../src/kernels/float16.ts'
+import { readFloats, toFloat16Bits } from '../../src/kernels/float16.ts'
 import { packMatMulNBits, type PackedWeight } from '../../src/kernels/pack.ts'
-import { packRounded, tableRows } from '../../src/kernels/pack-rounded.ts'
+import { packRounded, roundStored, tableRows } from '../../src/kernels/pack-rounded.ts'
 import type { WeightQuantizer } from '../../src/kernels/qparams.ts'
+import type { StoredWeight } from '../../src/kernels/round-tiles.ts'
 import { transpose2d } from '../../src/kernels/tensor.ts'
-import { noise } from './weights.ts'
+import { tempDir } from '../helpers/temp-dir.ts'
+import { noise, weightCases, weightsOf } from './weights.ts'
+
+const folder = tempDir()
 
 /** Tensors as arrays of their bytes, to be compared. */
 const bytesOf = ({ b, scales, zeroPoints, ...rest }: PackedWeight) => ({
@@ -17,51 +25,108 @@ const bytesOf = ({ b, scales, zeroPoints, ...rest }: PackedWeight) => ({
   ),
 })
 
-const quantizers: fc.Arbitrary<WeightQuantizer> = fc.record({
-  bits: fc.constantFrom(2, 3, 4, 8),
-  group: fc.constantFrom(16, 32, 64),
-  symmetric: fc.boolean(),
-  scaleDtype: fc.constantFrom('float32' as const, 'float16' as const),
-})
+const TYPES = ['float32', 'float16', 'bfloat16', 'float64'] as const
+type Type = (typeof TYPES)[number]
 
-describe('a weight packed slice by slice', () => {
-  test('is what packing it at once gives, in either orientation and type', () => {
+/** Numbers a type can hold, as its elements. */
+function elementsOf(w: Float32Array, dtype: Type): Elements {
+  if (dtype === 'float16') return toFloat16Bits(w)
+  if (dtype === 'bfloat16')
+    return Uint16Array.from(new Uint32Array(w.buffer, w.byteOffset, w.length), bits => bits >>> 16)
+  return dtype === 'float64' ? Float64Array.from(w) : w
+}
+
+/** A weight [K, N] as float32, and stored in either orientation; the numbers are those the type can hold. */
+function storedCases(w: Float32Array, K: number, N: number, dtype: Type): { w: Float32Array; stored: StoredWeight[] } {
+  const exact = readFloats(tensorOf(dtype, [K, N], elementsOf(w, dtype)))
+  const tensor = (values: Float32Array, dims: readonly number[]) => tensorOf(dtype, dims, elementsOf(values, dtype))
+  return {
+    w: exact,
+    stored: [
+      { name: 'w', tensor: tensor(exact, [K, N]), transposed: false },
+      { name: 'w', tensor: tensor(transpose2d(exact, K, N), [N, K]), transposed: true },
+    ],
+  }
+}
+
+const types = fc.constantFrom(...TYPES)
+/** From less than a row to all at once. */
+const tileSizes = fc.constantFrom(1, 700, 3000, undefined)
+
+describe('a stored weight rounded in tiles', () => {
+  test('is what quantizing it at once gives, in either orientation and any type', () => {
     fc.assert(
-      fc.property(
-        quantizers,
-        fc.integer({ min: 1, max: 70 }),
-        fc.integer({ min: 1, max: 40 }),
-        fc.integer({ min: 1, max: 41 }),
-        fc.boolean(),
-        (quantizer, K, N, slice, half) => {
-          const bits = toFloat16Bits(noise(K * N, K + N))
-          const w = fromFloat16Bits(bits)
-          const expected = packMatMulNBits({ ...quantizeWeight(w, K, N, quantizer), ...quantizer, K, N })
-          const stored = (elements: Float32Array, dims: readonly number[]): Tensor =>
-            half ? tensorOf('float16', dims, toFloat16Bits(elements)) : tensorOf('float32', dims, elements)
-          const weights = [
-            { name: 'w', tensor: stored(w, [K, N]), transposed: false },
-            { name: 'w', tensor: stored(transpose2d(w, K, N), [N, K]), transposed: true },
-          ]
-          for (const weight of weights)
-            for (const width of [slice, undefined])
-              expect(bytesOf(packRounded(weight, quantizer, width))).toEqual(bytesOf(expected))
-        },
-      ),
+      fc.property(weightCases, types, tileSizes, (weight, dtype, tileBytes) => {
+        const { K, N, quantizer } = weight
+        const { w, stored } = storedCases(weightsOf(weight), K, N, dtype)
+        const expected = quantizeWeight(w, K, N, quantizer)
+        for (const each of stored) expect(roundStored(each, quantizer, tileBytes)).toEqual(expected)
+      }),
+      { numRuns: 150 },
+    )
+  })
+
+  test('is packed as it is when quantized at once', () => {
+    const packable = fc.record({
+      bits: fc.integer({ min: 2, max: 8 }),
+      group: fc.constantFrom(16, 32, 48, 64, 1000),
+      symmetric: fc.boolean(),
+      scaleDtype: fc.constantFrom('float32' as const, 'float16' as const),
+    })
+    // Wide enough for several strips of columns, deep enough for several blocks.
+    const size = fc.record({ K: fc.integer({ min: 1, max: 300 }), N: fc.integer({ min: 1, max: 140 }) })
+    fc.assert(
+      fc.property(packable, size, types, tileSizes, (quantizer, { K, N }, dtype, tileBytes) => {
+        const { w, stored } = storedCases(noise(K * N, K + N), K, N, dtype)
+        const expected = packMatMulNBits({ ...quantizeWeight(w, K, N, quantizer), ...quantizer, K, N })
+        for (const each of stored) expect(bytesOf(packRounded(each, quantizer, tileBytes))).toEqual(bytesOf(expected))
+      }),
       { numRuns: 60 },
     )
   })
 
-  test.each([false, true])('names the weight that is not finite, and where; transposed: %s', transposed => {
-    const data = new Float32Array(6)
-    data[4] = NaN
+  test('is read from where it lies in a file', () => {
+    const [K, N] = [64, 20]
+    const w = noise(K * N, 9)
+    const file = join(folder, 'weights')
+    writeFileSync(file, Buffer.concat([Buffer.alloc(12), Buffer.from(w.buffer)]))
+    const tensor: Tensor = { dtype: 'float32', dims: [K, N], data: { file, offset: 12, length: 4 * K * N } }
+    const quantizer: WeightQuantizer = { bits: 4, group: 16, symmetric: false, scaleDtype: 'float32' }
+    expect(roundStored({ name: 'w', tensor, transposed: false }, quantizer, 1)).toEqual(
+      quantizeWeight(w, K, N, quantizer),
+    )
+    const short = { ...tensor, data: { file, offset: 16, length: 4 * K * N } }
+    expect(() => roundStored({ name: 'w', tensor: short, transposed: false }, quantizer)).toThrow(
+      expect.objectContaining({ code: 'E_EXTERNAL_DATA' }),
+    )
+  })
+
+  // Beside three columns, which the definition rounds, enough of them for the kernels.
+  const strange = [NaN, Infinity, -Infinity].flatMap(value =>
+    [3, 11].flatMap(cols => (['float32', 'float16', 'bfloat16'] as const).map(dtype => ({ value, cols, dtype }))),
+  )
+  test.each(strange)(
+    'names the weight that is $value, and where: $cols columns of $dtype',
+    ({ value, cols, dtype }) => {
+      const data = new Float32Array(4 * cols)
+      data[cols + 1] = value
+      const quantizer: WeightQuantizer = { bits: 4, group: 32, symmetric: false, scaleDtype: 'float32' }
+      const tensor = tensorOf(dtype, [4, cols], elementsOf(data, dtype))
+      for (const transposed of [false, true])
+        expect(() => packRounded({ name: 'lm_head', tensor, transposed }, quantizer)).toThrow(
+          expect.objectContaining({
+            code: 'E_UNSUPPORTED',
+            message: `the weight of lm_head holds ${value} at [1, 1]: only finite weights can be quantized`,
+          }),
+        )
+    },
+  )
+
+  test('refuses what is not made of floating-point numbers', () => {
+    const tensor = tensorOf('int32', [4, 4], new Int32Array(16))
     const quantizer: WeightQuantizer = { bits: 4, group: 32, symmetric: false, scaleDtype: 'float32' }
-    const tensor = tensorOf('float32', [2, 3], data)
-    expect(() => packRounded({ name: 'lm_head', tensor, transposed }, quantizer)).toThrow(
-      expect.objectContaining({
-        code: 'E_UNSUPPORTED',
-        message: 'the weight of lm_head holds NaN at [1, 1]: only finite weights can be quantized',
-      }),
+    expect(() => packRounded({ name: 'w', tensor, transposed: false }, quantizer)).toThrow(
+      expect.objectContaining({ code: 'E_UNSUPPORTED' }),
     )
   })
 })

@@ -1,6 +1,6 @@
 /** @file The layout of transformers.js, from end to end: X/onnx/model.onnx with its tokenizer in X. */
 
-import { copyFileSync, mkdirSync, readdirSync } from 'node:fs'
+import { copyFileSync, mkdirSync, readdirSync, symlinkSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { expect, test } from 'vitest'
 import { quantizeModel } from '../../src/quant/quantize-model.ts'
@@ -25,4 +25,24 @@ test('calibrated with text by the tokenizer above; the result has the name and p
   expect(report.notes.join()).not.toContain('wrote itself')
   expect(readdirSync(join(to, 'onnx'))).toEqual(['model_q4.onnx'])
   expect(readdirSync(to).sort()).toEqual(['onnx', ...readdirSync(from).filter(name => name !== 'onnx')].sort())
+})
+
+test.each(['a folder that is a link', 'a folder of links, as in the cache of Hugging Face'])('%s', async kind => {
+  const [real, other] = [testFolder(), testFolder()]
+  const folder = kind.startsWith('a folder of links') ? other : join(other, 'link')
+  if (folder === other) {
+    for (const [name, blob] of Object.entries({ 'model.onnx': 'b1', 'config.json': 'b2' })) {
+      copyFileSync(join(FIXTURE, name), join(real, blob))
+      symlinkSync(join(real, blob), join(folder, name))
+    }
+  } else {
+    copyFileSync(join(FIXTURE, 'model.onnx'), join(real, 'model.onnx'))
+    symlinkSync(real, folder)
+  }
+  const report = await quantizeModel({
+    ...{ model: folder, output: testFolder(), scheme: parseScheme('w4a16g32'), lwc: true },
+    ...{ samples: 1, seqLen: 8, epochs: 1, seed: 0, learningRate: 1e-2, schedule: 'constant' as const },
+    ...{ accuracyLevel: 0 as const, session: {} },
+  })
+  expect(report.blocks).toHaveLength(3)
 })

@@ -40,15 +40,15 @@ test.each([
 test('transformers.js layout: companions come from above onnx/, and files that are there already stay', () => {
   const [from, to] = [join(folder, 'from'), join(folder, 'to')]
   mkdirSync(join(from, 'onnx'), { recursive: true })
-  for (const name of ['tokenizer.json', 'config.json', 'onnx/model.onnx']) writeFileSync(join(from, name), 'from')
+  for (const name of ['tokenizer.json', 'config.json', 'onnx/model.onnx']) writeFileSync(join(from, name), '{}')
   const source = join(from, 'onnx/model.onnx')
   const plan = planOutput(source, to, 'w4a16g128')
   mkdirSync(join(to, 'onnx'), { recursive: true })
-  expect(copyCompanions(plan).sort()).toEqual(['config.json', 'tokenizer.json'])
+  expect([...copyCompanions(plan).copied].sort()).toEqual(['config.json', 'tokenizer.json'])
   expect(readdirSync(to).sort()).toEqual(['config.json', 'onnx', 'tokenizer.json'])
-  expect(copyCompanions(planOutput(source, undefined, 'w4a16g128'))).toEqual([])
+  expect(copyCompanions(planOutput(source, undefined, 'w4a16g128')).copied).toEqual([])
   // A single file asked for: what it needs lies beside it.
-  expect(copyCompanions(planOutput(source, join(folder, 'q.onnx'), 'w4a16g128')).sort()).toEqual([
+  expect([...copyCompanions(planOutput(source, join(folder, 'q.onnx'), 'w4a16g128')).copied].sort()).toEqual([
     'config.json',
     'tokenizer.json',
   ])
@@ -61,14 +61,13 @@ test('tokenizer and configuration travel along; weights and existing files do no
   const [from, to] = [join(folder, 'from'), join(folder, 'to')]
   for (const path of [from, to]) mkdirSync(path)
   const files = ['model.onnx', 'model.onnx.data', 'tokenizer.json', 'config.json', 'chat_template.jinja']
-  for (const name of files) writeFileSync(join(from, name), 'from')
+  for (const name of files) writeFileSync(join(from, name), '{}')
   writeFileSync(join(to, 'config.json'), 'mine')
-  expect(copyCompanions({ source: join(from, 'model.onnx'), path: join(to, 'model.onnx') }).sort()).toEqual([
-    'chat_template.jinja',
-    'tokenizer.json',
-  ])
+  expect([...copyCompanions({ source: join(from, 'model.onnx'), path: join(to, 'model.onnx') }).copied].sort()).toEqual(
+    ['chat_template.jinja', 'tokenizer.json'],
+  )
   expect(readdirSync(to).sort()).toEqual(['chat_template.jinja', 'config.json', 'tokenizer.json'])
-  expect(copyCompanions({ source: join(from, 'model.onnx'), path: join(from, 'other.onnx') })).toEqual([])
+  expect(copyCompanions({ source: join(from, 'model.onnx'), path: join(from, 'other.onnx') }).copied).toEqual([])
   expect(existsSync(join(from, 'other.onnx'))).toBe(false)
 })
 
@@ -84,4 +83,26 @@ test.each([
   const { model } = JSON.parse(readFileSync(join(to!, 'genai_config.json'), 'utf8')) as typeof config
   expect(model.decoder).toEqual({ filename: expected, head_size: 16 })
   expect(model.vision.filename).toBe('vision.onnx')
+})
+
+test('transformers.js: config.json says of the output how many data files it has', () => {
+  const [from, to] = [join(folder, 'from'), join(folder, 'to')]
+  for (const path of [from, to]) mkdirSync(join(path, 'onnx'), { recursive: true })
+  const config = { model_type: 'llama', 'transformers.js_config': { use_external_data_format: { 'model.onnx': 2 } } }
+  writeFileSync(join(from, 'config.json'), JSON.stringify(config))
+  const plan = planOutput(join(from, 'onnx/model.onnx'), to, 'w4a16g128')
+  const { copied, notes } = copyCompanions(plan, [plan.path, `${plan.path}_data`])
+  expect([copied, notes]).toEqual([['config.json'], []])
+  expect(JSON.parse(readFileSync(join(to, 'config.json'), 'utf8'))).toEqual({
+    model_type: 'llama',
+    'transformers.js_config': { use_external_data_format: { 'model.onnx': 2, 'model_q4.onnx': true } },
+  })
+  // The source's own folder: its configuration is the user's.
+  const beside = planOutput(join(from, 'onnx/model.onnx'), undefined, 'w4a16g128')
+  expect(copyCompanions(beside, [beside.path, `${beside.path}_data`]).notes).toEqual([
+    expect.stringMatching(
+      /config.json was there before and is wrong about model_q4.onnx: .*use_external_data_format: true/,
+    ),
+  ])
+  expect(copyCompanions(beside, [beside.path]).notes).toEqual([])
 })

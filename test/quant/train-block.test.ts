@@ -29,8 +29,8 @@ beforeAll(async () => {
   const analysis = await analyze(MODEL, TOKENS)
   const [block] = analysis.blocks
   plan = planBlock(block!, { scheme: parseScheme('w4a4'), let: true, values: analysis.values })
-  const open = () => new ActivationStore(folder, SAMPLES, staticShape(block!.input))
-  streams = { x: open(), y: open() }
+  const open = (name: string) => new ActivationStore(join(folder, name), SAMPLES, staticShape(block!.input))
+  streams = { x: open('x'), y: open('y') }
   const tokens = BigInt64Array.from({ length: SAMPLES * TOKENS }, (_, i) => BigInt((i * 37 + 5) % 300))
   await embed(analysis, { tokens, samples: SAMPLES, seqLen: TOKENS, notes: [] }, streams.x)
   weights = readWeights(block!)

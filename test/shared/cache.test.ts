@@ -10,6 +10,7 @@ import { openModel } from '../../src/kernels/session.ts'
 import { quantizeModel } from '../../src/quant/quantize-model.ts'
 import { parseScheme } from '../../src/quant/scheme.ts'
 import { sharedDir } from '../helpers/shared.ts'
+import { modelOf, RUNNING } from './files.ts'
 
 const [PROMPT, STEPS] = [12, 3]
 
@@ -22,14 +23,12 @@ describe.skipIf(!sharedDir)('with a cache', () => {
 
   test.each([
     ['models/wiki-llama/optimum-past', 'w4a16'],
-    ['models/wiki-llama/optimum-past', 'w8a8'],
-    ['models/wiki-llama/genai-fp32', 'w8a8'],
-    ['models/wiki-opt/optimum-past', 'w8a8'],
-    ['zoo/optimum-gpt2', 'w8a8'],
-    ['zoo/genai-llama-dml', 'w8a8'],
-  ])('%s at %s', async (name, scheme) => {
+    ['zoo/optimum-qwen3-moe', 'w8a16'],
+    ['zoo/genai-gptoss', 'w8a16'],
+    ...RUNNING.flatMap(([name, { cache }]) => (cache ? [[name, 'w8a8']] : [])),
+  ] as [string, string][])('%s at %s', async (name, scheme) => {
     const { output } = await quantizeModel({
-      ...{ model: join(sharedDir!, name), output: join(folder, scheme, name), scheme: parseScheme(scheme) },
+      ...{ model: modelOf(name), output: join(folder, scheme, name), scheme: parseScheme(scheme) },
       ...{ lwc: false, let: false, samples: 1, seqLen: 8, epochs: 0, seed: 0, learningRate: 1, schedule: 'cosine' },
       ...{ accuracyLevel: 0, session: {} },
     })

@@ -26,6 +26,8 @@ describe.skipIf(!sharedDir)('float blocks compute the same when transformed, to 
     ['models/wiki-opt/optimum-past', 5],
     ['zoo/optimum-qwen3', 5],
     ['zoo/optimum-gpt2', 4],
+    ['zoo/genai-gptoss', 4], // two norms, values, queries and keys
+    ['zoo/optimum-qwen3-moe', 8], // two norms, values, queries and keys, up and down of 4 experts
   ])('%s: %i transformations', async (path, count) => {
     const { blocks, values } = await analyze(join(sharedDir!, path), 8)
     const plan = planBlock(blocks[0]!, { scheme: parseScheme('w4a4'), let: true, values })
@@ -72,6 +74,7 @@ describe.skipIf(!sharedDir)('float models say the same with all their blocks tra
     'models/wiki-opt/optimum-past',
     'zoo/optimum-qwen3',
     'zoo/optimum-gpt2',
+    'zoo/optimum-qwen3-moe',
   ])('%s', async name => {
     const path = join(sharedDir!, name, 'model.onnx')
     const logits: Float32Array[] = []

@@ -99,7 +99,8 @@ async function withBlock<Result>(
     const samples = golden.setting.let ? golden.samples : STEPS
     const source = loadTokens(join(sharedDir!, 'golden/calib_ids.npy'), noTokenizer)
     const calibration = { ...calibrationSamples(source, { samples, seqLen: golden.seqLen, seed: 0 }), notes: [] }
-    for (let i = 0; i < 2; i++) stores.push(new ActivationStore(folder, samples, staticShape(block!.input)))
+    for (const name of ['x', 'y'])
+      stores.push(new ActivationStore(join(folder, name), samples, staticShape(block!.input)))
     const [x, y] = stores as [ActivationStore, ActivationStore]
     await embed(analysis, calibration, x)
     const weights = readWeights(block!)

@@ -1,11 +1,11 @@
-/** @file The gradient of Gather: rows picked go back to where they came from, rows picked twice are summed. */
+/** @file Gradients of Gather and TopK: what was picked goes back to where it came from, rows picked twice are summed. */
 
 import type { Builder } from '../../graph/builder.ts'
 import type { Node, Value } from '../../graph/ir.ts'
 import { constantNumbers, normalizeAxis, type Shape, staticShape } from '../../graph/shape.ts'
 import { elementCount } from '../../graph/tensor.ts'
 import { embedded, expanded, reshaped, zeros } from '../fragments.ts'
-import { unary, type VjpTable } from '../vjp.ts'
+import { single, unary, type VjpTable } from '../vjp.ts'
 
 /** Beyond this many picks of one row, summing the picks one by one costs more than a scatter. */
 const MAX_PICKS = 8
@@ -67,4 +67,11 @@ function gather(g: Builder, x: Value, dy: Value, _y: Value, node: Node): Value {
   return lists.length <= MAX_PICKS ? gatherBack(g, picked, axis, lists) : scatterAdd(g, picked, indices, axis, shape)
 }
 
-export const gatherRules: VjpTable = { Gather: unary(gather) }
+// The values go back to where they were found: indices of one row are distinct.
+const topK = single((g, node, dy) => {
+  const x = node.inputs[0]!
+  const axis = normalizeAxis(node.int('axis', -1), staticShape(x).length)
+  return [g.op('ScatterElements', [zeros(g, staticShape(x), dy.dtype!), node.outputs[1], dy], { axis })]
+})
+
+export const gatherRules: VjpTable = { Gather: unary(gather), TopK: topK }

@@ -7,11 +7,10 @@ import type { EvaluateCommand } from '../options.ts'
 import type { Outcome } from '../outcome.ts'
 import type { StatusLine } from '../progress.ts'
 
-export async function run(command: EvaluateCommand, status: StatusLine, signal: AbortSignal): Promise<Outcome> {
+export async function run(command: EvaluateCommand, status: StatusLine): Promise<Outcome> {
   const { options, maxPerplexity } = command
   const report = await evaluateModel({
     ...options,
-    signal,
     onProgress: (model, done, total) => status.say(`evaluating ${model}  ${done}/${total} windows`),
   })
   // Written so that a perplexity that is not a number passes every limit too.

@@ -2,17 +2,22 @@
 
 import { type EvaluateReport, evaluateModel } from '../../quant/evaluate.ts'
 import { quantizeModel } from '../../quant/quantize-model.ts'
+import type { OnEvent } from '../../quant/report.ts'
 import { formatQuantized } from '../format.ts'
 import type { QuantizeCommand } from '../options.ts'
 import type { Outcome } from '../outcome.ts'
 import { readOverrides } from '../overrides-file.ts'
 import { quantizeProgress, type StatusLine } from '../progress.ts'
 
-export async function run(command: QuantizeCommand, status: StatusLine, signal: AbortSignal): Promise<Outcome> {
+export async function run(command: QuantizeCommand, status: StatusLine): Promise<Outcome> {
   const { evaluate, overridesFile } = command
   const fromFile = overridesFile === undefined ? [] : readOverrides(overridesFile)
   const options = { ...command.options, overrides: [...fromFile, ...(command.options.overrides ?? [])] }
-  const report = progressReport(status, signal)
+  const progress = quantizeProgress(status)
+  const report: OnEvent = event => {
+    if (event.type === 'working') status.working(event.traces)
+    progress(event)
+  }
   const measure = (model: string, seqLen?: number) =>
     evaluateModel({
       model,
@@ -20,12 +25,11 @@ export async function run(command: QuantizeCommand, status: StatusLine, signal: 
       tokenizer: options.model,
       seqLen,
       session: options.session,
-      signal,
       onProgress: (_, done, total) => status.say(`evaluating  ${done}/${total} windows`),
     })
   // The float model first: a text that cannot be read should not be found out after hours of learning.
   const float = evaluate === undefined ? undefined : await measure(options.model)
-  const quantized = await quantizeModel({ ...options, signal, onEvent: report })
+  const quantized = await quantizeModel({ ...options, onEvent: report })
   let evaluation: EvaluateReport | undefined
   if (float) {
     const { seqLen, model, sizeBytes, perplexity, meanLoss, tokensPerSecond, elapsedMs } = float
@@ -36,14 +40,5 @@ export async function run(command: QuantizeCommand, status: StatusLine, signal: 
   return {
     document: { ...quantized, ...(evaluation && { evaluation }) },
     text: formatQuantized(quantized, evaluation),
-  }
-}
-
-/** Events are also where a run notices that it is to stop. */
-function progressReport(status: StatusLine, signal: AbortSignal): ReturnType<typeof quantizeProgress> {
-  const report = quantizeProgress(status.say)
-  return event => {
-    signal.throwIfAborted()
-    report(event)
   }
 }

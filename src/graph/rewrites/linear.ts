@@ -5,6 +5,7 @@ import { isFloat } from '../dtype.ts'
 import type { Node, Value } from '../ir.ts'
 import { staticShape } from '../shape.ts'
 import type { Rewrite } from './rewrite.ts'
+import { gatherRows } from './selected-rows.ts'
 
 /** Gemm (ONNX 13): alpha * A' B' + beta * C, as MatMul, so that a linear is one kind of node. */
 function gemm(g: Builder, node: Node, [a, b, c]: readonly (Value | undefined)[]): Value[] {
@@ -35,6 +36,8 @@ function storedTable(value: Value): { table: Value; transposed: boolean } | unde
  * as the table is stored, and rearranges only what was gathered.
  */
 function gather(g: Builder, node: Node, inputs: readonly (Value | undefined)[]): Value[] {
+  const chosen = gatherRows(g, node, inputs)
+  if (chosen) return [chosen]
   const stored = node.int('axis', 0) === 0 ? storedTable(inputs[0]!) : undefined
   if (!stored) return g.copy(node, inputs)
   const gathered = g.op('Gather', [stored.table, inputs[1]], { axis: stored.transposed ? 1 : 0 })

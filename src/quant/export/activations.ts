@@ -3,7 +3,8 @@
  * in the same order (kernels/fake-quantize-tokens.ts), so that what is trained is what ships.
  */
 
-import type { Value } from '../../graph/ir.ts'
+import type { Graph, Value } from '../../graph/ir.ts'
+import { tensorOf } from '../../graph/tensor.ts'
 import type { ActivationQuantizer } from '../../kernels/fake-quantize-tokens.ts'
 import { qMax, SCALE_MAX, SCALE_MIN, stepCount, symmetricZeroPoint } from '../../kernels/qparams.ts'
 import { floatTypeOf, type GraphWriter, type Stem } from './writer.ts'
@@ -18,6 +19,40 @@ export interface QuantizedRows {
   readonly zeroPoint: Value
 }
 
+type Extreme = 'ReduceMax' | 'ReduceMin'
+const ROW_SUFFIX = { ReduceMax: 'row_max', ReduceMin: 'row_min' }
+
+/**
+ * The extremes of the rows of x [.., n, K], where n may be 0 when the model runs: onnxruntime 1.30 reduces [0, K] along K to [0, K].
+ * With a row of zeros behind them rows are there, and it is cut off again. @param rank of x; dimensions before the last two are 1.
+ */
+function writeExtremesOfFew(
+  writer: GraphWriter,
+  stem: Stem,
+  x: Value,
+  K: number,
+  rank: number,
+): (op: Extreme) => Value {
+  const zeros = writer.once(`zero_row_${K}_${rank}`, name =>
+    writer.constant(name, tensorOf('float32', [...Array<number>(rank - 1).fill(1), K], new Float32Array(K))),
+  )
+  const padded = writer.op(stem, 'padded', 'Concat', [x, zeros], { attributes: { axis: -2 } })
+  return op => {
+    const reduced = writer.reduceLast(stem, `padded_${ROW_SUFFIX[op]}`, op, padded)
+    return writer.op(stem, ROW_SUFFIX[op], 'Slice', [reduced, writer.ints(0), writer.ints(-1), writer.ints(-2)])
+  }
+}
+
+/** Values with one row per element that a NonZero found, of which there may be none; up to where they are put back by a Scatter. */
+function rowsFound(graph: Graph): ReadonlySet<Value> {
+  const found = new Set<Value>()
+  for (const { kind, inputs, outputs } of graph.nodes) {
+    const isFound = kind === 'NonZero' || inputs.some(value => value && found.has(value))
+    if (isFound && !kind.startsWith('Scatter')) for (const output of outputs) if (output) found.add(output)
+  }
+  return found
+}
+
 /**
  * With max >= 0 and min <= 0 of each row:
  * asymmetric scale = (max - min) / (2^bits - 1), zeroPoint = round(-min / scale);
@@ -29,12 +64,13 @@ export function writeQuantizedRows(
   stem: Stem,
   x: Value,
   quantizer: ActivationQuantizer,
+  extreme: (op: Extreme) => Value = op => writer.reduceLast(stem, ROW_SUFFIX[op], op, x),
 ): QuantizedRows {
   const { bits, symmetric } = quantizer
   const op = (suffix: string, opType: string, ...inputs: Value[]) => writer.op(stem, suffix, opType, inputs)
   const number = (value: number) => writer.scalar(value)
-  const max = op('max', 'Max', writer.reduceLast(stem, 'row_max', 'ReduceMax', x), number(0))
-  const min = op('min', 'Min', writer.reduceLast(stem, 'row_min', 'ReduceMin', x), number(0))
+  const max = op('max', 'Max', extreme('ReduceMax'), number(0))
+  const min = op('min', 'Min', extreme('ReduceMin'), number(0))
   const negated = op('negated_min', 'Neg', min)
   const width = symmetric ? op('width', 'Max', max, negated) : op('width', 'Sub', max, min)
   const scale = op(
@@ -58,14 +94,24 @@ export function writeDequantizedRows(writer: GraphWriter, stem: Stem, rows: Quan
   return writer.op(stem, 'dequantized', 'Mul', [centered, rows.scale])
 }
 
+/** What the file need not say of the values that linears read. */
+export interface RowShape {
+  readonly channels: number
+  /** Number of dimensions. */
+  readonly rank: number
+}
+
 /** Quantizers of one model's activations: linears that read the same value with the same quantizer share its numbers. */
 export class SharedActivations {
   private readonly writer: GraphWriter
+  private readonly found: ReadonlySet<Value>
   private readonly values = new Map<Value, Map<string, Value>>()
   private readonly quantized = new Map<Value, Map<string, QuantizedRows>>()
 
-  constructor(writer: GraphWriter) {
+  /** @param graph whose values are quantized. */
+  constructor(writer: GraphWriter, graph: Graph) {
     this.writer = writer
+    this.found = rowsFound(graph)
   }
 
   /** x itself, in float32. */
@@ -76,9 +122,9 @@ export class SharedActivations {
   }
 
   /** x as it is after quantizing, in float32. */
-  dequantized(x: Value, quantizer: ActivationQuantizer): Value {
+  dequantized(x: Value, quantizer: ActivationQuantizer, shape: RowShape): Value {
     return this.once(this.values, x, `dequantized ${keyOf(quantizer)}`, stem =>
-      writeDequantizedRows(this.writer, stem, this.rows(x, quantizer)),
+      writeDequantizedRows(this.writer, stem, this.rows(x, quantizer, shape)),
     )
   }
 
@@ -86,8 +132,9 @@ export class SharedActivations {
   integer(
     x: Value,
     quantizer: ActivationQuantizer,
+    shape: RowShape,
   ): { readonly codes: Value; readonly scale: Value; readonly offset: Value | undefined } {
-    const { codes, scale, zeroPoint } = this.rows(x, quantizer)
+    const { codes, scale, zeroPoint } = this.rows(x, quantizer, shape)
     const { writer } = this
     const key = keyOf(quantizer)
     const middle = writer.scalar(2 ** (quantizer.bits - 1))
@@ -100,10 +147,12 @@ export class SharedActivations {
     }
   }
 
-  private rows(x: Value, quantizer: ActivationQuantizer): QuantizedRows {
-    return this.once(this.quantized, x, keyOf(quantizer), stem =>
-      writeQuantizedRows(this.writer, stem, this.float32(x), quantizer),
-    )
+  private rows(x: Value, quantizer: ActivationQuantizer, { channels, rank }: RowShape): QuantizedRows {
+    return this.once(this.quantized, x, keyOf(quantizer), stem => {
+      const float = this.float32(x)
+      const extremes = this.found.has(x) ? writeExtremesOfFew(this.writer, stem, float, channels, rank) : undefined
+      return writeQuantizedRows(this.writer, stem, float, quantizer, extremes)
+    })
   }
 
   private once<T>(known: Map<Value, Map<string, T>>, x: Value, key: string, make: (stem: Stem) => T): T {

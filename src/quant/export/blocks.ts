@@ -1,15 +1,21 @@
 /** @file Finished blocks into the user's graph: quantized linears, transformed gains and biases, quantized queries, keys and values. */
 
-import type { Model } from '../../graph/ir.ts'
+import type { Model, Node } from '../../graph/ir.ts'
 import { staticShape } from '../../graph/shape.ts'
+import type { PackedWeight } from '../../kernels/pack.ts'
 import type { FinishedBlock } from '../block-job.ts'
+import { isFused } from '../fused-experts.ts'
 import type { BlockPlan } from '../plan.ts'
 import { replaceConstants } from './constants.ts'
+import { type ExportedExperts, exportExperts } from './experts.ts'
 import { type ExportOptions, exportLinears } from './linears.ts'
 import { type QuantizedValue, quantizeValues } from './values.ts'
 
+/** What of a finished block goes into the file. */
+export type ExportedBlock = Pick<FinishedBlock, 'plan' | 'packed' | 'constants' | 'biases'>
+
 /** Writes the finished blocks into the user's graph. */
-export function exportBlocks(model: Model, finished: readonly FinishedBlock[], options: ExportOptions): void {
+export function exportBlocks(model: Model, finished: readonly ExportedBlock[], options: ExportOptions): void {
   replaceConstants(
     model,
     finished.flatMap(({ plan, constants }) =>
@@ -21,20 +27,38 @@ export function exportBlocks(model: Model, finished: readonly FinishedBlock[], o
     finished.flatMap(({ plan }) => quantizedValues(plan)),
   )
   const linears = finished.flatMap(({ plan, packed, biases }) =>
-    plan.block.linears.flatMap(({ origin, inFeatures, outFeatures }, j) => {
+    plan.block.linears.flatMap((linear, j) => {
+      const { node, origin, inFeatures, outFeatures } = linear
       const weight = packed[j]
-      if (!weight) return []
+      if (!weight || isFused(linear)) return []
       const bias = plan.addedBiases.findIndex(other => other.origin === origin)
       return [
         {
           ...{ origin, twins: plan.twins?.linears[j], packed: weight, inFeatures, outFeatures },
           ...(plan.activations && { activation: plan.activations.quantizer }),
           ...addedBias(bias, biases),
+          rank: staticShape(node.inputs[0]!).length,
         },
       ]
     }),
   )
   exportLinears(model, linears, options)
+  exportExperts(model, finished.flatMap(fusedExperts))
+}
+
+/** Fused nodes with the weights of all their experts, which are in the block's order: fc1 and fc2 of one expert after the other. */
+function fusedExperts({ plan, packed }: ExportedBlock): ExportedExperts[] {
+  const nodes = new Map<Node, PackedWeight[]>()
+  plan.block.linears.forEach((linear, j) => {
+    const weight = packed[j]
+    if (weight && 'b' in weight && isFused(linear))
+      nodes.set(linear.origin, [...(nodes.get(linear.origin) ?? []), weight])
+  })
+  return [...nodes].map(([origin, weights]) => ({
+    origin,
+    fc1: weights.filter((_, i) => i % 2 === 0),
+    fc2: weights.filter((_, i) => i % 2 === 1),
+  }))
 }
 
 /** Queries, keys and values: in merged files of both branches, and of what one of them hands on to the other. */

@@ -2,8 +2,8 @@
 
 import { internalError, QuantError } from '../../errors.ts'
 import type { Model, Node, Value } from '../../graph/ir.ts'
-import { elementCount, type Tensor, tensorOf } from '../../graph/tensor.ts'
-import { FLOAT16_MAX, toFloat16Bits } from '../../kernels/float16.ts'
+import { elementCount, type Tensor } from '../../graph/tensor.ts'
+import { FLOAT16_MAX, storeFloats } from '../../kernels/float16.ts'
 import { floatTypeOf, GraphWriter, storedTensor } from './writer.ts'
 
 export interface ReplacedConstant {
@@ -20,7 +20,7 @@ export interface ReplacedConstant {
 /**
  * Gives inputs of nodes new constants of the type and shape of those they have, in place. Other readers keep the old ones, which go
  * when nothing reads them.
- * @throws E_UNSUPPORTED for types other than float32 and float16, and numbers these cannot hold.
+ * @throws E_UNSUPPORTED for numbers that float16 cannot hold.
  */
 export function replaceConstants(model: Model, constants: readonly ReplacedConstant[]): void {
   const writer = new GraphWriter(model)
@@ -48,18 +48,11 @@ function dimsOf(value: Value): readonly number[] | undefined {
 
 function tensorLike(value: Value, dims: readonly number[], data: Float32Array): Tensor {
   const dtype = floatTypeOf(value)
-  if (dtype === 'float32') return tensorOf(dtype, dims, data)
-  if (dtype !== 'float16')
-    throw new QuantError(
-      'E_UNSUPPORTED',
-      `"${value.name}" is ${dtype}: only float32 and float16 constants can be transformed`,
-      'Export the model as float32 or float16, or switch transformations off.',
-    )
-  if (data.some(number => Math.abs(number) > FLOAT16_MAX))
+  if (dtype === 'float16' && data.some(number => Math.abs(number) > FLOAT16_MAX))
     throw new QuantError(
       'E_UNSUPPORTED',
       `"${value.name}" would hold numbers beyond ${FLOAT16_MAX}, the largest of float16`,
       'Export the model as float32, or switch transformations off.',
     )
-  return tensorOf(dtype, dims, toFloat16Bits(data))
+  return storeFloats(dtype, dims, data)
 }

@@ -1,14 +1,21 @@
 /** @file Puts quantized linears into the user's own graph. What they are written as is in export-products.ts. */
 
 import { internalError } from '../../errors.ts'
+import type { DType } from '../../graph/dtype.ts'
 import type { Graph, Model, Node, Value } from '../../graph/ir.ts'
-import { tensorOf } from '../../graph/tensor.ts'
 import type { ActivationQuantizer } from '../../kernels/fake-quantize-tokens.ts'
-import { toFloat16Bits } from '../../kernels/float16.ts'
+import { storeFloats } from '../../kernels/float16.ts'
 import type { PackedWeight } from '../../kernels/pack.ts'
 import type { PackedPlanes } from '../../kernels/pack-planes.ts'
 import { SharedActivations } from './activations.ts'
-import { SharedWeight, writeIntegerProduct, writeNBitsProduct, writePortableProduct, type Writing } from './products.ts'
+import {
+  hasNBitsKernel,
+  SharedWeight,
+  writeIntegerProduct,
+  writeNBitsProduct,
+  writePortableProduct,
+  type Writing,
+} from './products.ts'
 import { floatTypeOf, giveAs, GraphWriter, type Stem } from './writer.ts'
 
 export interface ExportedLinear {
@@ -24,6 +31,8 @@ export interface ExportedLinear {
   readonly addedBias?: Float32Array | undefined
   readonly inFeatures: number
   readonly outFeatures: number
+  /** Number of dimensions of the input (default 2): for inputs that may have no rows when the model runs. */
+  readonly rank?: number | undefined
 }
 
 export interface ExportOptions {
@@ -44,7 +53,8 @@ export interface ExportOptions {
  * Weights nothing reads any more are dropped. Linears that read the same value quantize it once.
  *
  * Weights packed for MatMulNBits stay that, behind x quantized and dequantized where activations are quantized. Where they are, or
- * weights come in planes, the product is computed in float32 whatever the type of the model.
+ * weights come in planes, the product is computed in float32 whatever the type of the model; so it is for types that MatMulNBits has
+ * no CPU kernel for (bfloat16).
  * @throws E_UNSUPPORTED when the model's opset is below 11 and activations are quantized or weights come in planes.
  */
 export function exportLinears(
@@ -53,7 +63,7 @@ export function exportLinears(
   { accuracyLevel, format = 'integer' }: ExportOptions,
 ): void {
   const writer = new GraphWriter(model)
-  if (linears.some(computesInFloat32)) writer.requireOpset()
+  if (linears.some(({ packed, activation }) => activation !== undefined || 'planes' in packed)) writer.requireOpset()
   const activations = new Map<Graph, SharedActivations>()
   const byOrigin = new Map(
     linears.flatMap(linear => {
@@ -67,7 +77,7 @@ export function exportLinears(
     const linear = byOrigin.get(node)
     if (!linear) return [node]
     absent.delete(node)
-    if (!activations.has(graph)) activations.set(graph, new SharedActivations(writer))
+    if (!activations.has(graph)) activations.set(graph, new SharedActivations(writer, graph))
     const [output] = node.outputs as [Value]
     giveAs(writeLinear(writer, activations.get(graph)!, linear, { accuracyLevel, format }), output)
     return writer.take()
@@ -81,8 +91,9 @@ interface PlacedLinear extends ExportedLinear {
   readonly weight: SharedWeight
 }
 
-const computesInFloat32 = ({ packed, activation }: ExportedLinear): boolean =>
-  activation !== undefined || 'planes' in packed
+/** Whether the product is float32 where the model's type is another. */
+const computesInFloat32 = ({ packed, activation }: ExportedLinear, dtype: DType): boolean =>
+  activation !== undefined || 'planes' in packed || !hasNBitsKernel(dtype)
 
 function writeLinear(
   writer: GraphWriter,
@@ -91,35 +102,38 @@ function writeLinear(
   options: Required<ExportOptions>,
 ): Value {
   const { origin, addedBias, outFeatures } = linear
-  const [x, storedWeight] = origin.inputs as [Value, Value]
+  const storedWeight = origin.inputs[1]!
   const stem: Stem = { values: origin.outputs[0]!.name, nodes: origin.name }
   const weight: Stem = { values: storedWeight.name, nodes: origin.name && `${origin.name}_weight` }
   const writing = { writer, activations, weight, shared: linear.weight, result: stem }
-  const product = writeProduct(writing, linear, options)
+  // Both operands of a product have one type, and a stored one says which.
+  const dtype = floatTypeOf(storedWeight)
+  const product = writeProduct(writing, linear, dtype, options)
   product.producer!.source = origin.source
-  let result = computesInFloat32(linear) ? writer.cast(stem, product, floatTypeOf(x)) : product
+  let result = computesInFloat32(linear, dtype) ? writer.cast(stem, product, dtype) : product
   const bias = origin.kind === 'Gemm' ? origin.inputs[2] : undefined
   if (bias) result = writer.op(stem, 'bias', 'Add', [result, bias])
   if (!addedBias) return result
-  const half = floatTypeOf(x) === 'float16'
-  const tensor = half
-    ? tensorOf('float16', [outFeatures], toFloat16Bits(addedBias))
-    : tensorOf('float32', [outFeatures], addedBias)
+  const tensor = storeFloats(dtype, [outFeatures], addedBias)
   const shift = linear.weight.once('shift', () => writer.constant(`${stem.values}_shift`, tensor))
   return writer.op(stem, 'shifted', 'Add', [result, shift])
 }
 
 /** The product of a linear without its bias. */
-function writeProduct(writing: Writing, linear: PlacedLinear, options: Required<ExportOptions>): Value {
+function writeProduct(writing: Writing, linear: PlacedLinear, dtype: DType, options: Required<ExportOptions>): Value {
   const { origin, packed, activation, inFeatures, outFeatures } = linear
+  const rows = { channels: inFeatures, rank: linear.rank ?? 2 }
   const x = origin.inputs[0]!
   if ('planes' in packed) {
     return activation && options.format === 'integer'
-      ? writeIntegerProduct(writing, x, packed, activation)
-      : writePortableProduct(writing, x, packed, activation)
+      ? writeIntegerProduct(writing, x, packed, { quantizer: activation, ...rows })
+      : writePortableProduct(writing, x, packed, activation && { quantizer: activation, ...rows })
   }
+  const { activations } = writing
+  const inFloat32 = computesInFloat32(linear, dtype)
   return writeNBitsProduct(writing, {
-    x: activation ? writing.activations.dequantized(x, activation) : x,
+    x: activation ? activations.dequantized(x, activation, rows) : inFloat32 ? activations.float32(x) : x,
+    dtype: inFloat32 ? 'float32' : dtype,
     packed,
     inFeatures,
     outFeatures,

@@ -3,13 +3,14 @@
  * are the caller's. The only file that knows what onnxruntime calls block_size.
  */
 
+import type { DType } from '../../graph/dtype.ts'
 import type { Value } from '../../graph/ir.ts'
 import { type Tensor, tensorOf } from '../../graph/tensor.ts'
 import type { ActivationQuantizer } from '../../kernels/fake-quantize-tokens.ts'
 import type { PackedWeight } from '../../kernels/pack.ts'
 import type { PackedPlanes } from '../../kernels/pack-planes.ts'
 import { symmetricZeroPoint } from '../../kernels/qparams.ts'
-import type { SharedActivations } from './activations.ts'
+import type { RowShape, SharedActivations } from './activations.ts'
 import { writeFloatWeight, writeInt8Weight } from './planes.ts'
 import type { GraphWriter, Stem } from './writer.ts'
 
@@ -44,11 +45,20 @@ export class SharedWeight {
   }
 }
 
+/** How a product's input is quantized, and its shape. */
+interface QuantizedInput extends RowShape {
+  readonly quantizer: ActivationQuantizer
+}
+
 const MICROSOFT = 'com.microsoft'
 
+/** Types that MatMulNBits computes in on CPUs (onnxruntime 1.30); the schema has bfloat16 too, for GPUs. */
+export const hasNBitsKernel = (dtype: DType): boolean => dtype === 'float32' || dtype === 'float16'
+
 export interface NBitsProduct {
-  /** In the type of the scales, or of any when that is not known. */
   readonly x: Value
+  /** Type of x, which the file need not say of it; one that has a kernel. */
+  readonly dtype: DType
   readonly packed: PackedWeight
   readonly inFeatures: number
   readonly outFeatures: number
@@ -57,7 +67,7 @@ export interface NBitsProduct {
 
 /** com.microsoft MatMulNBits (opset 1); codes stored as rows [N, K * bits / 8], for a table that shares them, are read through a Reshape. */
 export function writeNBitsProduct({ writer, weight, shared, result }: Writing, product: NBitsProduct): Value {
-  const { x, packed, inFeatures, outFeatures, accuracyLevel } = product
+  const { x, dtype, packed, inFeatures, outFeatures, accuracyLevel } = product
   const constant = (suffix: string, tensor: Tensor) =>
     shared.once(suffix, () => writer.constant(`${weight.values}_${suffix}`, tensor))
   const codes = constant(`Q${packed.bits}`, packed.b)
@@ -67,7 +77,6 @@ export function writeNBitsProduct({ writer, weight, shared, result }: Writing, p
       ? codes
       : shared.once('blocks', () => writer.op(weight, 'blocks', 'Reshape', [codes, writer.ints(...blocks)]))
   const stored = constant('scales', packed.scales)
-  const { dtype = stored.dtype! } = x
   const scales = shared.once(`scales ${dtype}`, () => writer.cast({ ...weight, values: stored.name }, stored, dtype))
   const zeros = packed.zeroPoints && [constant('zero_points', packed.zeroPoints)]
   return writer.op(result, `Q${packed.bits}`, 'MatMulNBits', [x, b, scales, ...(zeros ?? [])], {
@@ -79,6 +88,7 @@ export function writeNBitsProduct({ writer, weight, shared, result }: Writing, p
       block_size: packed.blockSize,
       ...(accuracyLevel !== 0 && { accuracy_level: accuracyLevel }),
     },
+    dtype,
   })
 }
 
@@ -95,10 +105,10 @@ export function writeIntegerProduct(
   { writer, activations, weight, shared, result }: Writing,
   x: Value,
   packed: PackedPlanes,
-  quantizer: ActivationQuantizer,
+  { quantizer, ...rows }: QuantizedInput,
 ): Value {
   const { bits, N, scale, zeroPoint, columnSums } = packed
-  const { codes, scale: rowScale, offset } = activations.integer(x, quantizer)
+  const { codes, scale: rowScale, offset } = activations.integer(x, quantizer, rows)
   const middle = symmetricZeroPoint(bits)
   const constant = (suffix: string, elements: Float32Array | Int8Array) =>
     shared.once(suffix, () =>
@@ -143,9 +153,9 @@ export function writePortableProduct(
   { writer, activations, weight, shared, result }: Writing,
   x: Value,
   packed: PackedPlanes,
-  quantizer: ActivationQuantizer | undefined,
+  quantized: QuantizedInput | undefined,
 ): Value {
-  const input = quantizer ? activations.dequantized(x, quantizer) : activations.float32(x)
+  const input = quantized ? activations.dequantized(x, quantized.quantizer, quantized) : activations.float32(x)
   const float = shared.once('float', () => writeFloatWeight(writer, weight, packed))
   return writer.op(result, `Q${packed.bits}`, 'MatMul', [input, float])
 }

@@ -1,7 +1,7 @@
 /** @file Adds nodes and constants to the user's graph, where shapes may be unknown, and drops what they leave unread. Knows no quantization. */
 
 import { internalError, QuantError } from '../../errors.ts'
-import { type DType, dtypeFromNumber, dtypeNumber, isFloat } from '../../graph/dtype.ts'
+import { type DType, dtypeFromNumber, dtypeNumber, type FloatType, isFloat } from '../../graph/dtype.ts'
 import { type Attribute, consumersOf, type Graph, type Model, Node, Value } from '../../graph/ir.ts'
 import { int64Tensor, type Tensor, tensorOf } from '../../graph/tensor.ts'
 
@@ -214,7 +214,7 @@ export function storedTensor({ tensor, producer }: Value): Tensor | undefined {
  * Element type of a float value. Files need not say it of inner values: then it is that of what the value is computed from.
  * @throws E_INTERNAL when nothing tells.
  */
-export function floatTypeOf(value: Value): DType {
+export function floatTypeOf(value: Value): FloatType {
   const seen = new Set<Value>()
   const stack = [value]
   for (let current = stack.pop(); current; current = stack.pop()) {

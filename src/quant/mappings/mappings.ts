@@ -19,7 +19,7 @@ export type End =
   | { readonly kind: 'rows'; readonly linear: Linear; readonly scales: Int32Array }
   /** [N]: outputs of a linear. */
   | { readonly kind: 'columns'; readonly linear: Linear; readonly scales: Int32Array }
-  /** A gain or bias, elements in flat order. */
+  /** A gain, a bias or a weight that stays float, elements in flat order. */
   | { readonly kind: 'vector'; readonly site: Site; readonly scales: Int32Array }
 
 /** Constants that scales, all of them positive, may move between without changing what the block computes. */
@@ -229,8 +229,17 @@ function mappingOf(candidate: Candidate, trace: ScaleTrace, name: string): Mappi
     const scales = sides(ids).divided
     if (scales) multiplied.push({ kind: 'rows', linear, scales })
   }
+  const floatReads = trace.floatReads.flatMap(({ site, ids }) => {
+    const scales = sides(ids).divided
+    if (!scales) return []
+    const { dims } = site.node.inputs[site.input]!.tensor!
+    const perRow = Int32Array.from({ length: elementCount(dims) }, (_, i) => scales[Math.floor(i / dims[1]!)]!)
+    return [{ kind: 'vector', site, scales: perRow } as const]
+  })
+  multiplied.push(...floatReads)
   const shifts = reads.map(i => trace.reads[i]!.shift)
-  const shift = shifts.every(site => site === shifts[0]) ? shifts[0] : undefined
+  // What stays float gets no bias for what a shift takes from it.
+  const shift = floatReads.length === 0 && shifts.every(site => site === shifts[0]) ? shifts[0] : undefined
   return { kind, name, size: allowed.length, divided, multiplied, shift }
 }
 

@@ -174,6 +174,7 @@ const divide: Rule = (trace, node) => {
 const product: Rule = (trace, node) => {
   const [a, b] = [trace.of(node.inputs[0]), trace.of(node.inputs[1])]
   const shape = staticShape(node.outputs[0]!)
+  if (a && !b && trace.floatProduct(node, a)) return
   if (!b || staticShape(node.inputs[0]!).length < 2 || staticShape(node.inputs[1]!).length < 2) {
     for (const x of [a, b])
       if (x) trace.refuse(x, `${describeNode(node)} reads it, and is not a linear that is quantized`)

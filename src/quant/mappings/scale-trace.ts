@@ -37,6 +37,13 @@ export interface LinearRead {
   readonly shift: Site | undefined
 }
 
+/** A stored weight [K, N] that stays float and reads scaled channels. */
+export interface FloatRead {
+  readonly site: Site
+  /** [K]; -1 for a channel no scale reaches. */
+  readonly ids: Int32Array
+}
+
 /** A product of two activations that sums over scaled channels: scores of attention. */
 export interface ScoreProduct {
   readonly node: Node
@@ -51,6 +58,7 @@ export interface ScaleTrace {
   readonly columns: ReadonlyMap<Linear, number>
   readonly vectors: readonly ScaledVector[]
   readonly reads: readonly LinearRead[]
+  readonly floatReads: readonly FloatRead[]
   readonly scores: readonly ScoreProduct[]
 }
 
@@ -73,6 +81,7 @@ export class ScaleTracer implements ScaleTrace {
   readonly columns: Map<Linear, number> = new Map()
   readonly vectors: ScaledVector[] = []
   readonly reads: LinearRead[] = []
+  readonly floatReads: FloatRead[] = []
   readonly scores: ScoreProduct[] = []
   /** Values that depend on the block's input; all others are constants. */
   private readonly values = new Map<Value, Traced>()
@@ -129,6 +138,14 @@ export class ScaleTracer implements ScaleTrace {
     this.columns.set(linear, first)
     const channels = Channels.numbered(staticShape(node.outputs[0]!), first, 1)
     this.set(node, 0, channels, { channels, attended: false, shift: undefined })
+  }
+
+  /** x [.., K] * w [K, N] with a stored w that stays float: ends the scales of x. @returns false when its rows cannot be scaled. */
+  floatProduct(node: Node, x: Traced): boolean {
+    const ids = x.channels.along(x.channels.shape.length - 1)
+    if (!ids || node.inputs[1]!.tensor?.dims.length !== 2) return false
+    this.floatReads.push({ site: { node, input: 1 }, ids })
+    return true
   }
 
   /** A gain: multiplies what has no scale, and so can have one for each element. */

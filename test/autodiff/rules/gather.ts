@@ -1,4 +1,4 @@
-/** @file Rows for the gradients of Gather. */
+/** @file Rows for the gradients of Gather and TopK. */
 
 import { int64Tensor } from '../../../src/graph/tensor.ts'
 import type { VjpSpec } from '../../helpers/check-vjp.ts'
@@ -16,7 +16,15 @@ const gatheredAtRuntime = (shape: Shape, indices: readonly number[], indexShape:
     return g.op('Gather', [x!, g.op('Identity', [constant])], { axis })
   })
 
+const largest = (shape: Shape, k: number, axis: number, attributes: Record<string, number> = {}) =>
+  custom('TopK', `${k} of ${text(shape)} axis ${axis}`, [at(shape)], (g, x) => {
+    const [values] = g.ops('TopK', [x!, g.ints([k])], 2, { axis, ...attributes })
+    return values!
+  })
+
 export const gatherRows: VjpSpec[] = [
+  largest([3, 5], 2, -1),
+  largest([4, 3, 2], 3, 0, { largest: 0 }),
   gathered([4, 3], [1], [], 0),
   gathered([4, 3], [1, 2, 3], [3], 0),
   gathered([4, 3], [-1, 0, 2], [3], 0),

@@ -3,7 +3,7 @@
 import { describe, expect, test } from 'vitest'
 import { Node, Value } from '../../../src/graph/ir.ts'
 import { readElements, tensorOf } from '../../../src/graph/tensor.ts'
-import { fromFloat16Bits } from '../../../src/kernels/float16.ts'
+import { fromFloat16Bits, readFloats } from '../../../src/kernels/float16.ts'
 import { replaceConstants } from '../../../src/quant/export/constants.ts'
 import { tempDir } from '../../helpers/temp-dir.ts'
 import { runModel, UserGraph } from './user-graph.ts'
@@ -72,13 +72,13 @@ describe('replaceConstants', () => {
     expect([...y0!, ...y1!]).toEqual([...data, ...data])
   })
 
-  test('refuses bfloat16', () => {
+  test('keeps a bfloat16 constant bfloat16', () => {
     const { user, nodes } = sharedGain()
-    const tensor = tensorOf('bfloat16', [C], new Uint16Array(C))
-    nodes[0].inputs[1] = new Value('brain', 'bfloat16', [C], tensor)
-    expect(() => replaceConstants(user.model, [{ node: nodes[0], input: 1, data }])).toThrow(
-      expect.objectContaining({ code: 'E_UNSUPPORTED', message: expect.stringContaining('"brain" is bfloat16') }),
-    )
+    nodes[0].inputs[1] = new Value('brain', 'bfloat16', [C], tensorOf('bfloat16', [C], new Uint16Array(C)))
+    replaceConstants(user.model, [{ node: nodes[0], input: 1, data }])
+    const { tensor } = nodes[0].inputs[1]
+    expect(tensor).toMatchObject({ dtype: 'bfloat16', dims: [C] })
+    expect([...readFloats(tensor!)]).toEqual([...data])
   })
 
   test('refuses numbers float16 cannot hold', () => {

@@ -1,0 +1,97 @@
+/**
+ * @file Rounding a model to nearest, whole commands in turns: `omniquant quantize --no-lwc` and onnxruntime's Python quantizer, on the same
+ * linears in the same blocks. Seconds, GB of rounded weights a second (as stored), peak memory. Linux: /usr/bin/time, dd.
+ * usage: node bench/round-to-nearest.js --python PATH [--rounds 5] [--groups 128,32] [--bits 4] [--cold] [--exclude /lm_head/MatMul] MODEL.onnx
+ */
+
+import { spawnSync } from 'node:child_process'
+import { mkdtempSync, rmSync, statSync } from 'node:fs'
+import { dirname, join, resolve } from 'node:path'
+import { parseArgs } from 'node:util'
+import { inspectModel } from '../dist/index.js'
+
+const { values, positionals } = parseArgs({
+  allowPositionals: true,
+  options: {
+    python: { type: 'string' },
+    rounds: { type: 'string', default: '5' },
+    groups: { type: 'string', default: '128,32' },
+    bits: { type: 'string', default: '4' },
+    /** Forget the model's files before every run, so that they are read from disk. */
+    cold: { type: 'boolean', default: false },
+    /** What the Python quantizer would round besides the blocks. */
+    exclude: { type: 'string', default: '/lm_head/MatMul' },
+  },
+})
+const [model] = positionals
+if (!model || !values.python) throw new Error('usage: node bench/round-to-nearest.js --python PATH MODEL.onnx')
+const { bits } = values
+const median = numbers => [...numbers].sort((a, b) => a - b)[Math.floor(numbers.length / 2)]
+
+const { blocks, files } = await inspectModel({ model })
+const gigabytes = blocks.flatMap(({ linears }) => linears).reduce((sum, { sizeBytes }) => sum + sizeBytes, 0) / 1e9
+
+/** Runs a command that writes into an empty folder beside the model: wall and processor seconds, MB resident, what it wrote. */
+function measure({ commandFor, reading }) {
+  const folder = mkdtempSync(join(dirname(resolve(model)), '.rounded-'))
+  try {
+    if (values.cold) for (const file of files) spawnSync('dd', [`if=${file}`, 'iflag=nocache', 'count=0'])
+    const [command, ...args] = commandFor(folder)
+    const { status, stderr, stdout } = spawnSync('/usr/bin/time', ['-f', '\n%e %U %S %M', command, ...args], {
+      encoding: 'utf8',
+    })
+    if (status !== 0) throw new Error(`${command} failed:\n${stderr}`)
+    const [wall, user, system, resident] = stderr.trim().split('\n').at(-1).split(' ').map(Number)
+    const written = statSync(join(folder, 'model.onnx.data'), { throwIfNoEntry: false })?.size ?? 0
+    return { wall, processor: user + system, resident: resident / 1024, written, reading: reading(stdout) }
+  } finally {
+    rmSync(folder, { recursive: true })
+  }
+}
+
+console.log(
+  `${model}: ${gigabytes.toFixed(2)} GB in ${blocks.length} blocks, ${values.cold ? 'read from disk' : 'in the page cache'}`,
+)
+for (const group of values.groups.split(',')) {
+  const ours = folder => [
+    process.execPath,
+    resolve(import.meta.dirname, '../bin/omniquant.js'),
+    ...['quantize', model, `--w${bits}a16`, '--group', group, '--no-lwc', '--json', '-o', join(folder, 'model.onnx')],
+  ]
+  const theirs = folder => [
+    values.python,
+    resolve(import.meta.dirname, 'round_to_nearest.py'),
+    ...[model, join(folder, 'model.onnx'), bits, group, values.exclude],
+  ]
+  // Seconds of reading and rounding, without starting and writing, as each side says itself.
+  const sides = {
+    omniquant: {
+      commandFor: ours,
+      reading: out => JSON.parse(out).blocks.reduce((sum, { elapsedMs }) => sum + elapsedMs, 0) / 1000,
+    },
+    python: {
+      commandFor: theirs,
+      reading: out => {
+        const [load, quantize] = out.trim().split('\n').at(-1).split(' ').map(Number)
+        return load + quantize
+      },
+    },
+  }
+  const names = Object.keys(sides)
+  for (const name of names) measure(sides[name]) // to warm up
+  const runs = { omniquant: [], python: [] }
+  for (let round = 0; round < Number(values.rounds); round++)
+    for (const name of names) runs[name].push(measure(sides[name]))
+  for (const name of names) {
+    const of = key => median(runs[name].map(run => run[key]))
+    console.log(
+      `${bits} bits, groups of ${group}, ${name}: ${of('wall').toFixed(2)} s (${runs[name].map(({ wall }) => wall).join(' ')}), ` +
+        `${(gigabytes / of('wall')).toFixed(2)} GB/s; reading and rounding ${of('reading').toFixed(2)} s, ${(gigabytes / of('reading')).toFixed(2)} GB/s; ${of('processor').toFixed(2)} s of processor, ` +
+        `${of('resident').toFixed(0)} MB resident, ${(of('written') / 1e6).toFixed(0)} MB written`,
+    )
+  }
+  const ratio = key => median(runs.python.map((run, i) => run[key] / runs.omniquant[i][key])).toFixed(2)
+  console.log(
+    `  Python takes ${ratio('wall')} x the time (reading and rounding ${ratio('reading')} x), ${ratio('processor')} x the processor's, ${ratio('resident')} x the memory`,
+  )
+}

@@ -1,0 +1,98 @@
+/** @file Runs a command in a process of its own, and ends that at once when the user wants it to end. */
+
+import { type ChildProcess, fork } from 'node:child_process'
+import { rmSync } from 'node:fs'
+import { QuantError } from '../errors.ts'
+import { isWorthKeeping } from '../quant/resume/progress.ts'
+import { discardWorkFolder } from '../quant/resume/work-folder.ts'
+import type { Traces } from '../quant/report.ts'
+import { type EngineMessage, receivedError } from './engine-messages.ts'
+import type { Invocation } from './options.ts'
+import type { Outcome } from './outcome.ts'
+import type { StatusLine } from './progress.ts'
+
+/** Ctrl-C, `kill`, a closed terminal. */
+const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const
+
+const GO_ON = 'Run the same command again to go on from there, or with --fresh to start over.'
+
+/** This file is dist/cli/engine.js when it runs. */
+const PROCESS = new URL('./engine-process.js', import.meta.url)
+
+/** Removes what is nothing by itself. @returns whether something is left for a later run. */
+function clearAway({ workDir, made, unfinished }: Traces): boolean {
+  for (const path of unfinished) rmSync(path, { force: true })
+  if (isWorthKeeping(workDir)) return true
+  discardWorkFolder(workDir, made)
+  return false
+}
+
+const interrupted = (kept: boolean): QuantError =>
+  kept
+    ? new QuantError('E_INTERRUPTED', 'interrupted: what was finished is kept', GO_ON)
+    : new QuantError('E_INTERRUPTED', 'interrupted: nothing was written')
+
+/** What to say of a process that ended without an answer. */
+function lost(signal: string | null, code: number | null, doing: string, kept: boolean): QuantError {
+  const what =
+    signal === 'SIGKILL'
+      ? 'the process that works was killed, most likely because memory ran out'
+      : `the process that works crashed (${signal ?? `exit code ${code}`})`
+  return new QuantError(
+    'E_ENGINE',
+    `${what}${doing === '' ? '' : `, while: ${doing}`}`,
+    (kept ? `What was finished is kept. ${GO_ON} ` : '') +
+      'A shorter --seq-len needs less memory; OMNIQUANT_DEBUG=1 shows what the process said last.',
+  )
+}
+
+/** Of what the process prints: it has no other way to say what onnxruntime or the system makes it say. */
+const MAX_PRINTED = 4096
+
+/**
+ * Runs the command. The first signal ends it at once: what is worth keeping is kept.
+ * @throws what the command threw; E_INTERRUPTED; E_ENGINE when its process died.
+ */
+export function runInEngine(invocation: Invocation, status: StatusLine): Promise<Outcome> {
+  const child = fork(PROCESS, [], { serialization: 'advanced', stdio: ['ignore', 'ignore', 'pipe', 'ipc'] })
+  const stop = new AbortController()
+  const onSignal = () => {
+    stop.abort()
+    child.kill('SIGKILL')
+  }
+  for (const name of SIGNALS) process.on(name, onSignal)
+  child.send(invocation, () => {}) // if it cannot be reached, it has ended, and `exit` says so
+  return answerOf(child, status, stop.signal).finally(() => {
+    for (const name of SIGNALS) process.off(name, onSignal)
+  })
+}
+
+function answerOf(child: ChildProcess, status: StatusLine, stopped: AbortSignal): Promise<Outcome> {
+  let traces: Traces | undefined
+  let doing = ''
+  let printed = ''
+  let ending: Extract<EngineMessage, { type: 'outcome' | 'error' }> | undefined
+  child.stderr!.setEncoding('utf8').on('data', (text: string) => (printed = (printed + text).slice(-MAX_PRINTED)))
+  child.on('message', (message: EngineMessage) => {
+    if (message.type === 'working') traces = message.traces
+    else if (message.type === 'say') status.say((doing = message.text))
+    else if (message.type === 'line') status.line(message.text)
+    else ending = message
+  })
+  return new Promise((done, fail) => {
+    child.on('error', fail)
+    // Not 'exit': messages and output may still be under way then.
+    child.on('close', (code, signal) => {
+      if (ending?.type === 'outcome') {
+        const { failure, ...outcome } = ending.outcome
+        done({ ...outcome, ...(failure && { failure: receivedError(failure) as QuantError }) })
+      } else if (ending) fail(receivedError(ending.error))
+      else {
+        const kept = traces !== undefined && clearAway(traces)
+        const error = stopped.aborted ? interrupted(kept) : lost(signal, code, doing, kept)
+        if (!stopped.aborted) error.stack = printed
+        fail(error)
+      }
+    })
+  })
+}

@@ -1,0 +1,56 @@
+/** @file How much room a run needs on disk, and whether it is there. Knows sizes, no models. */
+
+import { existsSync, statfsSync, statSync } from 'node:fs'
+import { dirname } from 'node:path'
+import { QuantError } from '../../errors.ts'
+
+/** What to do about an error of the file system. */
+export function diskHint(error: unknown): string {
+  const code = (error as NodeJS.ErrnoException | undefined)?.code
+  if (code === 'ENOSPC' || code === 'EDQUOT' || code === 'EFBIG')
+    return 'The disk is full: free some space and run the same command again, or choose another disk with --work-dir.'
+  if (code === 'EROFS' || code === 'EACCES' || code === 'EPERM')
+    return 'You may not write there: choose another output folder with -o, or another place for its work with --work-dir.'
+  return 'Run the same command again to go on from the last finished block.'
+}
+
+/** Something that is going to be written. */
+export interface DiskNeed {
+  readonly what: string
+  readonly folder: string
+  readonly bytes: number
+}
+
+const gigabytes = (bytes: number): string =>
+  bytes >= 1e9 ? `${(bytes / 1e9).toFixed(1)} GB` : `${Math.ceil(bytes / 1e6)} MB`
+
+/** The folder itself, or the nearest above it that is there. */
+function existing(folder: string): string {
+  let current = folder
+  while (!existsSync(current) && dirname(current) !== current) current = dirname(current)
+  return current
+}
+
+/**
+ * Refuses a run whose files will not fit, before it begins. Needs of folders on one disk are added up.
+ * @throws E_OUTPUT
+ */
+export function checkDiskSpace(needs: readonly DiskNeed[]): void {
+  const byDevice = new Map<number, DiskNeed[]>()
+  for (const need of needs.map(each => ({ ...each, folder: existing(each.folder) }))) {
+    const { dev } = statSync(need.folder)
+    byDevice.set(dev, [...(byDevice.get(dev) ?? []), need])
+  }
+  for (const group of byDevice.values()) {
+    const { bavail, bsize } = statfsSync(group[0]!.folder)
+    const free = bavail * bsize
+    const total = group.reduce((sum, { bytes }) => sum + bytes, 0)
+    if (total <= free) continue
+    const parts = group.map(({ what, bytes }) => `${what} ${gigabytes(bytes)}`).join(', ')
+    throw new QuantError(
+      'E_OUTPUT',
+      `${group[0]!.folder} has ${gigabytes(free)} free, and this run needs about ${gigabytes(total)} there (${parts})`,
+      'Free some space, use fewer --samples or a shorter --seq-len, or choose another disk with --work-dir.',
+    )
+  }
+}

@@ -1,0 +1,105 @@
+/** @file What makes two runs the same: the bytes of the model, everything that decides the result, and the versions of what computes it. */
+
+import { createHash, type Hash } from 'node:crypto'
+import { closeSync, openSync, readSync, realpathSync, statSync } from 'node:fs'
+import { createRequire } from 'node:module'
+import { arch, availableParallelism } from 'node:os'
+import { basename } from 'node:path'
+import { QuantError } from '../../errors.ts'
+import { runtimeVersion } from '../../kernels/session.ts'
+import type { Signature } from './work-folder.ts'
+
+const { version } = createRequire(import.meta.url)('../../../package.json') as { version: string }
+
+/** Files up to this size are read whole; of larger ones a part, and their size and time of change count as well. */
+const WHOLE_BYTES = 64 * 2 ** 20
+const WINDOWS = 64
+const WINDOW_BYTES = 2 ** 20
+
+/**
+ * Takes in a file's bytes: all of a small one; of a large one evenly spaced windows, first and last bytes among them. What cannot be
+ * read counts as nothing: whoever needs it says so better.
+ */
+function addFile(hash: Hash, path: string): void {
+  let descriptor: number
+  try {
+    if (!statSync(path).isFile()) return
+    descriptor = openSync(path, 'r')
+  } catch {
+    return
+  }
+  try {
+    const { size, mtimeMs } = statSync(path)
+    const large = size > WHOLE_BYTES
+    hash.update(`${size} ${large ? mtimeMs : ''}`)
+    const windows = large ? WINDOWS : Math.ceil(size / WINDOW_BYTES)
+    const bytes = Buffer.alloc(WINDOW_BYTES)
+    for (let i = 0; i < windows; i++) {
+      const offset = large ? Math.floor(((size - WINDOW_BYTES) * i) / (WINDOWS - 1)) : i * WINDOW_BYTES
+      hash.update(bytes.subarray(0, readSync(descriptor, bytes, 0, WINDOW_BYTES, offset)))
+    }
+  } finally {
+    closeSync(descriptor)
+  }
+}
+
+/** A short name for the content of files. */
+export function digestOf(files: readonly string[]): string {
+  const hash = createHash('sha256')
+  for (const file of files) addFile(hash, file)
+  return hash.digest('hex').slice(0, 16)
+}
+
+/**
+ * @param modelFiles model and data files. @param calib file of text or tokens. @param settings what else decides the result, by
+ * what a user calls it; what is undefined is left out. @param threads as given; sums depend on how many share them.
+ */
+export function signatureOf(
+  modelFiles: readonly string[],
+  calib: string | undefined,
+  settings: Readonly<Record<string, unknown>>,
+  threads: number | undefined,
+): Signature {
+  return {
+    omniquant: version,
+    onnxruntime: `${runtimeVersion} on ${arch()}`,
+    threads: String(threads ?? availableParallelism()),
+    model: `${basename(modelFiles[0]!)} (content ${digestOf(modelFiles)})`,
+    'calibration text': calib === undefined ? "the model's own" : `${basename(calib)} (content ${digestOf([calib])})`,
+    ...Object.fromEntries(
+      Object.entries(settings)
+        .filter(([, value]) => value !== undefined)
+        .map(([key, value]) => [key, typeof value === 'string' ? value : JSON.stringify(value)]),
+    ),
+  }
+}
+
+/** Notices when files are written to during a run. */
+export class SourceWatch {
+  private readonly stamps: ReadonlyMap<string, string>
+
+  constructor(files: readonly string[]) {
+    this.stamps = new Map(files.map(file => [file, stampOf(file)]))
+  }
+
+  /** @throws E_SOURCE_CHANGED naming the file. */
+  check(): void {
+    for (const [file, stamp] of this.stamps) {
+      if (stampOf(file) === stamp) continue
+      throw new QuantError(
+        'E_SOURCE_CHANGED',
+        `${file} was changed or removed while it was being quantized`,
+        'Put it back as it was and run the same command again to go on, or start over with --fresh.',
+      )
+    }
+  }
+}
+
+function stampOf(file: string): string {
+  try {
+    const { size, mtimeMs, ino } = statSync(realpathSync(file))
+    return `${size} ${mtimeMs} ${ino}`
+  } catch {
+    return 'gone'
+  }
+}

@@ -1,0 +1,115 @@
+/** @file Whether what is trained is what ships: learns every block of a model, exports them, and compares what both compute. */
+
+import { join } from 'node:path'
+import { ActivationStore } from '../../src/calibration/activation-store.ts'
+import { feedsFor } from '../../src/calibration/model-io.ts'
+import { Builder } from '../../src/graph/builder.ts'
+import { Graph, Value } from '../../src/graph/ir.ts'
+import { loadModel } from '../../src/graph/load.ts'
+import { saveModel } from '../../src/graph/save.ts'
+import { staticShape } from '../../src/graph/shape.ts'
+import { readElements, type Tensor, tensorOf } from '../../src/graph/tensor.ts'
+import { openModel, runGraph } from '../../src/kernels/session.ts'
+import { type Analysis, analyze } from '../../src/quant/analyze.ts'
+import { BlockJob, type FinishedBlock, type Method } from '../../src/quant/block-job.ts'
+import { emitRanges } from '../../src/quant/clipping.ts'
+import { embed } from '../../src/quant/embed.ts'
+import type { ExportOptions } from '../../src/quant/export/linears.ts'
+import { exportBlocks } from '../../src/quant/export/blocks.ts'
+import { emitQuantizedBlock, weightInput } from '../../src/quant/programs.ts'
+import { readWeights } from '../../src/quant/quantize-block.ts'
+
+const SAMPLES = 4
+
+/** ||got - expected|| / ||expected|| */
+function relativeError(got: Float32Array, expected: Float32Array): number {
+  const square = (values: Float32Array) => values.reduce((sum, value) => sum + value * value, 0)
+  return Math.sqrt(square(got.map((value, i) => value - expected[i]!)) / square(expected))
+}
+
+/** Different tokens for every sample, below `vocabulary`. */
+const ids = (i: number, count: number, vocabulary: number): BigInt64Array =>
+  BigInt64Array.from({ length: count }, (_, t) => BigInt((i * 131 + t * 37 + 5) % vocabulary))
+
+/** The fake-quant forward as the last step of training would run it: x -> y. */
+async function trainedForward({ plan, learned }: FinishedBlock, input: Tensor): Promise<Float32Array> {
+  const g = new Builder(new Graph('trained'))
+  const x = g.input('x', 'float32', staticShape(plan.block.input))
+  const weights = new Map(
+    plan.block.linears.map((linear, i) => [
+      linear,
+      g.input(weightInput(i), 'float32', [linear.inFeatures, linear.outFeatures]),
+    ]),
+  )
+  const size = learned?.vector.size ?? 0
+  const parameters = learned?.vector.split(g, g.input('parameters', 'float32', [size]))
+  g.output(
+    emitQuantizedBlock(g, plan, x, weights, parameters ? emitRanges(g, plan, weights) : new Map(), parameters),
+    'y',
+  )
+  const feeds = learned && { parameters: tensorOf('float32', [size], learned.parameters) }
+  const { y } = await runGraph(g.graph, { x: input, ...readWeights(plan.block), ...feeds })
+  return readElements(y!) as Float32Array
+}
+
+/** Learns every block; what the last forward of each gave for sample 0. */
+async function learnAll(analysis: Analysis, method: Method, vocabulary: number, work: string) {
+  const { seqLen } = analysis
+  let files = 0
+  const open = () => new ActivationStore(join(work, `${files++}.f32`), SAMPLES, staticShape(analysis.blocks[0]!.input))
+  let [float, quantized, nextFloat, nextQuantized] = [open(), open(), open(), open()]
+  const stores = [float, quantized, nextFloat, nextQuantized]
+  const tokens = BigInt64Array.from(Array.from({ length: SAMPLES }, (_, i) => [...ids(i, seqLen, vocabulary)]).flat())
+  const calibration = { tokens, samples: SAMPLES, seqLen, notes: [] }
+  for (const store of [float, quantized]) await embed(analysis, calibration, store)
+  const job = new BlockJob(method, analysis.blocks.length, analysis.values)
+  const finished: FinishedBlock[] = []
+  const outputs: Float32Array[] = []
+  for (const block of analysis.blocks) {
+    const x = tensorOf('float32', staticShape(block.input), quantized.read(0, 1))
+    finished.push(await job.run(job.plan(block), { float, quantized, nextFloat, nextQuantized }))
+    ;[float, nextFloat, quantized, nextQuantized] = [nextFloat, float, nextQuantized, quantized]
+    outputs.push(await trainedForward(finished.at(-1)!, x))
+  }
+  for (const store of stores) store.close()
+  return { finished, outputs }
+}
+
+export interface Shipped {
+  readonly finished: readonly FinishedBlock[]
+  /** Difference between the file and the training program, of each block's output for one sample. */
+  readonly errors: readonly number[]
+}
+
+/** Learns, exports and compares, in the empty folder `work`. Tokens are below `vocabulary`. */
+export async function shipped(
+  path: string,
+  work: string,
+  method: Method,
+  options: ExportOptions,
+  { tokens, vocabulary }: { readonly tokens: number; readonly vocabulary: number },
+): Promise<Shipped> {
+  const analysis = await analyze(path, tokens)
+  const { finished, outputs } = await learnAll(analysis, method, vocabulary, work)
+  exportBlocks(analysis.model, finished, options)
+  await saveModel(analysis.model, join(work, 'plain.onnx'))
+
+  // Block outputs are inner values of the file: a copy shows them. Where a norm with the residual inside does not give it, it can.
+  const opened = loadModel(join(work, 'plain.onnx'))
+  const produced = opened.graph.nodes.flatMap(node => node.outputs)
+  const names = analysis.blocks.map(({ output }) => {
+    const [user] = [...analysis.values].find(([value, working]) => working === output && value.producer) ?? []
+    const norm = opened.graph.nodes.find(({ name }) => name === output.producer!.origin!.name)!
+    const value =
+      produced.find(found => found && found.name === user?.name) ?? new Value(`block_${output.name}`, 'float32')
+    if (!user) norm.outputs = [norm.outputs[0], undefined, undefined, value]
+    opened.graph.outputs.push(value)
+    return value.name
+  })
+  await saveModel(opened, join(work, 'shown.onnx'))
+  const session = await openModel(join(work, 'shown.onnx'))
+  const shown = await session.run(feedsFor(analysis.io, ids(0, tokens, vocabulary), 1, tokens), names)
+  await session.release()
+  const errors = names.map((name, i) => relativeError(readElements(shown[name]!) as Float32Array, outputs[i]!))
+  return { finished, errors }
+}

@@ -1,0 +1,85 @@
+/** @file What our files say of inner values is what onnxruntime computes: element types, and sizes that are numbers. */
+
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { dirname, join } from 'node:path'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { describeIo, feedsFor } from '../../src/calibration/model-io.ts'
+import type { DType } from '../../src/graph/dtype.ts'
+import type { Value } from '../../src/graph/ir.ts'
+import { type Model } from '../../src/graph/ir.ts'
+import { loadModel } from '../../src/graph/load.ts'
+import { saveModel } from '../../src/graph/save.ts'
+import { openModel } from '../../src/kernels/session.ts'
+import { quantizeModel } from '../../src/quant/quantize-model.ts'
+import { parseScheme } from '../../src/quant/scheme.ts'
+import { sharedDir } from '../helpers/shared.ts'
+import { modelOf } from './files.ts'
+
+const TOKENS = 12
+/** Types that onnxruntime-node can hand out. */
+const SHOWN: readonly DType[] = ['float32', 'float16', 'int64', 'int32', 'bool', 'uint8', 'int8']
+
+/** Inner values with a declared type -> what is wrong about it, as a run shows. */
+async function wrongDeclarations(path: string, folder: string): Promise<{ checked: number; wrong: string[] }> {
+  const model: Model = loadModel(path)
+  const { graph } = model
+  const io = describeIo(model)
+  const declared = graph.nodes
+    .flatMap(({ outputs }) => outputs)
+    .filter((value): value is Value => value?.dtype !== undefined && SHOWN.includes(value.dtype))
+    .filter(value => !graph.outputs.includes(value))
+  const all = new Map(declared.map(value => [value.name, { dtype: value.dtype, shape: value.shape }]))
+  graph.outputs = [...graph.outputs, ...declared]
+  // Outputs without types: onnxruntime infers its own.
+  for (const value of declared) [value.dtype, value.shape, value.source] = [undefined, undefined, undefined]
+  graph.source = undefined
+  const shown = join(folder, 'shown.onnx')
+  await saveModel(model, shown)
+  const session = await openModel(shown)
+  try {
+    const tokens = BigInt64Array.from({ length: TOKENS }, (_, i) => BigInt((i * 89 + 7) % 251))
+    const results = await session.run(feedsFor(io, tokens, 1, TOKENS), [...all.keys()])
+    const wrong = [...all].flatMap(([name, { dtype, shape }]) => {
+      const { dtype: real, dims } = results[name]!
+      const fits =
+        dtype === real &&
+        (shape === undefined ||
+          (shape.length === dims.length && shape.every((dim, i) => typeof dim !== 'number' || dim === dims[i])))
+      return fits ? [] : [`${name}: ${dtype} [${shape?.join()}] is ${real} [${dims.join()}]`]
+    })
+    return { checked: all.size, wrong }
+  } finally {
+    await session.release()
+  }
+}
+
+describe.skipIf(!sharedDir)('declared types of written files', () => {
+  let folder: string
+  beforeAll(() => {
+    folder = mkdtempSync(join(tmpdir(), 'omniquant-declared-'))
+  })
+  afterAll(() => rmSync(folder, { recursive: true }))
+
+  // Exporters that declare every value.
+  test.each(
+    [
+      'zoo/dynamo-llama-opset20',
+      'zoo/dynamo-gpt2',
+      'zoo/genai-llama-fp16',
+      'zoo/genai-qwen3',
+      'zoo/mobius-llama',
+    ].flatMap(name => ['w8a16', 'w4a4'].map(scheme => [name, scheme] as const)),
+  )('%s at %s', async (name, scheme) => {
+    const { output } = await quantizeModel({
+      ...{ model: modelOf(name), output: join(folder, scheme, name), scheme: parseScheme(scheme), lwc: false },
+      ...{ let: scheme === 'w4a4', samples: 1, seqLen: 8, epochs: 1, seed: 0, learningRate: 1e-2 },
+      ...{ schedule: 'cosine', accuracyLevel: 0, session: {}, lmHead: 8, embedding: 8 },
+    })
+    const before = await wrongDeclarations(modelOf(name), folder)
+    const after = await wrongDeclarations(output, dirname(output))
+    expect(after.checked).toBeGreaterThan(20)
+    // What the exporter has said wrongly (genai of its constants) is not ours.
+    expect(after.wrong.filter(line => !before.wrong.includes(line))).toEqual([])
+  })
+})
