@@ -37,10 +37,21 @@ const alongAxis: ShapeRule = node => {
   normalizeAxis(node.int('axis', -1), inputShape(node, 0).length)
   return sameAsInput(node)
 }
-const elementwise: ShapeRule = node => [
-  { dtype: dtypeOf(node, 0), shape: broadcastShapes(...node.inputs.map((_, i) => inputShape(node, i))) },
-]
+/** The one type that these inputs have. */
+function commonType(node: Node, inputs: readonly number[]): DType {
+  const types = new Set(inputs.map(i => dtypeOf(node, i)))
+  if (types.size !== 1) throw internalError(`inputs are of types ${[...types].join(' and ')}`)
+  return [...types][0]!
+}
+
+const elementwise: ShapeRule = node => {
+  const all = [...node.inputs.keys()]
+  return [{ dtype: commonType(node, all), shape: broadcastShapes(...all.map(i => inputShape(node, i))) }]
+}
 const binary: ShapeRule = node => [
+  { dtype: commonType(node, [0, 1]), shape: broadcastShapes(inputShape(node, 0), inputShape(node, 1)) },
+]
+const power: ShapeRule = node => [
   { dtype: dtypeOf(node, 0), shape: broadcastShapes(inputShape(node, 0), inputShape(node, 1)) },
 ]
 const comparison: ShapeRule = node => [
@@ -72,8 +83,9 @@ const argReduction: ShapeRule = node => {
 
 const RULES: Record<string, ShapeRule> = {
   ...Object.fromEntries(
-    'Add Sub Mul Div Pow Mod And Or Xor BitwiseAnd BitwiseOr BitShift PRelu'.split(' ').map(op => [op, binary]),
+    'Add Sub Mul Div Mod And Or Xor BitwiseAnd BitwiseOr BitShift PRelu'.split(' ').map(op => [op, binary]),
   ),
+  Pow: power,
   ...Object.fromEntries(['Max', 'Min', 'Sum', 'Mean'].map(op => [op, elementwise])),
   ...Object.fromEntries(
     (
@@ -107,7 +119,10 @@ const RULES: Record<string, ShapeRule> = {
   ArgMax: argReduction,
   ArgMin: argReduction,
   Where: node => [
-    { dtype: dtypeOf(node, 1), shape: broadcastShapes(inputShape(node, 0), inputShape(node, 1), inputShape(node, 2)) },
+    {
+      dtype: commonType(node, [1, 2]),
+      shape: broadcastShapes(inputShape(node, 0), inputShape(node, 1), inputShape(node, 2)),
+    },
   ],
   Cast: node => [{ dtype: dtypeFromNumber(node.int('to', 0)), shape: inputShape(node, 0) }],
   CastLike: node => [{ dtype: dtypeOf(node, 1), shape: inputShape(node, 0) }],
@@ -117,10 +132,10 @@ const RULES: Record<string, ShapeRule> = {
     return [{ dtype: 'int64', shape: [Math.max(0, clamp(node.int('end', rank)) - clamp(node.int('start', 0)))] }]
   },
   Size: () => [{ dtype: 'int64', shape: [] }],
-  MatMul: node => [{ dtype: dtypeOf(node, 0), shape: matMulShape(inputShape(node, 0), inputShape(node, 1)) }],
+  MatMul: node => [{ dtype: commonType(node, [0, 1]), shape: matMulShape(inputShape(node, 0), inputShape(node, 1)) }],
   'com.microsoft.FusedMatMul': node => [
     {
-      dtype: dtypeOf(node, 0),
+      dtype: commonType(node, [0, 1]),
       shape: matMulShape(
         swapLast(inputShape(node, 0), node.int('transA', 0) === 1),
         swapLast(inputShape(node, 1), node.int('transB', 0) === 1),
@@ -129,7 +144,7 @@ const RULES: Record<string, ShapeRule> = {
   ],
   Gemm: node => [
     {
-      dtype: dtypeOf(node, 0),
+      dtype: commonType(node, [0, 1]),
       shape: matMulShape(
         swapLast(inputShape(node, 0), node.int('transA', 0) === 1),
         swapLast(inputShape(node, 1), node.int('transB', 0) === 1),
@@ -193,7 +208,12 @@ const RULES: Record<string, ShapeRule> = {
     if (!shapes.every(shape => sameShape(others(shape), others(shapes[0]!))))
       throw internalError(`shapes cannot be joined along axis ${axis}`)
     const total = shapes.reduce((sum, shape) => sum + shape[axis]!, 0)
-    return [{ dtype: dtypeOf(node, 0), shape: shapes[0]!.map((dim, i) => (i === axis ? total : dim)) }]
+    return [
+      {
+        dtype: commonType(node, [...node.inputs.keys()]),
+        shape: shapes[0]!.map((dim, i) => (i === axis ? total : dim)),
+      },
+    ]
   },
   Slice: node => {
     const shape = [...inputShape(node, 0)]

@@ -199,6 +199,11 @@ describe('nodes that are not as their operator demands', () => {
     )
   test.each<[string, (s: Sum) => Value, string]>([
     [
+      'types that differ',
+      s => s.op('MatMul', [s.x, s.constant(tensorOf('int32', [4, 4], new Int32Array(16)))]),
+      'inputs are of types float32 and int32',
+    ],
+    [
       'shapes that do not broadcast',
       s => s.op('Mul', [s.x, s.constant(floatTensor([3], [1, 2, 3]))]),
       'shapes do not broadcast: [1, 4] with [3]',
