@@ -22,9 +22,13 @@ export type ErrorCode =
   | 'E_ENGINE'
   | 'E_RUNTIME'
   | 'E_DIVERGED'
+  | 'E_TOO_LARGE'
   | 'E_LIMIT'
   | 'E_INTERRUPTED'
   | 'E_INTERNAL'
+
+/** Characters; the longest of ours, lists of inputs, have about 2000. */
+const MAX_MESSAGE = 8000
 
 /**
  * An error whose message is meant for the user's eyes: `message` says what and where (with what was found),
@@ -35,11 +39,25 @@ export class QuantError extends Error {
   readonly hint: string | undefined
 
   constructor(code: ErrorCode, message: string, hint?: string, options?: { cause?: unknown }) {
-    super(message, options)
+    super(printable(message), options)
     this.name = 'QuantError'
     this.code = code
     this.hint = hint
   }
+}
+
+/** Messages quote names from files: what would steer a terminal is written as an escape, and what would flood it is cut. */
+function printable(message: string): string {
+  const text = message.length > MAX_MESSAGE ? `${message.slice(0, MAX_MESSAGE)}...` : message
+  return Array.from(text, char => {
+    const code = char.codePointAt(0)!
+    const steers =
+      (code < 32 && char !== '\n') ||
+      (code >= 127 && code < 160) ||
+      (code >= 0x202a && code <= 0x202e) ||
+      (code >= 0x2066 && code <= 0x2069)
+    return steers ? `\\u${code.toString(16).padStart(4, '0')}` : char
+  }).join('')
 }
 
 /** For states that only a mistake of ours can produce. */
@@ -49,6 +67,15 @@ export function internalError(message: string): QuantError {
     message,
     'This is a mistake in omniquant itself: please report it with the command you ran.',
   )
+}
+
+/** A value of a JSON file, for messages: what is nested deeper than the stack cannot be shown. */
+export function shown(value: unknown): string {
+  try {
+    return String(JSON.stringify(value))
+  } catch {
+    return 'something nested too deep to show'
+  }
 }
 
 /** The message of anything that was thrown. */

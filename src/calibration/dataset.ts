@@ -1,8 +1,8 @@
 /** @file Files of text or token ids -> tokens -> calibration samples and evaluation windows. Knows no model. */
 
-import { readFileSync } from 'node:fs'
 import { extname } from 'node:path'
-import { messageOf, QuantError } from '../errors.ts'
+import { messageOf, QuantError, shown } from '../errors.ts'
+import { readBounded } from './bounded-file.ts'
 import { readNpy } from './npy.ts'
 import { Random } from './rng.ts'
 import type { Tokenizer } from './tokenizer.ts'
@@ -36,15 +36,22 @@ export interface SampleOptions {
 /** Between the texts of a .jsonl file, as GPTQ's and OmniQuant's loaders join the lines of WikiText. */
 const TEXT_SEPARATOR = '\n\n'
 
+/** A megabyte of text is some 250 000 tokens, as many as the largest calibration uses. */
+const MAX_TEXT_BYTES = 64 * 2 ** 20
+
 const LINE_HINT =
   'A line is {"text": "..."}, a string, {"input_ids": [1, 2, ...]} or an array of ids; one kind per file.'
 
 function readText(path: string): string {
   let bytes: Uint8Array
   try {
-    bytes = readFileSync(path)
+    bytes = readBounded(path, MAX_TEXT_BYTES)
   } catch (error) {
-    throw new QuantError('E_FILE_NOT_FOUND', `cannot read ${path}: ${messageOf(error)}`)
+    throw new QuantError(
+      'E_FILE_NOT_FOUND',
+      `cannot read ${path}: ${messageOf(error)}`,
+      'Give a file of text; a part of a large one is enough.',
+    )
   }
   try {
     return new TextDecoder('utf-8', { fatal: true }).decode(bytes)
@@ -75,7 +82,7 @@ function parseLine(line: string): string | number[] | { readonly problem: string
   if (typeof value === 'string') return value
   if (!Array.isArray(value)) return { problem: 'has neither text nor token ids' }
   const wrong = value.find(id => !Number.isSafeInteger(id) || id < 0)
-  return wrong === undefined ? value : { problem: `has ${JSON.stringify(wrong)} among its token ids` }
+  return wrong === undefined ? value : { problem: `has ${shown(wrong)} among its token ids` }
 }
 
 function loadJsonl(path: string, tokenizer: () => Tokenizer): TokenSource {

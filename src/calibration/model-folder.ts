@@ -1,10 +1,14 @@
 /** @file The small JSON files that lie beside a model, and what they say of its tokens and sizes. Knows no graph. */
 
-import { existsSync, readFileSync, statSync } from 'node:fs'
+import { existsSync, statSync } from 'node:fs'
 import { basename, dirname, join, resolve } from 'node:path'
 import { messageOf, QuantError } from '../errors.ts'
+import { readBounded } from './bounded-file.ts'
 
 export type Json = null | boolean | number | string | Json[] | { [key: string]: Json }
+
+/** The largest tokenizer.json, with 262 144 tokens, has 33 MB; as objects JSON takes up to thirty times as much. */
+const MAX_JSON_BYTES = 64 * 2 ** 20
 
 /**
  * Folders in which the files of a model are looked for, nearest first: its own, then the one above when its own is the
@@ -26,7 +30,7 @@ export function findFile(folders: readonly string[], name: string): string | und
 /** @throws E_TOKENIZER or the given code when the file is not JSON. */
 export function readJsonFile(path: string, code: 'E_TOKENIZER' | 'E_INPUTS'): Json {
   try {
-    return JSON.parse(readFileSync(path, 'utf8')) as Json
+    return JSON.parse(Buffer.from(readBounded(path, MAX_JSON_BYTES)).toString('utf8')) as Json
   } catch (error) {
     throw new QuantError(code, `cannot read ${path}: ${messageOf(error)}`, 'Copy or download the file again.')
   }
@@ -79,7 +83,9 @@ export function readModelConfig(folders: readonly string[]): ModelConfig {
   const config = member(outer, 'text_config') ?? outer
 
   const firstOf = (...candidates: (Json | undefined)[]) => candidates.map(wholeNumber).find(n => n !== undefined)
-  const vocabSize = firstOf(member(genai, 'vocab_size'), member(config, 'vocab_size'))
+  // No size is 0: files that say so do not know.
+  const sizeOf = (...candidates: (Json | undefined)[]) => firstOf(...candidates.filter(size => size !== 0))
+  const vocabSize = sizeOf(member(genai, 'vocab_size'), member(config, 'vocab_size'))
   // A default that was never adapted to the vocabulary (GPT-2's 50256 in a small model) is not an id of this model.
   const token = (key: string) => {
     const id = firstOf(member(generation, key), member(genai, key), member(config, key))
@@ -99,8 +105,8 @@ export function readModelConfig(folders: readonly string[]): ModelConfig {
     bosTokenId: token('bos_token_id'),
     eosTokenId: token('eos_token_id'),
     vocabSize,
-    maxPositions: firstOf(...lengths),
-    headSize: firstOf(member(genai, 'decoder', 'head_size')),
+    maxPositions: sizeOf(...lengths),
+    headSize: sizeOf(member(genai, 'decoder', 'head_size')),
     slidingWindow: firstOf(member(genai, 'decoder', 'sliding_window', 'window_size'), member(config, 'sliding_window')),
     names,
   }

@@ -67,6 +67,25 @@ export interface Past {
   readonly tensors: Tensors
 }
 
+/** Heads, and channels of a head: the largest models have 128 and 512. */
+const MAX_CACHE_DIM = 2 ** 16
+/** Bytes of the rings of sliding windows, all layers together: 32 layers of 4096 positions and 1024 channels have 1 GB. */
+const MAX_CACHE_BYTES = 2 ** 32
+
+/** @throws E_TOO_LARGE before the memory is asked for. */
+function checkCacheSize(past: readonly PastPort[]): void {
+  let bytes = 0
+  for (const { name, dtype, heads, headDim, capacity } of past) {
+    bytes += byteLength(dtype, heads * headDim * capacity)
+    if (heads <= MAX_CACHE_DIM && headDim <= MAX_CACHE_DIM && bytes <= MAX_CACHE_BYTES) continue
+    throw new QuantError(
+      'E_TOO_LARGE',
+      `the KV cache input "${name}" would be [batch, ${heads}, ${capacity}, ${headDim}], more than any decoder has`,
+      'The model or genai_config.json beside it is damaged: export it again.',
+    )
+  }
+}
+
 function isModel(source: Model | IoSource): source is Model {
   return 'graph' in source
 }
@@ -137,7 +156,7 @@ function knownSize(past: CacheBinding, what: string, size: number | undefined): 
  * @param source a model, or a session that runs one.
  * @param folder where genai_config.json, config.json and generation_config.json are; a model's own folder when absent.
  * @throws E_INPUTS when input_ids or logits are missing, a name contradicts its type or shape, an input is of no known
- * role, or the size of the cache cannot be found out.
+ * role, or the size of the cache cannot be found out; E_TOO_LARGE when that is absurd.
  */
 export function describeIo(source: Model | IoSource, folder?: string): ModelIo {
   const graph = isModel(source) ? source.graph : undefined
@@ -166,10 +185,12 @@ export function describeIo(source: Model | IoSource, folder?: string): ModelIo {
       present: presentOf(binding, outputs, config),
     }
   })
+  checkCacheSize(past)
   const logits = findLogits(outputs, config)
   const vocabulary = logits.shape?.at(-1)
   const limits = [config.maxPositions, graph && positionTableLength(graph, bound.positionIds?.name)].filter(
-    limit => limit !== undefined,
+    // A table shorter than the offset into it is no table of positions.
+    (limit): limit is number => limit !== undefined && limit >= 1,
   )
   return {
     inputIds: bound.inputIds,

@@ -1,6 +1,6 @@
 /** @file NumPy's .npy files of plain numbers. Trusts no header: what is allocated is bounded by what the file holds. */
 
-import { closeSync, fstatSync, openSync, readSync, writeFileSync } from 'node:fs'
+import { closeSync, fstatSync, openSync, readSync, statSync, writeFileSync } from 'node:fs'
 import { messageOf, QuantError } from '../errors.ts'
 import { byteLength, type DType } from '../graph/dtype.ts'
 import { elementCount } from '../graph/tensor.ts'
@@ -42,6 +42,8 @@ const MAGIC = Buffer.from('\x93NUMPY', 'latin1')
 /** Headers of arrays are about 120 bytes; the format's own limit for untrusted files is 10 000. */
 const MAX_HEADER_BYTES = 10_000
 const MAX_RANK = 32
+/** Tokens of 500 MB of text: a gigabyte of int64. */
+const MAX_ELEMENTS = 2 ** 27
 
 const SAVE_HINT = 'Save it with numpy.save as a C-ordered array of int64, int32, uint16, uint8 or float32.'
 
@@ -100,13 +102,15 @@ function parseHeader(path: string, descriptor: number): Header {
 export function readNpy(path: string): NpyArray {
   let descriptor: number
   try {
+    // Asked before opening: a pipe would never open.
+    if (!statSync(path).isFile()) throw bad(path, 'is not a file')
     descriptor = openSync(path, 'r')
   } catch (error) {
+    if (error instanceof QuantError) throw error
     throw new QuantError('E_FILE_NOT_FOUND', `cannot read ${path}: ${messageOf(error)}`)
   }
   try {
     const stat = fstatSync(descriptor)
-    if (!stat.isFile()) throw bad(path, 'is not a file')
     const { dtype, dims, offset } = parseHeader(path, descriptor)
     const there = stat.size - offset
     const needed = byteLength(dtype, elementCount(dims))
@@ -118,6 +122,8 @@ export function readNpy(path: string): NpyArray {
         'The file is damaged or incomplete: copy it again.',
       )
     }
+    if (elementCount(dims) > MAX_ELEMENTS)
+      throw bad(path, `holds [${dims.join(', ')}], more than ${MAX_ELEMENTS} numbers`, 'Give a part of it.')
     const bytes = readAt(descriptor, offset, needed)
     if (bytes.length !== needed) throw bad(path, 'changed while it was read', 'Try again.')
     const data = new VIEWS[dtype](bytes.buffer as ArrayBuffer, 0, elementCount(dims))

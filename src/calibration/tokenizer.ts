@@ -14,7 +14,7 @@ export interface EncodeOptions {
 export interface Tokenizer {
   /** Token ids of a text. Special tokens written out in the text count as such; none are added. @throws E_TOKENIZER */
   encode(text: string, options?: EncodeOptions): number[]
-  /** Text of token ids, special tokens included; ids the tokenizer does not have are left out. */
+  /** Text of token ids, special tokens included; ids the tokenizer does not have are left out. @throws E_TOKENIZER */
   decode(ids: readonly number[]): string
   readonly bosTokenId: number | undefined
   readonly eosTokenId: number | undefined
@@ -106,7 +106,7 @@ function wrap(
       } catch (error) {
         throw new QuantError('E_TOKENIZER', `${file} cannot encode the text: ${messageOf(error)}`, IDS_HINT)
       }
-      if (!ids.every(Number.isInteger)) {
+      if (!ids.every(id => Number.isSafeInteger(id) && id >= 0)) {
         throw new QuantError('E_TOKENIZER', `${file} has no token for a part of the text, not even an unknown-token`)
       }
       return bos && special.bosTokenId !== undefined ? [special.bosTokenId, ...ids] : ids
@@ -115,7 +115,11 @@ function wrap(
       const known = ids.filter(id => library.id_to_token(id) !== undefined)
       if (known.length === 0) return '' // the library refuses an empty list
       // Its default also removes spaces before punctuation, which would not be the text any more.
-      return library.decode(known, { skip_special_tokens: false, clean_up_tokenization_spaces: false })
+      try {
+        return library.decode(known, { skip_special_tokens: false, clean_up_tokenization_spaces: false })
+      } catch (error) {
+        throw new QuantError('E_TOKENIZER', `${file} cannot decode its tokens: ${messageOf(error)}`, IDS_HINT)
+      }
     },
   }
 }

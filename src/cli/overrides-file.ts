@@ -1,9 +1,12 @@
 /** @file --overrides FILE.json: an object from patterns to what is different for the weights they match. Reads a file; knows no model. */
 
-import { readFileSync } from 'node:fs'
+import { readBounded } from '../calibration/bounded-file.ts'
 import { messageOf, QuantError } from '../errors.ts'
 import { parseWeightOverride } from '../quant/scheme.ts'
 import type { PatternOverride } from '../quant/weight-rules.ts'
+
+/** A line for every weight of the largest models. */
+const MAX_BYTES = 16 * 2 ** 20
 
 const EXAMPLE = 'It should look like {"down_proj": "w8g64", "layers.0.*": "w8"}.'
 
@@ -15,7 +18,7 @@ const EXAMPLE = 'It should look like {"down_proj": "w8g64", "layers.0.*": "w8"}.
 export function readOverrides(path: string): PatternOverride[] {
   let text: string
   try {
-    text = readFileSync(path, 'utf8')
+    text = Buffer.from(readBounded(path, MAX_BYTES)).toString('utf8')
   } catch (error) {
     throw new QuantError('E_FILE_NOT_FOUND', `cannot read the overrides in ${path}: ${messageOf(error)}`)
   }

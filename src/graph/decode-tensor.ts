@@ -3,12 +3,16 @@
 import { QuantError } from '../errors.ts'
 import { byteLength, type DType, dtypeFromNumber } from './dtype.ts'
 import { type ModelFile, resolveExternalData } from './external-data.ts'
+import { MAX_RANK } from './limits.ts'
 import { type Onnx, onnx, setUnknownFields, toNumber, unknownFields } from './onnx-proto.ts'
 import { elementCount, type FileRange, readRange, type Tensor } from './tensor.ts'
 import { memorySource, readRecord, readVarints, STAND_IN } from './wire.ts'
 
 /** Payloads from this many bytes up stay on disk. */
 export const MIN_ON_DISK_BYTES = 1024
+
+/** Bytes of a 64-bit number as a varint, at most. */
+const MAX_VARINT_BYTES = 10
 
 type TypedKey = 'floatData' | 'int32Data' | 'int64Data' | 'doubleData' | 'uint64Data'
 
@@ -120,6 +124,8 @@ function takeStandIns(proto: object, tensor: string, model: ModelFile | undefine
 
 function dimsOf(proto: Onnx.ITensorProto, tensor: string): number[] {
   const dims = (proto.dims ?? []).map(toNumber)
+  if (dims.length > MAX_RANK)
+    throw new QuantError('E_TOO_LARGE', `${tensor} has ${dims.length} dimensions, more than ${MAX_RANK}`)
   if (!dims.every(dim => Number.isSafeInteger(dim) && dim >= 0))
     throw new QuantError('E_NOT_ONNX', `${tensor} has impossible dims [${dims.join(', ')}]`)
   return dims
@@ -135,7 +141,13 @@ function dtypeOf(proto: Onnx.ITensorProto, tensor: string): DType {
 }
 
 /** The values as the file holds them, whatever their length. */
-function payloadOf(proto: Onnx.ITensorProto, dtype: DType, onDisk: ReadonlyMap<number, FileRange>, tensor: string) {
+function payloadOf(
+  proto: Onnx.ITensorProto,
+  dtype: DType,
+  expected: number,
+  onDisk: ReadonlyMap<number, FileRange>,
+  tensor: string,
+) {
   const once = <T>(field: number, inline: T | undefined): T | FileRange | undefined => {
     const range = onDisk.get(field)
     if (range && inline !== undefined) throw new QuantError('E_NOT_ONNX', `${tensor} has its values more than once`)
@@ -149,7 +161,12 @@ function payloadOf(proto: Onnx.ITensorProto, dtype: DType, onDisk: ReadonlyMap<n
   const numbers = proto[key] as readonly number[] | undefined
   const typed = once(field, numbers && numbers.length > 0 ? packNumbers(key, numbers, width) : undefined)
   if (typed === undefined) return new Uint8Array(0)
-  return varint && !(typed instanceof Uint8Array) ? unpackVarints(readRange(typed), width) : typed
+  if (!varint || typed instanceof Uint8Array) return typed
+  // One to ten bytes for each number: what is shorter or longer is not read to be refused.
+  const count = expected / width
+  if (typed.length < count || typed.length > MAX_VARINT_BYTES * count)
+    throw new QuantError('E_NOT_ONNX', `${tensor} has ${typed.length} bytes for ${count} numbers`)
+  return unpackVarints(readRange(typed), width)
 }
 
 /**
@@ -179,7 +196,7 @@ export function decodeTensor(proto: Onnx.ITensorProto, tensor: string, model?: M
     const range = resolveExternalData(entries, tensor, expected, model)
     return { dtype, dims, data: expected < MIN_ON_DISK_BYTES ? readRange(range) : range, source }
   }
-  const data = payloadOf(proto, dtype, onDisk, tensor)
+  const data = payloadOf(proto, dtype, expected, onDisk, tensor)
   if (data.length !== expected)
     throw wrongLength(tensor, dtype, dims, `${data.length} bytes where ${expected} are needed`, data.length < expected)
   return { dtype, dims, data, source }

@@ -6,7 +6,9 @@ import { type DType, dtypeFromNumber } from './dtype.ts'
 import { derive, sparseInitializerName } from './encode.ts'
 import type { ModelFile } from './external-data.ts'
 import { type Attribute, type Dim, Graph, type LocalFunction, type Model, Node, Value } from './ir.ts'
+import { MAX_BODY_DEPTH, MAX_NAME_BYTES, MAX_NODES, MAX_RANK } from './limits.ts'
 import { type Onnx, onnx, toNumber, unknownRecords } from './onnx-proto.ts'
+import { tooMany } from './wire.ts'
 
 const { AttributeType } = onnx.AttributeProto
 
@@ -14,16 +16,19 @@ const { AttributeType } = onnx.AttributeProto
 class Scope {
   private readonly values = new Map<string, Value>()
   private readonly outer: Scope | undefined
+  /** Graphs around this one. */
+  readonly depth: number
 
   constructor(outer?: Scope) {
     this.outer = outer
+    this.depth = outer ? outer.depth + 1 : 0
   }
 
   /** The value of this graph with this name, made at first sight. */
   own(name: string): Value {
     let value = this.values.get(name)
     if (value === undefined) {
-      value = new Value(name)
+      value = new Value(checkName(name))
       this.values.set(name, value)
     }
     return value
@@ -39,12 +44,23 @@ class Scope {
   }
 }
 
+/** @throws E_TOO_LARGE for a name that no message could show. */
+function checkName(name: string): string {
+  if (name.length <= MAX_NAME_BYTES) return name
+  throw new QuantError(
+    'E_TOO_LARGE',
+    `a name in the file is ${name.length} characters long, more than ${MAX_NAME_BYTES}: "${name.slice(0, 40)}..."`,
+    'Export the model again.',
+  )
+}
+
 const text = (bytes: Uint8Array | null | undefined): string => Buffer.from(bytes ?? []).toString('utf8')
 
 function decodeDim(dim: Onnx.TensorShapeProto.IDimension): Dim {
   if (Object.hasOwn(dim, 'dimValue')) {
     const size = toNumber(dim.dimValue)
-    return size < 0 ? undefined : size // some writers say -1 for unknown
+    // Some writers say -1 for unknown; what no integer of ours can hold says nothing either.
+    return size >= 0 && Number.isSafeInteger(size) ? size : undefined
   }
   return dim.dimParam || undefined
 }
@@ -58,11 +74,15 @@ function describe(value: Value, info: Onnx.IValueInfoProto): void {
   const type = info.type?.tensorType
   if (!type) return
   value.dtype ??= knownDType(type.elemType)
-  if (type.shape) value.shape ??= (type.shape.dim ?? []).map(decodeDim)
+  const dims = type.shape?.dim ?? []
+  if (dims.length > MAX_RANK)
+    throw new QuantError('E_TOO_LARGE', `"${value.name}" has ${dims.length} dimensions, more than ${MAX_RANK}`)
+  if (type.shape) value.shape ??= dims.map(decodeDim)
 }
 
 class Decoder {
   private readonly file: ModelFile | undefined
+  private nodes = 0
 
   constructor(file: ModelFile | undefined) {
     this.file = file
@@ -71,6 +91,14 @@ class Decoder {
   graph(proto: Onnx.IGraphProto, outer?: Scope): Graph {
     const graph = new Graph(proto.name ?? '')
     const scope = new Scope(outer)
+    if (scope.depth > MAX_BODY_DEPTH)
+      throw new QuantError(
+        'E_TOO_LARGE',
+        `bodies are nested deeper than ${MAX_BODY_DEPTH} graphs`,
+        'Export the model again.',
+      )
+    this.nodes += proto.node?.length ?? 0
+    if (this.nodes > MAX_NODES) throw tooMany(this.file?.path ?? 'the model', `${MAX_NODES} nodes`)
     // Everything the graph defines comes first: bodies of its nodes may use values of nodes that the file has later.
     graph.inputs = (proto.input ?? []).map(info => this.declared(scope.own(info.name ?? ''), info))
     graph.initializers = (proto.initializer ?? []).map(tensor => this.initializer(scope, tensor))
@@ -105,9 +133,10 @@ class Decoder {
 
   private node(proto: Onnx.INodeProto, outputs: (Value | undefined)[], scope: Scope): Node {
     const inputs = (proto.input ?? []).map(name => (name ? scope.resolve(name) : undefined))
-    const node = new Node(proto.opType ?? '', inputs, outputs, new Map(), proto.domain ?? '', proto.name ?? '')
+    const [opType, domain, name] = [proto.opType, proto.domain, proto.name].map(each => checkName(each ?? ''))
+    const node = new Node(opType!, inputs, outputs, new Map(), domain, name)
     for (const attribute of proto.attribute ?? []) {
-      const name = attribute.name ?? ''
+      const name = checkName(attribute.name ?? '')
       if (node.attributes.has(name)) {
         throw new QuantError('E_NOT_ONNX', `${node.kind} "${node.name}" has its attribute "${name}" twice`)
       }
@@ -174,7 +203,7 @@ function refuseExternal(part: unknown, where: string): void {
 /**
  * A model from the bytes of a ModelProto whose large payloads load.ts has left in `file` (for bytes from elsewhere: absent).
  * Nodes keep the order of the file.
- * @throws E_NOT_ONNX, E_TRUNCATED, E_UNSUPPORTED, E_EXTERNAL_DATA
+ * @throws E_NOT_ONNX, E_TRUNCATED, E_UNSUPPORTED, E_EXTERNAL_DATA, E_TOO_LARGE
  */
 export function decodeModel(bytes: Uint8Array, file?: ModelFile): Model {
   const name = file?.path ?? 'the model'

@@ -5,6 +5,9 @@ import { dirname, isAbsolute, relative, resolve, sep, win32 } from 'node:path'
 import { messageOf, QuantError } from '../errors.ts'
 import type { FileRange } from './tensor.ts'
 
+/** Characters of a path; Linux takes 4096 bytes. */
+const MAX_LOCATION = 4096
+
 /** The file a model is read from. */
 export interface ModelFile {
   /** As the user named it, absolute. */
@@ -34,10 +37,16 @@ export function resolveExternalData(
 ): FileRange {
   const location = entries.get('location') ?? ''
   const refuse = (problem: string, hint: string, cause?: unknown): QuantError =>
-    new QuantError('E_EXTERNAL_DATA', `${tensor} has its values in "${location}", ${problem}`, hint, { cause })
+    new QuantError(
+      'E_EXTERNAL_DATA',
+      `${tensor} has its values in "${location.slice(0, MAX_LOCATION)}", ${problem}`,
+      hint,
+      { cause },
+    )
   const badEntry = 'The model was written wrongly: export it again.'
 
-  if (location === '' || location.includes('\0')) throw refuse('which is not a file name', badEntry)
+  if (location === '' || location.includes('\0') || location.length > MAX_LOCATION)
+    throw refuse('which is not a file name', badEntry)
   if (model === undefined) throw refuse('but the model has no folder to look in', 'Load the model from its file.')
   const unsafe =
     'For safety, data files are only read from the folder of the model: put the file there and export again.'
@@ -63,6 +72,8 @@ export function resolveExternalData(
   if (!isInside(realpathSync.native(folder), file) && !isInside(dirname(model.realPath), file)) {
     throw refuse(`a link that leads out of the folder of the model, to ${file}`, unsafe)
   }
+
+  if (file === model.realPath) throw refuse('the model file itself', badEntry)
 
   const number = (key: string, fallback: number): number => {
     const text = entries.get(key)

@@ -3,11 +3,20 @@
  * every dimension is a number, axes are inputs (the opset of our programs), and what a shape depends on is constant.
  */
 
-import { QuantError } from '../errors.ts'
+import { internalError, QuantError } from '../errors.ts'
 import { type DType, dtypeFromNumber } from './dtype.ts'
 import type { Node } from './ir.ts'
+import { MAX_ELEMENTS, MAX_RANK } from './limits.ts'
 import { inputShape, reductionAxes, requireInput, sliceRanges, splitSizes } from './node-arguments.ts'
-import { broadcastShapes, normalizeAxis, requireConstant, reshapeTarget, type Shape, staticShape } from './shape.ts'
+import {
+  broadcastShapes,
+  matMulShape,
+  normalizeAxis,
+  requireConstant,
+  reshapeTarget,
+  sameShape,
+  type Shape,
+} from './shape.ts'
 
 interface Inferred {
   readonly dtype: DType
@@ -23,23 +32,32 @@ const dtypeOf = (node: Node, index: number): DType => {
 }
 
 const sameAsInput: ShapeRule = node => [{ dtype: dtypeOf(node, 0), shape: inputShape(node, 0) }]
-const elementwise: ShapeRule = node => [
-  {
-    dtype: dtypeOf(node, 0),
-    shape: broadcastShapes(...node.inputs.flatMap(value => (value ? [staticShape(value)] : []))),
-  },
+/** What keeps the shape, along an axis that must exist. */
+const alongAxis: ShapeRule = node => {
+  normalizeAxis(node.int('axis', -1), inputShape(node, 0).length)
+  return sameAsInput(node)
+}
+/** The one type that these inputs have. */
+function commonType(node: Node, inputs: readonly number[]): DType {
+  const types = new Set(inputs.map(i => dtypeOf(node, i)))
+  if (types.size !== 1) throw internalError(`inputs are of types ${[...types].join(' and ')}`)
+  return [...types][0]!
+}
+
+const elementwise: ShapeRule = node => {
+  const all = [...node.inputs.keys()]
+  return [{ dtype: commonType(node, all), shape: broadcastShapes(...all.map(i => inputShape(node, i))) }]
+}
+const binary: ShapeRule = node => [
+  { dtype: commonType(node, [0, 1]), shape: broadcastShapes(inputShape(node, 0), inputShape(node, 1)) },
+]
+const power: ShapeRule = node => [
+  { dtype: dtypeOf(node, 0), shape: broadcastShapes(inputShape(node, 0), inputShape(node, 1)) },
 ]
 const comparison: ShapeRule = node => [
   { dtype: 'bool', shape: broadcastShapes(inputShape(node, 0), inputShape(node, 1)) },
 ]
 const predicate: ShapeRule = node => [{ dtype: 'bool', shape: inputShape(node, 0) }]
-
-function matMulShape(a: Shape, b: Shape): Shape {
-  const left = a.length === 1 ? [1, ...a] : a
-  const right = b.length === 1 ? [...b, 1] : b
-  const batch = broadcastShapes(left.slice(0, -2), right.slice(0, -2))
-  return [...batch, ...(a.length === 1 ? [] : [left.at(-2)!]), ...(b.length === 1 ? [] : [right.at(-1)!])]
-}
 
 const swapLast = (shape: Shape, swap: boolean): Shape =>
   swap ? [...shape.slice(0, -2), shape.at(-1)!, shape.at(-2)!] : shape
@@ -65,34 +83,23 @@ const argReduction: ShapeRule = node => {
 
 const RULES: Record<string, ShapeRule> = {
   ...Object.fromEntries(
-    [
-      'Add',
-      'Sub',
-      'Mul',
-      'Div',
-      'Pow',
-      'Mod',
-      'Max',
-      'Min',
-      'And',
-      'Or',
-      'Xor',
-      'BitwiseAnd',
-      'BitwiseOr',
-      'BitShift',
-      'PRelu',
-      'Sum',
-      'Mean',
-    ].map(op => [op, elementwise]),
+    'Add Sub Mul Div Mod And Or Xor BitwiseAnd BitwiseOr BitShift PRelu'.split(' ').map(op => [op, binary]),
   ),
+  Pow: power,
+  ...Object.fromEntries(['Max', 'Min', 'Sum', 'Mean'].map(op => [op, elementwise])),
   ...Object.fromEntries(
     (
-      'Neg Abs Sqrt Exp Log Erf Sigmoid Tanh Relu Reciprocal Round Floor Ceil Sign Cos Sin Identity Softmax LogSoftmax Clip Not Softplus Gelu ' +
-      'LeakyRelu HardSigmoid HardSwish Elu CumSum Trilu ScatterND ScatterElements LayerNormalization SimplifiedLayerNormalization RMSNormalization ' +
+      'Neg Abs Sqrt Exp Log Erf Sigmoid Tanh Relu Reciprocal Round Floor Ceil Sign Cos Sin Identity Clip Not Softplus Gelu ' +
+      'LeakyRelu HardSigmoid HardSwish Elu CumSum Trilu ScatterND ScatterElements ' +
       'BitwiseNot Swish Mish com.microsoft.QuickGelu com.microsoft.Gelu com.microsoft.FastGelu com.microsoft.BiasGelu com.microsoft.RotaryEmbedding'
     )
       .split(' ')
       .map(op => [op, sameAsInput]),
+  ),
+  ...Object.fromEntries(
+    'Softmax LogSoftmax LayerNormalization SimplifiedLayerNormalization RMSNormalization'
+      .split(' ')
+      .map(op => [op, alongAxis]),
   ),
   ...Object.fromEntries(['Equal', 'Less', 'LessOrEqual', 'Greater', 'GreaterOrEqual'].map(op => [op, comparison])),
   ...Object.fromEntries(['IsNaN', 'IsInf'].map(op => [op, predicate])),
@@ -112,7 +119,10 @@ const RULES: Record<string, ShapeRule> = {
   ArgMax: argReduction,
   ArgMin: argReduction,
   Where: node => [
-    { dtype: dtypeOf(node, 1), shape: broadcastShapes(inputShape(node, 0), inputShape(node, 1), inputShape(node, 2)) },
+    {
+      dtype: commonType(node, [1, 2]),
+      shape: broadcastShapes(inputShape(node, 0), inputShape(node, 1), inputShape(node, 2)),
+    },
   ],
   Cast: node => [{ dtype: dtypeFromNumber(node.int('to', 0)), shape: inputShape(node, 0) }],
   CastLike: node => [{ dtype: dtypeOf(node, 1), shape: inputShape(node, 0) }],
@@ -122,10 +132,10 @@ const RULES: Record<string, ShapeRule> = {
     return [{ dtype: 'int64', shape: [Math.max(0, clamp(node.int('end', rank)) - clamp(node.int('start', 0)))] }]
   },
   Size: () => [{ dtype: 'int64', shape: [] }],
-  MatMul: node => [{ dtype: dtypeOf(node, 0), shape: matMulShape(inputShape(node, 0), inputShape(node, 1)) }],
+  MatMul: node => [{ dtype: commonType(node, [0, 1]), shape: matMulShape(inputShape(node, 0), inputShape(node, 1)) }],
   'com.microsoft.FusedMatMul': node => [
     {
-      dtype: dtypeOf(node, 0),
+      dtype: commonType(node, [0, 1]),
       shape: matMulShape(
         swapLast(inputShape(node, 0), node.int('transA', 0) === 1),
         swapLast(inputShape(node, 1), node.int('transB', 0) === 1),
@@ -134,7 +144,7 @@ const RULES: Record<string, ShapeRule> = {
   ],
   Gemm: node => [
     {
-      dtype: dtypeOf(node, 0),
+      dtype: commonType(node, [0, 1]),
       shape: matMulShape(
         swapLast(inputShape(node, 0), node.int('transA', 0) === 1),
         swapLast(inputShape(node, 1), node.int('transB', 0) === 1),
@@ -147,6 +157,13 @@ const RULES: Record<string, ShapeRule> = {
   Transpose: node => {
     const shape = inputShape(node, 0)
     const perm = node.ints('perm') ?? shape.map((_, i) => shape.length - 1 - i)
+    if (
+      !sameShape(
+        [...perm].sort((a, b) => a - b),
+        [...shape.keys()],
+      )
+    )
+      throw internalError(`[${perm.join(', ')}] is no order of ${shape.length} axes`)
     return [{ dtype: dtypeOf(node, 0), shape: perm.map(i => shape[i]!) }]
   },
   Reshape: node => [
@@ -181,13 +198,22 @@ const RULES: Record<string, ShapeRule> = {
   Expand: node => [{ dtype: dtypeOf(node, 0), shape: broadcastShapes(inputShape(node, 0), requireConstant(node, 1)) }],
   Tile: node => {
     const repeats = requireConstant(node, 1)
+    if (repeats.length !== inputShape(node, 0).length) throw internalError(`${repeats.length} repeats do not fit`)
     return [{ dtype: dtypeOf(node, 0), shape: inputShape(node, 0).map((dim, i) => dim * repeats[i]!) }]
   },
   Concat: node => {
     const shapes = node.inputs.map((_, i) => inputShape(node, i))
     const axis = normalizeAxis(node.int('axis', 0), shapes[0]!.length)
+    const others = (shape: Shape) => shape.map((dim, i) => (i === axis ? -1 : dim))
+    if (!shapes.every(shape => sameShape(others(shape), others(shapes[0]!))))
+      throw internalError(`shapes cannot be joined along axis ${axis}`)
     const total = shapes.reduce((sum, shape) => sum + shape[axis]!, 0)
-    return [{ dtype: dtypeOf(node, 0), shape: shapes[0]!.map((dim, i) => (i === axis ? total : dim)) }]
+    return [
+      {
+        dtype: commonType(node, [...node.inputs.keys()]),
+        shape: shapes[0]!.map((dim, i) => (i === axis ? total : dim)),
+      },
+    ]
   },
   Slice: node => {
     const shape = [...inputShape(node, 0)]
@@ -197,7 +223,10 @@ const RULES: Record<string, ShapeRule> = {
   Split: node => {
     const shape = inputShape(node, 0)
     const axis = normalizeAxis(node.int('axis', 0), shape.length)
-    return splitSizes(node).map(size => ({
+    const sizes = splitSizes(node)
+    if (sizes.reduce((sum, size) => sum + size, 0) !== shape[axis])
+      throw internalError(`parts of [${sizes.join(', ')}] do not fill axis ${axis}`)
+    return sizes.map(size => ({
       dtype: dtypeOf(node, 0),
       shape: shape.map((dim, i) => (i === axis ? size : dim)),
     }))
@@ -208,6 +237,7 @@ const RULES: Record<string, ShapeRule> = {
     const axes = node.inputs[3]
       ? requireConstant(node, 3).map(axis => normalizeAxis(axis, shape.length))
       : shape.map((_, i) => i)
+    if (pads.length !== 2 * axes.length) throw internalError(`${pads.length} pads do not fit ${axes.length} axes`)
     const result = [...shape]
     axes.forEach((axis, i) => {
       result[axis] = result[axis]! + pads[i]! + pads[i + axes.length]!
@@ -265,12 +295,25 @@ const RULES: Record<string, ShapeRule> = {
 /** Op kinds (`Node.kind`) whose output shape can be inferred. */
 export const inferableKinds: ReadonlySet<string> = new Set(Object.keys(RULES))
 
+/** @throws E_TOO_LARGE naming the node, for dims that no tensor has. */
+function checkSize(node: Node, shape: Shape): void {
+  // Zeros are left out: kernels multiply the others.
+  const elements = shape.reduce((product, dim) => product * Math.max(dim, 1), 1)
+  if (shape.every(dim => Number.isSafeInteger(dim) && dim >= 0) && elements <= MAX_ELEMENTS && shape.length <= MAX_RANK)
+    return
+  throw new QuantError(
+    'E_TOO_LARGE',
+    `${node.kind} "${node.name}" makes a tensor of impossible dims [${shape.join(', ')}]`,
+    'The file is damaged, or its shapes do not fit these inputs: export it again.',
+  )
+}
+
 /**
  * Sets dtype and shape of every output of `node` from its inputs.
- * @throws E_UNSUPPORTED when there is no row for the op, or a shape depends on data.
+ * @throws E_UNSUPPORTED when there is no row for the op, or a shape depends on data; E_TOO_LARGE for absurd shapes.
  */
 export function inferNode(node: Node): void {
-  const rule = RULES[node.kind]
+  const rule = Object.hasOwn(RULES, node.kind) ? RULES[node.kind] : undefined
   if (rule === undefined) {
     throw new QuantError(
       'E_UNSUPPORTED',
@@ -279,6 +322,7 @@ export function inferNode(node: Node): void {
     )
   }
   const inferred = rule(node)
+  for (const { shape } of inferred) checkSize(node, shape)
   node.outputs.forEach((output, i) => {
     const result = inferred[i]
     if (output && result) {

@@ -7,11 +7,9 @@ import { decodeModel } from './decode.ts'
 import { MIN_ON_DISK_BYTES, PAYLOAD_FIELDS } from './decode-tensor.ts'
 import type { ModelFile } from './external-data.ts'
 import type { Model } from './ir.ts'
+import { MAX_STRUCTURE_BYTES } from './limits.ts'
 import { sortTopologically, verify } from './verify.ts'
 import { type ByteSource, LENGTH_DELIMITED, type Replace, rewriteTensors, standIn } from './wire.ts'
-
-/** Everything but large payloads is held in memory: a few MB in real models. */
-const MAX_STRUCTURE_BYTES = 512 * 2 ** 20
 
 const WINDOW_BYTES = 64 * 1024
 
@@ -47,7 +45,7 @@ class FileSource implements ByteSource {
     this.copied += end - start
     if (this.copied > MAX_STRUCTURE_BYTES) {
       throw new QuantError(
-        'E_UNSUPPORTED',
+        'E_TOO_LARGE',
         `${this.name} has more than ${MAX_STRUCTURE_BYTES / 2 ** 20} MB besides its weights`,
         'Weights within functions, sparse tensors or lists of tensors are not supported: export them as initializers.',
       )
@@ -155,14 +153,16 @@ function readStructure(path: string): { bytes: Uint8Array; file: ModelFile } {
 /**
  * Reads the structure of a model: an .onnx file, or a folder with model.onnx, a single .onnx file or onnx/model.onnx. Tensors
  * from 1 KiB up stay on disk (`FileRange`), in the model file itself or in its external data. Nodes are in topological order.
- * @throws E_FILE_NOT_FOUND, E_NOT_ONNX, E_TRUNCATED, E_EXTERNAL_DATA, E_UNSUPPORTED
+ * @throws E_FILE_NOT_FOUND, E_NOT_ONNX, E_TRUNCATED, E_EXTERNAL_DATA, E_UNSUPPORTED, E_TOO_LARGE
  */
 export function loadModel(path: string): Model {
   const { bytes, file } = readStructure(findModelFile(resolve(path)))
   const model = decodeModel(bytes, file)
   try {
-    sortTopologically(model.graph)
-    verify(model.graph)
+    for (const graph of [model.graph, ...[...(model.functions?.values() ?? [])].map(({ body }) => body)]) {
+      sortTopologically(graph)
+      verify(graph)
+    }
   } catch (error) {
     if (!(error instanceof QuantError)) throw error
     throw new QuantError(error.code, `${basename(file.path)}: ${error.message}`, 'Export the model again.', {

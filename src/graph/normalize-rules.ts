@@ -1,9 +1,10 @@
 /** @file Small rules of the working copy: what a node simply is, without computing anything. One rule per exporter quirk. */
 
+import { createHash } from 'node:crypto'
 import { QuantError } from '../errors.ts'
 import { dtypeFromNumber, isFloat } from './dtype.ts'
 import type { Graph, Node, Value } from './ir.ts'
-import { constantNumbers, type Shape, sameShape, staticShape } from './shape.ts'
+import { constantNumbers, requireConstantValue, type Shape, sameShape, staticShape } from './shape.ts'
 import { elementCount, floatTensor, int64Tensor, type Tensor } from './tensor.ts'
 
 type Inputs = readonly (Value | undefined)[]
@@ -76,6 +77,21 @@ export function foldedConstant(node: Node, inputs: Inputs): Tensor | undefined {
   return undefined
 }
 
+const LOWEST = { int8: -(2 ** 7), int16: -(2 ** 15), int32: -(2 ** 31), int64: -(2 ** 63) } as const
+
+/**
+ * The lowest integer divided by -1 is no integer, and processors stop a process that tries (onnxruntime 1.30 does; division by zero it
+ * refuses itself): integers are only divided by constants, and by -1 only what is known to be another.
+ * @throws E_UNSUPPORTED; E_NOT_ONNX
+ */
+export function refuseOverflow(node: Node, inputs: Inputs): void {
+  const lowest = LOWEST[inputs[0]?.dtype as keyof typeof LOWEST] as number | undefined
+  if ((node.kind !== 'Div' && node.kind !== 'Mod') || lowest === undefined) return
+  if (!requireConstantValue(node, 1, inputs[1]).includes(-1)) return
+  if (requireConstantValue(node, 0, inputs[0]).includes(lowest))
+    throw new QuantError('E_NOT_ONNX', `${node.kind} "${node.name}" divides ${lowest} by -1, which overflows`)
+}
+
 /** Folded constants that repeat an earlier one (masks and rotary tables do in every layer) -> the earlier one. */
 export function shareEqual(initializers: readonly Value[]): Map<Value, Value> {
   const first = new Map<string, Value>()
@@ -83,7 +99,7 @@ export function shareEqual(initializers: readonly Value[]): Map<Value, Value> {
   for (const value of initializers) {
     const { dtype, dims, data } = value.tensor!
     if (!(data instanceof Uint8Array)) continue
-    const key = `${dtype}[${dims}]${Buffer.from(data.buffer, data.byteOffset, data.byteLength).toString('latin1')}`
+    const key = `${dtype}[${dims}]${createHash('sha256').update(data).digest('base64')}`
     const known = first.get(key)
     if (known) replaced.set(value, known)
     else first.set(key, value)

@@ -5,13 +5,16 @@
  */
 
 import { QuantError } from '../errors.ts'
+import { inModel } from './blame.ts'
 import { Builder } from './builder.ts'
 import { capturedValues, dependencies } from './dependencies.ts'
 import { dtypeFromNumber, isFloat } from './dtype.ts'
 import { extract } from './extract.ts'
+import { FoldBudget } from './fold-budget.ts'
 import { Graph, type LocalFunction, type Model, type Node, type Value } from './ir.ts'
-import { inline } from './local-functions.ts'
-import { foldedConstant, isNoOp, shareEqual, simplify, withoutIdentities } from './normalize-rules.ts'
+import { inferableKinds } from './infer-shapes.ts'
+import { Calls, inline } from './local-functions.ts'
+import { foldedConstant, isNoOp, refuseOverflow, shareEqual, simplify, withoutIdentities } from './normalize-rules.ts'
 import { REWRITES } from './rewrites.ts'
 import { modernize } from './rewrites/old-opsets.ts'
 import { followRows } from './rewrites/selected-rows.ts'
@@ -53,13 +56,16 @@ class Copier {
   private readonly read = new Set<Value>()
   private readonly options: NormalizeOptions
   private readonly functions: NonNullable<Model['functions']>
-  private readonly calling = new Set<string>()
+  private readonly calls: Calls
   private opset: number
+  private readonly budget: FoldBudget
 
   constructor(model: Model, options: NormalizeOptions) {
     this.options = options
     this.functions = model.functions ?? new Map<string, never>()
     this.opset = model.opsetImports.find(({ domain }) => domain === '' || domain === 'ai.onnx')?.version ?? 1
+    this.calls = new Calls(this.functions)
+    this.budget = new FoldBudget(model, options)
     for (const input of model.graph.inputs) {
       const fixed = options.fixedInputs.get(input.name)
       const shape = options.shapes.get(input.name)
@@ -127,10 +133,13 @@ class Copier {
   }
 
   private write(node: Node, inputs: (Value | undefined)[]): (Value | undefined)[] {
+    refuseOverflow(node, inputs)
     const alias = simplify(node, inputs)
     if (alias) return [alias]
     const constant = foldedConstant(node, inputs)
     if (constant) return [this.constant(node.outputs[0]?.name ?? node.name, constant)]
+    if (node.subgraphs().length > 0 && inferableKinds.has(node.kind))
+      throw new QuantError('E_NOT_ONNX', `${node.kind} "${node.name}" has bodies, which that operator does not take`)
     const rewrite = REWRITES.get(node.kind)
     const first = this.g.graph.nodes.length
     const outputs = this.emit(() => {
@@ -158,9 +167,16 @@ class Copier {
 
   /** Copies what is read of a body in place of `node`. */
   private async addBody(node: Node, body: Graph, inputs: readonly Value[]): Promise<void> {
-    const pairs = node.outputs.flatMap((output, i) =>
-      output && this.read.has(output) ? [{ output, inner: body.outputs[i]! }] : [],
-    )
+    const pairs = node.outputs.flatMap((output, i) => {
+      if (!output || !this.read.has(output)) return []
+      const inner = body.outputs[i]
+      if (inner) return [{ output, inner }]
+      throw new QuantError(
+        'E_NOT_ONNX',
+        `${node.kind} "${node.name}" has ${node.outputs.length} outputs, but "${body.name}" makes ${body.outputs.length}`,
+        'Export the model again.',
+      )
+    })
     await this.addGraph(
       body,
       inputs,
@@ -171,19 +187,18 @@ class Copier {
 
   /** Copies the nodes of the function that `node` calls. */
   private async addCall(node: Node, local: LocalFunction): Promise<void> {
-    if (this.calling.has(node.kind)) throw new QuantError('E_NOT_ONNX', `the function ${node.kind} calls itself`)
+    this.calls.enter(node)
     const { opset } = this
-    this.calling.add(node.kind)
     this.opset = local.opset || opset
     await this.addBody(node, inline(node, local), [...dependencies(node)])
     this.opset = opset
-    this.calling.delete(node.kind)
+    this.calls.leave(node)
   }
 
   /** Copies the branch an If takes for the fixed inputs, as if it stood in place of the If. */
   private async addBranch(node: Node): Promise<void> {
-    const condition = this.lookup(node.inputs[0])!
-    if (this.pending.has(condition)) await this.fold(new Set([condition]))
+    const condition = this.lookup(node.inputs[0])
+    if (condition && this.pending.has(condition)) await this.fold(new Set([condition]))
     const [taken] = constantNumbers(condition) ?? []
     const body = node.attributes.get(taken ? 'then_branch' : 'else_branch')
     if (taken === undefined || body?.type !== 'graph')
@@ -199,14 +214,14 @@ class Copier {
       outputs = this.write(node, inputs)
     } catch (error) {
       const unknown = inputs.filter(input => input && this.pending.has(input)) as Value[]
-      if (!(error instanceof QuantError && error.code === 'E_UNSUPPORTED')) throw error
-      if (unknown.length === 0) throw inModel(error, node)
+      const mayHelp = error instanceof QuantError && error.code === 'E_UNSUPPORTED'
+      if (!mayHelp || unknown.length === 0) throw inModel(error, node, inputs)
       const small = [...this.pending].filter(value => elementCount(staticShape(value)) <= MAX_SHAPE_ELEMENTS)
       await this.fold(new Set([...unknown, ...small]))
       try {
         outputs = this.write(node, inputs)
       } catch (again) {
-        throw again instanceof QuantError ? inModel(again, node) : again
+        throw inModel(again, node, inputs)
       }
     }
     node.outputs.forEach((output, i) => {
@@ -223,6 +238,7 @@ class Copier {
     graph.nodes = extract(this.g.graph, [], graph.outputs)
     const read = new Set(graph.nodes.flatMap(node => node.inputs))
     graph.initializers = this.g.graph.initializers.filter(value => read.has(value))
+    this.budget.charge(graph)
     const tensors = await this.options.evaluate(graph)
     for (const value of values) {
       value.tensor = tensors[value.name]!
@@ -256,16 +272,11 @@ class Copier {
   }
 }
 
-/** The error with the user's own node in it: names in the working copy are ours. */
-function inModel(error: QuantError, node: Node): QuantError {
-  if (node.name === '' || error.message.includes(node.name)) return error
-  return new QuantError(error.code, `${error.message} (${node.kind} "${node.name}" of the model)`, error.hint)
-}
-
 /**
  * Makes the working copy of `model` for the shapes given. Weights stay on disk, in their own type and orientation,
  * behind Transpose, Reshape and Cast nodes.
- * @throws E_UNSUPPORTED naming the node whose shape depends on data or whose op has no rule; E_INPUTS.
+ * @throws E_UNSUPPORTED naming the node whose shape depends on data or whose op has no rule; E_NOT_ONNX naming one that is not as its
+ * op demands; E_TOO_LARGE for shapes and constants no decoder has; E_INPUTS.
  */
 export async function normalize(model: Model, options: NormalizeOptions): Promise<WorkingCopy> {
   const wanted = model.graph.outputs.filter(output => options.outputs.includes(output.name))

@@ -6,7 +6,8 @@
 
 import { createRequire } from 'node:module'
 import type { onnx as Onnx } from 'onnx-proto'
-import { memorySource, readRecord } from './wire.ts'
+import { MAX_RECORDS, RECORDS_PER_MESSAGE } from './limits.ts'
+import { LENGTH_DELIMITED, memorySource, readRecord, tooMany } from './wire.ts'
 
 // A CommonJS package whose messages call each other through this object: wrapping a method here reaches nested messages.
 const onnx: typeof Onnx = createRequire(import.meta.url)('onnx-proto').onnx
@@ -47,6 +48,13 @@ const KNOWN_FIELDS: Record<string, readonly number[]> = {
   FunctionProto: [1, 4, 5, 6, 7, 8, 9, 10],
 }
 
+/** Fields that may be lists of numbers without a record each, at least a byte a number. */
+const PACKED_FIELDS: Record<string, readonly number[]> = {
+  AttributeProto: [7, 8],
+  TensorProto: [1, 4, 5, 7, 10, 11],
+  SparseTensorProto: [3],
+}
+
 const UNKNOWN = Symbol('fields newer than the schema')
 
 /** Raw records of the fields of `message` the schema does not know, or undefined. */
@@ -71,28 +79,47 @@ export function setUnknownFields(message: object, bytes: Uint8Array | undefined)
   if (bytes) Object.defineProperty(message, UNKNOWN, { value: bytes, configurable: true })
 }
 
+/** Records, and numbers in lists, of the model that is being decoded. */
+let decoded = 0
+
+function count(more: number): void {
+  decoded += more
+  if (decoded > MAX_RECORDS) throw tooMany('the model', `${MAX_RECORDS} records`)
+}
+
 function collectUnknown(
   bytes: Uint8Array,
   start: number,
   end: number,
-  known: ReadonlySet<number>,
+  { known, packed }: Fields,
 ): Uint8Array | undefined {
   const source = memorySource(bytes, 'the model')
   const records: Uint8Array[] = []
+  count(RECORDS_PER_MESSAGE)
   for (let at = start; at < end;) {
     const record = readRecord(source, at, end)
+    count(packed.has(record.field) && record.wireType === LENGTH_DELIMITED ? record.end - record.start : 1)
     if (!known.has(record.field)) records.push(source.copy(record.at, record.end))
     at = record.end
   }
   return records.length === 0 ? undefined : new Uint8Array(Buffer.concat(records))
 }
 
-function keepUnknownFields(type: MessageType, known: ReadonlySet<number>): void {
+interface Fields {
+  readonly known: ReadonlySet<number>
+  readonly packed: ReadonlySet<number>
+}
+
+function keepUnknownFields(type: MessageType, fields: Fields): void {
   const { decode, encode } = type
   type.decode = (input, length) => {
     const [bytes, start] = input instanceof Uint8Array ? [input, 0] : [input.buf, input.pos]
+    if (input instanceof Uint8Array) decoded = 0
+    // Counted before anything is made of them.
+    const end = length === undefined ? bytes.length : start + length
+    const unknown = collectUnknown(bytes, start, end, fields)
     const message = decode.call(type, input, length)
-    setUnknownFields(message, collectUnknown(bytes, start, length === undefined ? bytes.length : start + length, known))
+    setUnknownFields(message, unknown)
     return message
   }
   type.encode = (message, writer) => {
@@ -103,7 +130,8 @@ function keepUnknownFields(type: MessageType, known: ReadonlySet<number>): void 
 }
 
 for (const [name, fields] of Object.entries(KNOWN_FIELDS)) {
-  keepUnknownFields((onnx as unknown as Record<string, MessageType>)[name]!, new Set(fields))
+  const packed = new Set(PACKED_FIELDS[name])
+  keepUnknownFields((onnx as unknown as Record<string, MessageType>)[name]!, { known: new Set(fields), packed })
 }
 
 /** A 64-bit field as a number: the decoder gives Long objects. Exact up to 2^53. */

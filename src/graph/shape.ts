@@ -38,6 +38,16 @@ export function broadcastShapes(...shapes: Shape[]): Shape {
   })
 }
 
+/** Shape of a matrix product (numpy rules, as ONNX MatMul). */
+export function matMulShape(a: Shape, b: Shape): Shape {
+  const left = a.length === 1 ? [1, ...a] : a
+  const right = b.length === 1 ? [...b, 1] : b
+  if (a.length === 0 || b.length === 0 || left.at(-1) !== right.at(-2))
+    throw internalError(`[${a.join(', ')}] cannot be multiplied with [${b.join(', ')}]`)
+  const batch = broadcastShapes(left.slice(0, -2), right.slice(0, -2))
+  return [...batch, ...(a.length === 1 ? [] : [left.at(-2)!]), ...(b.length === 1 ? [] : [right.at(-1)!])]
+}
+
 /** Axis counted from the front. */
 export function normalizeAxis(axis: number, rank: number): number {
   const result = axis < 0 ? axis + rank : axis
@@ -52,7 +62,12 @@ export function constantNumbers(value: Value | undefined): number[] | undefined 
 
 /** As `constantNumbers`, for inputs that must be there. @throws E_UNSUPPORTED naming node and input. */
 export function requireConstant(node: Node, index: number): number[] {
-  const numbers = constantNumbers(node.inputs[index])
+  return requireConstantValue(node, index, node.inputs[index])
+}
+
+/** As `requireConstant`, for an input that another value stands for. */
+export function requireConstantValue(node: Node, index: number, value: Value | undefined): number[] {
+  const numbers = constantNumbers(value)
   if (numbers === undefined) {
     throw new QuantError(
       'E_UNSUPPORTED',

@@ -75,9 +75,23 @@ export function readBytes(tensor: Tensor): Uint8Array {
   return isFileRange(tensor.data) ? readRange(tensor.data) : tensor.data
 }
 
-/** @throws E_EXTERNAL_DATA when the file is gone or shorter than the range. */
+/** @throws E_TOO_LARGE where there is no memory for it. */
+function allocate(length: number, file: string): Uint8Array {
+  try {
+    return new Uint8Array(length)
+  } catch (error) {
+    throw new QuantError(
+      'E_TOO_LARGE',
+      `a weight in ${file} has ${(length / 1e9).toFixed(1)} GB, more than can be held in memory at once`,
+      'The file is damaged, or the machine is too small for it.',
+      { cause: error },
+    )
+  }
+}
+
+/** @throws E_EXTERNAL_DATA when the file is gone or shorter than the range; E_TOO_LARGE when it does not fit into memory. */
 export function readRange({ file, offset, length }: FileRange): Uint8Array {
-  const bytes = new Uint8Array(length)
+  const bytes = allocate(length, file)
   readFile(file, offset, bytes)
   return bytes
 }

@@ -59,14 +59,17 @@ const MAX_LISTED = 5
 export function verify(graph: Graph, { code = 'E_NOT_ONNX' }: VerifyOptions = {}): void {
   const problems: string[] = []
 
-  const visit = (current: Graph, outer: ReadonlySet<Value>) => {
-    const visible = new Set(outer)
+  const visit = (current: Graph, outer: (value: Value) => boolean) => {
+    const own = new Set<Value>()
+    // Asked outwards and not copied: files have bodies by the thousand.
+    const visible = (value: Value): boolean => own.has(value) || outer(value)
+    const here = new Set(current.nodes)
     const names = new Map<string, Value>()
     const define = (value: Value, how: string) => {
       if (value.name === '') problems.push(`${how} of "${current.name}" has no name`)
       else if (names.has(value.name)) problems.push(`"${value.name}" is defined more than once`)
       names.set(value.name, value)
-      visible.add(value)
+      own.add(value)
     }
     const inputs = new Set(current.inputs)
     for (const value of current.inputs) define(value, 'an input')
@@ -78,9 +81,9 @@ export function verify(graph: Graph, { code = 'E_NOT_ONNX' }: VerifyOptions = {}
     const kept = new Set(sparseInitializerNames(current))
 
     const check = (value: Value, reader: string) => {
-      if (visible.has(value)) return
-      if (value.producer === undefined && kept.has(value.name)) visible.add(value)
-      else if (value.producer && current.nodes.includes(value.producer))
+      if (visible(value)) return
+      if (value.producer === undefined && kept.has(value.name)) own.add(value)
+      else if (value.producer && here.has(value.producer))
         problems.push(`${reader} reads "${value.name}" before ${nameOf(value.producer)} makes it`)
       else problems.push(`${reader} reads "${value.name}", which nothing makes`)
     }
@@ -95,7 +98,7 @@ export function verify(graph: Graph, { code = 'E_NOT_ONNX' }: VerifyOptions = {}
     }
     for (const value of current.outputs) check(value, `the result of "${current.name}"`)
   }
-  visit(graph, new Set())
+  visit(graph, () => false)
 
   if (problems.length === 0) return
   const listed = problems.slice(0, MAX_LISTED).join('; ')

@@ -4,6 +4,7 @@
  */
 
 import { QuantError } from '../errors.ts'
+import { MAX_RECORDS } from './limits.ts'
 import type { FileRange } from './tensor.ts'
 
 /** Random access to encoded bytes: a file, or memory. */
@@ -144,6 +145,15 @@ export function readRecord(source: ByteSource, at: number, end: number): WireRec
   return { field, wireType, at, start, end: stop }
 }
 
+/** The refusal of a file whose structure would not fit into memory. */
+export function tooMany(name: string, what: string): QuantError {
+  return new QuantError(
+    'E_TOO_LARGE',
+    `${name} has more than ${what} besides its weights`,
+    'No decoder that omniquant knows has so many: the file is damaged, or not what it should be.',
+  )
+}
+
 const lengthOf = (pieces: readonly Piece[]): number => pieces.reduce((sum, piece) => sum + piece.length, 0)
 
 /**
@@ -152,6 +162,7 @@ const lengthOf = (pieces: readonly Piece[]): number => pieces.reduce((sum, piece
  * @throws E_NOT_ONNX, E_TRUNCATED naming the source and the byte
  */
 export function rewriteTensors(source: ByteSource, replace: Replace, minimum = 0): Piece[] {
+  let records = 0
   const rewrite = (name: MessageName, start: number, end: number, depth: number): Piece[] | undefined => {
     if (depth > MAX_DEPTH) throw damaged(source, start)
     const nested = NESTED[name]
@@ -159,6 +170,7 @@ export function rewriteTensors(source: ByteSource, replace: Replace, minimum = 0
     let kept = start // [kept, at) is unchanged and not yet in `pieces`
     for (let at = start; at < end;) {
       const record = readRecord(source, at, end)
+      if (++records > MAX_RECORDS) throw tooMany(source.name, `${MAX_RECORDS} records`)
       at = record.end
       const replacement = replacementOf(name, nested[record.field], record, depth)
       if (!replacement) continue

@@ -37,6 +37,22 @@ export interface SessionOptions {
   readonly memoryPattern?: boolean
 }
 
+/** What outputs may be: onnxruntime-node ends the process over 4-bit ones and knows no tensor for some others. */
+const FETCHABLE: ReadonlySet<DType | undefined> = new Set<DType>([
+  'float32',
+  'float64',
+  'float16',
+  'bool',
+  'int8',
+  'int16',
+  'int32',
+  'int64',
+  'uint8',
+  'uint16',
+  'uint32',
+  'uint64',
+])
+
 export type Tensors = Record<string, Tensor>
 
 export interface ValueInfo {
@@ -93,6 +109,12 @@ export class Session {
    * @throws E_RUNTIME with the node and onnxruntime's own reason.
    */
   async run(feeds: Tensors, fetches?: readonly string[]): Promise<Tensors> {
+    for (const { name, dtype } of this.outputs)
+      if (!FETCHABLE.has(dtype) && (fetches?.includes(name) ?? true))
+        throw new QuantError(
+          'E_RUNTIME',
+          `onnxruntime cannot hand over the output "${name}" of type ${dtype ?? 'unknown'}`,
+        )
     const inputs = Object.fromEntries(Object.entries(feeds).map(([name, tensor]) => [name, toOrt(tensor)]))
     try {
       const outputs = await (fetches ? this.native.run(inputs, [...fetches]) : this.native.run(inputs))

@@ -82,7 +82,7 @@ export async function analyze(path: string, asked: number, capSeqLen = false): P
       fixedInputs: new Map(Object.entries(inputs)),
       shapes: new Map([[io.inputIds.name, tokens!.dims]]),
       outputs: [io.logits.name],
-      evaluate: graph => runGraph(graph, {}, { optimization: 'disabled' }),
+      evaluate: graph => runGraph(graph, {}, { optimization: 'disabled', threads: 1 }),
     })
   const { graph: working, values } = await copyWith(fixed)
   const blocks = findBlocks(working)

@@ -121,7 +121,11 @@ function tensorsOf(graph: Graph): Tensor[] {
 
 function typesOf(tensors: readonly Tensor[]): InspectedType[] {
   const types = new Map<DType, Tensor[]>()
-  for (const tensor of tensors) types.set(tensor.dtype, [...(types.get(tensor.dtype) ?? []), tensor])
+  for (const tensor of tensors) {
+    const list = types.get(tensor.dtype)
+    if (list) list.push(tensor)
+    else types.set(tensor.dtype, [tensor])
+  }
   return [...types]
     .map(([dtype, list]) => ({
       dtype,

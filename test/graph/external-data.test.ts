@@ -1,5 +1,6 @@
 /** @file Which external-data entries are followed, and which are refused. */
 
+import { execFileSync } from 'node:child_process'
 import { mkdirSync, readFileSync, symlinkSync, truncateSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { beforeAll, describe, expect, it } from 'vitest'
@@ -24,6 +25,8 @@ beforeAll(() => {
   truncateSync(join(folder, 'short.data'), 2000)
   symlinkSync(join(base, 'outside.data'), join(folder, 'link-out.data'))
   symlinkSync(join(folder, 'sub/w.data'), join(folder, 'link-in.data'))
+  symlinkSync('/dev/zero', join(folder, 'endless.data'))
+  execFileSync('mkfifo', [join(folder, 'pipe.data')])
 })
 
 function write(entries: Record<string, string>, file = path): string {
@@ -76,9 +79,15 @@ describe('external data', () => {
     ['a link that leads out', { location: 'link-out.data' }, /link that leads out/],
     ['no such file', { location: 'gone.data' }, /gone\.data cannot be read/],
     ['a folder', { location: 'sub' }, /cannot be read/],
+    ['a link to what never ends', { location: 'endless.data' }, /cannot be read: not a file/],
+    ['a pipe', { location: 'pipe.data' }, /cannot be read: not a file/],
+    ['the model itself', { location: 'model.onnx' }, /the model file itself/],
+    ['a name longer than paths are', { location: 'x'.repeat(9000) }, /x{4096}", which is not a file name/],
     ['a NUL', { location: 'w\0.data' }, /not a file name/],
     ['a file too short', { location: 'short.data', offset: '100' }, /short\.data has only 2000/],
     ['an offset past the end', { location: 'w.data', offset: '9007199254740993' }, /offset "9007199254740993"/],
+    ['an offset of no number', { location: 'w.data', offset: 'NaN' }, /offset "NaN"/],
+    ['an offset in other digits', { location: 'w.data', offset: '0x10' }, /offset "0x10"/],
     ['a negative offset', { location: 'w.data', offset: '-1' }, /offset "-1"/],
     ["a length that is not the tensor's", { location: 'w.data', length: '100' }, /length of 100 bytes.*2048/],
   ])('is refused: %s', (_, entries, message) => {

@@ -176,4 +176,11 @@ describe('local functions', () => {
     const endless = { ...scaled, node: [{ ...scaled.node![1]!, opType: 'scaled', domain: 'pkg.test', input: ['x'] }] }
     await expect(workingCopy(write(model([gate(), endless])))).rejects.toThrow('pkg.test.scaled calls itself')
   })
+
+  test('are checked like the graph itself: what nothing makes is refused at the door', () => {
+    const open = { ...scaled, output: ['nowhere'] }
+    expect(() => loadModel(write(model([gate(), open])))).toThrow(
+      'the graph "scaled" is not sound: the result of "scaled" reads "nowhere", which nothing makes',
+    )
+  })
 })
