@@ -9,6 +9,7 @@ import { spawn } from 'node:child_process'
 import { readFileSync, rmSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import process from 'node:process'
+import { clearInterval, setInterval } from 'node:timers'
 import { analyze } from '../dist/quant/analyze.js'
 
 const [model, ...flags] = process.argv.slice(2)

@@ -23,6 +23,7 @@ export type ErrorCode =
   | 'E_RUNTIME'
   | 'E_DIVERGED'
   | 'E_TOO_LARGE'
+  | 'E_MEMORY'
   | 'E_LIMIT'
   | 'E_INTERRUPTED'
   | 'E_INTERNAL'
@@ -76,6 +77,20 @@ export function shown(value: unknown): string {
   } catch {
     return 'something nested too deep to show'
   }
+}
+
+/** Whether a message is what onnxruntime, the C++ library or JavaScript say when there is no more memory. */
+export const isMemoryError = (message: string): boolean =>
+  /bad_alloc|Failed to allocate memory|Array buffer allocation failed/.test(message)
+
+/** @param what was being done, as in "memory ran out while ...". */
+export function memoryError(what: string, cause?: unknown): QuantError {
+  return new QuantError(
+    'E_MEMORY',
+    `memory ran out while ${what}`,
+    'A shorter --seq-len or fewer --threads need less. Finished blocks are kept: the same command goes on from there.',
+    { cause },
+  )
 }
 
 /** The message of anything that was thrown. */

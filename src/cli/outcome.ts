@@ -1,6 +1,6 @@
 /** @file What a command ends with, and how that is told: documents, error lines, exit codes. Prints nothing itself. */
 
-import { internalError, messageOf, QuantError } from '../errors.ts'
+import { internalError, isMemoryError, memoryError, messageOf, QuantError } from '../errors.ts'
 
 /** The result of a command, for programs and for people; `failure` when there is one although the command failed. */
 export interface Outcome {
@@ -30,7 +30,9 @@ const errorObject = ({ code, message, hint }: QuantError): object => ({ error: {
 
 /** Everything thrown on purpose is a QuantError; the rest is a mistake of ours. */
 function asQuantError(error: unknown): QuantError {
-  return error instanceof QuantError ? error : internalError(`unexpected: ${messageOf(error)}`)
+  if (error instanceof QuantError) return error
+  const message = messageOf(error)
+  return isMemoryError(message) ? memoryError('the engine worked', error) : internalError(`unexpected: ${message}`)
 }
 
 /** One message; the stack only for those who ask, with OMNIQUANT_DEBUG=1. */

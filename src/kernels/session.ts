@@ -5,7 +5,7 @@
 
 import { dirname, relative } from 'node:path'
 import * as ort from 'onnxruntime-node'
-import { messageOf, QuantError } from '../errors.ts'
+import { isMemoryError, memoryError, messageOf, QuantError } from '../errors.ts'
 import type { DType } from '../graph/dtype.ts'
 import { encodeModel, type Place } from '../graph/encode.ts'
 import { isInside } from '../graph/external-data.ts'
@@ -120,7 +120,9 @@ export class Session {
       const outputs = await (fetches ? this.native.run(inputs, [...fetches]) : this.native.run(inputs))
       return Object.fromEntries(Object.entries(outputs).map(([name, tensor]) => [name, fromOrt(tensor as ort.Tensor)]))
     } catch (error) {
-      throw new QuantError('E_RUNTIME', `onnxruntime could not run ${whereAndWhy(messageOf(error))}`)
+      const message = messageOf(error)
+      if (isMemoryError(message)) throw memoryError(`onnxruntime ran ${whereAndWhy(message)}`, error)
+      throw new QuantError('E_RUNTIME', `onnxruntime could not run ${whereAndWhy(message)}`)
     }
   }
 
@@ -158,7 +160,9 @@ async function create(
         : await ort.InferenceSession.create(source, native),
     )
   } catch (error) {
-    throw new QuantError('E_RUNTIME', `onnxruntime could not load ${what}: ${messageOf(error)}`)
+    const message = messageOf(error)
+    if (isMemoryError(message)) throw memoryError(`onnxruntime loaded ${what}`, error)
+    throw new QuantError('E_RUNTIME', `onnxruntime could not load ${what}: ${message}`)
   }
 }
 

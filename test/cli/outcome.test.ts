@@ -19,6 +19,12 @@ describe('a command that ends well', () => {
   })
 })
 
+test.each(['std::bad_alloc', 'Array buffer allocation failed'])('%s is no mistake of ours, but of memory', message => {
+  const { stderr, exitCode } = failureOf(new RangeError(message), { json: false }, false)
+  expect(stderr).toMatch(/^error: memory ran out while .*\nhint: A shorter --seq-len .* goes on from there\.\n$/)
+  expect(exitCode).toBe(1)
+})
+
 describe('a command with a result that failed', () => {
   test.each([
     ['as text', text, 'perplexity 12\n'],
