@@ -91,30 +91,45 @@ export function copyCompanions(
     const copied =
       resolve(from) === resolve(to)
         ? []
-        : readdirSync(from, { withFileTypes: true })
-            .filter(entry => entry.isFile() && COMPANION.test(entry.name) && !existsSync(join(to, entry.name)))
-            .map(entry => entry.name)
+        : readdirSync(from).filter(
+            name => COMPANION.test(name) && isPlainFile(join(from, name)) && !existsSync(join(to, name)),
+          )
+    const notes: string[] = []
     for (const name of copied) {
-      const adapted = isAdapted(name)
-        ? adaptCompanion(name, readFileSync(join(from, name), 'utf8'), renamed)
-        : undefined
-      if (adapted === undefined) copyFileSync(join(from, name), join(to, name))
-      else writeFileSync(join(to, name), adapted)
+      const [source, target] = [join(from, name), join(to, name)]
+      try {
+        const adapted = isAdapted(name) ? adaptCompanion(name, readFileSync(source, 'utf8'), renamed) : undefined
+        if (adapted === undefined) copyFileSync(source, target)
+        else writeFileSync(target, adapted)
+      } catch (error) {
+        // What is no JSON, or nested deeper than the stack: hours of work do not end for that.
+        if (!(error instanceof SyntaxError || error instanceof RangeError)) throw error
+        copyFileSync(source, target)
+        notes.push(`${name} is not JSON that could be read: copied as it is`)
+      }
     }
-    return { copied, notes: isHubFolder(dirname(path)) ? hubNotes(join(to, 'config.json'), renamed) : [] }
+    return { copied, notes: [...notes, ...hubNotes(path, join(to, 'config.json'), renamed)] }
   } catch (error) {
     throw new QuantError('E_OUTPUT', `cannot copy tokenizer and configuration to ${to}: ${messageOf(error)}`)
   }
 }
 
 /** A configuration that was there before the output is the user's: what it says wrong of the output is said, not changed. */
-function hubNotes(config: string, renamed: Renamed): string[] {
-  if (!existsSync(config) || promisesDataFiles(JSON.parse(readFileSync(config, 'utf8')) as Json, renamed)) return []
+function hubNotes(path: string, config: string, renamed: Renamed): string[] {
+  if (!isHubFolder(dirname(path)) || !existsSync(config)) return []
+  try {
+    if (promisesDataFiles(JSON.parse(readFileSync(config, 'utf8')) as Json, renamed)) return []
+  } catch {
+    return [] // it was no JSON before either
+  }
   const count = renamed.files.length - 1
   return [
     `${config} was there before and is wrong about ${renamed.after}: load it with use_external_data_format: ${count > 0}`,
   ]
 }
+
+/** Links count as what they lead to: caches of downloads are full of them. */
+const isPlainFile = (path: string): boolean => statSync(path, { throwIfNoEntry: false })?.isFile() ?? false
 
 /** The model file and the data files its weights lie in. */
 export function modelFiles(model: Model): string[] {

@@ -1,4 +1,13 @@
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
 import { basename, join } from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'
@@ -105,4 +114,23 @@ test('transformers.js: config.json says of the output how many data files it has
     ),
   ])
   expect(copyCompanions(beside, [beside.path]).notes).toEqual([])
+})
+
+test('links to configurations are followed; what is no JSON, or nested too deep, is copied as it is', () => {
+  const [from, to, elsewhere] = ['linked', 'linked-out', 'elsewhere'].map(name => join(folder, name))
+  for (const path of [from!, to!, elsewhere!]) mkdirSync(path)
+  const deep = `${'['.repeat(100_000)}${']'.repeat(100_000)}`
+  writeFileSync(join(elsewhere!, 'blob'), '{"x": 1}')
+  symlinkSync(join(elsewhere!, 'blob'), join(from!, 'tokenizer.json'))
+  symlinkSync(join(elsewhere!, 'nothing'), join(from!, 'lost.json'))
+  writeFileSync(join(from!, 'config.json'), 'no JSON')
+  writeFileSync(join(from!, 'genai_config.json'), deep)
+  const { copied, notes } = copyCompanions({ source: join(from!, 'model.onnx'), path: join(to!, 'q.onnx') })
+  expect([...copied].sort()).toEqual(['config.json', 'genai_config.json', 'tokenizer.json'])
+  expect([...notes].sort()).toEqual([
+    'config.json is not JSON that could be read: copied as it is',
+    'genai_config.json is not JSON that could be read: copied as it is',
+  ])
+  expect(readFileSync(join(to!, 'tokenizer.json'), 'utf8')).toBe('{"x": 1}')
+  expect(readFileSync(join(to!, 'genai_config.json'), 'utf8')).toBe(deep)
 })
