@@ -7,7 +7,7 @@ import { messageOf, QuantError } from '../errors.ts'
 import { isInside } from './external-data.ts'
 import type { Model } from './ir.ts'
 import { type Layout, layOut, tensorsOf } from './layout.ts'
-import { isFileRange, readRange } from './tensor.ts'
+import { isFileRange, readPieces } from './tensor.ts'
 
 export interface SaveOptions {
   /**
@@ -47,15 +47,17 @@ async function writeAll(file: FileHandle, bytes: Uint8Array, position: number): 
 
 async function write(layout: Layout, temporary: string): Promise<void> {
   const file = await open(temporary, 'w')
+  const buffer = new Uint8Array(CHUNK_BYTES)
   try {
     for (const { offset, piece } of layout.pieces) {
       if (!isFileRange(piece)) {
         await writeAll(file, piece, offset)
         continue
       }
-      for (let done = 0; done < piece.length; done += CHUNK_BYTES) {
-        const length = Math.min(CHUNK_BYTES, piece.length - done)
-        await writeAll(file, readRange({ file: piece.file, offset: piece.offset + done, length }), offset + done)
+      let done = 0
+      for (const bytes of readPieces(piece, buffer)) {
+        await writeAll(file, bytes, offset + done)
+        done += bytes.length
       }
     }
     await file.sync()

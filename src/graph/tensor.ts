@@ -105,6 +105,18 @@ export function readInto({ data }: Tensor, offset: number, target: Uint8Array): 
   else target.set(data.subarray(offset, offset + target.length))
 }
 
+/**
+ * The bytes of a range, some at a time, in memory that is used again: what was given is gone when the next piece is asked for.
+ * @throws E_EXTERNAL_DATA when the file is gone or shorter than the range.
+ */
+export function* readPieces({ file, offset, length }: FileRange, buffer: Uint8Array): Generator<Uint8Array> {
+  for (let done = 0; done < length; done += buffer.length) {
+    const piece = buffer.subarray(0, Math.min(buffer.length, length - done))
+    readFile(file, offset + done, piece)
+    yield piece
+  }
+}
+
 function readFile(file: string, offset: number, target: Uint8Array): void {
   const { length } = target
   let descriptor: number

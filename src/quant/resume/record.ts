@@ -9,7 +9,7 @@ import { createHash } from 'node:crypto'
 import { closeSync, fstatSync, fsyncSync, openSync, readSync, renameSync, rmSync, writeSync } from 'node:fs'
 import { dirname } from 'node:path'
 import { internalError, messageOf, QuantError } from '../../errors.ts'
-import { type FileRange, isFileRange, readRange, type Tensor } from '../../graph/tensor.ts'
+import { type FileRange, isFileRange, readPieces, readRange, type Tensor } from '../../graph/tensor.ts'
 import { diskHint } from './disk-space.ts'
 
 const MAGIC = 'omniq-r1'
@@ -59,13 +59,6 @@ const isTensor = (item: object): item is Tensor =>
   'data' in item &&
   (item.data instanceof Uint8Array || isFileRange(item.data as FileRange))
 
-function* piecesOf(data: Uint8Array | FileRange): Iterable<Uint8Array> {
-  if (!isFileRange(data)) yield data
-  else
-    for (let done = 0; done < data.length; done += CHUNK_BYTES)
-      yield readRange({ ...data, offset: data.offset + done, length: Math.min(CHUNK_BYTES, data.length - done) })
-}
-
 /**
  * Writes a value of objects, arrays, strings, numbers, booleans, typed arrays and tensors under its name at once.
  * @param durable waits until it is on the disk. @throws E_OUTPUT
@@ -93,7 +86,8 @@ export function writeRecord(path: string, value: unknown, durable: boolean): voi
     write(header)
     for (const data of arrays) {
       pad()
-      for (const piece of piecesOf(data)) write(piece)
+      const pieces = isFileRange(data) ? readPieces(data, new Uint8Array(CHUNK_BYTES)) : [data]
+      for (const piece of pieces) write(piece)
     }
     const digest = hash.digest()
     writeSync(descriptor, digest)
