@@ -1,6 +1,5 @@
 /** @file Layers of several float types: each product in the type it has in the file, whatever its neighbours are. */
 
-import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import type { Value } from '../../src/graph/ir.ts'
@@ -9,10 +8,9 @@ import { saveModel } from '../../src/graph/save.ts'
 import { int64Tensor } from '../../src/graph/tensor.ts'
 import { readFloats } from '../../src/kernels/float16.ts'
 import { openModel } from '../../src/kernels/session.ts'
-import { quantizeModel } from '../../src/quant/quantize-model.ts'
-import { parseScheme } from '../../src/quant/scheme.ts'
+import { quantizeToy } from '../helpers/quantize-toy.ts'
 import { testFolder } from '../helpers/test-folder.ts'
-import { toyDecoder, TOY, type ToyGraph, toyTokens } from '../helpers/toy-decoder.ts'
+import { toyDecoder, TOY, type ToyGraph } from '../helpers/toy-decoder.ts'
 
 const { hidden, heads, ffn } = TOY
 
@@ -78,21 +76,7 @@ test.each(
 )('%s, %s', async (_, layer, scheme, tolerance) => {
   const model = join(testFolder(), 'model.onnx')
   await saveModel(toyDecoder({ layer }).model, model)
-  const calib = join(testFolder(), 'calib.jsonl')
-  writeFileSync(calib, toyTokens(4, 13))
-  const report = await quantizeModel({
-    ...{
-      calib,
-      model,
-      output: testFolder(),
-      scheme: parseScheme(scheme),
-      lwc: false,
-      epochs: 2,
-      samples: 4,
-      seqLen: 12,
-    },
-    ...{ let: scheme === 'w4a4', seed: 0, learningRate: 1e-2, schedule: 'cosine', accuracyLevel: 0, session: {} },
-  })
+  const report = await quantizeToy(model, scheme)
   expect(report.skipped).toEqual([])
   expect(report.blocks.map(({ linears }) => linears.length)).toEqual([6, 6])
   if (scheme === 'w4a4') expect(report.blocks.map(({ mappings }) => mappings!.length)).toEqual([5, 5])

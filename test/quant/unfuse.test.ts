@@ -1,6 +1,5 @@
 /** @file Attention with its weights inside: taken apart it says what onnxruntime's own kernel says, and its weight is quantized. */
 
-import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { type Attribute, Graph, type Model, newModel, Node, Value } from '../../src/graph/ir.ts'
@@ -10,12 +9,11 @@ import { saveModel } from '../../src/graph/save.ts'
 import { floatTensor, int64Tensor, readNumbers, type Tensor } from '../../src/graph/tensor.ts'
 import { openModel, runGraph, type Tensors } from '../../src/kernels/session.ts'
 import { analyze } from '../../src/quant/analyze.ts'
-import { quantizeModel } from '../../src/quant/quantize-model.ts'
-import { parseScheme } from '../../src/quant/scheme.ts'
 import { unfuseAttention } from '../../src/quant/unfuse.ts'
 import { expectClose, float, int32, random } from '../graph/rewrites/compare.ts'
+import { quantizeToy } from '../helpers/quantize-toy.ts'
 import { testFolder } from '../helpers/test-folder.ts'
-import { toyDecoder, TOY, type ToyGraph, toyTokens } from '../helpers/toy-decoder.ts'
+import { toyDecoder, TOY, type ToyGraph } from '../helpers/toy-decoder.ts'
 
 // 2 sequences of 6 tokens, 4 heads of 8 channels.
 const x = random([2, 6, 32], 1, 2)
@@ -190,21 +188,7 @@ describe('a decoder with its weights inside Attention', () => {
     expect(blocks.map(({ linears }) => linears.map(({ outFeatures }) => outFeatures))).toEqual(
       blocks.map(() => [192, 64, 128, 64]),
     )
-    const calib = join(testFolder(), 'calib.jsonl')
-    writeFileSync(calib, toyTokens(4, 13))
-    const report = await quantizeModel({
-      ...{
-        calib,
-        model,
-        output: testFolder(),
-        scheme: parseScheme(scheme),
-        lwc: false,
-        epochs: 2,
-        samples: 4,
-        seqLen: 12,
-      },
-      ...{ let: scheme === 'w4a4', seed: 0, learningRate: 1e-2, schedule: 'cosine', accuracyLevel: 0, session: {} },
-    })
+    const report = await quantizeToy(model, scheme)
     expect(report.skipped).toEqual([])
     if (scheme === 'w4a4') expect(report.blocks[0]!.mappings!.length).toBe(5)
     // lm_head.
