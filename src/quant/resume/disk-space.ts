@@ -46,7 +46,10 @@ export function checkDiskSpace(needs: readonly DiskNeed[]): void {
     const free = bavail * bsize
     const total = group.reduce((sum, { bytes }) => sum + bytes, 0)
     if (total <= free) continue
-    const parts = group.map(({ what, bytes }) => `${what} ${gigabytes(bytes)}`).join(', ')
+    const parts = group
+      .filter(({ bytes }) => bytes > 0)
+      .map(({ what, bytes }) => `${what} ${gigabytes(bytes)}`)
+      .join(', ')
     throw new QuantError(
       'E_OUTPUT',
       `${group[0]!.folder} has ${gigabytes(free)} free, and this run needs about ${gigabytes(total)} there (${parts})`,

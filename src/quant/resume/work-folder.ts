@@ -22,7 +22,9 @@ function makeFolder(path: string): string | undefined {
   try {
     return mkdirSync(path, { recursive: true })
   } catch (error) {
-    throw new QuantError('E_OUTPUT', `cannot write to ${path}: ${messageOf(error)}`, diskHint(error))
+    // A read-only disk says that there is no such folder: no use asking what it was.
+    const hint = 'Choose another output folder with -o, or another place for its work with --work-dir.'
+    throw new QuantError('E_OUTPUT', `cannot write to ${path}: ${messageOf(error)}`, hint)
   }
 }
 
