@@ -30,7 +30,7 @@ function projectionSizes(node: Node, weight: Value): readonly number[] {
 }
 
 /** Nodes that compute what `node` does, with its outputs. */
-function unfuse(writer: GraphWriter, node: Node, opset: number): Node[] {
+function unfuse(writer: GraphWriter, node: Node): Node[] {
   for (const name of ['do_rotary', 'past_present_share_buffer']) if (node.int(name, 0)) throw declined(node, name)
   if (node.inputs[6]) throw declined(node, 'past_sequence_length')
   const [x, weight] = [required(node, node.inputs, 0, 'input'), required(node, node.inputs, 1, 'weights')]
@@ -51,7 +51,7 @@ function unfuse(writer: GraphWriter, node: Node, opset: number): Node[] {
   }
   // Sizes and axes moved from attributes to inputs.
   const sized = (name: string, numbers: readonly number[]) =>
-    opset >= SIZES_AS_INPUT
+    writer.opset >= SIZES_AS_INPUT
       ? {
           input: [
             writer.once(`ints_${numbers.join('_')}`, key =>
@@ -116,7 +116,6 @@ const holdsAttention = (graph: Graph): boolean =>
  */
 export function unfuseAttention(model: Model): void {
   if (!holdsAttention(model.graph)) return
-  const opset = model.opsetImports.find(({ domain }) => domain === '' || domain === 'ai.onnx')?.version ?? 1
   const writer = new GraphWriter(model)
-  writer.rewriteNodes(node => (node.kind === ATTENTION ? unfuse(writer, node, opset) : [node]))
+  writer.rewriteNodes(node => (node.kind === ATTENTION ? unfuse(writer, node) : [node]))
 }

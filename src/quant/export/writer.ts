@@ -77,7 +77,8 @@ export class GraphWriter {
     )
   }
 
-  private get opset(): number {
+  /** Version of ai.onnx the model is written in. */
+  get opset(): number {
     return this.model.opsetImports.find(({ domain }) => domain === '' || domain === 'ai.onnx')?.version ?? 1
   }
 
