@@ -5,7 +5,7 @@ import { join, relative, resolve, sep } from 'node:path'
 import { expect, test } from 'vitest'
 
 const SRC = resolve(import.meta.dirname, '../src')
-const FLOORS = ['graph', 'autodiff', 'kernels', 'calibration', 'quant', 'cli']
+const FLOORS = ['files', 'graph', 'autodiff', 'kernels', 'calibration', 'quant', 'cli']
 /** Outside libraries and the one file each may be imported by. */
 const DOORS: Record<string, string> = {
   'onnx-proto': 'graph/onnx-proto.ts',
