@@ -37,7 +37,7 @@ export class AtomicFile {
   }
 
   /** Writes bytes at a position; by default behind all that were written. */
-  write(bytes: Uint8Array, position = this.size): void {
+  write(bytes: Uint8Array, position: number = this.size): void {
     writeFully(this.descriptor, bytes, position)
     this.size = Math.max(this.size, position + bytes.length)
   }
