@@ -4,7 +4,7 @@ import type { Analysis } from './analyze.ts'
 import { BlockJob, type Method } from './block-job.ts'
 import { type Effort, stepsForWork, withinSteps, withinTime } from './effort.ts'
 import { measureBlock } from './measure-block.ts'
-import type { WorkFolder } from './resume/work-folder.ts'
+import type { WorkFolder } from '../files/work-folder.ts'
 
 export interface EffortLimits {
   /** Learn less than asked where all blocks would take more floating-point operations: the same for everybody. */

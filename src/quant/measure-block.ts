@@ -8,7 +8,7 @@ import type { Method } from './block-job.ts'
 import type { BlockTimes } from './effort.ts'
 import type { BlockPlan } from './plan.ts'
 import { blockParameters, floatVersion, foldBlock, readWeights, runBlock } from './quantize-block.ts'
-import type { WorkFolder } from './resume/work-folder.ts'
+import type { WorkFolder } from '../files/work-folder.ts'
 import { trainBlock } from './train-block.ts'
 
 /** The first of them is for compiling and for memory to be taken. */

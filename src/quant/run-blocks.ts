@@ -12,7 +12,7 @@ import type { QuantizeOptions } from './quantize-model.ts'
 import { loadParameters, namedParameters, type NamedParameter } from './replay.ts'
 import { blockName, finishedBefore, padded, trainingName } from './resume/progress.ts'
 import type { SourceWatch } from './resume/signature.ts'
-import type { WorkFolder } from './resume/work-folder.ts'
+import type { WorkFolder } from '../files/work-folder.ts'
 import type { TrainingState } from './train-block.ts'
 
 /** A finished block as it lies in the work folder: its weights are ranges of a file there. */

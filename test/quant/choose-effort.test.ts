@@ -4,7 +4,7 @@ import { join, resolve } from 'node:path'
 import { expect, test } from 'vitest'
 import { analyze } from '../../src/quant/analyze.ts'
 import { chooseEffort } from '../../src/quant/choose-effort.ts'
-import { WorkFolder } from '../../src/quant/resume/work-folder.ts'
+import { WorkFolder } from '../../src/files/work-folder.ts'
 import { parseScheme } from '../../src/quant/scheme.ts'
 import { tempDir } from '../helpers/temp-dir.ts'
 

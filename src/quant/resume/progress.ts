@@ -1,7 +1,7 @@
 /** @file What the files in a work folder say of how far a run is. Knows names, not what is in the files. */
 
 import { existsSync, readdirSync } from 'node:fs'
-import type { WorkFolder } from './work-folder.ts'
+import type { WorkFolder } from '../../files/work-folder.ts'
 
 export const padded = (index: number): string => String(index).padStart(3, '0')
 

@@ -7,7 +7,7 @@ import { arch, availableParallelism } from 'node:os'
 import { basename } from 'node:path'
 import { QuantError } from '../../errors.ts'
 import { runtimeVersion } from '../../kernels/session.ts'
-import type { Signature } from './work-folder.ts'
+import type { Signature } from '../../files/work-folder.ts'
 
 const { version } = createRequire(import.meta.url)('../../../package.json') as { version: string }
 

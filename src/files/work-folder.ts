@@ -6,8 +6,8 @@
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync, rmSync, writeFileSync } from 'node:fs'
 import { hostname } from 'node:os'
 import { dirname, join } from 'node:path'
-import { messageOf, QuantError } from '../../errors.ts'
-import { diskHint } from './disk-space.ts'
+import { messageOf, QuantError } from '../errors.ts'
+import { diskHint } from './disk-errors.ts'
 import { readRecord, writeRecord } from './record.ts'
 
 /** What makes two runs the same, in words, by what it is about ("epochs": "4"). */

@@ -6,9 +6,9 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 
 import { hostname } from 'node:os'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
-import { blockName, finishedBefore, isWorthKeeping, trainingName } from '../../../src/quant/resume/progress.ts'
-import { WorkFolder } from '../../../src/quant/resume/work-folder.ts'
-import { tempDir } from '../../helpers/temp-dir.ts'
+import { blockName, finishedBefore, isWorthKeeping, trainingName } from '../../src/quant/resume/progress.ts'
+import { WorkFolder } from '../../src/files/work-folder.ts'
+import { tempDir } from '../helpers/temp-dir.ts'
 
 const folder = tempDir()
 let count = 0
