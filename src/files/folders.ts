@@ -1,6 +1,38 @@
-/** @file Folders: names reach the disk only when their folder does. */
+/** @file Folders: made and removed with those above them; names in them reach the disk only when they do. */
 
-import { closeSync, fsyncSync, openSync } from 'node:fs'
+import { closeSync, existsSync, fsyncSync, mkdirSync, openSync, rmdirSync } from 'node:fs'
+import { dirname, resolve } from 'node:path'
+import { messageOf, QuantError } from '../errors.ts'
+
+/** Makes a folder, with those above it, unless it is there. @throws E_OUTPUT */
+export function makeFolder(path: string): void {
+  try {
+    mkdirSync(path, { recursive: true })
+  } catch (error) {
+    // A read-only disk says that there is no such folder: no use asking what it was.
+    const hint = 'Choose another output folder with -o, or another place for its work with --work-dir.'
+    throw new QuantError('E_OUTPUT', `cannot write to ${path}: ${messageOf(error)}`, hint, { cause: error })
+  }
+}
+
+/** The folders that `makeFolder` would make for a path, deepest first. */
+export function missingFolders(path: string): string[] {
+  const missing: string[] = []
+  for (let folder = resolve(path); !existsSync(folder) && dirname(folder) !== folder; folder = dirname(folder))
+    missing.push(folder)
+  return missing
+}
+
+/** Removes those of the folders that are empty. It never throws. */
+export function removeEmpty(folders: readonly string[]): void {
+  for (const folder of folders) {
+    try {
+      rmdirSync(folder)
+    } catch {
+      // It holds something, or is not there.
+    }
+  }
+}
 
 /** Waits until the names in a folder are on the disk: after it, a rename survives a power cut. */
 export function syncFolder(folder: string): void {

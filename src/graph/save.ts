@@ -17,6 +17,8 @@ export interface SaveOptions {
   readonly externalData?: 'auto' | 'when-large' | boolean
   /** Name of the data file, beside the model; `<model file name>.data` by default. */
   readonly dataFileName?: string
+  /** Called when everything is written and nothing has its name yet; what it throws ends the saving without a result. */
+  readonly beforePublish?: () => void
 }
 
 export interface SavedModel {
@@ -181,6 +183,7 @@ export async function saveModel(model: Model, path: string, options: SaveOptions
   try {
     await mkdir(dirname(target), { recursive: true })
     for (const [i, layout] of layouts.entries()) await write(layout, finished[i]!.temporary)
+    options.beforePublish?.()
     await publish(finished[0]!, finished[1])
   } catch (error) {
     for (const { temporary } of finished) await rm(temporary, { force: true }).catch(() => undefined)

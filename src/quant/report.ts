@@ -1,5 +1,6 @@
 /** @file What a run says while it works, and what it says at the end: data for people and for --json. */
 
+import type { WorkPlace } from '../files/work-folder.ts'
 import type { FewTokens } from './experts.ts'
 
 /** One finished block. */
@@ -57,9 +58,7 @@ export interface QuantizeReport {
 /** What a run has put on the disk that is no result yet. */
 export interface Traces {
   /** Holds what is finished, for the same run to go on from. */
-  readonly workDir: string
-  /** The uppermost folder that was made for it. */
-  readonly made: string | undefined
+  readonly place: WorkPlace
   /** Files that are nothing unless they are complete. */
   readonly unfinished: readonly string[]
 }

@@ -18,6 +18,11 @@ export function finishedBefore(work: WorkFolder, blocks: number): number {
   return done
 }
 
-/** Whether the folder at `path` holds anything a later run would have to do again. */
-export const isWorthKeeping = (path: string): boolean =>
-  existsSync(path) && readdirSync(path).some(name => /^(block|training)-\d+\.record$/.test(name))
+/** Whether the folder at `path` holds anything a later run would have to do again. It never throws: what cannot be read is kept. */
+export function isWorthKeeping(path: string): boolean {
+  try {
+    return readdirSync(path).some(name => /^(block|training)-\d+\.record$/.test(name))
+  } catch {
+    return existsSync(path)
+  }
+}
