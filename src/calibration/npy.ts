@@ -1,7 +1,10 @@
 /** @file NumPy's .npy files of plain numbers. Trusts no header: what is allocated is bounded by what the file holds. */
 
-import { closeSync, fstatSync, openSync, readSync, statSync, writeFileSync } from 'node:fs'
+import { closeSync, fstatSync, openSync, readSync, statSync } from 'node:fs'
 import { messageOf, QuantError } from '../errors.ts'
+import { writeAtomically } from '../files/atomic-file.ts'
+import { diskError } from '../files/disk-errors.ts'
+import { checkReplaceable } from '../files/names.ts'
 import { byteLength, type DType } from '../graph/dtype.ts'
 import { elementCount } from '../graph/tensor.ts'
 
@@ -145,9 +148,10 @@ export function writeNpy(path: string, array: NpyArray): void {
   head[6] = 1
   head.writeUInt16LE(padded.length, 8)
   const body = new Uint8Array(array.data.buffer, array.data.byteOffset, array.data.byteLength)
+  checkReplaceable(path)
   try {
-    writeFileSync(path, Buffer.concat([head, Buffer.from(padded, 'latin1'), body]))
+    writeAtomically(path, Buffer.concat([head, Buffer.from(padded, 'latin1'), body]))
   } catch (error) {
-    throw new QuantError('E_OUTPUT', `cannot write ${path}: ${messageOf(error)}`)
+    throw diskError(`cannot write ${path}`, error)
   }
 }

@@ -1,8 +1,8 @@
 /** @file Runs a command in a process of its own, and ends that at once when the user wants it to end. */
 
 import { type ChildProcess, fork } from 'node:child_process'
-import { rmSync } from 'node:fs'
 import { QuantError } from '../errors.ts'
+import { recoverSet } from '../files/file-set.ts'
 import { isWorthKeeping } from '../quant/resume/progress.ts'
 import { discardWorkFolder } from '../quant/resume/work-folder.ts'
 import type { Traces } from '../quant/report.ts'
@@ -20,8 +20,8 @@ const GO_ON = 'Run the same command again to go on from there, or with --fresh t
 const PROCESS = new URL('./engine-process.js', import.meta.url)
 
 /** Removes what is nothing by itself. @returns whether something is left for a later run. */
-function clearAway({ workDir, made, unfinished }: Traces): boolean {
-  for (const path of unfinished) rmSync(path, { force: true })
+function clearAway({ workDir, made, output }: Traces): boolean {
+  recoverSet(output)
   if (isWorthKeeping(workDir)) return true
   discardWorkFolder(workDir, made)
   return false

@@ -1,7 +1,8 @@
 /** @file The method from end to end, block after block. The place to start reading. */
 
 import { basename, dirname, join, resolve } from 'node:path'
-import { hasExternalSource, saveModel, type SaveOptions, temporariesOf } from '../graph/save.ts'
+import { recoverSet } from '../files/file-set.ts'
+import { hasExternalSource, type SaveOptions } from '../graph/save.ts'
 import { elementCount, sizeBytes } from '../graph/tensor.ts'
 import { staticShape } from '../graph/shape.ts'
 import { type Analysis, analyze } from './analyze.ts'
@@ -12,7 +13,7 @@ import { chooseEffort, type EffortLimits } from './choose-effort.ts'
 import type { ExportOptions } from './export/linears.ts'
 import { exportBlocks } from './export/blocks.ts'
 import { exportOuter } from './export/outer-linears.ts'
-import { copyCompanions, modelFiles, modelSizeBytes, type OutputPlan, planOutput } from './output.ts'
+import { modelFiles, modelSizeBytes, type OutputPlan, planOutput } from './output.ts'
 import { type OuterOptions, outerReports, planOuter } from './outer-linears.ts'
 import { type BlockPlan, groupNotes, overrideNotes } from './plan.ts'
 import { saveParameters } from './replay.ts'
@@ -22,6 +23,7 @@ import { finishedBefore, isWorthKeeping } from './resume/progress.ts'
 import { digestOf, signatureOf, SourceWatch } from './resume/signature.ts'
 import { type Signature, WorkFolder } from './resume/work-folder.ts'
 import { learns, runBlocks } from './run-blocks.ts'
+import { checkOutput, placeOf, saveOutput } from './save-output.ts'
 import { schemeName } from './scheme.ts'
 import { packedBytes } from './size.ts'
 import { checkRules, rulesText, weightSchemeOf } from './weight-rules.ts'
@@ -145,12 +147,16 @@ export async function quantizeModel(options: QuantizeOptions): Promise<QuantizeR
     externalData: hasExternalSource(model) ? true : 'when-large',
     ...(output.dataFileName && { dataFileName: output.dataFileName }),
   }
+  checkOutput(model, output, saving, options.saveParams)
   const source = new SourceWatch(modelFiles(model))
   // A choice made by a function cannot be compared with that of an earlier run.
   const fresh = options.fresh === true || options.selectMappings !== undefined
   const work = WorkFolder.open(workDirOf(options, output), signatureOfRun(options, analysis), fresh)
   const { path: workDir, made } = work
-  onEvent?.({ type: 'working', traces: { workDir, made, unfinished: temporariesOf(output.path, saving) } })
+  // The output is this run's from here on.
+  const place = placeOf(output, saving, options.saveParams)
+  recoverSet(place)
+  onEvent?.({ type: 'working', traces: { workDir, made, output: place } })
   try {
     const { effort, notes: effortNotes } = learns(options)
       ? await chooseEffort(options, analysis, work)
@@ -163,9 +169,8 @@ export async function quantizeModel(options: QuantizeOptions): Promise<QuantizeR
     source.check()
     exportBlocks(model, finished, options)
     exportOuter(model, outer.jobs, options)
-    if (options.saveParams !== undefined) saveParameters(options.saveParams, options, finished)
-    const saved = await saveModel(model, output.path, saving)
-    const companions = copyCompanions(output, saved.files)
+    if (options.saveParams !== undefined) saveParameters(options.saveParams, options, finished, output.path)
+    const saved = await saveOutput(model, output, saving)
     work.remove()
     const plans = finished.map(({ plan }) => plan)
     return {
@@ -183,7 +188,7 @@ export async function quantizeModel(options: QuantizeOptions): Promise<QuantizeR
         ...groupNotes(plans),
         ...overrideNotes(plans, scheme.weights),
         ...outer.notes,
-        ...companions.notes,
+        ...saved.notes,
         ...analysis.notes,
         ...new Set(plans.flatMap(plan => plan.notes)),
         ...notes,

@@ -1,5 +1,6 @@
 /** @file What a run says while it works, and what it says at the end: data for people and for --json. */
 
+import type { SetPlace } from '../files/file-set.ts'
 import type { FewTokens } from './experts.ts'
 
 /** One finished block. */
@@ -60,8 +61,8 @@ export interface Traces {
   readonly workDir: string
   /** The uppermost folder that was made for it. */
   readonly made: string | undefined
-  /** Files that are nothing unless they are complete. */
-  readonly unfinished: readonly string[]
+  /** The output's names: beside them lies what is nothing unless it is complete. */
+  readonly output: SetPlace
 }
 
 /** Emitted while a model is being quantized. */
