@@ -6,6 +6,7 @@
 import { randomBytes } from 'node:crypto'
 import { closeSync, constants, fsyncSync, lstatSync, openSync, readdirSync, renameSync, rmSync } from 'node:fs'
 import { basename, dirname, join } from 'node:path'
+import { closeQuietly } from './closing.ts'
 import { syncFolder } from './folders.ts'
 import { writeFully } from './write-fully.ts'
 
@@ -64,11 +65,7 @@ export class AtomicFile {
 
   /** Removes what was written. It never throws: the error that led here is the one to tell. */
   discard(): void {
-    try {
-      if (this.open) closeSync(this.descriptor)
-    } catch {
-      // The descriptor is gone either way.
-    }
+    if (this.open) closeQuietly(this.descriptor)
     this.open = false
     removeQuietly(this.temporary)
   }

@@ -1,7 +1,8 @@
 /** @file Contents of files, some at a time. */
 
-import { closeSync, fstatSync, readSync } from 'node:fs'
+import { fstatSync, readSync } from 'node:fs'
 import type { AtomicFile } from './atomic-file.ts'
+import { closing } from './closing.ts'
 import { openPlainFile } from './plain-file.ts'
 
 const PIECE_BYTES = 2 ** 20
@@ -16,8 +17,7 @@ function fill(descriptor: number, buffer: Uint8Array, position: number): number 
 
 /** Writes the content of a plain file at the end of another. @throws the error of the system. */
 export function copyInto(target: AtomicFile, path: string): void {
-  const descriptor = openPlainFile(path)
-  try {
+  closing(openPlainFile(path), descriptor => {
     const buffer = new Uint8Array(PIECE_BYTES)
     for (let position = 0; ;) {
       const got = fill(descriptor, buffer, position)
@@ -25,25 +25,12 @@ export function copyInto(target: AtomicFile, path: string): void {
       if (got < buffer.length) return
       position += got
     }
-  } finally {
-    closeSync(descriptor)
-  }
+  })
 }
 
 /** Whether two plain files have the same bytes. @throws the error of the system. */
-export function sameContent(a: string, b: string): boolean {
-  const first = openPlainFile(a)
-  try {
-    const second = openPlainFile(b)
-    try {
-      return sameBytes(first, second)
-    } finally {
-      closeSync(second)
-    }
-  } finally {
-    closeSync(first)
-  }
-}
+export const sameContent = (a: string, b: string): boolean =>
+  closing(openPlainFile(a), first => closing(openPlainFile(b), second => sameBytes(first, second)))
 
 function sameBytes(a: number, b: number): boolean {
   if (fstatSync(a).size !== fstatSync(b).size) return false

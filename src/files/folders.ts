@@ -1,8 +1,9 @@
 /** @file Folders: made with those above them; names in them reach the disk only when they do. */
 
-import { closeSync, fsyncSync, mkdirSync, openSync } from 'node:fs'
+import { fsyncSync, mkdirSync, openSync } from 'node:fs'
 import { dirname, resolve } from 'node:path'
 import { messageOf, QuantError } from '../errors.ts'
+import { closing } from './closing.ts'
 import { diskHint, systemCode } from './disk-errors.ts'
 
 /** Makes a folder, with those above it, unless it is there. @throws E_OUTPUT */
@@ -37,12 +38,7 @@ const IMPOSSIBLE: ReadonlySet<string | undefined> = new Set(['EACCES', 'EISDIR',
 export function syncFolder(folder: string): void {
   if (process.platform === 'win32') return // Folders cannot be opened there; NTFS journals names itself.
   try {
-    const descriptor = openSync(folder, 'r')
-    try {
-      fsyncSync(descriptor)
-    } finally {
-      closeSync(descriptor)
-    }
+    closing(openSync(folder, 'r'), fsyncSync)
   } catch (error) {
     if (!IMPOSSIBLE.has(systemCode(error))) throw error
   }

@@ -3,10 +3,11 @@
  * mean. Trusts no header: what is allocated is bounded by what the file holds.
  */
 
-import { closeSync, fstatSync, openSync, readSync, statSync } from 'node:fs'
+import { fstatSync, openSync, readSync, statSync } from 'node:fs'
 import { dirname, resolve } from 'node:path'
 import { internalError, messageOf, QuantError, shown } from '../errors.ts'
 import { AtomicFile } from '../files/atomic-file.ts'
+import { closing } from '../files/closing.ts'
 import { diskError } from '../files/disk-errors.ts'
 import { makeFolder } from '../files/folders.ts'
 import { checkPlainName } from '../files/names.ts'
@@ -219,8 +220,7 @@ function open(path: string): number {
  * @throws E_FILE_NOT_FOUND; E_PARAMETERS, naming file and tensor, when it is something else, incomplete or damaged.
  */
 export function readParameterFile(path: string): ParameterFile {
-  const descriptor = open(path)
-  try {
+  return closing(open(path), descriptor => {
     const fileBytes = fstatSync(descriptor).size
     const { header, dataStart } = readHeader(descriptor, path, fileBytes)
     const { [METADATA]: texts, ...descriptions } = header
@@ -232,7 +232,5 @@ export function readParameterFile(path: string): ParameterFile {
       tensors.set(name, { shape, data: readFloats({ dtype, dims: shape, data: bytes }) })
     }
     return { metadata, tensors }
-  } finally {
-    closeSync(descriptor)
-  }
+  })
 }
