@@ -1,7 +1,11 @@
 /** @file NumPy's .npy files of plain numbers. Trusts no header: what is allocated is bounded by what the file holds. */
 
-import { closeSync, fstatSync, openSync, readSync, statSync, writeFileSync } from 'node:fs'
+import { fstatSync, openSync, readSync, statSync } from 'node:fs'
 import { messageOf, QuantError } from '../errors.ts'
+import { writeAtomically } from '../files/atomic-file.ts'
+import { closing } from '../files/closing.ts'
+import { diskError } from '../files/disk-errors.ts'
+import { checkReplaceable } from '../files/names.ts'
 import { byteLength, type DType } from '../graph/dtype.ts'
 import { elementCount } from '../graph/tensor.ts'
 
@@ -109,10 +113,9 @@ export function readNpy(path: string): NpyArray {
     if (error instanceof QuantError) throw error
     throw new QuantError('E_FILE_NOT_FOUND', `cannot read ${path}: ${messageOf(error)}`)
   }
-  try {
-    const stat = fstatSync(descriptor)
+  return closing(descriptor, () => {
     const { dtype, dims, offset } = parseHeader(path, descriptor)
-    const there = stat.size - offset
+    const there = fstatSync(descriptor).size - offset
     const needed = byteLength(dtype, elementCount(dims))
     // Compared before anything is allocated; absurd dims give a huge number, or one that is not safe, and fail here.
     if (!Number.isSafeInteger(needed) || needed !== there) {
@@ -128,9 +131,7 @@ export function readNpy(path: string): NpyArray {
     if (bytes.length !== needed) throw bad(path, 'changed while it was read', 'Try again.')
     const data = new VIEWS[dtype](bytes.buffer as ArrayBuffer, 0, elementCount(dims))
     return { dtype, dims, data } as NpyArray
-  } finally {
-    closeSync(descriptor)
-  }
+  })
 }
 
 /** Writes a .npy file, version 1. @throws E_OUTPUT */
@@ -145,9 +146,10 @@ export function writeNpy(path: string, array: NpyArray): void {
   head[6] = 1
   head.writeUInt16LE(padded.length, 8)
   const body = new Uint8Array(array.data.buffer, array.data.byteOffset, array.data.byteLength)
+  checkReplaceable(path)
   try {
-    writeFileSync(path, Buffer.concat([head, Buffer.from(padded, 'latin1'), body]))
+    writeAtomically(path, Buffer.concat([head, Buffer.from(padded, 'latin1'), body]))
   } catch (error) {
-    throw new QuantError('E_OUTPUT', `cannot write ${path}: ${messageOf(error)}`)
+    throw diskError(`cannot write ${path}`, error)
   }
 }

@@ -2,7 +2,7 @@
 
 import { type ChildProcess, fork } from 'node:child_process'
 import { QuantError } from '../errors.ts'
-import { removeQuietly } from '../files/atomic-file.ts'
+import { recoverSet } from '../files/file-set.ts'
 import { WorkFolder } from '../files/work-folder.ts'
 import { isWorthKeeping } from '../quant/resume/progress.ts'
 import type { Traces } from '../quant/report.ts'
@@ -23,10 +23,10 @@ const PROCESS = new URL('./engine-process.js', import.meta.url)
  * Removes what is nothing by itself, unless another run works on the output by now. It never throws.
  * @returns whether something is left for a later run.
  */
-async function clearAway({ place, unfinished }: Traces): Promise<boolean> {
+async function clearAway({ work: place, output }: Traces): Promise<boolean> {
   const work = await WorkFolder.adopt(place)
   if (!work) return isWorthKeeping(place.path)
-  unfinished.forEach(removeQuietly)
+  recoverSet(output)
   const kept = isWorthKeeping(place.path)
   if (kept) work.release()
   else work.remove()

@@ -6,6 +6,7 @@
 import { randomBytes } from 'node:crypto'
 import { closeSync, constants, fsyncSync, lstatSync, openSync, readdirSync, renameSync, rmSync } from 'node:fs'
 import { basename, dirname, join } from 'node:path'
+import { closeQuietly } from './closing.ts'
 import { syncFolder } from './folders.ts'
 import { writeFully } from './write-fully.ts'
 
@@ -14,7 +15,9 @@ const CREATE = constants.O_CREAT | constants.O_EXCL | constants.O_RDWR | (consta
 
 const RANDOM_BYTES = 8
 
-const temporaryName = (path: string): string => `.${basename(path)}.${randomBytes(RANDOM_BYTES).toString('hex')}.tmp`
+/** A hidden name that begins with a file's, and that nobody can foresee. */
+export const hiddenName = (file: string, ending: string): string =>
+  `.${file}.${randomBytes(RANDOM_BYTES).toString('hex')}.${ending}`
 
 /** Opens a new file for reading and writing. @throws the error of the system, EEXIST when anything has the name. */
 export const createFile = (path: string): number => openSync(path, CREATE)
@@ -29,10 +32,13 @@ export class AtomicFile {
   private open = true
   private size = 0
 
-  /** @throws the error of the system when the folder does not take it. */
-  constructor(path: string) {
+  /**
+   * @param owner file whose lock is held, by default the file itself: the temporary name begins with the name of that one.
+   * @throws the error of the system when the folder does not take it.
+   */
+  constructor(path: string, owner: string = path) {
     this.path = path
-    this.temporary = join(dirname(path), temporaryName(path))
+    this.temporary = join(dirname(path), hiddenName(basename(owner), 'tmp'))
     this.descriptor = createFile(this.temporary)
   }
 
@@ -59,11 +65,7 @@ export class AtomicFile {
 
   /** Removes what was written. It never throws: the error that led here is the one to tell. */
   discard(): void {
-    try {
-      if (this.open) closeSync(this.descriptor)
-    } catch {
-      // The descriptor is gone either way.
-    }
+    if (this.open) closeQuietly(this.descriptor)
     this.open = false
     removeQuietly(this.temporary)
   }
@@ -92,17 +94,18 @@ export function writeAtomically(path: string, bytes: Uint8Array, durable = true)
 }
 
 /**
- * Temporary files that ended processes left of the file at `path`. The caller holds the lock of that file: a living process's
- * would be among them.
+ * Hidden files that ended processes left of the file at `path`. The caller holds the lock of that file: a living process's would be
+ * among them.
+ * @param ending "tmp" for files under way. @param folder where to look, by default beside the file.
  */
-export function temporariesOf(path: string): string[] {
+export function temporariesOf(path: string, ending = 'tmp', folder: string = dirname(path)): string[] {
   const start = `.${basename(path)}.`
   const isTemporary = (name: string) =>
-    name.startsWith(start) && /^[0-9a-f]{16}\.(tmp|old)$/.test(name.slice(start.length))
+    name.startsWith(start) && name.endsWith(`.${ending}`) && /^[0-9a-f]{16}\.[a-z]+$/.test(name.slice(start.length))
   try {
-    return readdirSync(dirname(path))
+    return readdirSync(folder)
       .filter(isTemporary)
-      .map(name => join(dirname(path), name))
+      .map(name => join(folder, name))
       .filter(file => lstatSync(file, { throwIfNoEntry: false })?.isFile() ?? false)
   } catch {
     return [] // Without the folder there is nothing in it.

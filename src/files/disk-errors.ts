@@ -17,6 +17,9 @@ const HINTS: Readonly<Record<string, string>> = {
   EROFS: FORBIDDEN,
   ENOTDIR: NO_FOLDER,
   EEXIST: NO_FOLDER,
+  EISDIR: 'A folder has that name: choose another name with -o.',
+  ENAMETOOLONG: 'That name is too long for the disk: choose a shorter one with -o.',
+  EIO: 'The disk fails: check it, and run the same command again or choose another one with -o or --work-dir.',
   EMFILE: 'Too many files are open: raise the limit (ulimit -n) and run the same command again.',
   ENFILE: 'Too many files are open on this machine: close some programs and run the same command again.',
 }

@@ -1,17 +1,46 @@
 /** @file Folders: made and removed with those above them; names in them reach the disk only when they do. */
 
-import { closeSync, existsSync, fsyncSync, mkdirSync, openSync, rmdirSync } from 'node:fs'
+import { existsSync, fsyncSync, mkdirSync, openSync, rmdirSync } from 'node:fs'
 import { dirname, resolve } from 'node:path'
 import { messageOf, QuantError } from '../errors.ts'
+import { closing } from './closing.ts'
+import { diskHint, systemCode } from './disk-errors.ts'
 
 /** Makes a folder, with those above it, unless it is there. @throws E_OUTPUT */
 export function makeFolder(path: string): void {
   try {
-    mkdirSync(path, { recursive: true })
+    const made = mkdirSync(path, { recursive: true })
+    if (made !== undefined) syncAbove(path, made)
   } catch (error) {
     // A read-only disk says that there is no such folder: no use asking what it was.
     const hint = 'Choose another output folder with -o, or another place for its work with --work-dir.'
-    throw new QuantError('E_OUTPUT', `cannot write to ${path}: ${messageOf(error)}`, hint, { cause: error })
+    throw new QuantError('E_OUTPUT', `cannot write to ${path}: ${messageOf(error)}`, diskHint(error, hint), {
+      cause: error,
+    })
+  }
+}
+
+/** Waits until the names of new folders are on the disk, from the one at `path` up to the first that was made. */
+function syncAbove(path: string, made: string): void {
+  for (let folder = resolve(path); ; folder = dirname(folder)) {
+    syncFolder(dirname(folder))
+    if (folder === resolve(made) || dirname(folder) === folder) return
+  }
+}
+
+/**
+ * Errors of folders that cannot be synced: those that may be written but not read, and some on network disks. Nothing else can be done
+ * for them; PostgreSQL passes over such errors as well (fsync_fname_ext in src/backend/storage/file/fd.c).
+ */
+const IMPOSSIBLE: ReadonlySet<string | undefined> = new Set(['EACCES', 'EISDIR', 'EBADF', 'EINVAL', 'ENOTSUP'])
+
+/** Waits until the names in a folder are on the disk: after it, a rename survives a power cut. */
+export function syncFolder(folder: string): void {
+  if (process.platform === 'win32') return // Folders cannot be opened there; NTFS journals names itself.
+  try {
+    closing(openSync(folder, 'r'), fsyncSync)
+  } catch (error) {
+    if (!IMPOSSIBLE.has(systemCode(error))) throw error
   }
 }
 
@@ -31,16 +60,5 @@ export function removeEmpty(folders: readonly string[]): void {
     } catch {
       // It holds something, or is not there.
     }
-  }
-}
-
-/** Waits until the names in a folder are on the disk: after it, a rename survives a power cut. */
-export function syncFolder(folder: string): void {
-  if (process.platform === 'win32') return // Folders cannot be opened there; NTFS journals names itself.
-  const descriptor = openSync(folder, 'r')
-  try {
-    fsyncSync(descriptor)
-  } finally {
-    closeSync(descriptor)
   }
 }

@@ -1,7 +1,7 @@
 /** @file Which file and bytes an ONNX external-data entry means, and whether it may be read. Knows no tensor. */
 
 import { realpathSync, statSync } from 'node:fs'
-import { dirname, isAbsolute, relative, resolve, sep, win32 } from 'node:path'
+import { basename, dirname, isAbsolute, join, relative, resolve, sep, win32 } from 'node:path'
 import { messageOf, QuantError } from '../errors.ts'
 import type { FileRange } from './tensor.ts'
 
@@ -21,6 +21,20 @@ export interface ModelFile {
 export const isInside = (folder: string, file: string): boolean => {
   const path = relative(folder, file)
   return path !== '..' && !path.startsWith(`..${sep}`) && !isAbsolute(path)
+}
+
+/** Where Hugging Face's cache keeps the contents of a folder `<repository>/snapshots/<revision>`, which is full of links. */
+const isCached = (folder: string, file: string): boolean =>
+  basename(dirname(folder)) === 'snapshots' && isInside(join(dirname(dirname(folder)), 'blobs'), file)
+
+/**
+ * Whether a file is the model's own, so that a link to it may be followed: it lies in the folder or below it, beside the file that the
+ * model leads to, or in the cache of the folder.
+ * @param file links resolved. @param folder where the link lies. @param realModel the model file, links resolved.
+ */
+export function belongsToModel(file: string, folder: string, realModel: string): boolean {
+  const realFolder = realpathSync.native(folder)
+  return isInside(realFolder, file) || isInside(dirname(realModel), file) || isCached(realFolder, file)
 }
 
 /**
@@ -69,7 +83,7 @@ export function resolveExternalData(
       error,
     )
   }
-  if (!isInside(realpathSync.native(folder), file) && !isInside(dirname(model.realPath), file)) {
+  if (!belongsToModel(file, folder, model.realPath)) {
     throw refuse(`a link that leads out of the folder of the model, to ${file}`, unsafe)
   }
 

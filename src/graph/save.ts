@@ -1,9 +1,13 @@
 /** @file Model -> ONNX file, and data file beside it, one piece of a tensor in memory at a time. Complete or not at all. */
 
-import { realpathSync, type Stats, statSync } from 'node:fs'
-import { type FileHandle, mkdir, open, rename, rm } from 'node:fs/promises'
+import { realpathSync } from 'node:fs'
 import { basename, dirname, join, resolve } from 'node:path'
-import { messageOf, QuantError } from '../errors.ts'
+import { setImmediate as nextTurn } from 'node:timers/promises'
+import { QuantError } from '../errors.ts'
+import type { AtomicFile } from '../files/atomic-file.ts'
+import { diskError } from '../files/disk-errors.ts'
+import { type FileSet, publishTogether } from '../files/file-set.ts'
+import { checkReplaceable, statsOf } from '../files/names.ts'
 import { isInside } from './external-data.ts'
 import type { Model } from './ir.ts'
 import { type Layout, layOut, tensorsOf } from './layout.ts'
@@ -17,8 +21,6 @@ export interface SaveOptions {
   readonly externalData?: 'auto' | 'when-large' | boolean
   /** Name of the data file, beside the model; `<model file name>.data` by default. */
   readonly dataFileName?: string
-  /** Called when everything is written and nothing has its name yet; what it throws ends the saving without a result. */
-  readonly beforePublish?: () => void
 }
 
 export interface SavedModel {
@@ -32,84 +34,27 @@ const MAX_PROTOBUF_BYTES = 2 ** 31 - 1
 const MAX_AUTO_INLINE_BYTES = 1.5e9
 const CHUNK_BYTES = 16 * 2 ** 20
 
-const statsOf = (path: string): Stats | undefined => {
-  try {
-    return statSync(path)
-  } catch {
-    return undefined // absent or out of reach: writing will say which
-  }
-}
-
-async function writeAll(file: FileHandle, bytes: Uint8Array, position: number): Promise<void> {
-  for (let done = 0; done < bytes.length;) {
-    const { bytesWritten } = await file.write(bytes, done, Math.min(bytes.length - done, 2 ** 30), position + done)
-    done += bytesWritten
-  }
-}
-
-async function write(layout: Layout, temporary: string): Promise<void> {
-  const file = await open(temporary, 'w')
+async function write(layout: Layout, file: AtomicFile): Promise<void> {
   const buffer = new Uint8Array(CHUNK_BYTES)
-  try {
-    for (const { offset, piece } of layout.pieces) {
-      if (!isFileRange(piece)) {
-        await writeAll(file, piece, offset)
-        continue
-      }
-      let done = 0
-      for (const bytes of readPieces(piece, buffer)) {
-        await writeAll(file, bytes, offset + done)
-        done += bytes.length
-      }
+  for (const { offset, piece } of layout.pieces) {
+    if (!isFileRange(piece)) {
+      file.write(piece, offset)
+      continue
     }
-    await file.sync()
-  } finally {
-    await file.close()
+    let done = 0
+    for (const bytes of readPieces(piece, buffer)) {
+      file.write(bytes, offset + done)
+      done += bytes.length
+    }
+    await nextTurn() // Models have gigabytes, and others may have something to do.
   }
 }
 
-interface Finished {
-  readonly temporary: string
-  readonly path: string
-}
-
-/** Renames the data file into place, then the model; if the model cannot be, the data file is put back as it was. */
-async function publish(model: Finished, data: Finished | undefined): Promise<void> {
-  const backup = data && statsOf(data.path) ? `${data.temporary}.old` : undefined
-  if (data && backup !== undefined) await rename(data.path, backup)
-  try {
-    if (data) await rename(data.temporary, data.path)
-    await rename(model.temporary, model.path)
-  } catch (error) {
-    if (data) await (backup === undefined ? rm(data.path, { force: true }) : rename(backup, data.path))
-    throw error
-  }
-  if (backup !== undefined) await rm(backup, { force: true })
-}
-
-const HINTS: Record<string, string> = {
-  ENOSPC: 'The disk is full: free some space, or write to another disk.',
-  EDQUOT: 'Your disk quota is used up: free some space, or write elsewhere.',
-  EACCES: 'You may not write there: choose another output folder.',
-  EPERM: 'You may not write there: choose another output folder.',
-  EROFS: 'That disk is read-only: choose another output folder.',
-  ENOTDIR: 'Part of that path is a file: choose another output folder.',
-  EEXIST: 'Part of that path is a file: choose another output folder.',
-}
-
-function outputError(what: string, error: unknown): QuantError {
-  if (error instanceof QuantError) return error
-  const hint = HINTS[(error as NodeJS.ErrnoException).code ?? ''] ?? 'Choose another output folder.'
-  return new QuantError('E_OUTPUT', `cannot write ${what}: ${messageOf(error)}`, hint, { cause: error })
-}
-
-/** Refuses folders, and files the model is still read from. */
-function checkTarget(model: Model, target: string): void {
+/** Refuses a name under which there is no file, or one the model is read from. @throws E_OUTPUT */
+export function checkTarget(model: Model, target: string): void {
+  checkReplaceable(target)
   const stats = statsOf(target)
   if (!stats) return
-  if (stats.isDirectory()) {
-    throw new QuantError('E_OUTPUT', `cannot write ${target}: it is a folder`, 'Give the name of a file in it.')
-  }
   const sources = new Set<string>(model.path === undefined ? [] : [model.path])
   for (const { data } of tensorsOf(model.graph)) if (isFileRange(data)) sources.add(data.file)
   for (const source of sources) {
@@ -131,26 +76,19 @@ export function hasExternalSource(model: Model): boolean {
   return false
 }
 
-/** What a file is called while it is written. */
-export const temporaryOf = (path: string): string => join(dirname(path), `.${basename(path)}.tmp`)
-
-/** Names of a model's data file, where it has one. */
-const dataFileOf = (path: string, { dataFileName = `${basename(path)}.data` }: SaveOptions): string => dataFileName
-
-/** What `saveModel` may leave behind when its process is killed. */
-export function temporariesOf(path: string, options: SaveOptions = {}): string[] {
-  const target = resolve(path)
-  return [target, join(dirname(target), dataFileOf(target, options))].map(temporaryOf)
-}
-
-function chooseLayout(model: Model, path: string, options: SaveOptions): Layout[] {
-  const { externalData = 'auto' } = options
-  const dataFileName = dataFileOf(path, options)
+/** Absolute path of a model's data file, where it has one. */
+export function dataPathOf(path: string, { dataFileName = `${basename(path)}.data` }: SaveOptions): string {
   const dataPath = join(dirname(path), dataFileName)
   if (basename(dataPath) !== dataFileName || dataPath === path) {
     const hint = 'Give a file name without a folder, other than that of the model.'
     throw new QuantError('E_OUTPUT', `"${dataFileName}" cannot be the name of the data file of ${path}`, hint)
   }
+  return resolve(dataPath)
+}
+
+function chooseLayout(model: Model, path: string, options: SaveOptions): Layout[] {
+  const { externalData = 'auto' } = options
+  const dataPath = dataPathOf(path, options)
   if (externalData === true || (externalData === 'auto' && hasExternalSource(model)))
     return layOut(model, path, dataPath)
   const layouts = layOut(model, path)
@@ -167,27 +105,31 @@ function chooseLayout(model: Model, path: string, options: SaveOptions): Layout[
 }
 
 /**
- * Writes a model; folders are made as needed. Weights are copied in pieces of 16 MiB at most. Under the final names nothing
- * changes before everything is on disk, and nothing at all when writing fails. The same model gives the same bytes.
+ * Writes a model to the head of a set, and its data file. Weights are copied in pieces of 16 MiB at most.
  * @throws E_OUTPUT, E_EXTERNAL_DATA when weights to be copied are gone
+ */
+export async function writeModel(set: FileSet, model: Model, options: SaveOptions = {}): Promise<SavedModel> {
+  const layouts = chooseLayout(model, set.head, options)
+  for (const layout of layouts) checkTarget(model, layout.path)
+  const sizeBytes = layouts.reduce((sum, layout) => sum + layout.sizeBytes, 0)
+  try {
+    for (const layout of layouts) await write(layout, set.add(layout.path))
+  } catch (error) {
+    throw diskError(`cannot write ${set.head} (${(sizeBytes / 1e6).toFixed(1)} MB)`, error)
+  }
+  return { files: layouts.map(layout => layout.path), sizeBytes }
+}
+
+/**
+ * Writes a model and its data file; folders are made as needed. Under the final names nothing changes before everything is on disk,
+ * and nothing at all when writing fails. The same model gives the same bytes.
+ * @throws as `writeModel`
  */
 export async function saveModel(model: Model, path: string, options: SaveOptions = {}): Promise<SavedModel> {
   const target = resolve(path)
-  const layouts = chooseLayout(model, target, options)
-  for (const layout of layouts) checkTarget(model, layout.path)
-  const total = layouts.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0)
-  const finished = layouts.map(layout => ({
-    path: layout.path,
-    temporary: temporaryOf(layout.path),
-  }))
   try {
-    await mkdir(dirname(target), { recursive: true })
-    for (const [i, layout] of layouts.entries()) await write(layout, finished[i]!.temporary)
-    options.beforePublish?.()
-    await publish(finished[0]!, finished[1])
+    return await publishTogether(target, set => writeModel(set, model, options))
   } catch (error) {
-    for (const { temporary } of finished) await rm(temporary, { force: true }).catch(() => undefined)
-    throw outputError(`${target} (${(total / 1e6).toFixed(1)} MB)`, error)
+    throw diskError(`cannot write ${target}`, error)
   }
-  return { files: layouts.map(layout => layout.path), sizeBytes: total }
 }

@@ -1,11 +1,10 @@
-/** @file Where the result goes, and which files travel with it so that the folder loads where the original did. */
+/** @file Where the result goes, and which files the model is made of. */
 
-import { copyFileSync, existsSync, readdirSync, readFileSync, realpathSync, statSync, writeFileSync } from 'node:fs'
+import { existsSync, realpathSync, statSync } from 'node:fs'
 import { basename, dirname, extname, join, resolve } from 'node:path'
-import { messageOf, QuantError } from '../errors.ts'
+import { QuantError } from '../errors.ts'
 import { type Graph, type Model } from '../graph/ir.ts'
 import { isFileRange } from '../graph/tensor.ts'
-import { adaptCompanion, isAdapted, type Json, promisesDataFiles, type Renamed } from './companions.ts'
 
 export interface OutputPlan {
   /** Absolute path of the .onnx file to write. */
@@ -19,7 +18,8 @@ export interface OutputPlan {
 /** Where transformers.js keeps models, below the folder with tokenizer and configuration. */
 const HUB_FOLDER = 'onnx'
 
-const isHubFolder = (folder: string): boolean => basename(resolve(folder)) === HUB_FOLDER
+/** Whether a folder has the name of those in which transformers.js keeps models. */
+export const isHubFolder = (folder: string): boolean => basename(resolve(folder)) === HUB_FOLDER
 
 /**
  * The file name by which transformers.js finds a model of a dtype: "model_q4" for dtype "q4", "model_q4f16" where the rest is
@@ -69,67 +69,8 @@ export function planOutput(source: string, asked: string | undefined, scheme: st
   return { path, source }
 }
 
-/** Tokenizer, configuration and templates: small files that describe the model and name no weights. */
-const COMPANION = /\.(json|txt|model|jinja|tiktoken)$/
-
 /** The folder with the tokenizer of a model file. */
-const homeOf = (file: string): string => (isHubFolder(dirname(file)) ? dirname(dirname(file)) : dirname(file))
-
-/**
- * Copies what lies beside the model into the output's folder, unless that is the same folder or has such a file. What it says of the
- * model file is made true of the output.
- * @param files paths of what was written: the output, then its data file if it has one.
- * @returns names of the files copied, and what else the user should know.
- */
-export function copyCompanions(
-  { path, source }: OutputPlan,
-  files: readonly string[] = [path],
-): { readonly copied: readonly string[]; readonly notes: readonly string[] } {
-  const [from, to] = [homeOf(resolve(source)), homeOf(resolve(path))]
-  const renamed = { before: basename(source), after: basename(path), files: files.map(file => basename(file)) }
-  try {
-    const copied =
-      resolve(from) === resolve(to)
-        ? []
-        : readdirSync(from).filter(
-            name => COMPANION.test(name) && isPlainFile(join(from, name)) && !existsSync(join(to, name)),
-          )
-    const notes: string[] = []
-    for (const name of copied) {
-      const [source, target] = [join(from, name), join(to, name)]
-      try {
-        const adapted = isAdapted(name) ? adaptCompanion(name, readFileSync(source, 'utf8'), renamed) : undefined
-        if (adapted === undefined) copyFileSync(source, target)
-        else writeFileSync(target, adapted)
-      } catch (error) {
-        // What is no JSON, or nested deeper than the stack: hours of work do not end for that.
-        if (!(error instanceof SyntaxError || error instanceof RangeError)) throw error
-        copyFileSync(source, target)
-        notes.push(`${name} is not JSON that could be read: copied as it is`)
-      }
-    }
-    return { copied, notes: [...notes, ...hubNotes(path, join(to, 'config.json'), renamed)] }
-  } catch (error) {
-    throw new QuantError('E_OUTPUT', `cannot copy tokenizer and configuration to ${to}: ${messageOf(error)}`)
-  }
-}
-
-/** A configuration that was there before the output is the user's: what it says wrong of the output is said, not changed. */
-function hubNotes(path: string, config: string, renamed: Renamed): string[] {
-  if (!isHubFolder(dirname(path)) || !existsSync(config)) return []
-  try {
-    if (promisesDataFiles(JSON.parse(readFileSync(config, 'utf8')) as Json, renamed)) return []
-  } catch {
-    return [] // it was no JSON before either
-  }
-  const count = renamed.files.length - 1
-  return [
-    `${config} was there before and is wrong about ${renamed.after}: load it with use_external_data_format: ${count > 0}`,
-  ]
-}
-
-/** Links count as what they lead to: caches of downloads are full of them. */
-const isPlainFile = (path: string): boolean => statSync(path, { throwIfNoEntry: false })?.isFile() ?? false
+export const homeOf = (file: string): string => (isHubFolder(dirname(file)) ? dirname(dirname(file)) : dirname(file))
 
 /** The model file and the data files its weights lie in. */
 export function modelFiles(model: Model): string[] {

@@ -3,20 +3,14 @@
  * mean. Trusts no header: what is allocated is bounded by what the file holds.
  */
 
-import {
-  closeSync,
-  fstatSync,
-  fsyncSync,
-  mkdirSync,
-  openSync,
-  readSync,
-  renameSync,
-  rmSync,
-  statSync,
-  writeSync,
-} from 'node:fs'
-import { basename, dirname, join, resolve } from 'node:path'
+import { fstatSync, openSync, readSync, statSync } from 'node:fs'
+import { dirname, resolve } from 'node:path'
 import { internalError, messageOf, QuantError, shown } from '../errors.ts'
+import { AtomicFile } from '../files/atomic-file.ts'
+import { closing } from '../files/closing.ts'
+import { diskError } from '../files/disk-errors.ts'
+import { makeFolder } from '../files/folders.ts'
+import { checkPlainName } from '../files/names.ts'
 import { byteLength, type DType } from '../graph/dtype.ts'
 import { elementCount } from '../graph/tensor.ts'
 import { readFloats } from '../kernels/float16.ts'
@@ -77,47 +71,28 @@ function headerOf({ metadata, tensors }: ParameterFile): { header: Buffer; order
   return { header: padded, ordered }
 }
 
-function writeAll(descriptor: number, bytes: Uint8Array): void {
-  for (let done = 0; done < bytes.length;)
-    done += writeSync(descriptor, bytes, done, Math.min(bytes.length - done, CHUNK_BYTES))
-}
-
 /**
  * Writes tensors in the order of their names; folders are made as needed. Nothing changes under `path` before everything is
  * on disk, and nothing at all when writing fails. The same contents give the same bytes.
- * @throws E_OUTPUT
+ * @param owner file whose lock is held, if not that of the file itself. @throws E_OUTPUT, also when `path` is a link or a device.
  */
-export function writeParameterFile(path: string, file: ParameterFile): void {
-  const { header, ordered } = headerOf(file)
+export function writeParameterFile(path: string, contents: ParameterFile, owner?: string): void {
+  const { header, ordered } = headerOf(contents)
   const target = resolve(path)
-  const temporary = join(dirname(target), `.${basename(target)}.${process.pid}.tmp`)
+  checkPlainName(target)
+  let file: AtomicFile | undefined
   try {
-    mkdirSync(dirname(target), { recursive: true })
-    const descriptor = openSync(temporary, 'w')
-    try {
-      const length = Buffer.alloc(LENGTH_BYTES)
-      length.writeBigUInt64LE(BigInt(header.length))
-      writeAll(descriptor, length)
-      writeAll(descriptor, header)
-      for (const { data } of ordered)
-        writeAll(descriptor, new Uint8Array(data.buffer, data.byteOffset, data.byteLength))
-      fsyncSync(descriptor)
-    } finally {
-      closeSync(descriptor)
-    }
-    renameSync(temporary, target)
+    makeFolder(dirname(target))
+    file = new AtomicFile(target, owner)
+    const length = Buffer.alloc(LENGTH_BYTES)
+    length.writeBigUInt64LE(BigInt(header.length))
+    file.write(length)
+    file.write(header)
+    for (const { data } of ordered) file.write(new Uint8Array(data.buffer, data.byteOffset, data.byteLength))
+    file.publish()
   } catch (error) {
-    try {
-      rmSync(temporary, { force: true })
-    } catch {
-      // The folder is out of reach, which is what went wrong in the first place.
-    }
-    throw new QuantError(
-      'E_OUTPUT',
-      `cannot write parameters to ${target}: ${messageOf(error)}`,
-      'Choose another file name or folder, with room on its disk.',
-      { cause: error },
-    )
+    file?.discard()
+    throw diskError(`cannot write parameters to ${target}`, error)
   }
 }
 
@@ -245,8 +220,7 @@ function open(path: string): number {
  * @throws E_FILE_NOT_FOUND; E_PARAMETERS, naming file and tensor, when it is something else, incomplete or damaged.
  */
 export function readParameterFile(path: string): ParameterFile {
-  const descriptor = open(path)
-  try {
+  return closing(open(path), descriptor => {
     const fileBytes = fstatSync(descriptor).size
     const { header, dataStart } = readHeader(descriptor, path, fileBytes)
     const { [METADATA]: texts, ...descriptions } = header
@@ -258,7 +232,5 @@ export function readParameterFile(path: string): ParameterFile {
       tensors.set(name, { shape, data: readFloats({ dtype, dims: shape, data: bytes }) })
     }
     return { metadata, tensors }
-  } finally {
-    closeSync(descriptor)
-  }
+  })
 }

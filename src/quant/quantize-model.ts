@@ -2,8 +2,9 @@
 
 import { dirname } from 'node:path'
 import { checkDiskSpace } from '../files/disk-space.ts'
+import { recoverSet } from '../files/file-set.ts'
 import { type Signature, WorkFolder, workPlace } from '../files/work-folder.ts'
-import { hasExternalSource, saveModel, type SaveOptions, temporariesOf } from '../graph/save.ts'
+import { hasExternalSource, type SaveOptions } from '../graph/save.ts'
 import { elementCount, sizeBytes } from '../graph/tensor.ts'
 import { staticShape } from '../graph/shape.ts'
 import { type Analysis, analyze } from './analyze.ts'
@@ -14,7 +15,7 @@ import { chooseEffort, type EffortLimits } from './choose-effort.ts'
 import type { ExportOptions } from './export/linears.ts'
 import { exportBlocks } from './export/blocks.ts'
 import { exportOuter } from './export/outer-linears.ts'
-import { copyCompanions, modelFiles, modelSizeBytes, type OutputPlan, planOutput } from './output.ts'
+import { modelFiles, modelSizeBytes, type OutputPlan, planOutput } from './output.ts'
 import { type OuterOptions, outerReports, planOuter } from './outer-linears.ts'
 import { type BlockPlan, groupNotes, overrideNotes } from './plan.ts'
 import { saveParameters } from './replay.ts'
@@ -22,6 +23,7 @@ import type { BlockReport, QuantizeReport, SkippedReport } from './report.ts'
 import { finishedBefore, isWorthKeeping } from './resume/progress.ts'
 import { digestOf, signatureOf, SourceWatch } from './resume/signature.ts'
 import { learns, runBlocks } from './run-blocks.ts'
+import { checkOutput, placeOf, saveOutput } from './save-output.ts'
 import { schemeName } from './scheme.ts'
 import { packedBytes } from './size.ts'
 import { checkRules, rulesText, weightSchemeOf } from './weight-rules.ts'
@@ -149,14 +151,17 @@ export async function quantizeModel(options: QuantizeOptions): Promise<QuantizeR
     externalData: hasExternalSource(model) ? true : 'when-large',
     ...(output.dataFileName && { dataFileName: output.dataFileName }),
   }
+  checkOutput(model, output, saving, options.saveParams)
   const source = new SourceWatch(modelFiles(model))
   const inputs = new SourceWatch([options.calib, options.params].filter(file => file !== undefined))
   // A choice made by a function cannot be compared with that of an earlier run.
   const fresh = options.fresh === true || options.selectMappings !== undefined
   const signature = signatureOfRun(options, analysis)
-  const place = workPlace(output.path, options.workDir)
-  onEvent?.({ type: 'working', traces: { place, unfinished: temporariesOf(output.path, saving) } })
-  const work = await WorkFolder.open(place, signature, fresh)
+  const traces = { work: workPlace(output.path, options.workDir), output: placeOf(output, saving, options.saveParams) }
+  onEvent?.({ type: 'working', traces })
+  const work = await WorkFolder.open(traces.work, signature, fresh)
+  // The output is this run's from here on.
+  recoverSet(traces.output)
   try {
     const { effort, notes: effortNotes } = learns(options)
       ? await chooseEffort(options, analysis, work)
@@ -169,13 +174,11 @@ export async function quantizeModel(options: QuantizeOptions): Promise<QuantizeR
     source.check()
     exportBlocks(model, finished, options)
     exportOuter(model, outer.jobs, options)
-    if (options.saveParams !== undefined) saveParameters(options.saveParams, options, finished)
-    const beforePublish = () => {
+    if (options.saveParams !== undefined) saveParameters(options.saveParams, options, finished, output.path)
+    const saved = await saveOutput(model, output, saving, () => {
       source.check()
       work.check()
-    }
-    const saved = await saveModel(model, output.path, { ...saving, beforePublish })
-    const companions = copyCompanions(output, saved.files)
+    })
     const left = work.remove()
     const plans = finished.map(({ plan }) => plan)
     return {
@@ -193,7 +196,7 @@ export async function quantizeModel(options: QuantizeOptions): Promise<QuantizeR
         ...groupNotes(plans),
         ...overrideNotes(plans, scheme.weights),
         ...outer.notes,
-        ...companions.notes,
+        ...saved.notes,
         ...analysis.notes,
         ...new Set(plans.flatMap(plan => plan.notes)),
         ...notes,

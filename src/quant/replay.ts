@@ -35,11 +35,15 @@ export const namedParameters = ({ vector, parameters }: Learned): NamedParameter
     tensor: tensorOf('float32', shape, vector.view(parameters, name)),
   }))
 
-/** Writes what every block learned; blocks that are rounded have no tensors in it. */
+/**
+ * Writes what every block learned; blocks that are rounded have no tensors in it.
+ * @param owner as of `writeParameterFile`
+ */
 export function saveParameters(
   path: string,
   method: Method,
   blocks: readonly { readonly parameters: readonly NamedParameter[] }[],
+  owner?: string,
 ): void {
   const tensors = blocks.flatMap(({ parameters }, index) =>
     parameters.map(
@@ -47,7 +51,7 @@ export function saveParameters(
         [tensorName(index, name), { shape: tensor.dims, data: readElements(tensor) as Float32Array }] as const,
     ),
   )
-  writeParameterFile(path, { metadata: signature(method, blocks.length), tensors: new Map(tensors) })
+  writeParameterFile(path, { metadata: signature(method, blocks.length), tensors: new Map(tensors) }, owner)
 }
 
 /**

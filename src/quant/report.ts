@@ -1,5 +1,6 @@
 /** @file What a run says while it works, and what it says at the end: data for people and for --json. */
 
+import type { SetPlace } from '../files/file-set.ts'
 import type { WorkPlace } from '../files/work-folder.ts'
 import type { FewTokens } from './experts.ts'
 
@@ -58,9 +59,9 @@ export interface QuantizeReport {
 /** What a run has put on the disk that is no result yet. */
 export interface Traces {
   /** Holds what is finished, for the same run to go on from. */
-  readonly place: WorkPlace
-  /** Files that are nothing unless they are complete. */
-  readonly unfinished: readonly string[]
+  readonly work: WorkPlace
+  /** Names of the output: files that are nothing unless they are complete lie beside them. */
+  readonly output: SetPlace
 }
 
 /** Emitted while a model is being quantized. */

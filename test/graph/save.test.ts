@@ -236,9 +236,7 @@ describe('saveModel refuses', () => {
     writeFileSync(join(folder, 'file'), '')
     await expect(saveModel(bigAndSmall(), folder)).rejects.toThrow(refusal(/is a folder/))
     const through = join(folder, 'file', 'model.onnx')
-    await expect(saveModel(bigAndSmall(), through)).rejects.toThrow(
-      refusal(/cannot write .*file\/model\.onnx \(0\.0 MB\)/),
-    )
+    await expect(saveModel(bigAndSmall(), through)).rejects.toThrow(refusal(/cannot write to .*file: EEXIST/))
     for (const dataFileName of ['../out.data', 'sub/out.data', 'model.onnx', '..', '']) {
       const saving = saveModel(bigAndSmall(), join(folder, 'model.onnx'), { externalData: true, dataFileName })
       await expect(saving).rejects.toThrow(refusal(/cannot be the name of the data file/))

@@ -1,7 +1,7 @@
 /** @file Configuration files keep saying the truth of the model file beside them. */
 
 import { describe, expect, test } from 'vitest'
-import { adaptCompanion, promisesDataFiles } from '../../src/quant/companions.ts'
+import { adaptCompanion, adviceFor, sayTheSame } from '../../src/quant/companions.ts'
 
 type Entry = boolean | number | Record<string, boolean | number> | undefined
 
@@ -16,7 +16,8 @@ function entryFor(entry: Entry, files: readonly string[], before = 'model.onnx')
   if (text === undefined) return 'as it was'
   const adapted = JSON.parse(text) as typeof config
   expect(adapted.model_type).toBe('x')
-  expect(promisesDataFiles(adapted, renamed)).toBe(true)
+  expect(adviceFor('config.json', text, renamed)).toBeUndefined()
+  expect(sayTheSame('config.json', JSON.stringify(config), text)).toBe(true)
   return adapted['transformers.js_config']!.use_external_data_format
 }
 
@@ -54,4 +55,22 @@ test('other files stay as they are, whatever they hold', () => {
   expect(adaptCompanion('tokenizer.json', 'not JSON', renamed)).toBeUndefined()
   expect(adaptCompanion('constructor', 'not JSON', renamed)).toBeUndefined()
   expect(adaptCompanion('genai_config.json', '{"a": [{"filename": "model.onnx"}]}', renamed)).toContain('other.onnx')
+})
+
+test('two configurations say the same when they differ in what they say of model files only', () => {
+  const genai = (filename: string, size = 16) => JSON.stringify({ model: { decoder: { filename, head_size: size } } })
+  expect(sayTheSame('genai_config.json', genai('a.onnx'), genai('b.onnx'))).toBe(true)
+  expect(sayTheSame('genai_config.json', genai('a.onnx'), genai('a.onnx', 32))).toBe(false)
+  const section = (rest: object) => JSON.stringify({ 'transformers.js_config': { dtype: 'q4', ...rest } })
+  expect(sayTheSame('config.json', section({}), section({ use_external_data_format: { 'a.onnx': 2 } }))).toBe(true)
+  expect(sayTheSame('config.json', section({}), section({ kv_cache_dtype: 'float16' }))).toBe(false)
+  expect(sayTheSame('config.json', '{', '{')).toBe(false)
+  expect(sayTheSame('tokenizer.json', '{}', '{ }')).toBe(false)
+})
+
+test('a genai_config.json that names another model file says what to change', () => {
+  const renamed = { before: 'model.onnx', after: 'b.onnx', files: ['b.onnx'] }
+  const genai = (filename: string) => JSON.stringify({ model: { decoder: { filename } } })
+  expect(adviceFor('genai_config.json', genai('a.onnx'), renamed)).toBe('give it "filename": "b.onnx"')
+  expect(adviceFor('genai_config.json', genai('b.onnx'), renamed)).toBeUndefined()
 })

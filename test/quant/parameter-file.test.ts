@@ -1,12 +1,16 @@
 /** @file Parameter files: the bytes of one, the way there and back, and every way in which one can be broken. */
 
 import fc from 'fast-check'
-import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import type fs from 'node:fs'
+import { existsSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { describe, expect, test } from 'vitest'
+import { describe, expect, test, vi } from 'vitest'
 import { type ParameterFile, readParameterFile, writeParameterFile } from '../../src/quant/parameter-file.ts'
 import { tempDir } from '../helpers/temp-dir.ts'
 import { testFolder } from '../helpers/test-folder.ts'
+
+// These files need not outlast the machine, and there are hundreds.
+vi.mock('node:fs', async original => ({ ...(await original<typeof fs>()), fsyncSync: () => {} }))
 
 const folder = tempDir()
 
@@ -267,6 +271,17 @@ describe('writing', () => {
     )
     expect(readdirSync(root)).toEqual(['p'])
     expect(existsSync(join(path, 'inside'))).toBe(true)
+  })
+
+  test('to a link or a device is refused, and touches neither', () => {
+    const root = testFolder()
+    const [victim, link] = [join(root, 'victim'), join(root, 'link')]
+    writeFileSync(victim, 'secret')
+    symlinkSync(victim, link)
+    const refusal = expect.objectContaining({ code: 'E_OUTPUT', hint: expect.any(String) as string })
+    for (const path of [link, '/dev/null']) expect(() => writeParameterFile(path, SMALL)).toThrow(refusal)
+    expect(readFileSync(victim, 'utf8')).toBe('secret')
+    expect(readdirSync(root).sort()).toEqual(['link', 'victim'])
   })
 
   test('below a file fails', () => {
