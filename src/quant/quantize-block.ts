@@ -8,7 +8,8 @@ import { readFloats } from '../kernels/float16.ts'
 import { type PackedPlanes, packPlanes } from '../kernels/pack-planes.ts'
 import { type PackedWeight, packMatMulNBits } from '../kernels/pack.ts'
 import { packRounded, roundStored } from '../kernels/pack-rounded.ts'
-import { requireFinite, type WeightQuantizer } from '../kernels/qparams.ts'
+import { requireSound } from '../kernels/magnitude.ts'
+import type { WeightQuantizer } from '../kernels/qparams.ts'
 import { compile, runGraph, type SessionOptions, type Tensors } from '../kernels/session.ts'
 import { transpose2d } from '../kernels/tensor.ts'
 import type { Block } from './blocks.ts'
@@ -22,10 +23,10 @@ import type { BlockPlan } from './plan.ts'
 import { foldPrograms, forwardProgram, weightInput } from './programs.ts'
 import { type ChannelRanges } from './smooth.ts'
 
-/** The weight as float32 [K, N], read from disk: nothing is kept. @throws E_UNSUPPORTED when it is not finite. */
+/** The weight as float32 [K, N], read from disk: nothing is kept. @throws E_UNSUPPORTED when it holds what is no sound number. */
 function readWeight({ name, weight, transposed, inFeatures, outFeatures }: Linear): Float32Array {
   const stored = readFloats(weight.tensor!)
-  requireFinite(stored, transposed ? inFeatures : outFeatures, `the weight of ${name}`)
+  requireSound(stored, transposed ? inFeatures : outFeatures, `the weight of ${name}`)
   return transposed ? transpose2d(stored, outFeatures, inFeatures) : stored
 }
 
@@ -141,7 +142,7 @@ const isInPlanes = ({ activations }: BlockPlan, linear: Linear, { group }: Weigh
 /**
  * The block's weights rounded to nearest: the numbers of `foldBlock` without parameters, for blocks that are not run. Weights are read
  * from the model's files, some MB at a time.
- * @throws E_UNSUPPORTED when a weight is not finite.
+ * @throws E_UNSUPPORTED when a weight is no sound number.
  */
 export function roundBlock(plan: BlockPlan): Folded['packed'] {
   return plan.block.linears.map(linear => {
