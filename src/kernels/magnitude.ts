@@ -21,7 +21,22 @@ export const shownFloat = (value: number): string => String(Number(value.toPreci
 export const unsoundReason = (value: number): string =>
   Number.isFinite(value)
     ? `numbers beyond ${MAX_MAGNITUDE.toPrecision(2)} overflow when they are squared`
-    : 'only finite weights can be quantized'
+    : 'only finite numbers can be quantized'
+
+/** "[2, 5]": where an element of an array of `dims` lies. */
+export function placeOf(index: number, dims: readonly number[]): string {
+  const place: number[] = []
+  let rest = index
+  for (const size of dims.toReversed()) {
+    place.unshift(rest % size)
+    rest = Math.floor(rest / size)
+  }
+  return `[${place.join(', ')}]`
+}
+
+/** The way out of a model with such numbers. */
+export const DAMAGED: string =
+  'The file is damaged, or the model was saved after its training diverged: export it again.'
 
 /**
  * Refuses weights that are not numbers, or absurd ones: one of them would spoil its whole group.
@@ -30,10 +45,10 @@ export const unsoundReason = (value: number): string =>
 export function requireSound(w: Float32Array, N: number, what: string): void {
   const i = firstUnsound(w)
   if (i < 0) return
-  const at = N === w.length ? `${i}` : `${Math.floor(i / N)}, ${i % N}`
+  const place = placeOf(i, [w.length / N, N])
   throw new QuantError(
     'E_UNSUPPORTED',
-    `${what} holds ${shownFloat(w[i]!)} at [${at}]: ${unsoundReason(w[i]!)}`,
-    'The file is damaged, or the model was saved after its training diverged: export it again.',
+    `${what} holds ${shownFloat(w[i]!)} at ${place}: ${unsoundReason(w[i]!)}`,
+    DAMAGED,
   )
 }

@@ -24,6 +24,7 @@ import { type Signature, WorkFolder } from './resume/work-folder.ts'
 import { learns, runBlocks } from './run-blocks.ts'
 import { schemeName } from './scheme.ts'
 import { packedBytes } from './size.ts'
+import { checkConstants } from './sound-numbers.ts'
 import { checkRules, rulesText, weightSchemeOf } from './weight-rules.ts'
 
 export interface QuantizeOptions extends CalibrationOptions, Method, EffortLimits, OuterOptions {
@@ -134,6 +135,7 @@ export async function quantizeModel(options: QuantizeOptions): Promise<QuantizeR
   const { scheme, onEvent } = options
   const analysis = await analyze(options.model, options.seqLen, options.capSeqLen)
   const { model, blocks } = analysis
+  checkConstants(analysis)
   const names = blocks.flatMap(({ linears }) => linears.map(({ name }) => name))
   checkRules(options, names)
   const outer = planOuter(analysis, options, scheme.weights.symmetric)
