@@ -18,6 +18,7 @@ import { parseScheme } from '../../src/quant/scheme.ts'
 import { modelBytes } from '../helpers/onnx-files.ts'
 import { mutateJson } from './mutate-json.ts'
 import { mutateModel } from './mutate-model.ts'
+import { rescaleWeights } from './rescale-weights.ts'
 import { mutateBytes, mutateRecords } from './mutate-wire.ts'
 import { sourceModels } from './source-models.ts'
 
@@ -258,11 +259,23 @@ function overridesCase(random: Random, folder: string): Case {
   return { kind: 'overrides', run: async () => void readOverrides(path) }
 }
 
-/** Model `number` of `seed` in `folder`, which is emptied first: damaged as cases are. @returns what it was. */
+/**
+ * Model `number` of `seed` in `folder`, which is emptied first: damaged as in cases, or, every third, with weights of unusual size.
+ * @returns what it was.
+ */
 export function makeModel(seed: number, number: number, folder: string): string {
   rmSync(folder, { recursive: true, force: true })
   mkdirSync(folder)
-  return writeModel(new Random(seed, number), folder)
+  const random = new Random(seed, number)
+  if (number % 3 > 0) return writeModel(random, folder)
+  const { name, bytes } = pick(
+    random,
+    MODELS.filter(({ files }) => files.size === 0),
+  )
+  const proto = onnx.ModelProto.decode(bytes)
+  rescaleWeights(random, proto)
+  writeFileSync(join(folder, 'model.onnx'), modelBytes(proto))
+  return name
 }
 
 /** Case `number` of `seed`; its files are written to `folder`, which is emptied first. */
