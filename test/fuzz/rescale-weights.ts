@@ -1,4 +1,7 @@
-/** @file Weights of unusual size: whole ones or single columns many times larger or smaller, zeros, numbers that are none. */
+/**
+ * @file Weights of unusual size: whole ones or single columns many times larger or smaller, with another weight that makes up for it
+ * or without, zeros, numbers that are none.
+ */
 
 import type { Random } from '../../src/calibration/rng.ts'
 import type { Onnx } from '../../src/graph/onnx-proto.ts'
@@ -34,16 +37,33 @@ const CHANGES: readonly Change[] = [
   },
 ]
 
-/** Weights and gains of `model` are changed in place: up to three of them. */
+/** Weights that follow each other: what multiplies one and divides the others changes little or nothing of what the model computes. */
+const CHAINS: readonly (readonly [string, ...string[]])[] = [
+  ['v', 'o'],
+  ['up', 'down'],
+  ['gain1', 'q', 'k', 'v', 'qkv'],
+  ['gain2', 'gate', 'up'],
+]
+
+/** Weights and gains of `model` are changed in place: a chain, up to two single ones, or both. */
 export function rescaleWeights(random: Random, model: Onnx.IModelProto): void {
   const tensors = model.graph!.initializer!.filter(
     ({ dataType, rawData }) => dataType === FLOAT && rawData && rawData.length > 0,
   )
   if (tensors.length === 0) return
-  for (let n = 1 + random.int(3); n > 0; n--) {
-    const tensor = tensors[random.int(tensors.length)]!
+  const change = (tensor: Onnx.ITensorProto, how: Change) => {
     const w = new Float32Array(Uint8Array.from(tensor.rawData!).buffer)
-    CHANGES[random.int(CHANGES.length)]!(random, w, Number(tensor.dims!.at(-1)))
+    how(random, w, Number(tensor.dims!.at(-1)))
     tensor.rawData = new Uint8Array(w.buffer)
+  }
+  const singles = random.int(3)
+  for (let n = singles; n > 0; n--) change(tensors[random.int(tensors.length)]!, CHANGES[random.int(CHANGES.length)]!)
+  if (singles > 0 && random.int(2) === 0) return
+  const [first, ...rest] = CHAINS[random.int(CHAINS.length)]!
+  const factor = power(random, -7, 7)
+  const times = (by: number) => (_: Random, w: Float32Array) => w.forEach((x, i) => (w[i] = x * by))
+  for (const tensor of tensors) {
+    if (tensor.name === first) change(tensor, times(factor))
+    if (rest.includes(tensor.name!)) change(tensor, times(1 / factor))
   }
 }
