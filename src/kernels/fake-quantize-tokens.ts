@@ -12,7 +12,7 @@ import { staticShape } from '../graph/shape.ts'
 import { elementCount } from '../graph/tensor.ts'
 import { emitExtremes } from './extremes.ts'
 import { emitSteps } from './fake-quantize-steps.ts'
-import { qMax, roundHalfEven, SCALE_MAX, SCALE_MIN, stepCount, symmetricZeroPoint } from './qparams.ts'
+import { FLOAT32_SCALES, qMax, roundHalfEven, stepCount, symmetricZeroPoint } from './qparams.ts'
 import { roundDetached } from './round-ste.ts'
 
 /** How activations are quantized: per token, over the range the token has. */
@@ -40,7 +40,7 @@ function checkActivations({ bits }: ActivationQuantizer, channels: number, group
  * asymmetric scale = (max - min) / (2^bits - 1), zeroPoint = round(-min / scale);
  * symmetric  scale = max(max, -min) / (2^(bits-1) - 1), zeroPoint = 2^(bits-1);
  * code = clip(round(x / scale) + zeroPoint, 0, 2^bits - 1), y = (code - zeroPoint) * scale.
- * Scales stay in [1e-5, 1e4]; rounding is half to even. Every operation is rounded to float32, as the exported model does it.
+ * Scales are normal float32 numbers: a token of zeros gets the least of them. Rounding is half to even. Every operation is rounded to float32, as the exported model does it.
  * @throws E_SCHEME when the quantizer cannot be, or x is not made of tokens of C.
  */
 export function fakeQuantizeTokens(x: Float32Array, C: number, quantizer: ActivationQuantizer): Float32Array {
@@ -55,7 +55,7 @@ export function fakeQuantizeTokens(x: Float32Array, C: number, quantizer: Activa
     const max = token.reduce((a, b) => Math.max(a, b), 0)
     const min = token.reduce((a, b) => Math.min(a, b), 0)
     const width = symmetric ? Math.max(max, -min) : fround(max - min)
-    const scale = clamp(fround(width / stepCount(quantizer)), fround(SCALE_MIN), SCALE_MAX)
+    const scale = clamp(fround(width / stepCount(quantizer)), ...FLOAT32_SCALES)
     const zeroPoint = symmetric ? symmetricZeroPoint(bits) : round(fround(-min / scale))
     token.forEach((value, i) => {
       const code = clamp(fround(round(fround(value / scale)) + zeroPoint), 0, qMax(bits))
@@ -97,13 +97,11 @@ export function emitFakeQuantizeTokens(
   const below = g.neg(lo)
   const width = symmetric ? g.op('Max', [hi, below]) : g.sub(hi, lo)
   const step = g.div(width, number(stepCount(quantizer)))
-  const scale = g.op('Clip', [step, number(SCALE_MIN), number(SCALE_MAX)])
+  const [least, most] = FLOAT32_SCALES.map(number) as [Value, Value]
+  const scale = g.op('Clip', [step, least, most])
   customVjp(scale.producer!, (builder, _node, [dy]) => {
     if (!dy) return []
-    const [above, under] = [
-      builder.op('Greater', [step, number(SCALE_MIN)]),
-      builder.op('Less', [step, number(SCALE_MAX)]),
-    ]
+    const [above, under] = [builder.op('Greater', [step, least]), builder.op('Less', [step, most])]
     return [builder.mul(dy, builder.cast(builder.op('And', [above, under]), x.dtype!))]
   })
   const zeroPoint = symmetric ? undefined : column(roundDetached(g, g.div(below, scale)))

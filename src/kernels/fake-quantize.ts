@@ -13,6 +13,7 @@ import {
   affineQParams,
   checkQuantizer,
   type ClipRatios,
+  COARSE_FLOAT16,
   groupsOf,
   qMax,
   type QParams,
@@ -23,7 +24,8 @@ import {
   weightRange,
   type WeightQuantizer,
 } from './qparams.ts'
-import { castRoundSte, roundDetached } from './round-ste.ts'
+import { FLOAT16_LEAST } from './float16.ts'
+import { roundDetached, straightThrough } from './round-ste.ts'
 
 /** A weight as codes: w ~ (codes - zeroPoint) * scale, codes [K, N] row-major. */
 export interface QuantizedWeight extends QParams {
@@ -33,7 +35,7 @@ export interface QuantizedWeight extends QParams {
 /**
  * q = clamp(round(w / scale) + zeroPoint, 0, 2^bits - 1), rounded half to even; without `clip`, round-to-nearest.
  * w float32 [K, N], row-major.
- * @throws E_UNSUPPORTED when a weight is not finite, E_SCHEME when the quantizer cannot be.
+ * @throws E_UNSUPPORTED when a weight is no sound number, E_SCHEME when the quantizer cannot be.
  */
 export function quantizeWeight(
   w: Float32Array,
@@ -164,6 +166,15 @@ function constant(g: Builder, value: number, like: Value): Value {
   return g.op('Expand', [g.scalar(value, like.dtype), g.ints(staticShape(like) as number[])])
 }
 
+/** The float16 scale that is stored for `scale`, in its own type, with the identity as gradient. */
+function float16Scale(g: Builder, scale: Value): Value {
+  const nearest = g.cast(g.cast(scale, 'float16'), scale.dtype!)
+  const above = g.scale(g.op('Ceil', [g.scale(scale, 1 / FLOAT16_LEAST)]), FLOAT16_LEAST)
+  // Above is the greater one below COARSE_FLOAT16, and from there on held down to it, the nearest one is.
+  const coarse = g.op('Min', [above, g.scalar(COARSE_FLOAT16, scale.dtype)])
+  return straightThrough(g, g.op('Max', [nearest, coarse]), scale)
+}
+
 /** `affineQParams` as a graph; no zero point when symmetric, where it is constant. */
 function emitQParams(
   g: Builder,
@@ -177,7 +188,7 @@ function emitQParams(
   const width = quantizer.symmetric ? g.op('Max', [max, g.neg(min)]) : g.sub(max, min)
   const [low, high] = scaleBounds(quantizer)
   const bounded = g.op('Clip', [g.div(width, number(stepCount(quantizer))), number(low), number(high)])
-  const scale = quantizer.scaleDtype === 'float16' ? castRoundSte(g, bounded, 'float16') : bounded
+  const scale = quantizer.scaleDtype === 'float16' ? float16Scale(g, bounded) : bounded
   if (quantizer.symmetric) return { scale, zeroPoint: undefined }
   const rounded = roundDetached(g, g.div(g.neg(min), scale))
   return { scale, zeroPoint: g.op('Clip', [rounded, number(0), number(qMax(quantizer.bits))]) }

@@ -4,7 +4,8 @@ import { QuantError } from '../errors.ts'
 import type { FloatType } from '../graph/dtype.ts'
 import { readElements, type Tensor, tensorOf } from '../graph/tensor.ts'
 
-/** Least and greatest positive normal float16. */
+/** Least positive float16, least normal one, and greatest one. */
+export const FLOAT16_LEAST: number = 2 ** -24
 export const FLOAT16_MIN_NORMAL: number = 2 ** -14
 export const FLOAT16_MAX: number = 65504
 

@@ -4,7 +4,8 @@ import { readElements, type Tensor, tensorOf } from '../graph/tensor.ts'
 import { quantizeWeight, type QuantizedWeight } from './fake-quantize.ts'
 import { readFloats } from './float16.ts'
 import { packedLayout, type PackedWeight, packMatMulNBits, type WeightCodes, withScales } from './pack.ts'
-import { requireFinite, type WeightQuantizer } from './qparams.ts'
+import { requireSound } from './magnitude.ts'
+import type { WeightQuantizer } from './qparams.ts'
 import { roundTiles, sizesOf, type StoredWeight } from './round-tiles.ts'
 import { transpose2d } from './tensor.ts'
 
@@ -12,14 +13,14 @@ import { transpose2d } from './tensor.ts'
 function quantizeStored({ name, tensor, transposed }: StoredWeight, quantizer: WeightQuantizer): QuantizedWeight {
   const [rows, cols] = tensor.dims as [number, number]
   const stored = readFloats(tensor)
-  requireFinite(stored, cols, `the weight of ${name}`)
+  requireSound(stored, cols, `the weight of ${name}`)
   if (!transposed) return quantizeWeight(stored, rows, cols, quantizer)
   return quantizeWeight(transpose2d(stored, rows, cols), cols, rows, quantizer)
 }
 
 /**
  * What `quantizeWeight(w)` gives, for a weight in a file.
- * @throws E_UNSUPPORTED when a weight is not finite, E_SCHEME when the quantizer cannot be, E_EXTERNAL_DATA.
+ * @throws E_UNSUPPORTED when a weight is no sound number, E_SCHEME when the quantizer cannot be, E_EXTERNAL_DATA.
  */
 export function roundStored(stored: StoredWeight, quantizer: WeightQuantizer, tileBytes?: number): QuantizedWeight {
   const { K, N } = sizesOf(stored)
@@ -30,7 +31,7 @@ export function roundStored(stored: StoredWeight, quantizer: WeightQuantizer, ti
 
 /**
  * What `packMatMulNBits(quantizeWeight(w))` gives, for a weight in a file. The result does not depend on `tileBytes`.
- * @throws E_UNSUPPORTED when a weight is not finite, E_SCHEME when the quantizer cannot be stored, E_EXTERNAL_DATA.
+ * @throws E_UNSUPPORTED when a weight is no sound number, E_SCHEME when the quantizer cannot be stored, E_EXTERNAL_DATA.
  */
 export function packRounded(
   stored: StoredWeight,

@@ -8,7 +8,8 @@
  */
 
 import { QuantError } from '../errors.ts'
-import { FLOAT16_MAX, roundToFloat16 } from './float16.ts'
+import { FLOAT16_LEAST, FLOAT16_MAX, roundToFloat16 } from './float16.ts'
+import { requireSound } from './magnitude.ts'
 
 /** How a weight is quantized. */
 export interface WeightQuantizer {
@@ -40,9 +41,14 @@ export interface QParams {
   readonly zeroPoint: Uint8Array
 }
 
-/** Bounds of every scale, of weights and activations: those of OmniQuant's code. The lower one keeps zeros from dividing by zero. */
-export const SCALE_MIN = 1e-5
-export const SCALE_MAX = 1e4
+/**
+ * Bounds of a float32 scale: the normal numbers. Zeros, which have no width, get the least of them and stay zero. Nothing else is
+ * bounded: w and w * 2^k have the same codes, and scales that differ by 2^k.
+ */
+export const FLOAT32_SCALES: readonly [number, number] = [2 ** -126, (2 - 2 ** -23) * 2 ** 127]
+
+/** The same of a float16 scale; the least is subnormal. */
+const FLOAT16_SCALES: readonly [number, number] = [FLOAT16_LEAST, FLOAT16_MAX]
 
 /** Largest code of an asymmetric quantizer; codes start at 0. */
 export const qMax = (bits: number): number => 2 ** bits - 1
@@ -55,12 +61,22 @@ export function stepCount({ bits, symmetric }: Pick<WeightQuantizer, 'bits' | 's
   return symmetric ? 2 ** (bits - 1) - 1 : qMax(bits)
 }
 
+/** Bounds of a scale: what its type can hold. */
+export function scaleBounds({ scaleDtype }: Pick<WeightQuantizer, 'scaleDtype'>): readonly [number, number] {
+  return scaleDtype === 'float16' ? FLOAT16_SCALES : FLOAT32_SCALES
+}
+
 /**
- * Bounds of a scale. They keep groups of zeros from dividing by zero, and scales inside what their type can hold. A float16
- * scale may be subnormal: it is rounded before anything is quantized with it, so its coarser steps cost no exactness.
+ * Float16 scales below this are rounded up. From here on they have 8 bits and more, and one that is rounded down loses half a step
+ * at either end of 2^8 of them; the fewer bits of smaller ones would cut off as much as a third of the range. Rounded up, steps are
+ * less than twice as wide as float32 scales would make them, and no wider than the distance of float16 weights where that is more.
  */
-export function scaleBounds({ scaleDtype }: WeightQuantizer): readonly [number, number] {
-  return [SCALE_MIN, scaleDtype === 'float16' ? Math.min(SCALE_MAX, FLOAT16_MAX) : SCALE_MAX]
+export const COARSE_FLOAT16: number = 2 ** -17
+
+/** The scale that is stored for a scale within its bounds. */
+export function storedScale(scale: number, { scaleDtype }: Pick<WeightQuantizer, 'scaleDtype'>): number {
+  if (scaleDtype === 'float32') return scale
+  return scale < COARSE_FLOAT16 ? Math.ceil(scale / FLOAT16_LEAST) * FLOAT16_LEAST : roundToFloat16(scale)
 }
 
 /** How K weights are cut in groups of `group`: as many as fit, at most K in one. */
@@ -77,30 +93,14 @@ export function checkQuantizer({ bits, group }: WeightQuantizer): void {
     throw new QuantError('E_SCHEME', `weights cannot be put in groups of ${group}`, 'A group has one weight or more.')
 }
 
-/**
- * Refuses weights that are not numbers: one of them would spoil its whole group.
- * @throws E_UNSUPPORTED saying where; `what` names the weight.
- */
-export function requireFinite(w: Float32Array, N: number, what: string): void {
-  for (let i = 0; i < w.length; i++) {
-    // x - x is 0 for every finite number and NaN for the others.
-    if (w[i]! - w[i]! === 0) continue
-    throw new QuantError(
-      'E_UNSUPPORTED',
-      `${what} holds ${w[i]} at [${Math.floor(i / N)}, ${i % N}]: only finite weights can be quantized`,
-      'The file is damaged, or the model was saved after its training diverged: export it again.',
-    )
-  }
-}
-
 /** Rounds to an integer, half to even; right for every number below 2^51, and close beyond. */
 export function roundHalfEven(x: number): number {
   return x + 1.5 * 2 ** 52 - 1.5 * 2 ** 52
 }
 
-/** lo and hi of every group of w [K, N]. @throws E_UNSUPPORTED when a weight is not finite. */
+/** lo and hi of every group of w [K, N]. @throws E_UNSUPPORTED when a weight is no sound number. */
 export function weightRange(w: Float32Array, K: number, N: number, group: number): WeightRange {
-  requireFinite(w, N, `a weight [${K}, ${N}]`)
+  requireSound(w, N, `a weight [${K}, ${N}]`)
   const { size, count } = groupsOf(K, group)
   const lo = new Float32Array(count * N)
   const hi = new Float32Array(count * N)
@@ -121,22 +121,21 @@ const clamp = (x: number, low: number, high: number): number => Math.min(Math.ma
  * Scale and zero point of every group (arXiv 2308.13137 eq. 2). With lo, hi times their clip ratios:
  * asymmetric scale = (hi - lo) / (2^bits - 1), zeroPoint = round(-lo / scale);
  * symmetric  scale = max(hi, -lo) / (2^(bits-1) - 1), zeroPoint = 2^(bits-1).
- * Every operation is rounded to float32, as the graph does it. A group of zeros gets the smallest scale and stays zero.
+ * Every operation is rounded to float32, as the graph does it. A group of zeros gets the least scale and stays zero.
  */
 export function affineQParams({ lo, hi }: WeightRange, quantizer: WeightQuantizer, clip?: ClipRatios): QParams {
   checkQuantizer(quantizer)
-  const { bits, symmetric, scaleDtype } = quantizer
+  const { bits, symmetric } = quantizer
   const { fround } = Math
   const steps = stepCount(quantizer)
-  const [low, high] = scaleBounds(quantizer).map(fround) as [number, number]
+  const [low, high] = scaleBounds(quantizer)
   const scale = new Float32Array(lo.length)
   const zeroPoint = new Uint8Array(lo.length)
   for (let i = 0; i < lo.length; i++) {
     const min = clip ? fround(lo[i]! * clip.min[i]!) : lo[i]!
     const max = clip ? fround(hi[i]! * clip.max[i]!) : hi[i]!
     const width = symmetric ? Math.max(max, -min) : fround(max - min)
-    const bounded = clamp(fround(width / steps), low, high)
-    scale[i] = scaleDtype === 'float16' ? roundToFloat16(bounded) : bounded
+    scale[i] = storedScale(clamp(fround(width / steps), low, high), quantizer)
     zeroPoint[i] = symmetric ? symmetricZeroPoint(bits) : clamp(roundHalfEven(fround(-min / scale[i]!)), 0, qMax(bits))
   }
   return { scale, zeroPoint }

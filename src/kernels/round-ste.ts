@@ -36,12 +36,16 @@ export function roundDetached(g: Builder, x: Value): Value {
   return rounded
 }
 
-/** x rounded to the values `dtype` can hold, in x's own type, with the identity as gradient. */
-export function castRoundSte(g: Builder, x: Value, dtype: 'float16'): Value {
-  const rounded = g.cast(g.cast(x, dtype), x.dtype!)
-  // A Where that always takes the rounded branch gives the gradient somewhere to go other than through the narrow type.
+/** `rounded`, with the identity as gradient towards x, of the same shape and type. */
+export function straightThrough(g: Builder, rounded: Value, x: Value): Value {
+  // A Where that always takes the rounded branch gives the gradient somewhere to go other than through the rounding.
   const always = g.initializer('always', tensorOf('bool', [], Uint8Array.of(1)))
   const selected = g.op('Where', [always, rounded, x])
   customVjp(selected.producer!, (_g, _node, [dy]) => [undefined, undefined, dy])
   return selected
+}
+
+/** x rounded to the values `dtype` can hold, in x's own type, with the identity as gradient. */
+export function castRoundSte(g: Builder, x: Value, dtype: 'float16'): Value {
+  return straightThrough(g, g.cast(g.cast(x, dtype), x.dtype!), x)
 }

@@ -6,7 +6,8 @@
 import { byteLength } from '../graph/dtype.ts'
 import { readInto, type Tensor, tensorOf } from '../graph/tensor.ts'
 import { FLOAT16_MAX, readFloats } from './float16.ts'
-import { affineQParams, groupsOf, qMax, type QParams, requireFinite, type WeightQuantizer } from './qparams.ts'
+import { MAX_MAGNITUDE, requireSound } from './magnitude.ts'
+import { affineQParams, groupsOf, qMax, type QParams, type WeightQuantizer } from './qparams.ts'
 import { roundKernels } from './round-kernels.ts'
 import type { WasmInstance } from './wasm.ts'
 
@@ -215,9 +216,10 @@ class Rounder {
       strange |= this.run('extremes', w, 4 * tile.columns, rows, width, at.low + number, at.high + number)
     })
     // Widening makes numbers beyond float16's range of what is not finite there.
-    const isBeyond = (x: number) => Math.abs(x) > FLOAT16_MAX
-    if (strange || (stored.tensor.dtype === 'float16' && (lo.some(isBeyond) || hi.some(isBeyond)))) {
-      requireFinite(readFloats(stored.tensor), stored.tensor.dims[1]!, `the weight of ${stored.name}`)
+    const most = stored.tensor.dtype === 'float16' ? FLOAT16_MAX : MAX_MAGNITUDE
+    const isBeyond = (x: number) => Math.abs(x) > most
+    if (strange || lo.some(isBeyond) || hi.some(isBeyond)) {
+      requireSound(readFloats(stored.tensor), stored.tensor.dims[1]!, `the weight of ${stored.name}`)
     }
     return affineQParams({ lo, hi }, this.quantizer)
   }
@@ -263,7 +265,7 @@ export interface RoundedWeight extends QParams {
 /**
  * Codes, scales and zero points of a weight rounded to nearest; undefined where the kernels cannot make them: of fewer than four
  * columns, or with more than 4 GB at a time. The result does not depend on `tileBytes`.
- * @throws E_UNSUPPORTED when a weight is not finite or of no float type, E_SCHEME when the quantizer cannot be, E_EXTERNAL_DATA.
+ * @throws E_UNSUPPORTED when a weight is no sound number or of no float type, E_SCHEME when the quantizer cannot be, E_EXTERNAL_DATA.
  */
 export function roundTiles(
   weight: StoredWeight,

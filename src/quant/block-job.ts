@@ -3,6 +3,8 @@
 import type { OptimizerName } from '../autodiff/optimizer.ts'
 import type { ActivationStore } from '../calibration/activation-store.ts'
 import type { Value } from '../graph/ir.ts'
+import { QuantError } from '../errors.ts'
+import { staticShape } from '../graph/shape.ts'
 import { readElements } from '../graph/tensor.ts'
 import type { SessionOptions, Tensors } from '../kernels/session.ts'
 import type { Block } from './blocks.ts'
@@ -23,6 +25,7 @@ import {
 } from './quantize-block.ts'
 import type { BlockReport, OnEvent, QuantizeEvent } from './report.ts'
 import type { QuantScheme } from './scheme.ts'
+import { checkStates } from './sound-numbers.ts'
 import { ChannelRanges, initialEquivalence, observedValues } from './smooth.ts'
 import { type Checkpoint, type Schedule, trainBlock } from './train-block.ts'
 import { type WeightRules, type WeightSchemeOf, weightSchemeOf } from './weight-rules.ts'
@@ -145,6 +148,7 @@ export class BlockJob {
       const folded = learned
         ? await foldBlock(plan, readWeights(block), learned, session)
         : { packed: roundBlock(plan), feeds: {}, transformed: false, quantized: true }
+      if (learned && folded.unsound) throw badParameters(block, folded.unsound)
       result = { folded, learned, learning: {} }
     }
     const report: BlockReport = {
@@ -177,9 +181,12 @@ export class BlockJob {
     const original = floatVersion(weights)
     const ranges = new ChannelRanges(observedValues(plan))
     const counts = new TokenCounts(findExperts(plan.block))
-    await runBlock(plan, original, { from: float, to: nextFloat, ranges, counts }, session, progress('targets'))
+    const { index, output } = plan.block
+    const check = (y: Float32Array, sample: number) =>
+      checkStates(y, staticShape(output).at(-1)!, sample, `after block ${index}`)
+    await runBlock(plan, original, { from: float, to: nextFloat, ranges, counts, check }, session, progress('targets'))
     if (augLoss) {
-      await runBlock(plan, original, { from: quantized, to: nextQuantized }, session, progress('targets'))
+      await runBlock(plan, original, { from: quantized, to: nextQuantized, check }, session, progress('targets'))
       average(nextFloat, nextQuantized)
     }
     const { few: fewTokens, linears: held } = rarelyUsed(plan, counts)
@@ -193,7 +200,9 @@ export class BlockJob {
     const round = () => foldBlock(plan, weights, undefined, session)
     if (vector.size === 0) {
       const folded = await round()
-      return { folded, learned: undefined, learning: { roundedLoss: await run(folded, nextQuantized) } }
+      const roundedLoss = await run(folded, nextQuantized)
+      checkRounded(plan.block, roundedLoss)
+      return { folded, learned: undefined, learning: { roundedLoss } }
     }
     const targets = augLoss ? nextQuantized : nextFloat
     const settings = { epochs, schedule, optimizer, samples: float.samples, session, checkpoint }
@@ -206,17 +215,37 @@ export class BlockJob {
     const roundedLoss = await run(await round())
     const folded = await foldBlock(plan, weights, learned, session)
     const learnedLoss = await run(folded, nextQuantized)
-    const kept = learnedLoss < roundedLoss ? 'learned' : 'rounded'
+    // Losses may be NaN: what is no number is never the better one.
+    const isSound = folded.unsound === undefined && Number.isFinite(learnedLoss)
+    const kept = isSound && !(roundedLoss <= learnedLoss) ? 'learned' : 'rounded'
     const learning: Learning = {
       ...{ roundedLoss, learnedLoss, kept },
       ...(rollbacks.length > 0 && { rollbacks }),
       ...(fewTokens && { fewTokens }),
     }
     if (kept === 'learned') return { folded, learned, learning }
+    checkRounded(plan.block, roundedLoss)
     const rounded = await round()
     await run(rounded, nextQuantized)
     return { folded: rounded, learned: undefined, learning }
   }
+}
+
+const badParameters = ({ index }: Block, what: string): QuantError =>
+  new QuantError(
+    'E_PARAMETERS',
+    `the learned parameters of block ${index} do not fit its weights: ${what}`,
+    'Give the file and the model it was saved with, or learn again without --params.',
+  )
+
+/** Refuses a block that works as it is and not when it is rounded: its activations lie at the end of what float32 can hold. */
+function checkRounded({ index }: Block, loss: number): void {
+  if (Number.isFinite(loss)) return
+  throw new QuantError(
+    'E_UNSUPPORTED',
+    `block ${index} gives NaN or infinite numbers once it is quantized`,
+    `Its numbers are too large for float32 to hold their errors. Leave it as it is, with --ignore layers.${index}.`,
+  )
 }
 
 /** into = (a + into) / 2, sample by sample. */

@@ -8,7 +8,8 @@ import { readFloats } from '../kernels/float16.ts'
 import { type PackedPlanes, packPlanes } from '../kernels/pack-planes.ts'
 import { type PackedWeight, packMatMulNBits } from '../kernels/pack.ts'
 import { packRounded, roundStored } from '../kernels/pack-rounded.ts'
-import { requireFinite, type WeightQuantizer } from '../kernels/qparams.ts'
+import { firstUnsound, placeOf, requireSound, shownFloat } from '../kernels/magnitude.ts'
+import type { WeightQuantizer } from '../kernels/qparams.ts'
 import { compile, runGraph, type SessionOptions, type Tensors } from '../kernels/session.ts'
 import { transpose2d } from '../kernels/tensor.ts'
 import type { Block } from './blocks.ts'
@@ -19,13 +20,13 @@ import { isFused } from './fused-experts.ts'
 import type { Linear } from './linears.ts'
 import { ParameterVector } from './parameters.ts'
 import type { BlockPlan } from './plan.ts'
-import { foldPrograms, forwardProgram, weightInput } from './programs.ts'
+import { biasName, constantName, foldPrograms, forwardProgram, weightInput } from './programs.ts'
 import { type ChannelRanges } from './smooth.ts'
 
-/** The weight as float32 [K, N], read from disk: nothing is kept. @throws E_UNSUPPORTED when it is not finite. */
+/** The weight as float32 [K, N], read from disk: nothing is kept. @throws E_UNSUPPORTED when it holds what is no sound number. */
 function readWeight({ name, weight, transposed, inFeatures, outFeatures }: Linear): Float32Array {
   const stored = readFloats(weight.tensor!)
-  requireFinite(stored, transposed ? inFeatures : outFeatures, `the weight of ${name}`)
+  requireSound(stored, transposed ? inFeatures : outFeatures, `the weight of ${name}`)
   return transposed ? transpose2d(stored, outFeatures, inFeatures) : stored
 }
 
@@ -66,13 +67,15 @@ export interface BlockStreams {
   readonly ranges?: ChannelRanges | undefined
   /** Whose tokens are to be counted. */
   readonly counts?: TokenCounts | undefined
+  /** Looks at the outputs of every sample, and throws when it does not like them. */
+  readonly check?: ((y: Float32Array, sample: number) => void) | undefined
 }
 
 /** Runs the block over every sample. @returns the mean squared error against `target`, if there is one. */
 export async function runBlock(
   plan: BlockPlan,
   { feeds, ...version }: BlockVersion,
-  { from, to, target, ranges, counts }: BlockStreams,
+  { from, to, target, ranges, counts, check }: BlockStreams,
   session: SessionOptions,
   onProgress?: (done: number, total: number) => void,
 ): Promise<number> {
@@ -84,6 +87,7 @@ export async function runBlock(
     for (let i = 0; i < from.samples; i++) {
       const outputs = await forward.run({ x: tensorOf('float32', shape, from.read(i, 1)), ...feeds })
       const y = readElements(outputs.y!) as Float32Array
+      check?.(y, i)
       if (target) error += meanSquaredError(y, target.read(i, 1))
       to?.write(i, y)
       ranges?.add(outputs)
@@ -132,6 +136,8 @@ export interface Learned {
 export interface Folded extends BlockVersion {
   /** One per linear of the block, in order; undefined for those that stay float. */
   readonly packed: readonly (PackedWeight | PackedPlanes | undefined)[]
+  /** What of it is no sound number, where something is: nothing of it can be stored then. */
+  readonly unsound?: string | undefined
 }
 
 /** Whether a linear is multiplied with integers: that needs one scale per output; with groups MatMulNBits dequantizes the weight. */
@@ -141,7 +147,7 @@ const isInPlanes = ({ activations }: BlockPlan, linear: Linear, { group }: Weigh
 /**
  * The block's weights rounded to nearest: the numbers of `foldBlock` without parameters, for blocks that are not run. Weights are read
  * from the model's files, some MB at a time.
- * @throws E_UNSUPPORTED when a weight is not finite.
+ * @throws E_UNSUPPORTED when a weight is no sound number.
  */
 export function roundBlock(plan: BlockPlan): Folded['packed'] {
   return plan.block.linears.map(linear => {
@@ -171,6 +177,11 @@ export async function foldBlock(
     runGraph(program, Object.fromEntries(program.inputs.map(({ name }) => [name, inputs[name]!])), session)
   const packed: (PackedWeight | PackedPlanes | undefined)[] = plan.block.linears.map(() => undefined)
   const feeds = { ...weights }
+  let unsound: string | undefined
+  const check = (what: string, numbers: Float32Array, dims: readonly number[]) => {
+    const i = firstUnsound(numbers)
+    if (i >= 0) unsound ??= `${what} would hold ${shownFloat(numbers[i]!)} at ${placeOf(i, dims)}`
+  }
   // One linear after the other: what takes memory while a weight is rounded is several times the weight.
   for (const { linear, index, program } of linears) {
     const result = await run(program)
@@ -184,9 +195,21 @@ export async function foldBlock(
       ...quantizer,
       blockSize: plan.blockSizes.get(linear),
     }
+    check(`the scales of ${linear.name}`, weight.scale, [weight.scale.length / weight.N, weight.N])
     packed[index] = isInPlanes(plan, linear, quantizer) ? packPlanes(weight) : packMatMulNBits(weight)
     feeds[weightInput(index)] = result[`weight${index}`]!
   }
-  if (constants) Object.assign(feeds, await run(constants))
-  return { packed, feeds, transformed: learned !== undefined, quantized: true }
+  if (constants) {
+    const values = await run(constants)
+    plan.changedSites.forEach(({ site: { node, input } }, j) => {
+      const { dims } = values[constantName(j)]!
+      check(`"${node.inputs[input]!.name}"`, readElements(values[constantName(j)]!) as Float32Array, dims)
+    })
+    plan.addedBiases.forEach(({ name }, j) => {
+      const bias = values[biasName(j)]!
+      check(`the bias of ${name}`, readElements(bias) as Float32Array, bias.dims)
+    })
+    Object.assign(feeds, values)
+  }
+  return { packed, feeds, transformed: learned !== undefined, quantized: true, unsound }
 }

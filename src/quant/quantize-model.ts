@@ -26,6 +26,7 @@ import { learns, runBlocks } from './run-blocks.ts'
 import { checkOutput, placeOf, saveOutput } from './save-output.ts'
 import { schemeName } from './scheme.ts'
 import { packedBytes } from './size.ts'
+import { checkConstants } from './sound-numbers.ts'
 import { checkRules, rulesText, weightSchemeOf } from './weight-rules.ts'
 
 export interface QuantizeOptions extends CalibrationOptions, Method, EffortLimits, OuterOptions {
@@ -140,6 +141,7 @@ export async function quantizeModel(options: QuantizeOptions): Promise<QuantizeR
   const { scheme, onEvent } = options
   const analysis = await analyze(options.model, options.seqLen, options.capSeqLen)
   const { model, blocks } = analysis
+  checkConstants(analysis)
   const names = blocks.flatMap(({ linears }) => linears.map(({ name }) => name))
   checkRules(options, names)
   const outer = planOuter(analysis, options, scheme.weights.symmetric)

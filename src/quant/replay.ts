@@ -2,6 +2,7 @@
 
 import { QuantError } from '../errors.ts'
 import { readElements, type Tensor, tensorOf } from '../graph/tensor.ts'
+import { firstUnsound, placeOf, shownFloat } from '../kernels/magnitude.ts'
 import type { Method, Replay } from './block-job.ts'
 import { learnsEquivalence } from './block-job.ts'
 import { type ParameterFile, readParameterFile, writeParameterFile } from './parameter-file.ts'
@@ -56,7 +57,7 @@ export function saveParameters(
 
 /**
  * Parameters from a file that `saveParameters` wrote.
- * @throws E_PARAMETERS when the file cannot be read, or was made for another model or scheme.
+ * @throws E_PARAMETERS when the file cannot be read, was made for another model or scheme, or holds what is no sound number.
  */
 export function loadParameters(path: string, method: Method, blocks: number): Replay {
   const file = readParameterFile(path)
@@ -69,6 +70,15 @@ export function loadParameters(path: string, method: Method, blocks: number): Re
       'E_PARAMETERS',
       `${path} does not fit this run: its ${key} is ${found}, this run's is ${wanted}`,
       'Give the options and the model it was saved with, or learn again without --params.',
+    )
+  }
+  for (const [name, { shape, data }] of file.tensors) {
+    const i = firstUnsound(data)
+    if (i < 0) continue
+    throw new QuantError(
+      'E_PARAMETERS',
+      `${path}: "${name}" holds ${shownFloat(data[i]!)} at ${placeOf(i, shape)}, which was never learned`,
+      'The file is damaged: copy it again, or learn again without --params.',
     )
   }
   return plan => parametersOf(path, file, plan, method)

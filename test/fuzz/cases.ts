@@ -18,6 +18,7 @@ import { parseScheme } from '../../src/quant/scheme.ts'
 import { modelBytes } from '../helpers/onnx-files.ts'
 import { mutateJson } from './mutate-json.ts'
 import { mutateModel } from './mutate-model.ts'
+import { rescaleWeights } from './rescale-weights.ts'
 import { mutateBytes, mutateRecords } from './mutate-wire.ts'
 import { sourceModels } from './source-models.ts'
 
@@ -147,7 +148,8 @@ async function runModel(random: Random, folder: string): Promise<void> {
   rmSync(output, { recursive: true })
 }
 
-function modelCase(random: Random, folder: string): Case {
+/** A damaged model and the files beside it, in `folder`. @returns what it was. */
+function writeModel(random: Random, folder: string): string {
   const { name, bytes, files } = pick(random, MODELS)
   let damaged: Uint8Array
   const how = random.int(10)
@@ -159,6 +161,11 @@ function modelCase(random: Random, folder: string): Case {
   writeFileSync(join(folder, 'model.onnx'), damaged)
   for (const [file, content] of files)
     writeFileSync(join(folder, file), random.int(40) === 0 ? mutateBytes(random, content) : content)
+  return name
+}
+
+function modelCase(random: Random, folder: string): Case {
+  const name = writeModel(random, folder)
   return { kind: `model/${name}`, run: () => runModel(random, folder) }
 }
 
@@ -250,6 +257,25 @@ function overridesCase(random: Random, folder: string): Case {
   const path = join(folder, 'overrides.json')
   writeFileSync(path, mutateJson(random, OVERRIDES))
   return { kind: 'overrides', run: async () => void readOverrides(path) }
+}
+
+/**
+ * Model `number` of `seed` in `folder`, which is emptied first: damaged as in cases, or, every third, with weights of unusual size.
+ * @returns what it was.
+ */
+export function makeModel(seed: number, number: number, folder: string): string {
+  rmSync(folder, { recursive: true, force: true })
+  mkdirSync(folder)
+  const random = new Random(seed, number)
+  if (number % 3 > 0) return writeModel(random, folder)
+  const { name, bytes } = pick(
+    random,
+    MODELS.filter(({ files }) => files.size === 0),
+  )
+  const proto = onnx.ModelProto.decode(bytes)
+  rescaleWeights(random, proto)
+  writeFileSync(join(folder, 'model.onnx'), modelBytes(proto))
+  return name
 }
 
 /** Case `number` of `seed`; its files are written to `folder`, which is emptied first. */

@@ -3,6 +3,7 @@
  * arithmetic, caches, fused operators, branches, a loop, functions, Constant nodes, typed fields, half precision, external data.
  */
 
+import { Random } from '../../src/calibration/rng.ts'
 import { type Onnx, onnx } from '../../src/graph/onnx-proto.ts'
 import { tensorType } from '../helpers/onnx-files.ts'
 
@@ -45,7 +46,10 @@ const int64s = (dims: number[], values: readonly number[], name = ''): Onnx.ITen
 })
 
 /** Numbers that look like weights and are the same every time. */
-const weightValues = (count: number): number[] => Array.from({ length: count }, (_, i) => Math.sin(i * 12.9898) / 4)
+function weightValues(count: number): number[] {
+  const random = new Random(count)
+  return Array.from({ length: count }, () => (random.next() - 0.5) / 2)
+}
 
 /** Nodes and constants in the order they are written. */
 class Draft {

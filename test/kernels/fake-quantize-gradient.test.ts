@@ -9,8 +9,7 @@ import { gradients } from '../../src/autodiff/backward.ts'
 import { Builder } from '../../src/graph/builder.ts'
 import { floatTensor, readNumbers } from '../../src/graph/tensor.ts'
 import { emitFakeQuantize, emitWeightRange } from '../../src/kernels/fake-quantize.ts'
-import { roundToFloat16 } from '../../src/kernels/float16.ts'
-import { groupsOf, roundHalfEven, scaleBounds, stepCount } from '../../src/kernels/qparams.ts'
+import { groupsOf, roundHalfEven, scaleBounds, stepCount, storedScale } from '../../src/kernels/qparams.ts'
 import { runGraph, type Tensors } from '../../src/kernels/session.ts'
 import { noise, type WeightCase, weightCases, weightsOf } from './weights.ts'
 
@@ -51,7 +50,7 @@ function byHand({ K, N, quantizer }: WeightCase, { w, dp, max, min }: Point): Gr
     const steps = stepCount(quantizer)
     const raw = (quantizer.symmetric ? Math.max(above, below) : above + below) / steps
     const bounded = Math.min(Math.max(raw, low), high)
-    const scale = quantizer.scaleDtype === 'float16' ? roundToFloat16(bounded) : bounded
+    const scale = storedScale(bounded, quantizer)
     const zeroPoint = quantizer.symmetric
       ? 2 ** (quantizer.bits - 1)
       : Math.min(Math.max(roundHalfEven(below / scale), 0), top)

@@ -10,7 +10,7 @@ import {
   emitFakeQuantizeTokens,
   fakeQuantizeTokens,
 } from '../../src/kernels/fake-quantize-tokens.ts'
-import { roundHalfEven } from '../../src/kernels/qparams.ts'
+import { FLOAT32_SCALES, roundHalfEven } from '../../src/kernels/qparams.ts'
 import { runGraph } from '../../src/kernels/session.ts'
 import { noise } from './weights.ts'
 
@@ -111,7 +111,7 @@ describe('fakeQuantizeTokens', () => {
     const max = Math.max(0, ...token)
     const min = Math.min(0, ...token)
     const scale = symmetric ? Math.max(max, -min) / (2 ** (bits - 1) - 1) : (max - min) / (2 ** bits - 1)
-    return Math.max(scale, 1e-5)
+    return Math.max(scale, FLOAT32_SCALES[0])
   }
 
   test('errs by half a step inside the range, by one at most, and keeps zero', () => {
@@ -151,6 +151,17 @@ describe('fakeQuantizeTokens', () => {
     )
   })
 
+  test('of a token times 2^k gives 2^k times as much', () => {
+    fc.assert(
+      fc.property(tokenCases, fc.integer({ min: -80, max: 80 }), (given, k) => {
+        const x = activationsOf(given)
+        const times = (values: Float32Array) => values.map(value => value * 2 ** k)
+        const y = fakeQuantizeTokens(times(x), given.size, given.quantizer)
+        expect(positiveZero(y)).toEqual(positiveZero(times(fakeQuantizeTokens(x, given.size, given.quantizer))))
+      }),
+    )
+  })
+
   test('treats tokens apart: an outlier spoils its own only', () => {
     const x = noise(128, 4)
     const quantizer = { bits: 4, symmetric: false }
@@ -171,7 +182,8 @@ function byHand({ size, quantizer: { bits, symmetric } }: TokenCase, x: readonly
     const max = Math.max(0, ...members.map(at => x[at]!))
     const min = Math.min(0, ...members.map(at => x[at]!))
     const raw = (symmetric ? Math.max(max, -min) : max - min) / steps
-    const scale = Math.min(Math.max(raw, 1e-5), 1e4)
+    const [least, most] = FLOAT32_SCALES
+    const scale = Math.min(Math.max(raw, least), most)
     const zeroPoint = symmetric ? 2 ** (bits - 1) : roundHalfEven(-min / scale)
     let dScale = 0
     for (const at of members) {
@@ -182,7 +194,7 @@ function byHand({ size, quantizer: { bits, symmetric } }: TokenCase, x: readonly
       if (inside) dx[at]! += dy[at]!
       else clamped++
     }
-    if (raw <= 1e-5 || raw >= 1e4) continue
+    if (raw <= least || raw >= most) continue
     const part = (mine: number, other: number) => (!symmetric || mine > other ? 1 : mine === other ? 0.5 : 0)
     for (const [extreme, gradient] of [
       [max, (dScale / steps) * part(max, -min)],

@@ -70,11 +70,23 @@ describe('the graph gives the definition’s numbers, bit for bit', () => {
     ['positive', [1, 2, 3, 4]],
     ['negative', [-1, -2, -3, -4]],
     ['tiny', [1e-30, -1e-38, 1e-45, 0]],
-    ['huge', [3e38, -3e38, 1e30, 1]],
+    ['subnormal', [1e-40, -1e-45, 0, 0]],
+    ['huge', [1e18, -1e18, 1e15, 1]],
   ])('for groups of %s weights', async (_, w) => {
-    for (const symmetric of [false, true]) {
-      const quantizer: WeightQuantizer = { bits: 3, group: 4, symmetric, scaleDtype: 'float32' }
-      await compare({ K: 4, N: 1, quantizer, seed: 1, clipped: false }, Float32Array.from(w))
+    for (const symmetric of [false, true])
+      for (const scaleDtype of ['float32', 'float16'] as const) {
+        const quantizer: WeightQuantizer = { bits: 3, group: 4, symmetric, scaleDtype }
+        await compare({ K: 4, N: 1, quantizer, seed: 1, clipped: false }, Float32Array.from(w))
+      }
+  })
+
+  test('for float16 scales of every size', async () => {
+    // Columns 2^-1 apart, from the greatest float16 numbers to below the least.
+    const [K, N] = [16, 48]
+    const w = noise(K * N, 21).map((x, i) => x * 2 ** (16 - (i % N)))
+    for (const bits of [2, 4, 8]) {
+      const quantizer: WeightQuantizer = { bits, group: K, symmetric: false, scaleDtype: 'float16' }
+      await compare({ K, N, quantizer, seed: 1, clipped: true }, w)
     }
   })
 
@@ -89,7 +101,7 @@ describe('the graph gives the definition’s numbers, bit for bit', () => {
     const w = noise(8, 5)
     const zero = Float32Array.of(0)
     const { codes, scale } = quantizeWeight(w, 8, 1, given.quantizer, { min: zero, max: zero })
-    expect(scale[0]).toBe(Math.fround(1e-5))
+    expect(scale[0]).toBe(2 ** -126)
     expect([...codes]).toEqual(Array.from(w, x => (x > 0 ? 15 : 0)))
   })
 })
@@ -173,7 +185,7 @@ describe('emitFakeQuantize', () => {
       "graph graph(w: float32[8, 3]) {
         sub: float32[2, 3] = Sub(max, min)
         div: float32[2, 3] = Div(sub, 15)
-        clip: float32[2, 3] = Clip(div, 0.000009999999747378752, 10000)
+        clip: float32[2, 3] = Clip(div, 1.1754943508222875e-38, 3.4028234663852886e+38)
         neg: float32[2, 3] = Neg(min)
         div_1: float32[2, 3] = Div(neg, clip)
         add: float32[2, 3] = Add(div_1, 12582912)

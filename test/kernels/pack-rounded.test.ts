@@ -116,7 +116,7 @@ describe('a stored weight rounded in tiles', () => {
         expect(() => packRounded({ name: 'lm_head', tensor, transposed }, quantizer)).toThrow(
           expect.objectContaining({
             code: 'E_UNSUPPORTED',
-            message: `the weight of lm_head holds ${value} at [1, 1]: only finite weights can be quantized`,
+            message: `the weight of lm_head holds ${value} at [1, 1]: only finite numbers can be quantized`,
           }),
         )
     },

@@ -6,7 +6,7 @@
 import type { Graph, Value } from '../../graph/ir.ts'
 import { tensorOf } from '../../graph/tensor.ts'
 import type { ActivationQuantizer } from '../../kernels/fake-quantize-tokens.ts'
-import { qMax, SCALE_MAX, SCALE_MIN, stepCount, symmetricZeroPoint } from '../../kernels/qparams.ts'
+import { FLOAT32_SCALES, qMax, stepCount, symmetricZeroPoint } from '../../kernels/qparams.ts'
 import { floatTypeOf, type GraphWriter, type Stem } from './writer.ts'
 
 /** x [.., C] float32 as codes: x ~ (codes - zeroPoint) * scale. All float32. */
@@ -57,7 +57,7 @@ function rowsFound(graph: Graph): ReadonlySet<Value> {
  * With max >= 0 and min <= 0 of each row:
  * asymmetric scale = (max - min) / (2^bits - 1), zeroPoint = round(-min / scale);
  * symmetric  scale = max(max, -min) / (2^(bits-1) - 1), zeroPoint = 2^(bits-1);
- * codes = clip(round(x / scale) + zeroPoint, 0, 2^bits - 1). Scales stay in [1e-5, 1e4].
+ * codes = clip(round(x / scale) + zeroPoint, 0, 2^bits - 1). Scales are normal float32 numbers.
  */
 export function writeQuantizedRows(
   writer: GraphWriter,
@@ -73,13 +73,8 @@ export function writeQuantizedRows(
   const min = op('min', 'Min', extreme('ReduceMin'), number(0))
   const negated = op('negated_min', 'Neg', min)
   const width = symmetric ? op('width', 'Max', max, negated) : op('width', 'Sub', max, min)
-  const scale = op(
-    'scale',
-    'Clip',
-    op('step', 'Div', width, number(stepCount(quantizer))),
-    number(SCALE_MIN),
-    number(SCALE_MAX),
-  )
+  const step = op('step', 'Div', width, number(stepCount(quantizer)))
+  const scale = op('scale', 'Clip', step, ...FLOAT32_SCALES.map(number))
   const zeroPoint = symmetric
     ? number(symmetricZeroPoint(bits))
     : op('zero_point', 'Round', op('zero_steps', 'Div', negated, scale))

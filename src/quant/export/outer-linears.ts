@@ -10,7 +10,7 @@ import { floatTypeOf, giveAs, GraphWriter, type Stem, storedTensor } from './wri
 
 /**
  * Quantizes the weights of `jobs` and replaces what reads them, in place. Weights are read and packed one after the other.
- * @throws E_UNSUPPORTED when a weight is not finite.
+ * @throws E_UNSUPPORTED when a weight is no sound number.
  */
 export function exportOuter(model: Model, jobs: readonly OuterJob[], options: ExportOptions): void {
   for (const { quantizer, lmHead, embedding } of jobs) {

@@ -122,7 +122,7 @@ export function fakeQuantizeRows(
     const min = Math.min(...row, 0)
     const width = symmetric ? Math.max(max, -min) : fround(max - min)
     const step = fround(width / (symmetric ? 2 ** (bits - 1) - 1 : 2 ** bits - 1))
-    const scale = clip(step, fround(1e-5), 1e4)
+    const scale = Math.max(step, 2 ** -126)
     const zero = symmetric ? 2 ** (bits - 1) : roundHalfEven(fround(-min / scale))
     row.forEach((value, i) => {
       const code = clip(roundHalfEven(fround(value / scale)) + zero, 0, 2 ** bits - 1)
