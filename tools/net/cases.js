@@ -41,7 +41,7 @@ const RICHER = [
   one('w4a16-level4', quantize('--w4a16', '--accuracy-level', '4', ...ROUND)),
   one(
     'exceptions',
-    quantize('--w4a4', '--ignore', 'layers.0', '--override', '*1*:w8g32sym', '--overrides', '{overrides}', ...LEARN),
+    quantize('--w4a4', '--ignore', '*.0', '--override', '*.1.*k*:w8g32sym', '--overrides', '{overrides}', ...LEARN),
   ),
   one('w4a4-saved-and-replayed', quantize('--w4a4', '--save-params', 'learned.safetensors', ...LEARN), [
     'quantize',
@@ -137,7 +137,7 @@ export function inputsOf() {
   return {
     tokens: { name: 'tokens.jsonl', text: lines(24) },
     windows: { name: 'windows.jsonl', text: lines(256) },
-    overrides: { name: 'overrides.json', text: '{"*o_proj": "w8", "*proj": "w4g32"}\n' },
+    overrides: { name: 'overrides.json', text: '{"*": "w3", "*.1": "w5"}\n' },
   }
 }
 
