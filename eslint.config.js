@@ -16,7 +16,7 @@ export default defineConfig(
     },
   },
   {
-    files: ['bin/**', 'bench/**', '*.js'],
+    files: ['bin/**', 'bench/**', 'tools/**', '*.js'],
     languageOptions: { globals: { process: 'readonly', console: 'readonly', performance: 'readonly' } },
     rules: { 'no-console': 'off' },
   },

@@ -11,7 +11,7 @@ import { join, resolve } from 'node:path'
 const [shared, preset = 'paper', filter = ''] = process.argv.slice(2)
 if (!shared) throw new Error('usage: node bench/accuracy.js SHARED_FOLDER [PRESET] [FILTER]')
 
-/** Model, flags, and the reference implementation's perplexity from golden/results.md where it has one. */
+/** Model, flags, and the reference implementation's perplexity from ../shared/golden/results.md where it has one. */
 const ROWS = [
   ['wiki-llama/optimum-nopast', '--w4a16 --per-channel', 29.7],
   ['wiki-llama/optimum-nopast', '--w3a16 --per-channel', 30.214],

@@ -11,7 +11,7 @@ import { readFloats, toFloat16Bits } from './float16.ts'
 import type { QuantizedWeight } from './fake-quantize.ts'
 import { groupsOf, symmetricZeroPoint, type WeightQuantizer } from './qparams.ts'
 
-/** onnxruntime's CPU kernel takes these and the powers of two between them (design/ort-facts.md section 1). */
+/** onnxruntime's CPU kernel takes these and the powers of two between them (onnxruntime 1.30). */
 const MIN_BLOCK = 16
 const MAX_BLOCK = 256
 

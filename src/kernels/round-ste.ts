@@ -22,7 +22,7 @@ export function roundingConstant(x: Value): number {
 /**
  * round(x), half to even, with the identity as gradient; x of any shape, float32 or float64, |x| < 2^22 (2^51).
  * Two additions: faster on the CPU than Round, which cannot work in place, and WebGPU has no Round at all
- * (design/ort-facts.md section 7). Their own gradients are the identity already, which is all the estimator asks for.
+ * (onnxruntime 1.30). Their own gradients are the identity already, which is all the estimator asks for.
  */
 export function roundSte(g: Builder, x: Value): Value {
   const constant = roundingConstant(x)

@@ -16,7 +16,7 @@ import { type Elements, isFileRange, readElements, type Tensor, tensorOf } from 
 /** Version of onnxruntime. */
 export const runtimeVersion: string = ort.env.versions.node ?? ort.env.versions.common
 
-/** Where programs run. `cpu` is always there; see docs/gpu.md for the others. */
+/** Where programs run. `cpu` is always there; nothing was run on the others. */
 export type Device = 'cpu' | 'cuda' | 'webgpu'
 
 export interface SessionOptions {
@@ -27,7 +27,7 @@ export interface SessionOptions {
   readonly optimization?: 'disabled' | 'basic' | 'extended' | 'all'
   /**
    * Keep a second, rearranged copy of constant weights for speed. Off saves that memory, but makes MatMulNBits slow
-   * (design/ort-facts.md section 1): on for models that are only run, off for programs over weights mapped from disk.
+   * (onnxruntime 1.30): on for models that are only run, off for programs over weights mapped from disk.
    */
   readonly prepacking?: boolean
   /**

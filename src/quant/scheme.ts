@@ -26,11 +26,11 @@ export interface SchemeOverrides {
   readonly symmetricActivations?: boolean | undefined
 }
 
-/** Group sizes onnxruntime's MatMulNBits runs on every provider (design/ort-facts.md section 1). */
+/** Group sizes onnxruntime's MatMulNBits runs on every provider (onnxruntime 1.30). */
 export const GROUP_SIZES: readonly number[] = [16, 32, 64, 128, 256]
 export const DEFAULT_GROUP = 128
 
-/** Bits of lm_head and embeddings: those MatMulNBits and GatherBlockQuantized both have (design/ort-facts.md sections 1 and 4). */
+/** Bits of lm_head and embeddings: those MatMulNBits and GatherBlockQuantized both have (onnxruntime 1.30). */
 export const OUTER_BITS: readonly OuterBits[] = [2, 4, 8]
 export type OuterBits = 2 | 4 | 8
 

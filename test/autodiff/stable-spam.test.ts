@@ -6,7 +6,7 @@ import { stableSpam, type StableSpamOptions } from '../../src/autodiff/stable-sp
 import { random } from '../helpers/check-vjp.ts'
 import { runSteps, stepGraph, type StepInputs } from './optimizer-steps.ts'
 
-// The authors' StableSPAM (github.com/TianjinYellow/StableSPAM, galore_torch/stablespam.py) with update_proj_gap 0 and rate
+// The authors' StableSPAM (github.com/TianjinYellow/StableSPAM, module galore_torch.stablespam) with update_proj_gap 0 and rate
 // 0.01 in torch 2.13.0 (CPU, float32), on tensors [3] and [2]. A spike at step 6, no gradient for the second at step 7.
 const TORCH = {
   1: [0.49000000953674316, -1.0099999904632568, 1.9900000095367432, 0.9900000095367432, -0.25999999046325684],

@@ -1,6 +1,6 @@
 /**
  * @file A block as a float64 program whose constants are plain arrays, and what a mapping means on those arrays: written from the
- * definition in src/quant/mappings.ts alone, to check with it what was found. Shares no code with src/quant/equivalence.ts.
+ * definition in src/quant/mappings/mappings.ts alone, to check with it what was found. Shares no code with src/quant/equivalence.ts.
  */
 
 import { Random } from '../../src/calibration/rng.ts'

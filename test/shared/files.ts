@@ -1,4 +1,4 @@
-/** @file What each folder of ../shared holds, counted by hand from design/exporters.md: the one list that tests of real files go through. */
+/** @file What each folder of ../shared holds, counted by hand from ../shared/design/exporters.md: the one list that tests of real files go through. */
 
 import { join } from 'node:path'
 import { sharedDir } from '../helpers/shared.ts'

@@ -80,7 +80,7 @@ function fieldsOf(path: string): unknown {
 }
 const TYPED = ['floatData', 'int32Data', 'int64Data', 'doubleData', 'uint64Data']
 
-// shared/README.md says why.
+// ../shared/README.md says why.
 const KNOWN_NOT_TO_RUN = ['genai-gptoss', 'genai-phi2']
 
 describe.skipIf(!sharedDir)('the zoo, loaded and saved', () => {

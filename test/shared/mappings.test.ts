@@ -7,7 +7,7 @@ import { findMappings, type Mapping } from '../../src/quant/mappings/mappings.ts
 import { mappingErrors } from '../helpers/float64-block.ts'
 import { sharedDir } from '../helpers/shared.ts'
 
-/** What an architecture allows, from design/exporters.md and its sizes: `kind size`, a + where the mapping has a shift. */
+/** What an architecture allows, from ../shared/design/exporters.md and its sizes: `kind size`, a + where the mapping has a shift. */
 interface Expected {
   readonly mappings: readonly string[]
   readonly skipped?: readonly RegExp[]

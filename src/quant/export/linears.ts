@@ -1,4 +1,4 @@
-/** @file Puts quantized linears into the user's own graph. What they are written as is in export-products.ts. */
+/** @file Puts quantized linears into the user's own graph. What they are written as is in products.ts. */
 
 import { internalError } from '../../errors.ts'
 import type { DType } from '../../graph/dtype.ts'
