@@ -229,6 +229,7 @@ const faults = {
     plan = undefined
     return log
   },
+  count: () => log.length,
   die,
   pause,
 }

@@ -84,9 +84,13 @@ export class Place {
     }
   }
 
+  newWorker(): FaultWorker {
+    return new FaultWorker(...this.elsewhere)
+  }
+
   /** A process that waits for tasks. */
   worker(): FaultWorker {
-    const spare = this.spare?.alive ? this.spare : new FaultWorker(...this.elsewhere)
+    const spare = this.spare?.alive ? this.spare : this.newWorker()
     this.spare = undefined
     return spare
   }

@@ -51,7 +51,13 @@ export interface TaskError {
 }
 
 export type Outcome =
-  | { readonly type: 'done'; readonly calls: readonly Call[]; readonly traces?: Traces }
+  | {
+      readonly type: 'done'
+      readonly calls: readonly Call[]
+      readonly traces?: Traces
+      /** Calls before it had the output for itself. */
+      readonly began: number
+    }
   | { readonly type: 'error'; readonly calls: readonly Call[]; readonly traces?: Traces; readonly error: TaskError }
   | { readonly type: 'killed' }
   | { readonly type: 'crashed'; readonly detail: string }
@@ -72,6 +78,7 @@ export class FaultWorker {
   private readonly ready: Promise<unknown>
   private printed = ''
   private ended = false
+  private running = false
 
   /** @param folder current folder of the process. @param temporary the system's temporary folder for it. */
   constructor(folder: string, temporary: string) {
@@ -108,8 +115,14 @@ export class FaultWorker {
     return !this.ended
   }
 
+  /** Waits for tasks. */
+  get idle(): boolean {
+    return !this.ended && !this.running
+  }
+
   /** Runs a task to its end. A process that hangs is killed. */
   async run(task: Task): Promise<Outcome> {
+    this.running = true
     await Promise.race([this.ready, this.exit])
     const answer = once(this.child, 'message').then(([outcome]) => outcome as Outcome)
     this.child.send({ ...task, plan: task.plan ?? [], at: task.at ?? {} })
@@ -120,6 +133,7 @@ export class FaultWorker {
     )
     const outcome = await Promise.race([answer, this.exit, late])
     timer.abort()
+    this.running = false
     if (outcome.type === 'hangs') await this.kill()
     return outcome
   }

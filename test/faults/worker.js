@@ -17,8 +17,12 @@ function causesOf(error) {
 async function quantize({ options, plan, at }) {
   const events = { ...at }
   let traces
+  let began
   const onEvent = event => {
-    if (event.type === 'working') traces = event.traces
+    if (event.type === 'working') {
+      traces = event.traces
+      began = faults.count()
+    }
     const action = events[event.type]
     delete events[event.type]
     if (action === 'die') faults.die()
@@ -27,7 +31,7 @@ async function quantize({ options, plan, at }) {
   faults.arm(plan)
   try {
     await quantizeModel({ ...options, scheme: parseScheme(options.scheme), onEvent })
-    return { type: 'done', calls: faults.disarm(), traces }
+    return { type: 'done', calls: faults.disarm(), traces, began }
   } catch (error) {
     const calls = faults.disarm()
     const known = error instanceof QuantError
