@@ -40,7 +40,7 @@ beforeAll(async () => {
     await place.run({ options: place.options('learning'), at: { blockDone: 'die' } })
     place.keep('killed')
   }
-})
+}, 120_000)
 afterAll(() => Promise.all(places.map(place => place.close())))
 
 /** Runs without a fault from `template`, and counts. */

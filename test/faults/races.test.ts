@@ -25,7 +25,7 @@ beforeAll(async () => {
   place.restore('base')
   await place.expectDone({ options })
   expected = snapshot(place.folder)
-})
+}, 120_000)
 beforeEach(async () => {
   for (let i = 0; i < 3; i++) {
     if (workers[i]?.idle) continue
