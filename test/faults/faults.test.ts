@@ -2,7 +2,7 @@
  * @file Whatever happens at whatever call of the file system: nothing of others changes, the output is the old one, the new one or none,
  * the error says what happened, and the same command goes on to the same bytes.
  *
- * About 200 points by default; OMNIQUANT_ALL_FAULTS=1 takes all of them (an hour or so), OMNIQUANT_FAULT="rounding 57 fail EIO" one.
+ * About 200 points by default; OMNIQUANT_ALL_FAULTS=1 takes all of them (some 8600: hours), OMNIQUANT_FAULT="rounding 57 fail EIO" one.
  */
 
 import { join } from 'node:path'
