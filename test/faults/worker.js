@@ -1,0 +1,52 @@
+/** @file A process that quantizes as often as it is told, with faults. Runs the built files, as users do. */
+
+import process from 'node:process'
+import { parseScheme, QuantError, quantizeModel } from '../../dist/index.js'
+
+const faults = globalThis[Symbol.for('omniquant.faults')]
+
+/** Messages of what caused an error, outermost first. */
+function causesOf(error) {
+  const causes = []
+  for (let cause = error?.cause; cause !== undefined && causes.length < 8; cause = cause.cause)
+    causes.push(String(cause.message ?? cause))
+  return causes
+}
+
+/** @param at event -> "stop" or "die". */
+async function quantize({ options, plan, at }) {
+  const events = { ...at }
+  let traces
+  let began
+  const onEvent = event => {
+    if (event.type === 'working') {
+      traces = event.traces
+      began = faults.count()
+    }
+    const action = events[event.type]
+    delete events[event.type]
+    if (action === 'die') faults.die()
+    if (action === 'stop') faults.pause(event.type)
+  }
+  faults.arm(plan)
+  try {
+    await quantizeModel({ ...options, scheme: parseScheme(options.scheme), onEvent })
+    return { type: 'done', calls: faults.disarm(), traces, began }
+  } catch (error) {
+    const calls = faults.disarm()
+    const known = error instanceof QuantError
+    const { code, message, hint, stack } = error
+    return {
+      type: 'error',
+      calls,
+      traces,
+      error: { known, code, message: String(message), hint, stack, causes: causesOf(error) },
+    }
+  }
+}
+
+process.on('message', task => {
+  void quantize(task).then(outcome => process.send(outcome))
+})
+process.on('disconnect', () => process.exit())
+process.send({ type: 'ready' })
