@@ -121,4 +121,4 @@ export function afterRerun({ after }: Undisturbed, outcome: Outcome, now: Snapsh
 }
 
 export const relativeWorkDir = (folder: string, outcome: Extract<Outcome, { type: 'done' }>): string =>
-  relative(folder, outcome.traces!.workDir)
+  relative(folder, outcome.traces!.work.path)

@@ -45,13 +45,13 @@ class Runner {
   constructor(worker: FaultWorker, at?: number, task: TaskOptions = options) {
     this.worker = worker
     const plan: Step[] = at === undefined ? [] : [{ at, action: 'stop' }]
-    this.outcome = worker.run({ options: task, plan, at: { working: 'stop' } }).finally(() => (this.ended = true))
+    this.outcome = worker.run({ options: task, plan, at: { began: 'stop' } }).finally(() => (this.ended = true))
   }
 
   /** Until it waits somewhere or has ended. */
   async wait(): Promise<void> {
     const stop = await this.worker.stopped(this.outcome)
-    this.working = stop === 'working'
+    this.working = stop === 'began'
   }
 
   /** On to the next place where it waits. */

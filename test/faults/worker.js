@@ -13,20 +13,27 @@ function causesOf(error) {
   return causes
 }
 
-/** @param at event -> "stop" or "die". */
+/** Events that come before a run holds its output. */
+const BEFORE = new Set(['analyzed', 'working'])
+
+/** @param at event -> "stop" or "die"; "began" is the first event of a run that holds its output. */
 async function quantize({ options, plan, at }) {
   const events = { ...at }
   let traces
   let began
   const onEvent = event => {
-    if (event.type === 'working') {
-      traces = event.traces
+    if (event.type === 'working') traces = event.traces
+    const names = [event.type]
+    if (began === undefined && !BEFORE.has(event.type)) {
       began = faults.count()
+      names.push('began')
     }
-    const action = events[event.type]
-    delete events[event.type]
-    if (action === 'die') faults.die()
-    if (action === 'stop') faults.pause(event.type)
+    for (const name of names) {
+      const action = events[name]
+      delete events[name]
+      if (action === 'die') faults.die()
+      if (action === 'stop') faults.pause(name)
+    }
   }
   faults.arm(plan)
   try {
