@@ -22,6 +22,7 @@ import { finishedBefore, isWorthKeeping } from './resume/progress.ts'
 import { digestOf, signatureOf, SourceWatch } from './resume/signature.ts'
 import { type Signature, WorkFolder } from './resume/work-folder.ts'
 import { learns, runBlocks } from './run-blocks.ts'
+import { SCALED_OUTPUTS, scaledOutputNotes, scaledOutputs } from './scaled-outputs.ts'
 import { schemeName } from './scheme.ts'
 import { packedBytes } from './size.ts'
 import { checkRules, rulesText, weightSchemeOf } from './weight-rules.ts'
@@ -87,6 +88,7 @@ function signatureOfRun(options: QuantizeOptions, analysis: Analysis): Signature
     ...{ 'learning rate of transformations': options.letLearningRate, schedule: options.schedule },
     ...{ 'most work': options.maxWork, 'time budget in ms': options.timeBudgetMs, optimizer: options.optimizer },
     ...{ alpha: options.alpha, 'augmented loss': options.augLoss },
+    ...{ 'kept cache': options.keepCache, 'cache shared with': analysis.partner },
     ...{ 'learned parameters': params === undefined ? undefined : digestOf([params]), device: session.device },
   }
   const learning = learns(options)
@@ -163,6 +165,8 @@ export async function quantizeModel(options: QuantizeOptions): Promise<QuantizeR
     source.check()
     exportBlocks(model, finished, options)
     exportOuter(model, outer.jobs, options)
+    const scaled = scaledOutputs(finished)
+    if (scaled.length > 0) model.metadata.set(SCALED_OUTPUTS, scaled.join(','))
     if (options.saveParams !== undefined) saveParameters(options.saveParams, options, finished)
     const saved = await saveModel(model, output.path, saving)
     const companions = copyCompanions(output, saved.files)
@@ -182,6 +186,7 @@ export async function quantizeModel(options: QuantizeOptions): Promise<QuantizeR
         ...learningNotes(finished),
         ...groupNotes(plans),
         ...overrideNotes(plans, scheme.weights),
+        ...scaledOutputNotes(options, analysis, scaled),
         ...outer.notes,
         ...companions.notes,
         ...analysis.notes,
