@@ -11,8 +11,12 @@ import { evaluateModel, parseScheme, quantizeModel } from '../dist/index.js'
 const [shared, filter = ''] = process.argv.slice(2)
 if (!shared) throw new Error('usage: node bench/ablation.js SHARED_FOLDER [FILTER]')
 
+const without =
+  (...kinds) =>
+  mappings =>
+    mappings.filter(({ kind }) => !kinds.includes(kind))
 /** The reference implementation's transformations, but true equivalences: none between up and down. */
-const withoutUpDown = mappings => mappings.filter(({ kind }) => kind !== 'up-down')
+const withoutUpDown = without('up-down')
 const only = kinds => mappings => mappings.filter(({ kind }) => kinds.includes(kind))
 const OUTLIER = 'wiki-llama-outlier-mha/optimum-nopast'
 const LLAMA = 'wiki-llama/optimum-nopast'
@@ -37,6 +41,20 @@ const ROWS = [
   [LLAMA, 'w2a16g64', 'stable-spam', { optimizer: 'stable-spam' }],
   ['wiki-opt/optimum-past', 'w4a4', 'all transformations', {}],
   ['wiki-opt/optimum-past', 'w4a4', 'clipping only', { let: false }],
+  ...['wiki-llama-outlier', 'wiki-llama', 'wiki-opt'].flatMap(name => [
+    [`${name}/optimum-past`, 'w4a4', 'cache: scaled', {}],
+    [`${name}/optimum-past`, 'w4a4', 'cache: values kept', { selectMappings: without('value') }],
+    [`${name}/optimum-past`, 'w4a4', 'cache: kept (--keep-cache)', { keepCache: true }],
+  ]),
+  // No cache in these: what the same choice would be worth beside the reference's figures.
+  [OUTLIER, 'w4a4', 'cache: neither keys nor values scaled', { selectMappings: without('value', 'query-key') }],
+  ['wiki-llama-mha/optimum-nopast', 'w4a4', 'cache: all transformations', {}],
+  [
+    'wiki-llama-mha/optimum-nopast',
+    'w4a4',
+    'cache: neither keys nor values scaled',
+    { selectMappings: without('value', 'query-key') },
+  ],
 ]
 
 console.log('| model | scheme | what | perplexity | seconds |\n|---|---|---|---|---|')

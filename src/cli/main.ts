@@ -93,6 +93,7 @@ function addQuantize(program: Command, found: (invocation: Invocation) => void):
     .option('--no-lwc', 'do not learn the clipping of weights; with nothing else to learn, round to nearest')
     .option('--let', 'learn equivalent transformations too (default where activations are quantized)')
     .option('--no-let', 'do not')
+    .option('--keep-cache', 'make no transformation that scales the KV cache, so that other files can read it')
     .option('--let-lr <x>', 'learning rate of transformations (default: half of --lr)')
     .option('--alpha <x>', 'share of the difficulty that starts in the weights, 0 to 1 (default: 0.5)')
     .option('--aug-loss', 'aim between the float outputs for float and for quantized inputs')

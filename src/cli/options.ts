@@ -105,6 +105,7 @@ export interface QuantizeFlags {
   readonly lwc?: boolean
   /** True or false only where --let or --no-let was given. */
   readonly let?: boolean
+  readonly keepCache?: boolean
   readonly accuracyLevel?: string
   readonly threads?: string
   readonly evaluate?: string
@@ -210,6 +211,7 @@ export function quantizeCommand(model: string, flags: QuantizeFlags): QuantizeCo
       format: oneOf('--format', flags.format, ['integer', 'portable']),
       lwc: flags.lwc ?? true,
       let: flags.let,
+      keepCache: flags.keepCache,
       letLearningRate: positiveNumber('--let-lr', flags.letLr),
       optimizer: oneOf('--optimizer', flags.optimizer, OPTIMIZER_NAMES),
       alpha: share('--alpha', flags.alpha),

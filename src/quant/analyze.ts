@@ -12,6 +12,8 @@ import { tensorOf } from '../graph/tensor.ts'
 import { type OtherBranch, readersElsewhere } from './branches.ts'
 import { type Block, findBlocks } from './blocks.ts'
 import { requireCausal } from './causality.ts'
+import { type Leaving, leavingValues } from './leaving.ts'
+import { partnerOf } from './paired-decoders.ts'
 import { unfuseAttention } from './unfuse.ts'
 
 export interface Analysis {
@@ -29,6 +31,10 @@ export interface Analysis {
   readonly blocks: readonly Block[]
   /** In files with several branches, where another one reads weights of these blocks. */
   readonly otherBranch: OtherBranch | undefined
+  /** What leaves the graph besides the logits, and what of it only this file reads again. */
+  readonly leaving: Leaving
+  /** Name of the file beside it that reads and writes the same cache. */
+  readonly partner: string | undefined
   /** Things about the file worth telling the user. */
   readonly notes: readonly string[]
 }
@@ -84,11 +90,19 @@ export async function analyze(path: string, asked: number, capSeqLen = false): P
       outputs: [io.logits.name],
       evaluate: graph => runGraph(graph, {}, { optimization: 'disabled', threads: 1 }),
     })
-  const { graph: working, values } = await copyWith(fixed)
+  const copy = await copyWith(fixed)
+  const { graph: working, values } = copy
   const blocks = findBlocks(working)
   requireCausal(blocks[0]!)
-  const otherBranch = await findOtherBranch({ model, io, working, blocks }, flag => copyWith({ ...fixed, ...flag }))
-  return { model, folder, io, seqLen, working, values, blocks, otherBranch, notes: permutedNotes(io) }
+  const outputs = model.graph.outputs.filter(({ name }) => name !== io.logits.name)
+  const otherBranch = await findOtherBranch({ model, io, working, blocks }, outputs, flag =>
+    copyWith({ ...fixed, ...flag }),
+  )
+  const partner = partnerOf(model.path!)
+  const mayChange = new Set(partner === undefined ? io.past.flatMap(({ present }) => present ?? []) : [])
+  const leaving = { values: leavingValues(copy, outputs), mayChange }
+  const notes = permutedNotes(io)
+  return { model, folder, io, seqLen, working, values, blocks, otherBranch, leaving, partner, notes }
 }
 
 /** Inputs that go by the name of another: whoever feeds the model has to know. */
@@ -101,6 +115,7 @@ function permutedNotes({ renamed }: ModelIo): string[] {
 /** Where another branch has the blocks' weights: traced as well, if an input chooses it. */
 async function findOtherBranch(
   { model, io, working, blocks }: Pick<Analysis, 'model' | 'io' | 'working' | 'blocks'>,
+  outputs: readonly Value[],
   copyWith: (flag: Tensors) => Promise<WorkingCopy>,
 ): Promise<OtherBranch | undefined> {
   if (model.graph.nodes.every(node => node.subgraphs().length === 0)) return undefined
@@ -109,8 +124,9 @@ async function findOtherBranch(
   if ([...readers.values()].every(nodes => nodes.length === 0) && io.useCacheBranch === undefined) return undefined
   if (io.useCacheBranch === undefined) return { readers, traced: 'no input is known to choose the other branch' }
   try {
-    const { graph, values } = await copyWith({ [io.useCacheBranch]: tensorOf('bool', [1], Uint8Array.of(1)) })
-    return { readers, traced: { blocks: findBlocks(graph), values } }
+    const copy = await copyWith({ [io.useCacheBranch]: tensorOf('bool', [1], Uint8Array.of(1)) })
+    const { graph, values } = copy
+    return { readers, traced: { blocks: findBlocks(graph), values, leaving: leavingValues(copy, outputs) } }
   } catch (error) {
     if (!(error instanceof QuantError)) throw error
     return { readers, traced: `the other branch cannot be traced (${error.message})` }

@@ -2,7 +2,6 @@
 
 import type { OptimizerName } from '../autodiff/optimizer.ts'
 import type { ActivationStore } from '../calibration/activation-store.ts'
-import type { Value } from '../graph/ir.ts'
 import { QuantError } from '../errors.ts'
 import { staticShape } from '../graph/shape.ts'
 import { readElements } from '../graph/tensor.ts'
@@ -11,7 +10,7 @@ import type { Block } from './blocks.ts'
 import { findExperts, rarelyUsed, TokenCounts } from './experts.ts'
 import type { Mapping } from './mappings/mappings.ts'
 import { type OtherBranch, planBranches } from './branches.ts'
-import type { BlockPlan } from './plan.ts'
+import type { BlockPlan, PlanOptions } from './plan.ts'
 import { biasName, constantName } from './programs.ts'
 import {
   blockParameters,
@@ -37,6 +36,8 @@ export interface Method extends WeightRules {
   readonly lwc: boolean
   /** Learn equivalent transformations; by default when activations are quantized. */
   readonly let?: boolean | undefined
+  /** Make no transformation that scales the KV cache, so that other files of the model can read it. */
+  readonly keepCache?: boolean | undefined
   readonly epochs: number
   /** Of the clipping, at the first step. */
   readonly learningRate: number
@@ -88,23 +89,23 @@ export type Replay = (plan: BlockPlan) => Learned | undefined
 type Phase = (QuantizeEvent & { type: 'block' })['phase']
 type Learning = Omit<BlockReport, 'index' | 'linears' | 'mappings' | 'elapsedMs'>
 
+/** What plans need to know of the user's graph (Analysis has it). */
+export interface UserGraph extends Pick<PlanOptions, 'values' | 'leaving'> {
+  readonly otherBranch?: OtherBranch | undefined
+}
+
 export class BlockJob {
   private readonly method: Method
   private readonly weightSchemeOf: WeightSchemeOf
   private readonly blocks: number
-  private readonly values: ReadonlyMap<Value, Value>
-  private readonly otherBranch: OtherBranch | undefined
+  private readonly graph: UserGraph
 
-  /**
-   * @param values user's value -> value of the working copy.
-   * @param otherBranch of a merged file (Analysis.otherBranch).
-   */
-  constructor(method: Method, blocks: number, values: ReadonlyMap<Value, Value>, otherBranch?: OtherBranch) {
-    this.otherBranch = otherBranch
+  /** @param blocks how many there are. */
+  constructor(method: Method, blocks: number, graph: UserGraph) {
     this.method = method
     this.weightSchemeOf = weightSchemeOf(method.scheme.weights, method)
     this.blocks = blocks
-    this.values = values
+    this.graph = graph
   }
 
   private progress(block: Block, phase: Phase): (done: number, total: number, loss?: number) => void {
@@ -116,14 +117,15 @@ export class BlockJob {
   }
 
   plan(block: Block): BlockPlan {
-    const { scheme, selectMappings } = this.method
-    const { values, otherBranch } = this
+    const { scheme, selectMappings, keepCache } = this.method
+    const { values, leaving, otherBranch } = this.graph
     return planBranches(
       block,
       {
         scheme,
         let: learnsEquivalence(this.method),
         values,
+        leaving: leaving && keepCache ? { ...leaving, mayChange: new Set() } : leaving,
         weightSchemeOf: this.weightSchemeOf,
         select: selectMappings,
       },

@@ -8,15 +8,23 @@ import { readBytes } from '../graph/tensor.ts'
 import { staticShape } from '../graph/shape.ts'
 import type { ActivationSite } from './activations.ts'
 import type { Block } from './blocks.ts'
+import type { LeavingValues } from './leaving.ts'
 import { isPlainProduct, type Linear } from './linears.ts'
 import { type End, sameSite } from './mappings/mappings.ts'
 import { type BlockPlan, type ChangedSite, planBlock, type PlanOptions } from './plan.ts'
+
+/** The branch that was not analyzed, as a working copy of its own. */
+interface TracedBranch {
+  readonly blocks: readonly Block[]
+  readonly values: ReadonlyMap<Value, Value>
+  readonly leaving: LeavingValues
+}
 
 export interface OtherBranch {
   /** Product of the analyzed branch -> those elsewhere that read the same stored weight in the same orientation. */
   readonly readers: ReadonlyMap<Node, readonly Node[]>
   /** The branch as it was traced, or why it was not. */
-  readonly traced: { readonly blocks: readonly Block[]; readonly values: ReadonlyMap<Value, Value> } | string
+  readonly traced: TracedBranch | string
 }
 
 /** What the other branch has at the places a plan changes. */
@@ -105,8 +113,7 @@ export function planBranches(block: Block, options: PlanOptions, other: OtherBra
         : !twinBlock || !sameLinears(block, linears, twinBlock)
           ? 'the other branch has other blocks'
           : undefined
-  const twin =
-    reason === undefined ? planBlock(twinBlock!, { ...options, values: (traced as Traced).values }) : undefined
+  const twin = reason === undefined ? planBlock(twinBlock!, optionsIn(traced as TracedBranch, options)) : undefined
   const changes = twin && sameChanges(plan, twin) ? twin.changedSites : undefined
   const attention = twin && sameAttention(plan, twin) ? userValues(twin) : undefined
   const why = reason ?? 'the other branch computes it differently'
@@ -130,7 +137,11 @@ export function planBranches(block: Block, options: PlanOptions, other: OtherBra
   }
 }
 
-type Traced = Exclude<OtherBranch['traced'], string>
+const optionsIn = ({ values, leaving }: TracedBranch, options: PlanOptions): PlanOptions => ({
+  ...options,
+  values,
+  leaving: options.leaving && { ...options.leaving, values: leaving },
+})
 
 const userValues = ({ activations }: BlockPlan): Value[] =>
   (activations?.sites ?? []).flatMap(({ user }) => (user ? [user] : []))

@@ -24,9 +24,10 @@ const effortName = ({ samples, epochs }: Effort): string =>
  */
 export async function chooseEffort(
   options: Effort & EffortLimits & Method,
-  { blocks, seqLen, values, otherBranch }: Analysis,
+  analysis: Analysis,
   work: WorkFolder,
 ): Promise<{ effort: Effort; notes: readonly string[] }> {
+  const { blocks, seqLen } = analysis
   const { samples, epochs, learningRate, schedule, maxWork = Infinity, timeBudgetMs } = options
   const asked: Effort = { samples, epochs, learningRate, schedule }
   const weights = blocks.flatMap(({ linears }) =>
@@ -41,7 +42,7 @@ export async function chooseEffort(
         effort === asked ? [] : [`${effortName(effort)}, as the model is large: --samples and --epochs ask for more`],
     }
   if (!work.has(RECORD)) {
-    const plan = new BlockJob(options, blocks.length, values, otherBranch).plan(blocks[0]!)
+    const plan = new BlockJob(options, blocks.length, analysis).plan(blocks[0]!)
     work.write(RECORD, withinTime(effort, await measureBlock(plan, options, work), blocks.length, timeBudgetMs))
   }
   const fitted = work.read(RECORD) as Effort

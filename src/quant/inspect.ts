@@ -162,11 +162,11 @@ function estimate(size: number, linears: readonly Linear[], scheme: QuantScheme)
   return Math.round(size - removed + added)
 }
 
-function mappingsOf(block: Block, { values, otherBranch }: Analysis): InspectedMapping[] {
+function mappingsOf(block: Block, { values, leaving, otherBranch }: Analysis): InspectedMapping[] {
   // With activations quantized, because shifts are only made then.
   const { mappings, skippedMappings } = planBranches(
     block,
-    { scheme: parseScheme('w4a4'), let: true, values },
+    { scheme: parseScheme('w4a4'), let: true, values, leaving },
     otherBranch,
   )
   return [...mappings.map(({ name, size, shift }) => ({ name, size, shift: shift !== undefined })), ...skippedMappings]

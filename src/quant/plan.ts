@@ -10,6 +10,7 @@ import type { QuantizedActivations } from './emit-block.ts'
 import { isFused, planFused } from './fused-experts.ts'
 import { hasNBitsKernel } from './export/products.ts'
 import { floatTypeOf } from './export/writer.ts'
+import type { Leaving } from './leaving.ts'
 import type { Linear } from './linears.ts'
 import {
   biasSite,
@@ -68,6 +69,8 @@ export interface PlanOptions {
   readonly weightSchemeOf?: WeightSchemeOf | undefined
   /** User's value -> value of the working copy (Analysis.values). */
   readonly values: ReadonlyMap<Value, Value>
+  /** Values that are outputs of the user's graph as well; absent: there are none but the logits. */
+  readonly leaving?: Leaving | undefined
   /** Chooses among the mappings that were found; by default all of them. */
   readonly select?: ((mappings: readonly Mapping[]) => readonly Mapping[]) | undefined
 }
@@ -122,7 +125,7 @@ export function planBlock(block: Block, options: PlanOptions): BlockPlan {
     scheme.activations && quantizers.size > 0
       ? findActivationSites({ ...block, linears: [...quantizers.keys()].filter(linear => !isFused(linear)) }, values)
       : undefined
-  const found = options.let ? findMappings(block) : { mappings: [], skipped: [] }
+  const found = options.let ? findMappings(block, options.leaving) : { mappings: [], skipped: [] }
   const biases = new Map(
     block.linears.flatMap(linear => {
       const site = biasSite(linear, block)

@@ -24,6 +24,7 @@ import { finishedBefore, isWorthKeeping } from './resume/progress.ts'
 import { digestOf, signatureOf, SourceWatch } from './resume/signature.ts'
 import { learns, runBlocks } from './run-blocks.ts'
 import { checkOutput, placeOf, saveOutput } from './save-output.ts'
+import { SCALED_OUTPUTS, scaledOutputNotes, scaledOutputs } from './scaled-outputs.ts'
 import { schemeName } from './scheme.ts'
 import { packedBytes } from './size.ts'
 import { checkConstants } from './sound-numbers.ts'
@@ -93,6 +94,7 @@ function signatureOfRun(options: QuantizeOptions, analysis: Analysis): Signature
     ...{ 'learning rate of transformations': options.letLearningRate, schedule: options.schedule },
     ...{ 'most work': options.maxWork, 'time budget in ms': options.timeBudgetMs, optimizer: options.optimizer },
     ...{ alpha: options.alpha, 'augmented loss': options.augLoss },
+    ...{ 'kept cache': options.keepCache, 'cache shared with': analysis.partner },
     ...{ 'learned parameters': params === undefined ? undefined : digestOf([params]), device: session.device },
   }
   const learning = learns(options)
@@ -176,6 +178,8 @@ export async function quantizeModel(options: QuantizeOptions): Promise<QuantizeR
     source.check()
     exportBlocks(model, finished, options)
     exportOuter(model, outer.jobs, options)
+    const scaled = scaledOutputs(finished)
+    if (scaled.length > 0) model.metadata.set(SCALED_OUTPUTS, scaled.join(','))
     if (options.saveParams !== undefined) saveParameters(options.saveParams, options, finished, output.path)
     const saved = await saveOutput(model, output, saving, () => {
       source.check()
@@ -197,6 +201,7 @@ export async function quantizeModel(options: QuantizeOptions): Promise<QuantizeR
         ...learningNotes(finished),
         ...groupNotes(plans),
         ...overrideNotes(plans, scheme.weights),
+        ...scaledOutputNotes(options, analysis, scaled),
         ...outer.notes,
         ...saved.notes,
         ...analysis.notes,

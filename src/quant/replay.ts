@@ -22,6 +22,7 @@ const signature = (method: Method, blocks: number): Record<string, string> => ({
   blocks: String(blocks),
   // Absent without any, so that files of before there were exceptions stay good.
   ...(rulesText(method) !== '' && { exceptions: rulesText(method) }),
+  ...(method.keepCache && { cache: 'kept' }),
 })
 
 /** A learned tensor, float32. */

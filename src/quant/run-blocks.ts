@@ -47,8 +47,8 @@ export async function runBlocks(
   work: WorkFolder,
   sources: Sources,
 ): Promise<QuantizedBlocks> {
-  const { blocks, values, otherBranch } = analysis
-  const job = new BlockJob(options, blocks.length, values, otherBranch)
+  const { blocks } = analysis
+  const job = new BlockJob(options, blocks.length, analysis)
   const finished: (StoredBlock & { readonly plan: BlockPlan })[] = []
   /** Keeps what a block became, and has its arrays from the disk from then on. */
   const keep = ({ plan, learned, ...rest }: FinishedBlock, durable: boolean) => {

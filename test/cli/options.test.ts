@@ -78,6 +78,7 @@ describe('quantize', () => {
     ['--wbits 4 --abits 8 --symmetric-activations', w4a8(true)],
     ['--w4a16 --let --let-lr 1e-3', { let: true, letLearningRate: 0.001 }],
     ['--w4a8 --no-let', { ...w4a8(), let: false }],
+    ['--w4a8 --keep-cache', { ...w4a8(), keepCache: true }],
     [
       '--w4a8 --alpha 0.75 --aug-loss --epochs 0',
       { ...w4a8(), alpha: 0.75, augLoss: true, epochs: 0, maxWork: undefined },

@@ -134,8 +134,11 @@ export function applyMapping(
   if (!half) for (const end of mapping.multiplied) scaleEnd(constants, end, s => s, scale)
 }
 
-/** The block as a float64 program. onnxruntime has no float64 Erf: Tanh stands for it, which is as good for comparing two programs. */
-function float64Program(block: Block, constants: Constants): Graph {
+/**
+ * The block as a float64 program that gives `wanted`. onnxruntime has no float64 Erf: Tanh stands for it, which is as good for
+ * comparing two programs.
+ */
+function float64Program(block: Block, constants: Constants, wanted: readonly Value[]): Graph {
   const g = new Builder(new Graph('float64'))
   const values = new Map<Value, Value>([[block.input, g.input('x', 'float64', staticShape(block.input))]])
   const linears = new Map(block.linears.map(linear => [linear.node, linear]))
@@ -174,16 +177,26 @@ function float64Program(block: Block, constants: Constants): Graph {
     }
   }
   for (const node of block.nodes) copy(node)
-  g.output(values.get(block.output)!, 'y')
+  wanted.forEach((value, i) => g.output(g.op('Identity', [values.get(value)!]), `wanted${i}`))
   return g.graph
 }
 
-/** What the block computes from `x`, with these constants. */
-export async function runFloat64(block: Block, constants: Constants, x: Float64Array): Promise<Float64Array> {
+/** What the block computes from `x`, with these constants: the values that are wanted, in order. */
+async function valuesFloat64(
+  block: Block,
+  constants: Constants,
+  x: Float64Array,
+  wanted: readonly Value[],
+): Promise<Float64Array[]> {
   const feeds = { x: tensorOf('float64', staticShape(block.input), x) }
-  const { y } = await runGraph(float64Program(block, constants), feeds, { optimization: 'disabled', threads: 1 })
-  return readElements(y!) as Float64Array
+  const program = float64Program(block, constants, wanted)
+  const outputs = await runGraph(program, feeds, { optimization: 'disabled', threads: 1 })
+  return wanted.map((_, i) => readElements(outputs[`wanted${i}`]!) as Float64Array)
 }
+
+/** What the block computes from `x`, with these constants. */
+export const runFloat64 = async (block: Block, constants: Constants, x: Float64Array): Promise<Float64Array> =>
+  (await valuesFloat64(block, constants, x, [block.output]))[0]!
 
 /** Largest difference, relative to the largest number. */
 export function relativeError(got: Float64Array, expected: Float64Array): number {
@@ -214,4 +227,21 @@ export async function mappingErrors(
     halves.push(relativeError(await runFloat64(block, half, x), expected))
   }
   return { all: relativeError(await runFloat64(block, transformed, x), expected), halves }
+}
+
+/** How far each of some values inside the block moves when every mapping is applied with random numbers. */
+export async function insideErrors(
+  block: Block,
+  mappings: readonly Mapping[],
+  inside: readonly Value[],
+  seed = 1,
+): Promise<number[]> {
+  const random = new Random(seed)
+  const x = Float64Array.from({ length: elementCount(staticShape(block.input)) }, () => 4 * random.next() - 2)
+  const original = constantsOf(block, mappings, seed)
+  const transformed = copyOf(original)
+  for (const mapping of mappings) applyMapping(transformed, block, mapping, randomNumbers(mapping, random))
+  const expected = await valuesFloat64(block, original, x, inside)
+  const got = await valuesFloat64(block, transformed, x, inside)
+  return got.map((values, i) => relativeError(values, expected[i]!))
 }

@@ -62,7 +62,7 @@ async function learnAll(analysis: Analysis, method: Method, vocabulary: number, 
   const tokens = BigInt64Array.from(Array.from({ length: SAMPLES }, (_, i) => [...ids(i, seqLen, vocabulary)]).flat())
   const calibration = { tokens, samples: SAMPLES, seqLen, notes: [] }
   for (const store of [float, quantized]) await embed(analysis, calibration, store)
-  const job = new BlockJob(method, analysis.blocks.length, analysis.values)
+  const job = new BlockJob(method, analysis.blocks.length, analysis)
   const finished: FinishedBlock[] = []
   const outputs: Float32Array[] = []
   for (const block of analysis.blocks) {

@@ -164,7 +164,7 @@ describe('experts that all see every token', () => {
     const graph = decoder()
     const blocks = findBlocks(graph)
     const method = { lwc, let: false, epochs: 8, learningRate: 5e-2, schedule: 'constant' as const, session: {} }
-    const job = new BlockJob({ ...method, scheme: parseScheme('w3a16g32') }, 2, valuesOf(graph))
+    const job = new BlockJob({ ...method, scheme: parseScheme('w3a16g32') }, 2, { values: valuesOf(graph) })
     const finished = await job.run(job.plan(blocks[0]!), lwc ? streamsOf(blocks[0]!) : undefined)
     exportBlocks(newModel(graph), [finished], { accuracyLevel: 0 })
     expect(graph.nodes.filter(({ opType }) => opType === 'MatMulNBits')).toHaveLength(4 + 3 * E)

@@ -29,7 +29,7 @@ const WEIGHTS = {
 function planWith(scales: Int32Array, size: number, shift: Mapping['shift']): BlockPlan {
   const { linears, block: found } = block()
   const mapping: Mapping = {
-    ...{ kind: 'norm', name: 'n -> a, b', size, divided: [], shift },
+    ...{ kind: 'norm', name: 'n -> a, b', size, divided: [], shift, outputs: [] },
     multiplied: linears.map(linear => ({ kind: 'rows', linear, scales })),
   }
   return { block: found, mappings: [mapping] } as Partial<BlockPlan> as BlockPlan

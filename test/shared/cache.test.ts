@@ -1,14 +1,19 @@
-/** @file Quantized files with a cache: a prompt and then one token at a time say what the whole sequence says at once. */
+/**
+ * @file Quantized files with a cache: a prompt and then one token at a time say what the whole sequence says at once, and a kept cache
+ * goes from the float file to the quantized one and back.
+ */
 
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { describeIo, feedsFor, nextPast, type Past } from '../../src/calibration/model-io.ts'
 import { readFloats } from '../../src/kernels/float16.ts'
-import { openModel } from '../../src/kernels/session.ts'
-import { quantizeModel } from '../../src/quant/quantize-model.ts'
+import { openModel, type Session } from '../../src/kernels/session.ts'
+import { quantizeModel, type QuantizeOptions } from '../../src/quant/quantize-model.ts'
 import { parseScheme } from '../../src/quant/scheme.ts'
+import { continued, differenceOfRange } from '../helpers/continued.ts'
+import { writeRandomTransformations } from '../helpers/random-transformations.ts'
 import { sharedDir } from '../helpers/shared.ts'
 import { modelOf, RUNNING } from './files.ts'
 
@@ -56,4 +61,31 @@ describe.skipIf(!sharedDir)('with a cache', () => {
       await session.release()
     }
   })
+
+  test.each(RUNNING.flatMap(([name, { cache }]) => (cache ? [name] : [])))(
+    '%s, transformed: the float file goes on from its cache, and it from that of the float file',
+    async name => {
+      const model = modelOf(name)
+      const options: QuantizeOptions = {
+        ...{ model, output: join(folder, 'kept', name), scheme: parseScheme('w8a8'), keepCache: true, lwc: false },
+        ...{ let: true, samples: 1, seqLen: 8, epochs: 1, seed: 1, learningRate: 1, schedule: 'constant' },
+        ...{ accuracyLevel: 0, session: {} },
+      }
+      const params = join(folder, 'random.safetensors')
+      await writeRandomTransformations(params, options)
+      const { output, blocks } = await quantizeModel({ ...options, params })
+      for (const { mappings } of blocks) expect(mappings.length).toBeGreaterThan(0)
+      const tokens = BigInt64Array.from({ length: PROMPT + 1 }, (_, i) => BigInt((i * 89 + 7) % 251))
+      const [source, result] = [await openModel(model), await openModel(output)]
+      try {
+        const say = (prompt: Session, step: Session) => continued(prompt, step, tokens, dirname(model))
+        const expected = await say(source, source)
+        const got = [await say(source, result), await say(result, source)]
+        for (const logits of got) expect(differenceOfRange(logits, expected)).toBeLessThan(0.03)
+      } finally {
+        await source.release()
+        await result.release()
+      }
+    },
+  )
 })

@@ -4,8 +4,9 @@ import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { analyze } from '../../src/quant/analyze.ts'
 import { findMappings, type Mapping } from '../../src/quant/mappings/mappings.ts'
-import { mappingErrors } from '../helpers/float64-block.ts'
+import { insideErrors, mappingErrors } from '../helpers/float64-block.ts'
 import { sharedDir } from '../helpers/shared.ts'
+import { FILES as CACHED } from './files.ts'
 
 /** What an architecture allows, from ../shared/design/exporters.md and its sizes: `kind size`, a + where the mapping has a shift. */
 interface Expected {
@@ -95,6 +96,34 @@ describe.skipIf(!sharedDir)('mappings of real files', () => {
     expect(all).toBeLessThan(1e-9)
     expect(Math.min(...halves)).toBeGreaterThan(1e-6)
   })
+
+  test.each(Object.keys(FILES).filter(name => CACHED[name]?.cache))(
+    '%s: what leaves the graph as keys and values is found, and stays as it is where it has to',
+    async name => {
+      const { blocks, leaving, io } = await analyze(join(sharedDir!, name, 'model.onnx'), 8)
+      expect([...leaving.mayChange].sort()).toEqual(io.past.map(({ present }) => present).sort())
+      const outputs = new Set([...leaving.values.values()].flatMap(names => [...names]))
+      expect([...outputs].sort()).toEqual([...leaving.mayChange].sort())
+      const block = blocks.at(-1)!
+      const made = new Set(block.nodes.flatMap(node => node.outputs))
+      const values = [...leaving.values.keys()].filter(value => made.has(value))
+
+      const free = findMappings(block, leaving)
+      const scaled = free.mappings.filter(mapping => mapping.outputs.length > 0)
+      expect(scaled.map(({ kind }) => kind).sort()).toEqual(['query-key', 'value'])
+      for (const { outputs: names } of scaled) expect(names.join()).toMatch(/present/)
+      expect(Math.max(...(await insideErrors(block, free.mappings, values)))).toBeGreaterThan(0.1)
+
+      const kept = findMappings(block, { ...leaving, mayChange: new Set() })
+      expect(kept.mappings).toEqual(free.mappings.filter(mapping => mapping.outputs.length === 0))
+      expect(kept.skipped.map(({ reason }) => reason).sort()).toEqual([
+        ...['"present', '"present'].map(start => expect.stringContaining(start) as string),
+        ...free.skipped.map(({ reason }) => reason),
+      ])
+      const errors = await insideErrors(block, kept.mappings, values)
+      expect(Math.max(...errors)).toBeLessThan(1e-9)
+    },
+  )
 
   test('a fused q, k, v product gives each of its columns to one mapping', async () => {
     for (const name of [

@@ -7,6 +7,7 @@ import type { Node, Value } from '../../graph/ir.ts'
 import { staticShape } from '../../graph/shape.ts'
 import { elementCount } from '../../graph/tensor.ts'
 import type { Block } from '../blocks.ts'
+import type { Leaving } from '../leaving.ts'
 import type { Linear } from '../linears.ts'
 import { traceScales } from './scale-rules.ts'
 import { describeNode, type ScaleTrace, type Site } from './scale-trace.ts'
@@ -38,6 +39,8 @@ export interface Mapping {
    * shift @ W added to their outputs in return.
    */
   readonly shift: Site | undefined
+  /** Outputs of the user's graph, besides the logits, whose numbers it changes; of fused nodes, those it may change. */
+  readonly outputs: readonly string[]
 }
 
 type Rows = End & { readonly kind: 'rows' }
@@ -240,7 +243,9 @@ function mappingOf(candidate: Candidate, trace: ScaleTrace, name: string): Mappi
   const shifts = reads.map(i => trace.reads[i]!.shift)
   // What stays float gets no bias for what a shift takes from it.
   const shift = floatReads.length === 0 && shifts.every(site => site === shifts[0]) ? shifts[0] : undefined
-  return { kind, name, size: allowed.length, divided, multiplied, shift }
+  const changed = trace.leaving.filter(({ ids }) => ids.some(id => id >= 0 && index.has(classes.root(id))))
+  const outputs = [...new Set(changed.map(({ output }) => output))].sort()
+  return { kind, name, size: allowed.length, divided, multiplied, shift, outputs }
 }
 
 /** Linears whose input comes from nothing that can be scaled, by the value they read. */
@@ -263,9 +268,10 @@ function unscaledReads({ reads }: ScaleTrace): SkippedMapping[] {
 /**
  * The mappings of a block, in the order of what they divide, and those that were looked for in vain: every linear's input and
  * every product of queries and keys is in one of the two. Reads no weight.
+ * @param leaving what must not be scaled because it leaves the user's graph; absent: the graph has no output but the logits.
  */
-export function findMappings(block: Block): { mappings: Mapping[]; skipped: SkippedMapping[] } {
-  const trace = traceScales(block)
+export function findMappings(block: Block, leaving?: Leaving): { mappings: Mapping[]; skipped: SkippedMapping[] } {
+  const trace = traceScales(block, leaving)
   const sources = sourcesOf(trace)
   const mappings: Mapping[] = []
   const skipped: SkippedMapping[] = []

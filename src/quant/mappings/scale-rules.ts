@@ -9,6 +9,7 @@ import { sliceRanges, splitSizes } from '../../graph/node-arguments.ts'
 import { constantNumbers, normalizeAxis, staticShape } from '../../graph/shape.ts'
 import { elementCount } from '../../graph/tensor.ts'
 import type { Block } from '../blocks.ts'
+import type { Leaving } from '../leaving.ts'
 import { Channels } from './channels.ts'
 import type { Linear } from '../linears.ts'
 import { describeNode, type ScaleTrace, ScaleTracer, type Traced } from './scale-trace.ts'
@@ -226,7 +227,7 @@ const RULES: Readonly<Record<string, Rule>> = {
 }
 
 /** Follows every channel of a block; time and memory grow with its channels, not with its tokens. */
-export function traceScales(block: Block): ScaleTrace {
+export function traceScales(block: Block, leaving?: Leaving): ScaleTrace {
   const trace = new ScaleTracer()
   const linears = new Map<Node, Linear>(block.linears.map(linear => [linear.node, linear]))
   trace.forget(block.input)
@@ -234,7 +235,12 @@ export function traceScales(block: Block): ScaleTrace {
     const linear = linears.get(node)
     if (linear) trace.linear(node, linear)
     else (RULES[node.kind] ?? refuses)(trace, node)
-    for (const output of node.outputs) if (output && !trace.of(output)) trace.forget(output)
+    for (const output of node.outputs) {
+      if (!output) continue
+      if (!trace.of(output)) trace.forget(output)
+      const outputs = leaving?.values.get(output)
+      if (outputs) trace.leave(trace.of(output)!, outputs, name => leaving!.mayChange.has(name))
+    }
   }
   trace.refuse(trace.of(block.output)!, 'it is what the block gives to the next one')
   return trace

@@ -52,6 +52,13 @@ export interface ScoreProduct {
   readonly keys: readonly number[]
 }
 
+/** Channels from which an output of the user's graph is made. */
+export interface LeavingChannels {
+  readonly output: string
+  /** Each at least once; -1 for one no scale reaches. */
+  readonly ids: Int32Array
+}
+
 export interface ScaleTrace {
   readonly classes: ScaleClasses
   /** First id of each linear's columns. */
@@ -60,6 +67,7 @@ export interface ScaleTrace {
   readonly reads: readonly LinearRead[]
   readonly floatReads: readonly FloatRead[]
   readonly scores: readonly ScoreProduct[]
+  readonly leaving: readonly LeavingChannels[]
 }
 
 /** What is known of a value that depends on the block's input. */
@@ -83,6 +91,7 @@ export class ScaleTracer implements ScaleTrace {
   readonly reads: LinearRead[] = []
   readonly floatReads: FloatRead[] = []
   readonly scores: ScoreProduct[] = []
+  readonly leaving: LeavingChannels[] = []
   /** Values that depend on the block's input; all others are constants. */
   private readonly values = new Map<Value, Traced>()
   /** Values whose last axis holds numbers that sum to 1. */
@@ -120,6 +129,15 @@ export class ScaleTracer implements ScaleTrace {
 
   refuse({ channels }: Traced, reason: string): void {
     for (const id of channels.distinct()) if (id >= 0) this.classes.refuse(id, reason)
+  }
+
+  /** Notes that outputs of the user's graph are made of it, and refuses its channels where one of them has to stay as it is. */
+  leave(traced: Traced, outputs: ReadonlySet<string>, mayChange: (output: string) => boolean): void {
+    const ids = traced.channels.distinct()
+    for (const output of outputs) {
+      if (mayChange(output)) this.leaving.push({ output, ids })
+      else this.refuse(traced, `"${output}" is made of it, an output that stays as it is`)
+    }
   }
 
   /** Whether some channel of it may still be scaled. */

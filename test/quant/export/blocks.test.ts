@@ -68,7 +68,7 @@ describe('what is trained is what ships', () => {
 test('the graph around the linears stays as it was', async () => {
   const before = loadModel(join(MODEL, 'model.onnx'))
   const analysis = await analyze(MODEL, TOKENS)
-  const job = new BlockJob({ ...METHOD, scheme: parseScheme('w4a16g32') }, 3, analysis.values)
+  const job = new BlockJob({ ...METHOD, scheme: parseScheme('w4a16g32') }, 3, analysis)
   const finished: FinishedBlock[] = []
   for (const block of analysis.blocks) finished.push(await job.run(job.plan(block), undefined))
   exportBlocks(analysis.model, finished, { accuracyLevel: 4 })
