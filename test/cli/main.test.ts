@@ -177,6 +177,22 @@ describe('inspect', () => {
     expect(stdout).toMatch(/^ +w4a16g128 +\d+ kB +\d+ %$/m)
   })
 
+  test('names in a file steer no terminal, and make up no lines', async () => {
+    const name = 'x\u001b]0;title\u0007\u009b2J\u202e\nerror: all is lost'
+    const model = linearModel()
+    model.graph!.node![0]!.input = [name, 'w']
+    model.graph!.input![0]!.name = name
+    model.producerName = 'a\u001b[2J\u0085b'
+    const path = join(fresh(), 'steering.onnx')
+    writeFileSync(path, modelBytes(model))
+    const [text, json] = [await runCli('inspect', path), await runCli('inspect', path, '--json')]
+    expect([text.exitCode, json.exitCode]).toEqual([0, 0])
+    for (const { stdout, stderr } of [text, json])
+      expect(stdout + stderr).not.toMatch(/(?!\n)[\p{Cc}\p{Bidi_Control}]/u)
+    expect(text.stdout).toMatch(/^inputs +x\\u001b\]0;title\\u0007\\u009b2J\\u202e\\u000aerror: all is lost +float32/m)
+    expect(parsed<InspectReport>(json.stdout)).toMatchObject({ inputs: [{ name }], producer: 'a\u001b[2J\u0085b' })
+  })
+
   test('describes a model that cannot be quantized, and says why', async () => {
     const { stdout, exitCode } = await runCli('inspect', quantizedFolder, '--json')
     const { blocks, parameters, problem } = parsed<InspectReport>(stdout)
@@ -338,7 +354,7 @@ describe('a run that ends early', () => {
   }
   const files = (folder: string): string[] => (existsSync(folder) ? readdirSync(folder) : [])
 
-  test.each(['SIGINT', 'SIGTERM', 'SIGHUP'] as const)(
+  test.each(['SIGINT', 'SIGTERM'] as const)(
     '%s before anything is finished ends it within a second, exits with 130 and leaves nothing',
     async signal => {
       const out = fresh()
@@ -351,6 +367,15 @@ describe('a run that ends early', () => {
       expect(readdirSync(out)).toEqual([])
     },
   )
+
+  test('without a terminal a hang-up is nothing, whoever of its processes gets it (nohup)', async () => {
+    const path = join(fresh(), 'q.onnx')
+    const { child, ended } = startCli(run(path, '--epochs', '10', '--quiet'), { detached: true })
+    await until(() => files(join(path, '../.q.onnx.omniquant')).some(name => name.startsWith('float-001')), ended)
+    process.kill(-child.pid!, 'SIGHUP')
+    expect(await ended).toEqual({ stdout: '', stderr: '', exitCode: 0 })
+    expect(existsSync(path)).toBe(true)
+  })
 
   test('afterwards the finished blocks are kept, and the same command goes on to the same bytes', async () => {
     const [out, whole] = [fresh(), fresh()]
