@@ -85,6 +85,8 @@ function skippedLines(skipped: readonly SkippedReport[]): string {
   return ['not quantized', ...lines.map(printableLine)].join('\n')
 }
 
+const noteLines = (notes: readonly string[]): string => notes.map(note => printableLine(`note: ${note}`)).join('\n')
+
 /** What was quantized outside the blocks, a line each. */
 function outerLines(outer: readonly OuterReport[]): string {
   return outer
@@ -108,7 +110,7 @@ export function formatEvaluation(
   const rows = [['', 'perplexity', 'size', 'tokens', 'file'], measuredRow(labels[0], report)]
   if (against) rows.push(measuredRow(labels[1], against), ['ratio', `x${ratio!.toFixed(4)}`])
   const what = `${report.windows} windows of ${report.seqLen} tokens of ${report.text}`
-  return paragraphs(table(rows, [1, 2, 3]), printableLine(what))
+  return paragraphs(table(rows, [1, 2, 3]), printableLine(what), noteLines(report.notes ?? []))
 }
 
 const times = (count: number): string => (count === 1 ? 'once' : `${count} times`)
@@ -146,7 +148,7 @@ export function formatQuantized(report: QuantizeReport, evaluation: EvaluateRepo
     table([head, ...rows], [0, 1, 2, 3, 4, 5].slice(0, head.length - 1)),
     outerLines(report.outer),
     skippedLines(report.skipped),
-    report.notes.map(note => printableLine(`note: ${note}`)).join('\n'),
+    noteLines(report.notes),
     evaluation ? formatEvaluation(evaluation, ['quantized', 'float']) : '',
   )
 }

@@ -24,6 +24,7 @@ import { type Signature, WorkFolder } from './resume/work-folder.ts'
 import { learns, runBlocks } from './run-blocks.ts'
 import { schemeName } from './scheme.ts'
 import { packedBytes } from './size.ts'
+import { withinCores } from './threads.ts'
 import { checkRules, rulesText, weightSchemeOf } from './weight-rules.ts'
 
 export interface QuantizeOptions extends CalibrationOptions, Method, EffortLimits, OuterOptions {
@@ -129,8 +130,10 @@ const workDirOf = ({ workDir }: QuantizeOptions, { path }: OutputPlan): string =
  * from there; a run that ended before its first block was finished leaves nothing.
  * @throws QuantError; the AbortSignal's reason when aborted. Nothing is left under the output's name then.
  */
-export async function quantizeModel(options: QuantizeOptions): Promise<QuantizeReport> {
+export async function quantizeModel(asked: QuantizeOptions): Promise<QuantizeReport> {
   const started = performance.now()
+  const { session, notes: threadNotes } = withinCores(asked.session)
+  const options = { ...asked, session }
   const { scheme, onEvent } = options
   const analysis = await analyze(options.model, options.seqLen, options.capSeqLen)
   const { model, blocks } = analysis
@@ -178,6 +181,7 @@ export async function quantizeModel(options: QuantizeOptions): Promise<QuantizeR
       skipped: plans.flatMap(skippedIn),
       notes: [
         ...(before > 0 ? [`went on from an earlier run, which had finished ${before} of ${blocks.length} blocks`] : []),
+        ...threadNotes,
         ...effortNotes,
         ...learningNotes(finished),
         ...groupNotes(plans),

@@ -103,6 +103,19 @@ describe('quantize', () => {
   })
 })
 
+test('more threads than cores are as many as cores, and one note says so', async () => {
+  const short = join(fresh(), 'short.txt')
+  writeFileSync(short, readFileSync(text).subarray(0, 2000))
+  const flags = ['--no-lwc', '--group', '32', '--threads', '1000000', '--evaluate', short, '-o', fresh()]
+  const { stdout, stderr, exitCode } = await runCli('quantize', llama, '--w4a16', ...flags)
+  expect([exitCode, stderr]).toEqual([0, ''])
+  expect(stdout.match(/^note: 1000000 threads were asked for, \d+ are used: there are no more cores$/gm)?.length).toBe(
+    1,
+  )
+  const evaluated = await runCli('evaluate', llama, short, '--threads', '1000000')
+  expect(evaluated.stdout).toMatch(/\n\nnote: 1000000 threads were asked for/)
+})
+
 describe('exceptions', () => {
   const rounded = ['--w4a16', '--group', '32', '--no-lwc']
 
