@@ -1,4 +1,6 @@
-/** @file Every error a user can meet: a code, what went wrong and where, and the way out. Knows no other file. */
+/** @file Every error a user can meet: a code, what went wrong and where, and the way out. Knows no model and no file. */
+
+import { printable } from './printable.ts'
 
 /** Stable names of the errors; tests and scripts match on these, never on the wording. */
 export type ErrorCode =
@@ -40,25 +42,16 @@ export class QuantError extends Error {
   readonly hint: string | undefined
 
   constructor(code: ErrorCode, message: string, hint?: string, options?: { cause?: unknown }) {
-    super(printable(message), options)
+    super(presentable(message), options)
     this.name = 'QuantError'
     this.code = code
-    this.hint = hint
+    this.hint = hint === undefined ? undefined : presentable(hint)
   }
 }
 
 /** Messages quote names from files: what would steer a terminal is written as an escape, and what would flood it is cut. */
-function printable(message: string): string {
-  const text = message.length > MAX_MESSAGE ? `${message.slice(0, MAX_MESSAGE)}...` : message
-  return Array.from(text, char => {
-    const code = char.codePointAt(0)!
-    const steers =
-      (code < 32 && char !== '\n') ||
-      (code >= 127 && code < 160) ||
-      (code >= 0x202a && code <= 0x202e) ||
-      (code >= 0x2066 && code <= 0x2069)
-    return steers ? `\\u${code.toString(16).padStart(4, '0')}` : char
-  }).join('')
+function presentable(text: string): string {
+  return printable(text.length > MAX_MESSAGE ? `${text.slice(0, MAX_MESSAGE)}...` : text)
 }
 
 /** For states that only a mistake of ours can produce. */
@@ -82,6 +75,9 @@ export function shown(value: unknown): string {
 /** Whether a message is what onnxruntime, the C++ library or JavaScript say when there is no more memory. */
 export const isMemoryError = (message: string): boolean =>
   /bad_alloc|Failed to allocate memory|Array buffer allocation failed/.test(message)
+
+/** Whether a message is what the system says when a process, or all of them, have too many files open. */
+export const isFileLimitError = (message: string): boolean => /\b(EMFILE|ENFILE)\b/.test(message)
 
 /** @param what was being done, as in "memory ran out while ...". */
 export function memoryError(what: string, cause?: unknown): QuantError {

@@ -1,8 +1,10 @@
 /** @file Files of text or token ids -> tokens -> calibration samples and evaluation windows. Knows no model. */
 
 import { extname } from 'node:path'
-import { messageOf, QuantError, shown } from '../errors.ts'
+import { messageOf, QuantError } from '../errors.ts'
 import { readBounded } from './bounded-file.ts'
+import { parseJsonl } from './jsonl.ts'
+import { beginningOfLongText, decodeText, isLongText, samplesOfLongText } from './long-text.ts'
 import { readNpy } from './npy.ts'
 import { Random } from './rng.ts'
 import type { Tokenizer } from './tokenizer.ts'
@@ -33,14 +35,8 @@ export interface SampleOptions {
   readonly vocabSize?: number | undefined
 }
 
-/** Between the texts of a .jsonl file, as GPTQ's and OmniQuant's loaders join the lines of WikiText. */
-const TEXT_SEPARATOR = '\n\n'
-
-/** A megabyte of text is some 250 000 tokens, as many as the largest calibration uses. */
+/** Larger files of token ids, and texts that are wanted whole, would fill the memory: 64 MiB of text take 3 GB. */
 const MAX_TEXT_BYTES = 64 * 2 ** 20
-
-const LINE_HINT =
-  'A line is {"text": "..."}, a string, {"input_ids": [1, 2, ...]} or an array of ids; one kind per file.'
 
 function readText(path: string): string {
   let bytes: Uint8Array
@@ -50,63 +46,22 @@ function readText(path: string): string {
     throw new QuantError(
       'E_FILE_NOT_FOUND',
       `cannot read ${path}: ${messageOf(error)}`,
-      'Give a file of text; a part of a large one is enough.',
+      'Give a smaller part of it, or token ids as .npy. `omniquant evaluate --windows N` reads no more of a text than it needs.',
     )
   }
-  try {
-    return new TextDecoder('utf-8', { fatal: true }).decode(bytes)
-  } catch {
-    throw new QuantError(
-      'E_CALIBRATION',
-      `${path} is not UTF-8 text`,
-      'Convert it to UTF-8, or give token ids as .npy.',
-    )
-  }
+  return decodeText(path, bytes)
 }
 
 function stream(path: string, ids: readonly number[]): TokenSource {
   return { path, tokens: BigInt64Array.from(ids, BigInt), dims: [ids.length] }
 }
 
-/** One line of a .jsonl file: a text, token ids, or the reason why it is neither. */
-function parseLine(line: string): string | number[] | { readonly problem: string } {
-  let json: unknown
-  try {
-    json = JSON.parse(line)
-  } catch (error) {
-    return { problem: `is not JSON (${messageOf(error)})` }
-  }
-  const object =
-    typeof json === 'object' && json !== null && !Array.isArray(json) ? (json as Record<string, unknown>) : {}
-  const value = object['text'] ?? object['input_ids'] ?? json
-  if (typeof value === 'string') return value
-  if (!Array.isArray(value)) return { problem: 'has neither text nor token ids' }
-  const wrong = value.find(id => !Number.isSafeInteger(id) || id < 0)
-  return wrong === undefined ? value : { problem: `has ${shown(wrong)} among its token ids` }
-}
-
-function loadJsonl(path: string, tokenizer: () => Tokenizer): TokenSource {
-  const texts: string[] = []
-  const rows: number[][] = []
-  readText(path)
-    .split('\n')
-    .forEach((line, i) => {
-      if (line.trim() === '') return
-      const parsed = parseLine(line)
-      const fail = (what: string) => new QuantError('E_CALIBRATION', `${path}: line ${i + 1} ${what}`, LINE_HINT)
-      if (typeof parsed === 'string') texts.push(parsed)
-      else if (Array.isArray(parsed)) rows.push(parsed)
-      else throw fail(parsed.problem)
-      if (texts.length > 0 && rows.length > 0) {
-        throw fail(
-          `has ${typeof parsed === 'string' ? 'text, earlier lines token ids' : 'token ids, earlier lines text'}`,
-        )
-      }
-    })
-  if (rows.length === 0) return stream(path, texts.length === 0 ? [] : tokenizer().encode(texts.join(TEXT_SEPARATOR)))
-  const width = rows[0]!.length
-  const source = stream(path, rows.flat())
-  return rows.every(row => row.length === width) ? { ...source, dims: [rows.length, width] } : source
+function loadJsonl(path: string, encode: (text: string) => readonly number[]): TokenSource {
+  const content = parseJsonl(path, readText(path))
+  if (typeof content === 'string') return stream(path, content === '' ? [] : encode(content))
+  const width = content[0]!.length
+  const source = stream(path, content.flat())
+  return content.every(row => row.length === width) ? { ...source, dims: [content.length, width] } : source
 }
 
 function loadNpyIds(path: string): TokenSource {
@@ -130,18 +85,20 @@ function loadNpyIds(path: string): TokenSource {
 /**
  * Tokens of a file: .txt or .md (the whole text), .jsonl (texts, joined by a blank line, or ids), .npy (ids).
  * @param tokenizer called only when there is text to encode.
+ * @param first tokens that are needed, from the beginning on: of a long text no more are read (default: all).
  * @throws E_FILE_NOT_FOUND; E_CALIBRATION, with the line number for .jsonl; E_TOKENIZER.
  */
-export function loadTokens(path: string, tokenizer: () => Tokenizer): TokenSource {
+export function loadTokens(path: string, tokenizer: () => Tokenizer, first?: number): TokenSource {
+  let loaded: Tokenizer | undefined
+  const encode = (text: string) => (loaded ??= tokenizer()).encode(text)
+  if (first !== undefined && isLongText(path)) return stream(path, beginningOfLongText(path, encode, first))
   const extension = extname(path).toLowerCase()
   switch (extension) {
     case '.txt':
-    case '.md': {
-      const text = readText(path)
-      return stream(path, tokenizer().encode(text))
-    }
+    case '.md':
+      return stream(path, encode(readText(path)))
     case '.jsonl':
-      return loadJsonl(path, tokenizer)
+      return loadJsonl(path, encode)
     case '.npy':
       return loadNpyIds(path)
     default:
@@ -202,6 +159,18 @@ export function calibrationSamples(source: TokenSource, options: SampleOptions):
   }
   checkVocabulary(path, chosen, vocabSize)
   return { tokens: chosen, samples, seqLen }
+}
+
+/**
+ * Samples from a file: chosen from all of its tokens, or of a text that is too long for that from places chosen by seed (long-text.ts).
+ * @throws what loadTokens and calibrationSamples throw.
+ */
+export function loadSamples(path: string, tokenizer: () => Tokenizer, options: SampleOptions): CalibrationSamples {
+  if (!isLongText(path)) return calibrationSamples(loadTokens(path, tokenizer), options)
+  const { encode } = tokenizer()
+  const tokens = samplesOfLongText(path, text => encode(text), options)
+  checkVocabulary(path, tokens, options.vocabSize)
+  return { tokens, samples: options.samples, seqLen: options.seqLen }
 }
 
 /**

@@ -7,12 +7,13 @@ import { WorkFolder } from '../files/work-folder.ts'
 import { isWorthKeeping } from '../quant/resume/progress.ts'
 import type { Traces } from '../quant/report.ts'
 import { type EngineMessage, receivedError } from './engine-messages.ts'
+import { hasTerminal } from './hangup.ts'
 import type { Invocation } from './options.ts'
 import type { Outcome } from './outcome.ts'
 import type { StatusLine } from './progress.ts'
 
 /** Ctrl-C, `kill`, a closed terminal. */
-const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const
+const endingSignals = (): NodeJS.Signals[] => ['SIGINT', 'SIGTERM', ...(hasTerminal() ? (['SIGHUP'] as const) : [])]
 
 const GO_ON = 'Run the same command again to go on from there, or with --fresh to start over.'
 
@@ -38,6 +39,13 @@ const interrupted = (kept: boolean): QuantError =>
     ? new QuantError('E_INTERRUPTED', 'interrupted: what was finished is kept', GO_ON)
     : new QuantError('E_INTERRUPTED', 'interrupted: nothing was written')
 
+const notStarted = (error: Error): QuantError =>
+  new QuantError(
+    'E_ENGINE',
+    `the process that works cannot be started: ${error.message}`,
+    'Processes, open files or memory are at a limit: `ulimit -a` shows those of this shell.',
+  )
+
 /** What to say of a process that ended without an answer. */
 function lost(signal: string | null, code: number | null, doing: string, kept: boolean): QuantError {
   const what =
@@ -62,7 +70,7 @@ const ALLOCATION = { MALLOC_MMAP_THRESHOLD_: String(2 ** 20) }
 const MAX_PRINTED = 4096
 
 /**
- * Runs the command. The first signal ends it at once: what is worth keeping is kept.
+ * Runs the command. Ctrl-C, `kill` and a closed terminal end it at once: what is worth keeping is kept.
  * @throws what the command threw; E_INTERRUPTED; E_ENGINE when its process died.
  */
 export function runInEngine(invocation: Invocation, status: StatusLine): Promise<Outcome> {
@@ -71,15 +79,18 @@ export function runInEngine(invocation: Invocation, status: StatusLine): Promise
     serialization: 'advanced',
     stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
   })
+  // Without a file left to open, there are no pipes to it either.
+  if (child.pid === undefined) return new Promise((_, fail) => child.on('error', error => fail(notStarted(error))))
   const stop = new AbortController()
   const onSignal = () => {
     stop.abort()
     child.kill('SIGKILL')
   }
-  for (const name of SIGNALS) process.on(name, onSignal)
+  const signals = endingSignals()
+  for (const name of signals) process.on(name, onSignal)
   child.send(invocation, () => {}) // if it cannot be reached, it has ended, and `exit` says so
   return answerOf(child, status, stop.signal).finally(() => {
-    for (const name of SIGNALS) process.off(name, onSignal)
+    for (const name of signals) process.off(name, onSignal)
   })
 }
 

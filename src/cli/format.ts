@@ -7,6 +7,7 @@
  * prints {"error": {"code", "message", "hint"}}; when a limit is passed the report is there too.
  */
 
+import { printableLine } from '../printable.ts'
 import type { EvaluateReport, Measured } from '../quant/evaluate.ts'
 import type { InspectedBlock, InspectedPort, InspectReport } from '../quant/inspect.ts'
 import type { OuterReport, QuantizeReport, SkippedReport } from '../quant/report.ts'
@@ -54,7 +55,9 @@ function formatChange(after: number, before: number): string {
 }
 
 /** Columns as wide as their widest cell, two spaces between; a column whose number is in `right` is set right-aligned. */
-export function table(rows: readonly (readonly string[])[], right: readonly number[] = []): string {
+export function table(cells: readonly (readonly string[])[], right: readonly number[] = []): string {
+  // Now, because an escape is wider than what it stands for.
+  const rows = cells.map(row => row.map(printableLine))
   const widths: number[] = []
   for (const row of rows) row.forEach((cell, i) => (widths[i] = Math.max(widths[i] ?? 0, cell.length)))
   return rows
@@ -79,15 +82,17 @@ function skippedLines(skipped: readonly SkippedReport[]): string {
     const more = names.length > 3 ? ` and ${names.length - 3} more` : ''
     return `  ${names.slice(0, 3).join(', ')}${more}: ${reason}`
   })
-  return ['not quantized', ...lines].join('\n')
+  return ['not quantized', ...lines.map(printableLine)].join('\n')
 }
+
+const noteLines = (notes: readonly string[]): string => notes.map(note => printableLine(`note: ${note}`)).join('\n')
 
 /** What was quantized outside the blocks, a line each. */
 function outerLines(outer: readonly OuterReport[]): string {
   return outer
     .map(({ role, name, bits, group, vocabSize, hiddenSize }) => {
       const what = role === 'lm_head+embedding' ? 'lm_head and embedding, stored once' : role
-      return `${what}: ${name}, ${hiddenSize} x ${vocabSize}, ${bits} bits in groups of ${group}`
+      return printableLine(`${what}: ${name}, ${hiddenSize} x ${vocabSize}, ${bits} bits in groups of ${group}`)
     })
     .join('\n')
 }
@@ -105,7 +110,7 @@ export function formatEvaluation(
   const rows = [['', 'perplexity', 'size', 'tokens', 'file'], measuredRow(labels[0], report)]
   if (against) rows.push(measuredRow(labels[1], against), ['ratio', `x${ratio!.toFixed(4)}`])
   const what = `${report.windows} windows of ${report.seqLen} tokens of ${report.text}`
-  return paragraphs(table(rows, [1, 2, 3]), what)
+  return paragraphs(table(rows, [1, 2, 3]), printableLine(what), noteLines(report.notes ?? []))
 }
 
 const times = (count: number): string => (count === 1 ? 'once' : `${count} times`)
@@ -143,7 +148,7 @@ export function formatQuantized(report: QuantizeReport, evaluation: EvaluateRepo
     table([head, ...rows], [0, 1, 2, 3, 4, 5].slice(0, head.length - 1)),
     outerLines(report.outer),
     skippedLines(report.skipped),
-    report.notes.map(note => `note: ${note}`).join('\n'),
+    noteLines(report.notes),
     evaluation ? formatEvaluation(evaluation, ['quantized', 'float']) : '',
   )
 }

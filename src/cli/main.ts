@@ -13,7 +13,9 @@ import {
   rewriteSchemeFlags,
 } from './options.ts'
 import { usageError } from './flag-values.ts'
+import { endByHangup, hasTerminal, ignoreHangup } from './hangup.ts'
 import { type Ending, endingOf, failureOf } from './outcome.ts'
+import { keepStreamErrors, printMessages, printResult } from './print.ts'
 import type { StatusLine } from './progress.ts'
 
 const { version } = createRequire(import.meta.url)('../../package.json') as { version: string }
@@ -198,14 +200,27 @@ async function perform(argv: readonly string[], debug: boolean): Promise<Ending>
   }
 }
 
+/** Prints what a command ended with. @returns the exit code. A result that cannot be written is an error, but never hides an earlier one. */
+async function tell({ stdout, stderr, exitCode }: Ending, debug: boolean): Promise<number> {
+  let lost: Ending | undefined
+  try {
+    await printResult(stdout)
+  } catch (error) {
+    lost = failureOf(error, { json: false }, debug)
+  }
+  await printMessages(stderr)
+  if (lost === undefined || exitCode !== 0) return exitCode
+  await printMessages(lost.stderr)
+  return lost.exitCode
+}
+
 /** Runs the command line; the result is the exit code. */
 export async function main(argv: readonly string[]): Promise<number> {
-  // A reader that has seen enough (`omniquant inspect model.onnx | head`) is no error.
-  process.stdout.on('error', (error: NodeJS.ErrnoException) => {
-    if (error.code !== 'EPIPE') throw error
-  })
-  const { stdout, stderr, exitCode } = await perform(argv, process.env['OMNIQUANT_DEBUG'] === '1')
-  process.stdout.write(stdout)
-  process.stderr.write(stderr)
+  const attended = hasTerminal()
+  if (!attended) ignoreHangup()
+  keepStreamErrors()
+  const debug = process.env['OMNIQUANT_DEBUG'] === '1'
+  const exitCode = await tell(await perform(argv, debug), debug)
+  if (attended && !hasTerminal()) endByHangup()
   return exitCode
 }

@@ -1,6 +1,6 @@
 /** @file What a command ends with, and how that is told: documents, error lines, exit codes. Prints nothing itself. */
 
-import { internalError, isMemoryError, memoryError, messageOf, QuantError } from '../errors.ts'
+import { internalError, isFileLimitError, isMemoryError, memoryError, messageOf, QuantError } from '../errors.ts'
 
 /** The result of a command, for programs and for people; `failure` when there is one although the command failed. */
 export interface Outcome {
@@ -32,7 +32,15 @@ const errorObject = ({ code, message, hint }: QuantError): object => ({ error: {
 function asQuantError(error: unknown): QuantError {
   if (error instanceof QuantError) return error
   const message = messageOf(error)
-  return isMemoryError(message) ? memoryError('the engine worked', error) : internalError(`unexpected: ${message}`)
+  if (isMemoryError(message)) return memoryError('the engine worked', error)
+  if (isFileLimitError(message)) {
+    return new QuantError(
+      'E_ENGINE',
+      `there are too many open files: ${message}`,
+      'Allow more with `ulimit -n 1024`, or end other programs.',
+    )
+  }
+  return internalError(`unexpected: ${message}`)
 }
 
 /** One message; the stack only for those who ask, with OMNIQUANT_DEBUG=1. */

@@ -1,6 +1,7 @@
 /** @file What is going on, in one line on stderr: only where somebody watches. Knows no models; stdout is not its business. */
 
 import ora from 'ora'
+import { printableLine } from '../printable.ts'
 import type { OnEvent, QuantizeEvent, Traces } from '../quant/report.ts'
 import { formatDuration, formatLoss } from './format.ts'
 
@@ -25,12 +26,12 @@ export function openStatusLine(): StatusLine {
   return {
     say: text => {
       // Drawn when the spinner's timer fires next: the event loop turns between two runs.
-      spinner.text = text
+      spinner.text = printableLine(text)
       if (!spinner.isSpinning) spinner.start()
     },
     line: text => {
       spinner.clear()
-      process.stderr.write(`${text}\n`)
+      process.stderr.write(`${printableLine(text)}\n`)
     },
     working: () => {},
     stop: () => spinner.stop(),

@@ -4,7 +4,7 @@ import { totalmem } from 'node:os'
 import { isFloat } from '../graph/dtype.ts'
 import type { Graph } from '../graph/ir.ts'
 import { elementCount } from '../graph/tensor.ts'
-import { calibrationSamples, loadTokens } from '../calibration/dataset.ts'
+import { loadSamples } from '../calibration/dataset.ts'
 import { generateTokens } from '../calibration/generate.ts'
 import { loadTokenizer } from '../calibration/tokenizer.ts'
 import { openModel, type SessionOptions } from '../kernels/session.ts'
@@ -72,8 +72,8 @@ export async function calibrate(
   const { calib, samples, seed, session, onEvent, signal } = options
   const notes = seqLen < options.seqLen ? [`sequences are ${seqLen} tokens long: the model has no more positions`] : []
   if (calib !== undefined) {
-    const source = loadTokens(calib, () => loadTokenizer(folder))
-    return { ...calibrationSamples(source, { samples, seqLen, seed, vocabSize: io.vocabSize }), notes }
+    const tokenizer = () => loadTokenizer(folder)
+    return { ...loadSamples(calib, tokenizer, { samples, seqLen, seed, vocabSize: io.vocabSize }), notes }
   }
   const weights = floatBytes(model.graph)
   checkMemory(weights, totalmem())

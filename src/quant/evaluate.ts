@@ -9,6 +9,7 @@ import type { Model } from '../graph/ir.ts'
 import { loadModel } from '../graph/load.ts'
 import { openModel, type SessionOptions } from '../kernels/session.ts'
 import { modelSizeBytes } from './output.ts'
+import { withinCores } from './threads.ts'
 
 /** Tokens per window unless asked otherwise, or the model's positions if those are fewer. */
 export const DEFAULT_WINDOW = 256
@@ -56,6 +57,8 @@ export interface EvaluateReport extends Measured {
   /** The other model, and perplexity / its perplexity. */
   readonly against?: Measured
   readonly ratio?: number
+  /** What was done otherwise than it was asked for. */
+  readonly notes?: readonly string[]
 }
 
 interface Candidate {
@@ -104,17 +107,19 @@ async function measure(
  */
 export async function evaluateModel(options: EvaluateOptions): Promise<EvaluateReport> {
   const { text, signal } = options
+  const { session, notes } = withinCores(options.session ?? {})
   const candidates = [options.model, ...(options.against === undefined ? [] : [options.against])].map(candidate)
   const [{ model }] = candidates as [Candidate]
   const limits = candidates.map(({ io }) => io.maxPositions ?? Infinity)
   const seqLen = options.seqLen ?? Math.min(DEFAULT_WINDOW, ...limits)
   for (const { io } of candidates) checkSeqLen(io, seqLen)
-  const { tokens } = loadTokens(text, () => loadTokenizer(options.tokenizer ?? dirname(model.path!)))
+  const tokenizer = () => loadTokenizer(options.tokenizer ?? dirname(model.path!))
+  const { tokens } = loadTokens(text, tokenizer, options.windows === undefined ? undefined : options.windows * seqLen)
   const windows = evaluationWindows(tokens, seqLen).slice(0, options.windows)
   const results: Measured[] = []
   for (const each of candidates) {
     signal?.throwIfAborted()
-    results.push(await measure(each, windows, options))
+    results.push(await measure(each, windows, { ...options, session }))
   }
   const [measured, against] = results as [Measured, Measured | undefined]
   return {
@@ -123,6 +128,7 @@ export async function evaluateModel(options: EvaluateOptions): Promise<EvaluateR
     seqLen,
     windows: windows.length,
     tokens: windows.length * (seqLen - 1),
+    ...(notes.length > 0 && { notes }),
     ...(against && { against, ratio: measured.perplexity / against.perplexity }),
   }
 }

@@ -28,6 +28,7 @@ import { SCALED_OUTPUTS, scaledOutputNotes, scaledOutputs } from './scaled-outpu
 import { schemeName } from './scheme.ts'
 import { packedBytes } from './size.ts'
 import { checkConstants } from './sound-numbers.ts'
+import { withinCores } from './threads.ts'
 import { checkRules, rulesText, weightSchemeOf } from './weight-rules.ts'
 
 export interface QuantizeOptions extends CalibrationOptions, Method, EffortLimits, OuterOptions {
@@ -138,8 +139,10 @@ function checkRoom(analysis: Analysis, options: QuantizeOptions, work: WorkFolde
  * from there; a run that ended before its first block was finished leaves nothing.
  * @throws QuantError; the AbortSignal's reason when aborted. Nothing is left under the output's name then.
  */
-export async function quantizeModel(options: QuantizeOptions): Promise<QuantizeReport> {
+export async function quantizeModel(asked: QuantizeOptions): Promise<QuantizeReport> {
   const started = performance.now()
+  const { session, notes: threadNotes } = withinCores(asked.session)
+  const options = { ...asked, session }
   const { scheme, onEvent } = options
   const analysis = await analyze(options.model, options.seqLen, options.capSeqLen)
   const { model, blocks } = analysis
@@ -197,6 +200,7 @@ export async function quantizeModel(options: QuantizeOptions): Promise<QuantizeR
       skipped: plans.flatMap(skippedIn),
       notes: [
         ...(before > 0 ? [`went on from an earlier run, which had finished ${before} of ${blocks.length} blocks`] : []),
+        ...threadNotes,
         ...effortNotes,
         ...learningNotes(finished),
         ...groupNotes(plans),

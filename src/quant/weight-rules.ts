@@ -31,20 +31,24 @@ export function weightSchemeOf(scheme: WeightScheme, { ignore = [], overrides = 
 }
 
 const CLOSEST = 3
+/** Patterns that are named in an error. */
+const SHOWN = 10
 
 /**
  * Refuses patterns that match none of the linears.
- * @param names of all linears of the blocks. @throws E_USAGE naming every such pattern and what comes near.
+ * @param names of all linears of the blocks. @throws E_USAGE naming such patterns and what comes near.
  */
 export function checkRules({ ignore = [], overrides = [] }: WeightRules, names: readonly string[]): void {
   const patterns = [...ignore, ...overrides.map(({ pattern }) => pattern)]
   const idle = [...new Set(patterns)].filter(pattern => !names.some(nameMatcher(pattern)))
   if (idle.length === 0) return
-  const near = [...new Set(idle.flatMap(pattern => closestNames(pattern, names, CLOSEST)))]
+  const shown = idle.slice(0, SHOWN)
+  const more = idle.length > SHOWN ? ` or any of ${idle.length - SHOWN} more patterns` : ''
+  const near = [...new Set(shown.flatMap(pattern => closestNames(pattern, names, CLOSEST)))]
   throw new QuantError(
     'E_USAGE',
-    `no linear matches ${idle.map(pattern => `"${pattern}"`).join(' or ')}`,
-    `Closest: ${near.join(', ')}. \`omniquant inspect\` shows the linears of all blocks; others stay float anyway.`,
+    `no linear matches ${shown.map(pattern => `"${pattern}"`).join(' or ')}${more}`,
+    `${near.length === 0 ? '' : `Closest: ${near.join(', ')}. `}\`omniquant inspect\` shows the linears of all blocks; others stay float anyway.`,
   )
 }
 

@@ -103,6 +103,19 @@ describe('quantize', () => {
   })
 })
 
+test('more threads than cores are as many as cores, and one note says so', async () => {
+  const short = join(fresh(), 'short.txt')
+  writeFileSync(short, readFileSync(text).subarray(0, 2000))
+  const flags = ['--no-lwc', '--group', '32', '--threads', '1000000', '--evaluate', short, '-o', fresh()]
+  const { stdout, stderr, exitCode } = await runCli('quantize', llama, '--w4a16', ...flags)
+  expect([exitCode, stderr]).toEqual([0, ''])
+  expect(stdout.match(/^note: 1000000 threads were asked for, \d+ are used: there are no more cores$/gm)?.length).toBe(
+    1,
+  )
+  const evaluated = await runCli('evaluate', llama, short, '--threads', '1000000')
+  expect(evaluated.stdout).toMatch(/\n\nnote: 1000000 threads were asked for/)
+})
+
 describe('exceptions', () => {
   const rounded = ['--w4a16', '--group', '32', '--no-lwc']
 
@@ -175,6 +188,22 @@ describe('inspect', () => {
     expect(stdout).toMatch(/^ +lm_head +lm_head +64 x 320 +float32 +82 kB$/m)
     expect(stdout).toMatch(/^inputs +input_ids +int64 +\[/m)
     expect(stdout).toMatch(/^ +w4a16g128 +\d+ kB +\d+ %$/m)
+  })
+
+  test('names in a file steer no terminal, and make up no lines', async () => {
+    const name = 'x\u001b]0;title\u0007\u009b2J\u202e\nerror: all is lost'
+    const model = linearModel()
+    model.graph!.node![0]!.input = [name, 'w']
+    model.graph!.input![0]!.name = name
+    model.producerName = 'a\u001b[2J\u0085b'
+    const path = join(fresh(), 'steering.onnx')
+    writeFileSync(path, modelBytes(model))
+    const [text, json] = [await runCli('inspect', path), await runCli('inspect', path, '--json')]
+    expect([text.exitCode, json.exitCode]).toEqual([0, 0])
+    for (const { stdout, stderr } of [text, json])
+      expect(stdout + stderr).not.toMatch(/(?!\n)[\p{Cc}\p{Bidi_Control}]/u)
+    expect(text.stdout).toMatch(/^inputs +x\\u001b\]0;title\\u0007\\u009b2J\\u202e\\u000aerror: all is lost +float32/m)
+    expect(parsed<InspectReport>(json.stdout)).toMatchObject({ inputs: [{ name }], producer: 'a\u001b[2J\u0085b' })
   })
 
   test('describes a model that cannot be quantized, and says why', async () => {
@@ -340,7 +369,7 @@ describe('a run that ends early', () => {
   /** PID of the process that works in a folder. */
   const workerOf = (work: string): number => parsed<{ pid: number }>(readFileSync(join(work, 'lock.1'), 'utf8')).pid
 
-  test.each(['SIGINT', 'SIGTERM', 'SIGHUP'] as const)(
+  test.each(['SIGINT', 'SIGTERM'] as const)(
     '%s before anything is finished ends it within a second, exits with 130 and leaves nothing',
     async signal => {
       const out = fresh()
@@ -353,6 +382,15 @@ describe('a run that ends early', () => {
       expect(readdirSync(out)).toEqual([])
     },
   )
+
+  test('without a terminal a hang-up is nothing, whoever of its processes gets it (nohup)', async () => {
+    const path = join(fresh(), 'q.onnx')
+    const { child, ended } = startCli(run(path, '--epochs', '10', '--quiet'), { detached: true })
+    await until(() => files(join(path, '../.q.onnx.omniquant')).some(name => name.startsWith('float-001')), ended)
+    process.kill(-child.pid!, 'SIGHUP')
+    expect(await ended).toEqual({ stdout: '', stderr: '', exitCode: 0 })
+    expect(existsSync(path)).toBe(true)
+  })
 
   test('afterwards the finished blocks are kept, and the same command goes on to the same bytes', async () => {
     const [out, whole] = [fresh(), fresh()]

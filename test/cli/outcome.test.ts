@@ -25,6 +25,12 @@ test.each(['std::bad_alloc', 'Array buffer allocation failed'])('%s is no mistak
   expect(exitCode).toBe(1)
 })
 
+test('too many open files are no mistake of ours, but of a limit', () => {
+  const { stderr, exitCode } = failureOf(new Error("EMFILE: too many open files, open 'x'"), { json: false }, false)
+  expect(stderr).toMatch(/^error: there are too many open files: EMFILE.*\nhint: .*ulimit -n.*\n$/)
+  expect(exitCode).toBe(1)
+})
+
 describe('a command with a result that failed', () => {
   test.each([
     ['as text', text, 'perplexity 12\n'],

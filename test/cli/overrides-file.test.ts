@@ -33,6 +33,14 @@ test.each([
   )
 })
 
+test('patterns have at most 1024 characters', () => {
+  const longest = 'a'.repeat(1024)
+  expect(readOverrides(written(JSON.stringify({ [longest]: 'w8' })))).toEqual([{ pattern: longest, bits: 8 }])
+  const path = written(JSON.stringify({ a: 'w8', [`${longest}a`]: 'w8' }))
+  const message = `${path}: the pattern "${'a'.repeat(40)}..." has 1025 characters, more than 1024`
+  expect(() => readOverrides(path)).toThrow(expect.objectContaining({ code: 'E_USAGE', message }))
+})
+
 test('a file that is not there', () => {
   expect(() => readOverrides('/nowhere/o.json')).toThrow(expect.objectContaining({ code: 'E_FILE_NOT_FOUND' }))
 })

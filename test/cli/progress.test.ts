@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { openStatusLine, quantizeProgress } from '../../src/cli/progress.ts'
+import { openStatusLine, quantizeProgress, type StatusLine } from '../../src/cli/progress.ts'
 import type { BlockReport, QuantizeEvent } from '../../src/quant/report.ts'
 
 /** What is said for each event, one second after the other; lines that stay begin with "= ". */
@@ -83,22 +83,42 @@ test('a phase without anything to do does not divide by zero', () => {
   expect(said([block(1, 'outputs', 0, 0)])).toEqual(['block 2/4  running the quantized block 0/0  0.0 s left'])
 })
 
-test('nothing is written where nobody watches', () => {
-  const { isTTY } = process.stderr
-  const { write } = process.stderr
-  const written: unknown[] = []
-  process.stderr.isTTY = false
-  process.stderr.write = (chunk: unknown) => {
-    written.push(chunk)
-    return true
-  }
+/** What is written to stderr while `use` has a status line, on a terminal of so many columns (0: none). */
+function written(columns: number, use: (status: StatusLine) => void): string {
+  const stream = process.stderr
+  const { isTTY, columns: before, write, cursorTo, clearLine, moveCursor } = stream
+  let text = ''
+  Object.assign(stream, {
+    isTTY: columns > 0,
+    columns,
+    cursorTo: () => true,
+    clearLine: () => true,
+    moveCursor: () => true,
+    write: (chunk: unknown) => {
+      text += String(chunk)
+      return true
+    },
+  })
   try {
     const status = openStatusLine()
-    status.say('working')
+    use(status)
     status.stop()
   } finally {
-    process.stderr.isTTY = isTTY
-    process.stderr.write = write
+    Object.assign(stream, { isTTY, columns: before, write, cursorTo, clearLine, moveCursor })
   }
-  expect(written).toEqual([])
+  return text
+}
+
+test('nothing is written where nobody watches', () => {
+  expect(written(0, status => status.say('working'))).toBe('')
+})
+
+test('names in lines steer no terminal', () => {
+  const name = 'a\u001b]0;title\u0007\u009b2J\nb'
+  const text = written(100, status => {
+    status.line(name)
+    status.say(name)
+  })
+  expect(text).toContain('a\\u001b]0;title\\u0007\\u009b2J\\u000ab\n')
+  for (const steering of ['\u0007', '\u009b', '\u001b]']) expect(text).not.toContain(steering)
 })

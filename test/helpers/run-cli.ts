@@ -13,8 +13,18 @@ export interface CliResult {
   readonly exitCode: number | null
 }
 
-/** A process under way; `ended` resolves when it is over and its output complete. */
-export function startCli(args: readonly string[]): {
+export interface CliStreams {
+  /** A file for stdout, by its descriptor; `CliResult.stdout` stays empty then. */
+  readonly stdout?: number
+  /** In a process group of its own, for signals that all of its processes get. */
+  readonly detached?: boolean
+}
+
+/** A process under way, without a terminal; `ended` resolves when it is over and its output complete. */
+export function startCli(
+  args: readonly string[],
+  { stdout: file, detached }: CliStreams = {},
+): {
   readonly child: ChildProcess
   readonly ended: Promise<CliResult>
 } {
@@ -22,13 +32,14 @@ export function startCli(args: readonly string[]): {
   const env = { ...process.env, OMNIQUANT_DEBUG: '' }
   const child = spawn(process.execPath, [resolve(root, 'bin/omniquant.js'), ...args], {
     env,
-    stdio: ['ignore', 'pipe', 'pipe'],
+    detached: detached ?? false,
+    stdio: ['ignore', file ?? 'pipe', 'pipe'],
   })
   const ended = new Promise<CliResult>((done, fail) => {
     let stdout = ''
     let stderr = ''
-    child.stdout.setEncoding('utf8').on('data', (chunk: string) => (stdout += chunk))
-    child.stderr.setEncoding('utf8').on('data', (chunk: string) => (stderr += chunk))
+    child.stdout?.setEncoding('utf8').on('data', (chunk: string) => (stdout += chunk))
+    child.stderr?.setEncoding('utf8').on('data', (chunk: string) => (stderr += chunk))
     child.on('error', fail)
     child.on('close', exitCode => done({ stdout, stderr, exitCode }))
   })

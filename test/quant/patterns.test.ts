@@ -1,3 +1,4 @@
+import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { closestNames, nameMatcher } from '../../src/quant/patterns.ts'
 
@@ -46,6 +47,60 @@ describe('a pattern', () => {
     expect(nameMatcher('a*z')('a\n.z')).toBe(true)
     expect(nameMatcher('a?z')('a\nz')).toBe(true)
     expect(nameMatcher('a?z')('az')).toBe(false)
+  })
+})
+
+/** What patterns mean, as a regular expression, which takes exponential time for some. */
+function reference(pattern: string): (name: string) => boolean {
+  const glob = pattern.replace(/\*+|[\\^$.|?+()[\]{}]/g, special => {
+    if (special.startsWith('*')) return '.*'
+    return special === '?' ? '.' : `\\${special}`
+  })
+  const expression = new RegExp(`(?:^|\\.)${glob}(?:\\.|$)`, 's')
+  return name => expression.test(name)
+}
+
+test('short patterns mean what the regular expression means', () => {
+  const text = (characters: string[], maxLength: number) =>
+    fc.array(fc.constantFrom(...characters), { maxLength }).map(parts => parts.join(''))
+  let matches = 0
+  fc.assert(
+    fc.property(
+      text(['a', 'b', '.', '*', '?', '^', '\n', '\u{1f600}'], 7),
+      text(['a', 'b', '.', '^', '\n', '\u{1f600}'], 9),
+      (pattern, name) => {
+        const expected = reference(pattern)(name)
+        if (expected) matches++
+        expect(nameMatcher(pattern)(name)).toBe(expected)
+      },
+    ),
+    { numRuns: 20_000, seed: 1 },
+  )
+  expect(matches).toBeGreaterThan(2000)
+})
+
+describe('time stays in bounds', () => {
+  const long = `${'a'.repeat(7700)}b`
+  const within = (ms: number, work: () => void) => {
+    const started = performance.now()
+    work()
+    expect(performance.now() - started).toBeLessThan(ms)
+  }
+
+  test.each([
+    '*a*a*a*c',
+    `${'*a'.repeat(500)}*c`,
+    `${'*?a'.repeat(300)}*c`,
+    `${'a?'.repeat(2000)}c`,
+    `${'a'.repeat(4000)}c`,
+  ])('of %.12s... on a long name', pattern => within(2000, () => expect(nameMatcher(pattern)(long)).toBe(false)))
+
+  test('of a search among long names, which finds short ones all the same', () => {
+    const names = [...Array.from({ length: 1000 }, (_, i) => `${'a.'.repeat(4000)}${i}`), ...NAMES]
+    within(4000, () => {
+      expect(closestNames('down_prj', names, 1)).toEqual(['layers.0.mlp.down_proj'])
+      expect(closestNames(`${'.'.repeat(1e5)}x.${'a.'.repeat(500)}b`, names, 3).length).toBeLessThanOrEqual(3)
+    })
   })
 })
 

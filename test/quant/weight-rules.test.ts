@@ -47,6 +47,14 @@ describe('patterns that match nothing', () => {
     )
   })
 
+  test('are named up to ten, and the rest is counted', () => {
+    const rules = { ignore: Array.from({ length: 13 }, (_, i) => `none${i}`) }
+    const message = expect.stringMatching(
+      /^no linear matches "none0" or .* or "none9" or any of 3 more patterns$/,
+    ) as string
+    expect(() => checkRules(rules, names)).toThrow(expect.objectContaining({ message }))
+  })
+
   test('are found among ignored names too, and the others pass', () => {
     expect(() => checkRules({ ignore: ['*'], overrides: [override('mlp', 'w8')] }, names)).not.toThrow()
     expect(() => checkRules({}, names)).not.toThrow()

@@ -3,6 +3,7 @@
 import { type EvaluateReport, evaluateModel } from '../../quant/evaluate.ts'
 import { quantizeModel } from '../../quant/quantize-model.ts'
 import type { OnEvent } from '../../quant/report.ts'
+import { withinCores } from '../../quant/threads.ts'
 import { formatQuantized } from '../format.ts'
 import type { QuantizeCommand } from '../options.ts'
 import type { Outcome } from '../outcome.ts'
@@ -24,7 +25,7 @@ export async function run(command: QuantizeCommand, status: StatusLine): Promise
       text: evaluate!,
       tokenizer: options.model,
       seqLen,
-      session: options.session,
+      session: withinCores(options.session).session, // the note is quantizeModel's
       onProgress: (_, done, total) => status.say(`evaluating  ${done}/${total} windows`),
     })
   // The float model first: a text that cannot be read should not be found out after hours of learning.
