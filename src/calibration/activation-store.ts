@@ -1,7 +1,11 @@
 /** @file Activations of many samples in one file, as large as the disk allows. Knows no model. */
 
-import { closeSync, fstatSync, fsyncSync, ftruncateSync, openSync, readSync, rmSync, writeSync } from 'node:fs'
+import { closeSync, fstatSync, fsyncSync, ftruncateSync, readSync } from 'node:fs'
 import { internalError, messageOf, QuantError } from '../errors.ts'
+import { createFile, removeQuietly } from '../files/atomic-file.ts'
+import { diskHint, systemCode } from '../files/disk-errors.ts'
+import { openPlainFile } from '../files/plain-file.ts'
+import { writeFully } from '../files/write-fully.ts'
 import { elementCount, type Tensor } from '../graph/tensor.ts'
 
 /** One system call moves at most this much; Linux itself stops short of 2 GiB. */
@@ -34,7 +38,9 @@ export class ActivationStore {
       return
     }
     try {
-      this.descriptor = openSync(path, 'w+')
+      // What had the name goes, be it a file or a link; what a link leads to stays.
+      removeQuietly(path)
+      this.descriptor = createFile(path)
       ftruncateSync(this.descriptor, this.sizeBytes)
     } catch (error) {
       this.remove()
@@ -46,7 +52,7 @@ export class ActivationStore {
     const damaged = (how: string) =>
       new QuantError('E_RESUME', `${this.path} ${how}`, 'It cannot be gone on from there: start over with --fresh.')
     try {
-      this.descriptor = openSync(this.path, 'r+')
+      this.descriptor = openPlainFile(this.path, true)
     } catch (error) {
       throw damaged(`cannot be opened: ${messageOf(error)}`)
     }
@@ -63,9 +69,9 @@ export class ActivationStore {
   private failure(verb: string, error: unknown): QuantError {
     const size = `${Math.ceil(this.sizeBytes / 2 ** 20)} MiB`
     const hint =
-      (error as NodeJS.ErrnoException).code === 'ENOSPC'
-        ? `The disk is full: this file needs ${size}. Free some space, choose another work folder, or use fewer samples.`
-        : 'Choose a work folder on a disk that can be written.'
+      systemCode(error) === 'ENOSPC'
+        ? `The disk is full: this file needs ${size}. Free some space, choose another disk with --work-dir, or use fewer samples.`
+        : diskHint(error, 'Choose another place for the work with --work-dir.')
     return new QuantError('E_OUTPUT', `cannot ${verb} ${this.path}: ${messageOf(error)}`, hint, { cause: error })
   }
 
@@ -91,9 +97,7 @@ export class ActivationStore {
     const bytes = new Uint8Array(data.buffer, data.byteOffset, data.byteLength)
     const start = index * this.sampleLength * 4
     try {
-      for (let done = 0; done < bytes.length;) {
-        done += writeSync(descriptor, bytes, done, Math.min(bytes.length - done, MAX_BYTES_PER_CALL), start + done)
-      }
+      writeFully(descriptor, bytes, start)
     } catch (error) {
       throw this.failure('write', error)
     }
@@ -137,15 +141,19 @@ export class ActivationStore {
     }
   }
 
-  /** Gives the file free; it stays. More than once is harmless. */
+  /** Closes the file; it stays. It never throws: what must be on the disk went there with `sync`. More than once is harmless. */
   close(): void {
-    if (this.descriptor !== undefined) closeSync(this.descriptor)
+    try {
+      if (this.descriptor !== undefined) closeSync(this.descriptor)
+    } catch {
+      // The descriptor is gone either way.
+    }
     this.descriptor = undefined
   }
 
-  /** Deletes the file; more than once is harmless. */
+  /** Deletes the file. It never throws: the work folder is cleared at the end. More than once is harmless. */
   remove(): void {
     this.close()
-    rmSync(this.path, { force: true })
+    removeQuietly(this.path)
   }
 }

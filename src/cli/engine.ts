@@ -3,8 +3,8 @@
 import { type ChildProcess, fork } from 'node:child_process'
 import { QuantError } from '../errors.ts'
 import { recoverSet } from '../files/file-set.ts'
+import { WorkFolder } from '../files/work-folder.ts'
 import { isWorthKeeping } from '../quant/resume/progress.ts'
-import { discardWorkFolder } from '../quant/resume/work-folder.ts'
 import type { Traces } from '../quant/report.ts'
 import { type EngineMessage, receivedError } from './engine-messages.ts'
 import type { Invocation } from './options.ts'
@@ -19,12 +19,18 @@ const GO_ON = 'Run the same command again to go on from there, or with --fresh t
 /** This file is dist/cli/engine.js when it runs. */
 const PROCESS = new URL('./engine-process.js', import.meta.url)
 
-/** Removes what is nothing by itself. @returns whether something is left for a later run. */
-function clearAway({ workDir, made, output }: Traces): boolean {
+/**
+ * Removes what is nothing by itself, unless another run works on the output by now. It never throws.
+ * @returns whether something is left for a later run.
+ */
+async function clearAway({ place, output }: Traces): Promise<boolean> {
+  const work = await WorkFolder.adopt(place)
+  if (!work) return isWorthKeeping(place.path)
   recoverSet(output)
-  if (isWorthKeeping(workDir)) return true
-  discardWorkFolder(workDir, made)
-  return false
+  const kept = isWorthKeeping(place.path)
+  if (kept) work.release()
+  else work.remove()
+  return kept
 }
 
 const interrupted = (kept: boolean): QuantError =>
@@ -97,12 +103,12 @@ function answerOf(child: ChildProcess, status: StatusLine, stopped: AbortSignal)
         const { failure, ...outcome } = ending.outcome
         done({ ...outcome, ...(failure && { failure: receivedError(failure) as QuantError }) })
       } else if (ending) fail(receivedError(ending.error))
-      else {
-        const kept = traces !== undefined && clearAway(traces)
-        const error = stopped.aborted ? interrupted(kept) : lost(signal, code, doing, kept)
-        if (!stopped.aborted) error.stack = printed
-        fail(error)
-      }
+      else
+        void (traces ? clearAway(traces) : Promise.resolve(false)).then(kept => {
+          const error = stopped.aborted ? interrupted(kept) : lost(signal, code, doing, kept)
+          if (!stopped.aborted) error.stack = printed
+          fail(error)
+        })
     })
   })
 }

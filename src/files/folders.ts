@@ -1,6 +1,6 @@
-/** @file Folders: made with those above them; names in them reach the disk only when they do. */
+/** @file Folders: made and removed with those above them; names in them reach the disk only when they do. */
 
-import { fsyncSync, mkdirSync, openSync } from 'node:fs'
+import { existsSync, fsyncSync, mkdirSync, openSync, rmdirSync } from 'node:fs'
 import { dirname, resolve } from 'node:path'
 import { messageOf, QuantError } from '../errors.ts'
 import { closing } from './closing.ts'
@@ -25,6 +25,25 @@ function syncAbove(path: string, made: string): void {
   for (let folder = resolve(path); ; folder = dirname(folder)) {
     syncFolder(dirname(folder))
     if (folder === resolve(made) || dirname(folder) === folder) return
+  }
+}
+
+/** The folders that `makeFolder` would make for a path, deepest first. */
+export function missingFolders(path: string): string[] {
+  const missing: string[] = []
+  for (let folder = resolve(path); !existsSync(folder) && dirname(folder) !== folder; folder = dirname(folder))
+    missing.push(folder)
+  return missing
+}
+
+/** Removes those of the folders that are empty. It never throws. */
+export function removeEmpty(folders: readonly string[]): void {
+  for (const folder of folders) {
+    try {
+      rmdirSync(folder)
+    } catch {
+      // It holds something, or is not there.
+    }
   }
 }
 

@@ -1,15 +1,10 @@
 /** @file Tensors of a model: shape, type, and bytes that are either in memory or a range of a file nobody has read yet. */
 
-import { closeSync, openSync, readSync } from 'node:fs'
-import { internalError, messageOf, QuantError } from '../errors.ts'
+import { internalError } from '../errors.ts'
+import { type FileRange, isFileRange, readAt, readRange } from '../files/file-range.ts'
 import { byteLength, type DType } from './dtype.ts'
 
-/** Where the bytes of a tensor lie on disk. `file` is an absolute path; `offset` and `length` are in bytes. */
-export interface FileRange {
-  readonly file: string
-  readonly offset: number
-  readonly length: number
-}
+export { type FileRange, isFileRange, readPieces, readRange } from '../files/file-range.ts'
 
 /** A constant. `data` is little-endian and row-major, as ONNX `raw_data`; sub-byte types packed low bits first. */
 export interface Tensor {
@@ -58,10 +53,6 @@ export function elementCount(dims: readonly number[]): number {
   return dims.reduce((product, dim) => product * dim, 1)
 }
 
-export function isFileRange(data: Uint8Array | FileRange): data is FileRange {
-  return !(data instanceof Uint8Array)
-}
-
 /** Bytes of the tensor, wherever they are. */
 export function sizeBytes(tensor: Tensor): number {
   return isFileRange(tensor.data) ? tensor.data.length : tensor.data.byteLength
@@ -75,76 +66,13 @@ export function readBytes(tensor: Tensor): Uint8Array {
   return isFileRange(tensor.data) ? readRange(tensor.data) : tensor.data
 }
 
-/** @throws E_TOO_LARGE where there is no memory for it. */
-function allocate(length: number, file: string): Uint8Array {
-  try {
-    return new Uint8Array(length)
-  } catch (error) {
-    throw new QuantError(
-      'E_TOO_LARGE',
-      `a weight in ${file} has ${(length / 1e9).toFixed(1)} GB, more than can be held in memory at once`,
-      'The file is damaged, or the machine is too small for it.',
-      { cause: error },
-    )
-  }
-}
-
-/** @throws E_EXTERNAL_DATA when the file is gone or shorter than the range; E_TOO_LARGE when it does not fit into memory. */
-export function readRange({ file, offset, length }: FileRange): Uint8Array {
-  const bytes = allocate(length, file)
-  readFile(file, offset, bytes)
-  return bytes
-}
-
 /**
  * Bytes of a tensor from `offset` on, as many as `target` takes, into memory the caller has.
  * @throws E_EXTERNAL_DATA when the file is gone or shorter than that.
  */
 export function readInto({ data }: Tensor, offset: number, target: Uint8Array): void {
-  if (isFileRange(data)) readFile(data.file, data.offset + offset, target)
+  if (isFileRange(data)) readAt(data.file, data.offset + offset, target)
   else target.set(data.subarray(offset, offset + target.length))
-}
-
-/**
- * The bytes of a range, some at a time, in memory that is used again: what was given is gone when the next piece is asked for.
- * @throws E_EXTERNAL_DATA when the file is gone or shorter than the range.
- */
-export function* readPieces({ file, offset, length }: FileRange, buffer: Uint8Array): Generator<Uint8Array> {
-  for (let done = 0; done < length; done += buffer.length) {
-    const piece = buffer.subarray(0, Math.min(buffer.length, length - done))
-    readFile(file, offset + done, piece)
-    yield piece
-  }
-}
-
-function readFile(file: string, offset: number, target: Uint8Array): void {
-  const { length } = target
-  let descriptor: number
-  try {
-    descriptor = openSync(file, 'r')
-  } catch (error) {
-    throw new QuantError(
-      'E_EXTERNAL_DATA',
-      `cannot read weights from ${file}: ${messageOf(error)}`,
-      'Put the data file beside the model, where the exporter wrote it.',
-    )
-  }
-  try {
-    let done = 0
-    while (done < length) {
-      const got = readSync(descriptor, target, done, Math.min(length - done, 1 << 30), offset + done)
-      if (got === 0) {
-        throw new QuantError(
-          'E_EXTERNAL_DATA',
-          `${file} ends before byte ${offset + length}, where a weight should end`,
-          'The file is incomplete: copy or download it again.',
-        )
-      }
-      done += got
-    }
-  } finally {
-    closeSync(descriptor)
-  }
 }
 
 /** The elements of a tensor as a typed array over its bytes (copied only when the bytes are not aligned). */

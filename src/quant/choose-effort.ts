@@ -1,10 +1,10 @@
 /** @file How much is learned in a run, within the limits it was given; asked of the machine once, and kept. */
 
+import type { WorkFolder } from '../files/work-folder.ts'
 import type { Analysis } from './analyze.ts'
 import { BlockJob, type Method } from './block-job.ts'
 import { type Effort, stepsForWork, withinSteps, withinTime } from './effort.ts'
 import { measureBlock } from './measure-block.ts'
-import type { WorkFolder } from './resume/work-folder.ts'
 
 export interface EffortLimits {
   /** Learn less than asked where all blocks would take more floating-point operations: the same for everybody. */

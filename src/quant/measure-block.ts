@@ -2,13 +2,13 @@
 
 import { ActivationStore } from '../calibration/activation-store.ts'
 import { Random } from '../calibration/rng.ts'
+import type { WorkFolder } from '../files/work-folder.ts'
 import { staticShape } from '../graph/shape.ts'
 import { elementCount } from '../graph/tensor.ts'
 import type { Method } from './block-job.ts'
 import type { BlockTimes } from './effort.ts'
 import type { BlockPlan } from './plan.ts'
 import { blockParameters, floatVersion, foldBlock, readWeights, runBlock } from './quantize-block.ts'
-import type { WorkFolder } from './resume/work-folder.ts'
 import { trainBlock } from './train-block.ts'
 
 /** The first of them is for compiling and for memory to be taken. */

@@ -1,7 +1,9 @@
 /** @file The method from end to end, block after block. The place to start reading. */
 
-import { basename, dirname, join, resolve } from 'node:path'
+import { dirname } from 'node:path'
+import { checkDiskSpace } from '../files/disk-space.ts'
 import { recoverSet } from '../files/file-set.ts'
+import { type Signature, WorkFolder, workPlace } from '../files/work-folder.ts'
 import { hasExternalSource, type SaveOptions } from '../graph/save.ts'
 import { elementCount, sizeBytes } from '../graph/tensor.ts'
 import { staticShape } from '../graph/shape.ts'
@@ -18,10 +20,8 @@ import { type OuterOptions, outerReports, planOuter } from './outer-linears.ts'
 import { type BlockPlan, groupNotes, overrideNotes } from './plan.ts'
 import { saveParameters } from './replay.ts'
 import type { BlockReport, QuantizeReport, SkippedReport } from './report.ts'
-import { checkDiskSpace } from './resume/disk-space.ts'
 import { finishedBefore, isWorthKeeping } from './resume/progress.ts'
 import { digestOf, signatureOf, SourceWatch } from './resume/signature.ts'
-import { type Signature, WorkFolder } from './resume/work-folder.ts'
 import { learns, runBlocks } from './run-blocks.ts'
 import { checkOutput, placeOf, saveOutput } from './save-output.ts'
 import { schemeName } from './scheme.ts'
@@ -40,7 +40,10 @@ export interface QuantizeOptions extends CalibrationOptions, Method, EffortLimit
   readonly saveParams?: string | undefined
   /** A file of learned parameters to use instead of learning. */
   readonly params?: string | undefined
-  /** Folder for what is finished before the end; by default hidden beside the output. Gone when the run succeeds. */
+  /**
+   * Folder in which the run makes one of its own for what is finished before the end; by default that is hidden beside the output.
+   * Gone when the run succeeds.
+   */
   readonly workDir?: string | undefined
   /** Do not go on from where an earlier run ended. */
   readonly fresh?: boolean | undefined
@@ -117,14 +120,15 @@ function checkRoom(analysis: Analysis, options: QuantizeOptions, work: WorkFolde
   const weights = blocks.flatMap(({ linears }) => linears.map(({ weight }) => sizeBytes(weight.tensor!)))
   const floatWeights = weights.reduce((sum, bytes) => sum + bytes, 0)
   checkDiskSpace([
-    { what: `hidden states of ${options.samples} x ${seqLen} tokens`, folder: work.path, bytes: states },
+    {
+      what: `hidden states of ${options.samples} x ${seqLen} tokens`,
+      folder: work.path,
+      bytes: Math.max(0, states - work.scratchBytes),
+    },
     { what: 'quantized blocks', folder: work.path, bytes: quantized * left },
     { what: 'the output', folder: dirname(output.path), bytes: size - floatWeights + quantized },
   ])
 }
-
-const workDirOf = ({ workDir }: QuantizeOptions, { path }: OutputPlan): string =>
-  workDir === undefined ? join(dirname(path), `.${basename(path)}.omniquant`) : resolve(workDir)
 
 /**
  * Quantizes a model file into another one. What is finished before the end lies in a folder (`workDir`), and the same call goes on
@@ -149,14 +153,16 @@ export async function quantizeModel(options: QuantizeOptions): Promise<QuantizeR
   }
   checkOutput(model, output, saving, options.saveParams)
   const source = new SourceWatch(modelFiles(model))
+  const inputs = new SourceWatch([options.calib, options.params].filter(file => file !== undefined))
   // A choice made by a function cannot be compared with that of an earlier run.
   const fresh = options.fresh === true || options.selectMappings !== undefined
-  const work = WorkFolder.open(workDirOf(options, output), signatureOfRun(options, analysis), fresh)
-  const { path: workDir, made } = work
+  const signature = signatureOfRun(options, analysis)
+  const place = workPlace(output.path, options.workDir)
+  const outputPlace = placeOf(output, saving, options.saveParams)
+  onEvent?.({ type: 'working', traces: { place, output: outputPlace } })
+  const work = await WorkFolder.open(place, signature, fresh)
   // The output is this run's from here on.
-  const place = placeOf(output, saving, options.saveParams)
-  recoverSet(place)
-  onEvent?.({ type: 'working', traces: { workDir, made, output: place } })
+  recoverSet(outputPlace)
   try {
     const { effort, notes: effortNotes } = learns(options)
       ? await chooseEffort(options, analysis, work)
@@ -164,14 +170,18 @@ export async function quantizeModel(options: QuantizeOptions): Promise<QuantizeR
     const running = { ...options, ...effort }
     checkRoom(analysis, running, work, output, sizeBefore)
     const before = finishedBefore(work, blocks.length)
-    const { blocks: finished, notes } = await runBlocks(running, analysis, work, source)
+    const { blocks: finished, notes } = await runBlocks(running, analysis, work, { model: source, inputs })
     onEvent?.({ type: 'saving' })
     source.check()
     exportBlocks(model, finished, options)
     exportOuter(model, outer.jobs, options)
     if (options.saveParams !== undefined) saveParameters(options.saveParams, options, finished, output.path)
-    const saved = await saveOutput(model, output, saving)
-    work.remove()
+    const beforePublish = () => {
+      source.check()
+      work.check()
+    }
+    const saved = await saveOutput(model, output, saving, beforePublish)
+    const left = work.remove()
     const plans = finished.map(({ plan }) => plan)
     return {
       model: model.path!,
@@ -192,6 +202,7 @@ export async function quantizeModel(options: QuantizeOptions): Promise<QuantizeR
         ...analysis.notes,
         ...new Set(plans.flatMap(plan => plan.notes)),
         ...notes,
+        ...left,
       ],
       sizeBefore,
       sizeAfter: saved.sizeBytes,

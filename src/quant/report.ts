@@ -1,6 +1,7 @@
 /** @file What a run says while it works, and what it says at the end: data for people and for --json. */
 
 import type { SetPlace } from '../files/file-set.ts'
+import type { WorkPlace } from '../files/work-folder.ts'
 import type { FewTokens } from './experts.ts'
 
 /** One finished block. */
@@ -58,9 +59,7 @@ export interface QuantizeReport {
 /** What a run has put on the disk that is no result yet. */
 export interface Traces {
   /** Holds what is finished, for the same run to go on from. */
-  readonly workDir: string
-  /** The uppermost folder that was made for it. */
-  readonly made: string | undefined
+  readonly place: WorkPlace
   /** The output's names: beside them lies what is nothing unless it is complete. */
   readonly output: SetPlace
 }

@@ -1,6 +1,7 @@
 /** @file All blocks, one after the other, each kept on disk when it is finished: a run that ends early goes on after the last one. */
 
 import { ActivationStore } from '../calibration/activation-store.ts'
+import type { WorkFolder } from '../files/work-folder.ts'
 import { staticShape } from '../graph/shape.ts'
 import type { Analysis } from './analyze.ts'
 import { BlockJob, type FinishedBlock, learnsEquivalence, type Streams } from './block-job.ts'
@@ -12,7 +13,6 @@ import type { QuantizeOptions } from './quantize-model.ts'
 import { loadParameters, namedParameters, type NamedParameter } from './replay.ts'
 import { blockName, finishedBefore, padded, trainingName } from './resume/progress.ts'
 import type { SourceWatch } from './resume/signature.ts'
-import type { WorkFolder } from './resume/work-folder.ts'
 import type { TrainingState } from './train-block.ts'
 
 /** A finished block as it lies in the work folder: its weights are ranges of a file there. */
@@ -28,6 +28,14 @@ export interface QuantizedBlocks {
 const CALIBRATION = 'calibration'
 const CHECKPOINT_MS = 20_000
 
+/** Files a run reads. */
+export interface Sources {
+  /** Read until the end. */
+  readonly model: SourceWatch
+  /** Calibration text and learned parameters, which are read once: they must be what the signature says. */
+  readonly inputs: SourceWatch
+}
+
 /** Whether anything is learned, which needs calibration samples. */
 export const learns = (options: QuantizeOptions): boolean =>
   options.params === undefined && (options.lwc || learnsEquivalence(options))
@@ -37,7 +45,7 @@ export async function runBlocks(
   options: QuantizeOptions,
   analysis: Analysis,
   work: WorkFolder,
-  source: SourceWatch,
+  sources: Sources,
 ): Promise<QuantizedBlocks> {
   const { blocks, values, otherBranch } = analysis
   const job = new BlockJob(options, blocks.length, values, otherBranch)
@@ -59,8 +67,9 @@ export async function runBlocks(
   if (!learns(options)) {
     const { params } = options
     const replay = params === undefined ? undefined : loadParameters(params, options, blocks.length)
+    sources.inputs.check()
     for (const block of rest) {
-      source.check()
+      sources.model.check()
       const plan = job.plan(block)
       // Made again in no time: not worth waiting for the disk.
       keep(await job.run(plan, replay), false)
@@ -69,12 +78,12 @@ export async function runBlocks(
     return { blocks: finished, notes: params === undefined ? [] : [`learned parameters from ${params}`] }
   }
 
-  const calibration = await calibrationOf(options, analysis, work)
+  const calibration = await calibrationOf(options, analysis, work, sources.inputs)
   const streams = new BlockStreams(work, calibration.samples, blocks[0]!)
   try {
     if (rest.length > 0) await streams.begin(done, store => embed(analysis, calibration, store))
     for (const block of rest) {
-      source.check()
+      sources.model.check()
       const plan = job.plan(block)
       const { index } = block
       const name = trainingName(index)
@@ -96,8 +105,17 @@ export async function runBlocks(
 }
 
 /** The tokens of the run: those it began with, if it began before. */
-async function calibrationOf(options: QuantizeOptions, analysis: Analysis, work: WorkFolder): Promise<Calibration> {
-  if (!work.has(CALIBRATION)) work.write(CALIBRATION, await calibrate(analysis, options))
+async function calibrationOf(
+  options: QuantizeOptions,
+  analysis: Analysis,
+  work: WorkFolder,
+  inputs: SourceWatch,
+): Promise<Calibration> {
+  if (!work.has(CALIBRATION)) {
+    const calibration = await calibrate(analysis, options)
+    inputs.check()
+    work.write(CALIBRATION, calibration)
+  }
   return work.read(CALIBRATION) as Calibration
 }
 

@@ -8,7 +8,7 @@ import type { EvaluateReport } from '../../src/quant/evaluate.ts'
 import type { InspectReport } from '../../src/quant/inspect.ts'
 import type { QuantizeReport } from '../../src/quant/report.ts'
 import { floatInitializer, linearModel, modelBytes, tensorType } from '../helpers/onnx-files.ts'
-import { runCli, startCli } from '../helpers/run-cli.ts'
+import { type CliResult, runCli, startCli } from '../helpers/run-cli.ts'
 import { tempDir } from '../helpers/temp-dir.ts'
 
 const llama = resolve(import.meta.dirname, '../../fixtures/tiny-llama')
@@ -337,6 +337,8 @@ describe('a run that ends early', () => {
     expect(over).toBe(false)
   }
   const files = (folder: string): string[] => (existsSync(folder) ? readdirSync(folder) : [])
+  /** PID of the process that works in a folder. */
+  const workerOf = (work: string): number => parsed<{ pid: number }>(readFileSync(join(work, 'lock.1'), 'utf8')).pid
 
   test.each(['SIGINT', 'SIGTERM', 'SIGHUP'] as const)(
     '%s before anything is finished ends it within a second, exits with 130 and leaves nothing',
@@ -386,7 +388,7 @@ describe('a run that ends early', () => {
     const { ended } = startCli(run(join(out, 'q.onnx'), '--epochs', '100000'))
     await until(() => files(work).some(name => name.startsWith('float-001')), ended)
     await sleep(300)
-    process.kill(Number(readFileSync(join(work, 'lock'), 'utf8').split(' ')[0]), 'SIGKILL')
+    process.kill(workerOf(work), 'SIGKILL')
     const { stdout, stderr, exitCode } = await ended
     expect([stdout, exitCode]).toEqual(['', 1])
     expect(stderr).toMatch(
@@ -400,7 +402,7 @@ describe('a run that ends early', () => {
     const work = join(out, '.q.onnx.omniquant')
     const { child, ended } = startCli(run(join(out, 'q.onnx'), '--epochs', '100000'))
     await until(() => files(work).some(name => name.startsWith('float-001')), ended)
-    const pid = Number(readFileSync(join(work, 'lock'), 'utf8').split(' ')[0])
+    const pid = workerOf(work)
     child.kill('SIGKILL')
     await ended
     const alive = () => {
@@ -414,19 +416,38 @@ describe('a run that ends early', () => {
     expect(alive()).toBe(false)
   })
 
-  test('--work-dir says where; a full or read-only place is one error', async () => {
+  test('of three at once one works, and two say so', async () => {
+    const out = fresh()
+    const path = join(out, 'q.onnx')
+    const runs = ['', fresh(), fresh()].map(dir =>
+      startCli(run(path, '--epochs', '100000', ...(dir === '' ? [] : ['--work-dir', dir]))),
+    )
+    const refused: CliResult[] = []
+    for (const { ended } of runs) void ended.then(result => refused.push(result))
+    while (refused.length < 2) await sleep(20)
+    for (const { stderr, exitCode } of refused) {
+      expect(stderr).toMatch(
+        /^error: process \d+ on \S+ is working on this output \(.*\)\nhint: Wait for it, .*-o\.\n$/,
+      )
+      expect(exitCode).toBe(1)
+    }
+    for (const { child } of runs) child.kill('SIGINT')
+    const all = await Promise.all(runs.map(({ ended }) => ended))
+    expect(all.map(({ exitCode }) => exitCode).sort()).toEqual([1, 1, 130])
+    expect(readdirSync(out)).toEqual([])
+  })
+
+  test('--work-dir says where, and keeps what is there; a place that cannot be written is one error', async () => {
     const [out, work] = [fresh(), fresh()]
     writeFileSync(join(work, 'a file'), '')
-    const strange = await runCli(...run(join(out, 'q.onnx'), '--no-lwc', '--work-dir', work))
-    expect(strange).toMatchObject({
-      exitCode: 1,
-      stderr: expect.stringContaining('holds other files: a file') as string,
-    })
     const inFile = await runCli(...run(join(out, 'q.onnx'), '--no-lwc', '--work-dir', join(work, 'a file')))
     expect(inFile).toMatchObject({ exitCode: 1, stderr: expect.stringMatching(/^error: cannot write to /) as string })
-    const sub = join(work, 'sub')
-    const good = await runCli(...run(join(out, 'q.onnx'), '--no-lwc', '--work-dir', sub, '--quiet'))
-    expect([good.exitCode, existsSync(sub)]).toEqual([0, false])
+    expect(readdirSync(out)).toEqual([])
+    for (const place of [work, join(work, 'sub')]) {
+      const good = await runCli(...run(join(out, 'q.onnx'), '--no-lwc', '--work-dir', place, '--quiet'))
+      expect([good.exitCode, good.stderr]).toEqual([0, ''])
+      expect([readdirSync(work), files(out).filter(name => name.startsWith('.'))]).toEqual([['a file'], []])
+    }
   })
 })
 

@@ -2,9 +2,9 @@
 
 import { join, resolve } from 'node:path'
 import { expect, test } from 'vitest'
+import { WorkFolder, workPlace } from '../../src/files/work-folder.ts'
 import { analyze } from '../../src/quant/analyze.ts'
 import { chooseEffort } from '../../src/quant/choose-effort.ts'
-import { WorkFolder } from '../../src/quant/resume/work-folder.ts'
 import { parseScheme } from '../../src/quant/scheme.ts'
 import { tempDir } from '../helpers/temp-dir.ts'
 
@@ -14,7 +14,7 @@ const METHOD = { ...ASKED, scheme: parseScheme('w4a16g32'), lwc: true, session: 
 const analysis = await analyze(resolve(import.meta.dirname, '../../fixtures/tiny-llama'), 32)
 
 test('a model that is large for the work it may take gets fewer samples, with a note', async () => {
-  const work = WorkFolder.open(join(folder, 'work'), {}, false)
+  const work = await WorkFolder.open(workPlace(join(folder, 'q.onnx'), undefined), {}, false)
   const weights = 3 * (64 * 64 * 2 + 64 * 32 * 2 + 3 * 64 * 160)
   const steps = (count: number) => 6 * weights * 32 * count
   expect(await chooseEffort({ ...METHOD, maxWork: steps(512) }, analysis, work)).toEqual({ effort: ASKED, notes: [] })
@@ -27,13 +27,13 @@ test('a model that is large for the work it may take gets fewer samples, with a 
 })
 
 test('a time budget is measured against a block, once for all runs', async () => {
-  const path = join(folder, 'time')
-  const work = WorkFolder.open(path, {}, false)
+  const place = workPlace(join(folder, 'time', 'q.onnx'), undefined)
+  const work = await WorkFolder.open(place, {}, false)
   await expect(chooseEffort({ ...METHOD, timeBudgetMs: 1 }, analysis, work)).rejects.toMatchObject({ code: 'E_LIMIT' })
   const much = await chooseEffort({ ...METHOD, timeBudgetMs: 1e9 }, analysis, work)
   expect(much).toEqual({ effort: ASKED, notes: ['learned from 128 samples in 4 epochs, within the time budget'] })
   work.release()
-  const again = WorkFolder.open(path, {}, false)
+  const again = await WorkFolder.open(place, {}, false)
   // Far too short, had it not been decided before.
   expect((await chooseEffort({ ...METHOD, timeBudgetMs: 1 }, analysis, again)).effort).toEqual(ASKED)
   again.remove()

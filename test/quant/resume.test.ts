@@ -4,13 +4,20 @@ import { fork } from 'node:child_process'
 import { once } from 'node:events'
 import {
   appendFileSync,
+  closeSync,
   copyFileSync,
   cpSync,
   existsSync,
   mkdirSync,
+  openSync,
   readdirSync,
   readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
   truncateSync,
+  utimesSync,
+  writeSync,
 } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -151,7 +158,7 @@ test('a source that changes during the run: one error; put back, the run goes on
   }
   await expect(quantizeModel({ ...OPTIONS, epochs: 1, model, output: outputOf(out), onEvent })).rejects.toMatchObject({
     code: 'E_SOURCE_CHANGED',
-    message: `${model} was changed or removed while it was being quantized`,
+    message: `${model} was changed or removed during the run`,
   })
   await expect(goOn(out, { model })).rejects.toMatchObject({
     code: expect.stringMatching(/E_RESUME|E_TRUNCATED|E_NOT_ONNX/) as string,
@@ -160,4 +167,73 @@ test('a source that changes during the run: one error; put back, the run goes on
   expect((await goOn(out, { model })).notes[0]).toContain('went on')
   await goOn(whole)
   expect(readFileSync(outputOf(out)).equals(readFileSync(outputOf(whole)))).toBe(true)
+})
+
+test.each<[string, (model: string) => void]>([
+  ['overwritten in place, its time set back', overwriteInPlace],
+  ['replaced by a copy', replaceByCopy],
+])('a source that is %s while the result is written: one error, and no result', async (_, change) => {
+  const [source, out, whole] = [fresh(), fresh(), fresh()]
+  cpSync(LLAMA, source, { recursive: true })
+  const model = join(source, 'model.onnx')
+  const options = { ...OPTIONS, lwc: false, let: false }
+  // It begins at once, and is not done before this.
+  const onEvent = (event: QuantizeEvent) => {
+    if (event.type === 'saving') setImmediate(() => change(model))
+  }
+  await expect(quantizeModel({ ...options, model, output: outputOf(out), onEvent })).rejects.toMatchObject({
+    code: 'E_SOURCE_CHANGED',
+    message: expect.stringContaining(model) as string,
+  })
+  expect(readdirSync(out)).toEqual(['.q.onnx.omniquant'])
+  rmSync(model, { force: true })
+  copyFileSync(join(LLAMA, 'model.onnx'), model)
+  const again = await quantizeModel({ ...options, model, output: outputOf(out) })
+  expect(again.notes[0]).toContain('finished 3 of 3 blocks')
+  await quantizeModel({ ...options, output: outputOf(whole) })
+  expect(readFileSync(outputOf(out)).equals(readFileSync(outputOf(whole)))).toBe(true)
+})
+
+/** Zeros over the weights; of what a file says of itself only ctime shows it. */
+function overwriteInPlace(model: string): void {
+  const { size, atime, mtime } = statSync(model)
+  const file = openSync(model, 'r+')
+  writeSync(file, new Uint8Array(size / 2), 0, size / 2, size / 4)
+  closeSync(file)
+  utimesSync(model, atime, mtime)
+}
+
+function replaceByCopy(model: string): void {
+  cpSync(model, `${model}.copy`, { preserveTimestamps: true })
+  renameSync(`${model}.copy`, model)
+}
+
+test('a calibration text that changes while it is read: one error', async () => {
+  const [texts, out] = [fresh(), fresh()]
+  const calib = join(texts, 'calib.txt')
+  copyFileSync(OPTIONS.calib!, calib)
+  const onEvent = (event: QuantizeEvent) => {
+    if (event.type === 'working') appendFileSync(calib, 'more')
+  }
+  await expect(quantizeModel({ ...OPTIONS, calib, output: outputOf(out), onEvent })).rejects.toMatchObject({
+    code: 'E_SOURCE_CHANGED',
+    message: `${calib} was changed or removed during the run`,
+  })
+  expect(readdirSync(out)).toEqual([])
+})
+
+test('what cannot be cleared up is a note of a run that succeeds, and hides no error of one that fails', async () => {
+  const plant = (out: string) => (event: QuantizeEvent) => {
+    // A folder where a file is to be removed.
+    if (event.type === 'blockDone') mkdirSync(join(workOf(out), `float-10${event.report.index}.f32`))
+    if (event.type === 'blockDone' && out === failing && event.report.index === 2) throw new Error('the first one')
+  }
+  const [out, failing] = [fresh(), fresh()]
+  const options = { ...OPTIONS, lwc: false, let: false }
+  const report = await quantizeModel({ ...options, output: outputOf(out), onEvent: plant(out) })
+  expect(report.notes).toContain(
+    `could not remove float-100.f32, float-101.f32, float-102.f32 in ${workOf(out)}: remove that folder`,
+  )
+  const failed = quantizeModel({ ...options, output: outputOf(failing), onEvent: plant(failing), fresh: true })
+  await expect(failed).rejects.toThrow('the first one')
 })

@@ -1,7 +1,7 @@
 /** @file What the files in a work folder say of how far a run is. Knows names, not what is in the files. */
 
 import { existsSync, readdirSync } from 'node:fs'
-import type { WorkFolder } from './work-folder.ts'
+import type { WorkFolder } from '../../files/work-folder.ts'
 
 export const padded = (index: number): string => String(index).padStart(3, '0')
 
@@ -18,6 +18,11 @@ export function finishedBefore(work: WorkFolder, blocks: number): number {
   return done
 }
 
-/** Whether the folder at `path` holds anything a later run would have to do again. */
-export const isWorthKeeping = (path: string): boolean =>
-  existsSync(path) && readdirSync(path).some(name => /^(block|training)-\d+\.record$/.test(name))
+/** Whether the folder at `path` holds anything a later run would have to do again. It never throws: what cannot be read is kept. */
+export function isWorthKeeping(path: string): boolean {
+  try {
+    return readdirSync(path).some(name => /^(block|training)-\d+\.record$/.test(name))
+  } catch {
+    return existsSync(path)
+  }
+}

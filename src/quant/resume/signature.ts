@@ -7,7 +7,7 @@ import { arch, availableParallelism } from 'node:os'
 import { basename } from 'node:path'
 import { QuantError } from '../../errors.ts'
 import { runtimeVersion } from '../../kernels/session.ts'
-import type { Signature } from './work-folder.ts'
+import type { Signature } from '../../files/work-folder.ts'
 
 const { version } = createRequire(import.meta.url)('../../../package.json') as { version: string }
 
@@ -88,7 +88,7 @@ export class SourceWatch {
       if (stampOf(file) === stamp) continue
       throw new QuantError(
         'E_SOURCE_CHANGED',
-        `${file} was changed or removed while it was being quantized`,
+        `${file} was changed or removed during the run`,
         'Put it back as it was and run the same command again to go on, or start over with --fresh.',
       )
     }
@@ -97,8 +97,9 @@ export class SourceWatch {
 
 function stampOf(file: string): string {
   try {
-    const { size, mtimeMs, ino } = statSync(realpathSync(file))
-    return `${size} ${mtimeMs} ${ino}`
+    const { size, mtimeNs, ctimeNs, ino } = statSync(realpathSync(file), { bigint: true })
+    // Whoever writes can set mtime back, as tools that copy files do; ctime nobody can.
+    return `${size} ${mtimeNs} ${ctimeNs} ${ino}`
   } catch {
     return 'gone'
   }

@@ -6,11 +6,12 @@
  */
 
 import { createHash } from 'node:crypto'
-import { closeSync, fstatSync, fsyncSync, openSync, readSync, renameSync, rmSync, writeSync } from 'node:fs'
-import { dirname } from 'node:path'
-import { internalError, messageOf, QuantError } from '../../errors.ts'
-import { type FileRange, isFileRange, readPieces, readRange, type Tensor } from '../../graph/tensor.ts'
-import { diskHint } from './disk-space.ts'
+import { closeSync, fstatSync, readSync } from 'node:fs'
+import { internalError, messageOf, QuantError } from '../errors.ts'
+import { AtomicFile } from './atomic-file.ts'
+import { diskError } from './disk-errors.ts'
+import { type FileRange, isFileRange, readPieces, readRange } from './file-range.ts'
+import { openPlainFile } from './plain-file.ts'
 
 const MAGIC = 'omniq-r1'
 const ALIGNMENT = 64
@@ -53,7 +54,14 @@ function encode(value: unknown): { json: Json; arrays: (Uint8Array | FileRange)[
   return { json: visit(value), arrays }
 }
 
-const isTensor = (item: object): item is Tensor =>
+/** An array whose bytes may lie in a file, as tensors of a graph do. */
+interface StoredArray {
+  readonly dtype: string
+  readonly dims: readonly number[]
+  readonly data: Uint8Array | FileRange
+}
+
+const isTensor = (item: object): item is StoredArray =>
   'dtype' in item &&
   'dims' in item &&
   'data' in item &&
@@ -69,19 +77,17 @@ export function writeRecord(path: string, value: unknown, durable: boolean): voi
   const start = Buffer.alloc(16)
   start.write(MAGIC, 'latin1')
   start.writeBigUInt64LE(BigInt(header.length), 8)
-  const temporary = `${path}.tmp`
   const hash = createHash('sha256')
-  let descriptor: number | undefined
+  let file: AtomicFile | undefined
   let size = 0
   const write = (bytes: Uint8Array) => {
     hash.update(bytes)
-    for (let done = 0; done < bytes.length;)
-      done += writeSync(descriptor!, bytes, done, Math.min(bytes.length - done, 2 ** 30))
+    file!.write(bytes)
     size += bytes.length
   }
   const pad = () => write(new Uint8Array(aligned(size) - size))
   try {
-    descriptor = openSync(temporary, 'w')
+    file = new AtomicFile(path)
     write(start)
     write(header)
     for (const data of arrays) {
@@ -89,29 +95,11 @@ export function writeRecord(path: string, value: unknown, durable: boolean): voi
       const pieces = isFileRange(data) ? readPieces(data, new Uint8Array(CHUNK_BYTES)) : [data]
       for (const piece of pieces) write(piece)
     }
-    const digest = hash.digest()
-    writeSync(descriptor, digest)
-    if (durable) fsyncSync(descriptor)
-    closeSync(descriptor)
-    descriptor = undefined
-    renameSync(temporary, path)
-    if (durable) syncFolder(dirname(path))
+    file.write(hash.digest())
+    file.publish(durable)
   } catch (error) {
-    if (descriptor !== undefined) closeSync(descriptor)
-    rmSync(temporary, { force: true })
-    if (error instanceof QuantError) throw error
-    throw new QuantError('E_OUTPUT', `cannot write ${path}: ${messageOf(error)}`, diskHint(error), { cause: error })
-  }
-}
-
-/** Names are on the disk only when their folder is. */
-function syncFolder(folder: string): void {
-  if (process.platform === 'win32') return // folders cannot be opened there; NTFS journals names itself
-  const descriptor = openSync(folder, 'r')
-  try {
-    fsyncSync(descriptor)
-  } finally {
-    closeSync(descriptor)
+    file?.discard()
+    throw diskError(`cannot write ${path}`, error)
   }
 }
 
@@ -122,7 +110,7 @@ function syncFolder(folder: string): void {
 export function readRecord(path: string): unknown {
   let descriptor: number
   try {
-    descriptor = openSync(path, 'r')
+    descriptor = openPlainFile(path)
   } catch (error) {
     throw damaged(path, `cannot be read: ${messageOf(error)}`)
   }

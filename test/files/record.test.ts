@@ -1,12 +1,13 @@
 /** @file What is written comes back, arrays on disk; damage anywhere is noticed. */
 
-import { existsSync, readFileSync, truncateSync, writeFileSync } from 'node:fs'
+import { readFileSync, truncateSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
-import { isFileRange, readBytes, type Tensor, tensorOf } from '../../../src/graph/tensor.ts'
-import { readRecord, writeRecord } from '../../../src/quant/resume/record.ts'
-import { tempDir } from '../../helpers/temp-dir.ts'
+import { temporariesOf } from '../../src/files/atomic-file.ts'
+import { isFileRange, readBytes, type Tensor, tensorOf } from '../../src/graph/tensor.ts'
+import { readRecord, writeRecord } from '../../src/files/record.ts'
+import { tempDir } from '../helpers/temp-dir.ts'
 
 const folder = tempDir()
 const path = join(folder, 'a.record')
@@ -93,5 +94,5 @@ test('a place that cannot be written to is E_OUTPUT, and what was there stays', 
   const gone = { file: join(folder, 'gone'), offset: 0, length: 4 }
   expect(() => writeRecord(path, { dtype: 'uint8', dims: [4], data: gone }, false)).toThrow('gone')
   expect(readRecord(path)).toBe('before')
-  expect(existsSync(`${path}.tmp`)).toBe(false)
+  expect(temporariesOf(path)).toEqual([])
 })

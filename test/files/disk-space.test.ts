@@ -3,8 +3,8 @@
 import { statfsSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
-import { checkDiskSpace } from '../../../src/quant/resume/disk-space.ts'
-import { tempDir } from '../../helpers/temp-dir.ts'
+import { checkDiskSpace } from '../../src/files/disk-space.ts'
+import { tempDir } from '../helpers/temp-dir.ts'
 
 const folder = tempDir()
 

@@ -2,17 +2,7 @@
 
 import { existsSync, statfsSync, statSync } from 'node:fs'
 import { dirname } from 'node:path'
-import { QuantError } from '../../errors.ts'
-
-/** What to do about an error of the file system. */
-export function diskHint(error: unknown): string {
-  const code = (error as NodeJS.ErrnoException | undefined)?.code
-  if (code === 'ENOSPC' || code === 'EDQUOT' || code === 'EFBIG')
-    return 'The disk is full: free some space and run the same command again, or choose another disk with --work-dir.'
-  if (code === 'EROFS' || code === 'EACCES' || code === 'EPERM')
-    return 'You may not write there: choose another output folder with -o, or another place for its work with --work-dir.'
-  return 'Run the same command again to go on from the last finished block.'
-}
+import { QuantError } from '../errors.ts'
 
 /** Something that is going to be written. */
 export interface DiskNeed {

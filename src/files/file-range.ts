@@ -1,0 +1,81 @@
+/** @file Parts of files: named without being read, and read as a whole, in pieces or into memory that is there. */
+
+import { closeSync, openSync, readSync } from 'node:fs'
+import { messageOf, QuantError } from '../errors.ts'
+
+/** Bytes of a tensor on disk. `file` is an absolute path; `offset` and `length` are in bytes. */
+export interface FileRange {
+  readonly file: string
+  readonly offset: number
+  readonly length: number
+}
+
+/** Bytes of one system call; Linux itself stops short of 2 GiB. */
+const MAX_BYTES_PER_CALL = 2 ** 30
+
+export function isFileRange(data: Uint8Array | FileRange): data is FileRange {
+  return !(data instanceof Uint8Array)
+}
+
+/** @throws E_TOO_LARGE where there is no memory for it. */
+function allocate(length: number, file: string): Uint8Array {
+  try {
+    return new Uint8Array(length)
+  } catch (error) {
+    throw new QuantError(
+      'E_TOO_LARGE',
+      `a weight in ${file} has ${(length / 1e9).toFixed(1)} GB, more than can be held in memory at once`,
+      'The file is damaged, or the machine is too small for it.',
+      { cause: error },
+    )
+  }
+}
+
+/** @throws E_EXTERNAL_DATA when the file is gone or shorter than the range; E_TOO_LARGE when it does not fit into memory. */
+export function readRange({ file, offset, length }: FileRange): Uint8Array {
+  const bytes = allocate(length, file)
+  readAt(file, offset, bytes)
+  return bytes
+}
+
+/**
+ * The bytes of a range, some at a time, in memory that is used again: what was given is gone when the next piece is asked for.
+ * @throws E_EXTERNAL_DATA when the file is gone or shorter than the range.
+ */
+export function* readPieces({ file, offset, length }: FileRange, buffer: Uint8Array): Generator<Uint8Array> {
+  for (let done = 0; done < length; done += buffer.length) {
+    const piece = buffer.subarray(0, Math.min(buffer.length, length - done))
+    readAt(file, offset + done, piece)
+    yield piece
+  }
+}
+
+/** Fills memory with the bytes of a file from `offset` on. @throws E_EXTERNAL_DATA when the file is gone or ends before. */
+export function readAt(file: string, offset: number, target: Uint8Array): void {
+  const { length } = target
+  let descriptor: number
+  try {
+    descriptor = openSync(file, 'r')
+  } catch (error) {
+    throw new QuantError(
+      'E_EXTERNAL_DATA',
+      `cannot read weights from ${file}: ${messageOf(error)}`,
+      'Put the data file beside the model, where the exporter wrote it.',
+    )
+  }
+  try {
+    for (let done = 0; done < length;) {
+      const got = readSync(descriptor, target, done, Math.min(length - done, MAX_BYTES_PER_CALL), offset + done)
+      if (got === 0) {
+        throw new QuantError(
+          'E_EXTERNAL_DATA',
+          `${file} ends before byte ${offset + length}, where a weight should end`,
+          'The file is incomplete: copy or download it again.',
+        )
+      }
+      done += got
+    }
+  } finally {
+    closeSync(descriptor)
+  }
+}
