@@ -106,7 +106,10 @@ function addQuantize(program: Command, found: (invocation: Invocation) => void):
     .option('--evaluate <file>', 'perplexity of both models on a text or token ids')
     .option('--threads <n>', 'threads (default: as many as cores)')
     .option('--time-budget <time>', 'learn from fewer samples so that it ends within 2h, 90m, ...')
-    .option('--work-dir <path>', 'folder for what is finished before the end (default: hidden beside the output)')
+    .option(
+      '--work-dir <path>',
+      'folder in which the run makes its own for finished blocks (default: beside the output)',
+    )
     .option('--fresh', 'start over, instead of going on where an earlier run ended')
     .option('--json', 'one JSON document on stdout')
     .option('--quiet', 'say nothing but errors')

@@ -44,6 +44,11 @@ export class FileSet {
     return file
   }
 
+  /** Ends writing: everything is on the disk, under hidden names. @throws the error of the system. */
+  finish(): void {
+    for (const { file } of this.files) file.finish()
+  }
+
   /**
    * Gives all files their names. The old head goes first and the new one comes last, so that at no moment there is a head with files of
    * another one; folders are synced in between, so that this holds after a power cut too. If it fails, everything is put back.
@@ -53,7 +58,7 @@ export class FileSet {
     const head = this.files.find(({ file }) => file.path === this.head)
     if (!head) throw internalError(`the set of ${this.head} lacks that file`)
     const others = this.files.filter(each => each !== head)
-    for (const { file } of this.files) file.finish()
+    this.finish()
     const steps = new Steps()
     try {
       if (steps.moveAway(head.file.path, head.replaces)) syncFolder(dirname(this.head))

@@ -30,7 +30,7 @@ function syncAbove(path: string, made: string): void {
 
 /**
  * Errors of folders that cannot be synced: those that may be written but not read, and some on network disks. Nothing else can be done
- * for them; PostgreSQL passes over such errors as well (fsync_fname_ext in src/backend/storage/file/fd.c).
+ * for them; PostgreSQL passes over such errors as well.
  */
 const IMPOSSIBLE: ReadonlySet<string | undefined> = new Set(['EACCES', 'EISDIR', 'EBADF', 'EINVAL', 'ENOTSUP'])
 

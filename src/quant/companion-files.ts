@@ -6,6 +6,7 @@ import { QuantError } from '../errors.ts'
 import { copyInto, sameContent } from '../files/copy-file.ts'
 import { diskError } from '../files/disk-errors.ts'
 import type { FileSet } from '../files/file-set.ts'
+import { statsOf } from '../files/names.ts'
 import { belongsToModel } from '../graph/external-data.ts'
 import { adaptCompanion, adviceFor, isAdapted, type Renamed, sayTheSame } from './companions.ts'
 import { homeOf, isHubFolder, type OutputPlan } from './output.ts'
@@ -134,9 +135,11 @@ function writeCompanion(set: FileSet, folder: string, { name, file }: Companion,
 
 /** A configuration that was there before the output is the user's: what it says wrong of the output is said, not changed. */
 function adviceOf(path: string, renamed: Renamed): string | undefined {
+  // A pipe would never end.
+  if (!statsOf(path)?.isFile()) return undefined
   try {
     return adviceFor(basename(path), readFileSync(path, 'utf8'), renamed)
   } catch {
-    return undefined // It is not there, or was no JSON before either.
+    return undefined // It was no JSON before either.
   }
 }

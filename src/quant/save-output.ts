@@ -38,7 +38,7 @@ export function placeOf({ path }: OutputPlan, saving: SaveOptions, saveParams?: 
 
 /**
  * Writes the model and what travels with it; all appears at once or nothing does.
- * @param beforePublish called when all bytes are written; what it throws ends the run with nothing changed.
+ * @param beforePublish called when everything is on the disk and nothing has its name yet; what it throws ends it without a result.
  * @returns files of the model, and what the user should know. @throws as `writeModel`
  */
 export async function saveOutput(
@@ -51,6 +51,7 @@ export async function saveOutput(
     return await publishTogether(plan.path, async set => {
       const saved = await writeModel(set, model, saving)
       const { notes } = writeCompanions(set, plan, saved.files)
+      set.finish()
       beforePublish()
       return { ...saved, notes: [...notes, ...leftOver(dataPathOf(plan.path, saving), saved.files)] }
     })

@@ -2,7 +2,7 @@
  * @file An oracle for numbers: damaged models that are accepted, and sound ones with weights of unusual size, are quantized at w8a16
  * and run beside their source in onnxruntime. Both give the same logits within 3 % of their range, or NaN in the same places.
  *
- *     OMNIQUANT_FUZZ_SEED=7 OMNIQUANT_FUZZ_NUMBERS=1000 npx vitest run test/fuzz/numbers     other models, and more of them
+ *     OMNIQUANT_FUZZ_SEED=7 OMNIQUANT_FUZZ_NUMBERS=1000 npx vitest run test/fuzz/numbers.test.ts     other models, and more of them
  */
 
 import { spawn } from 'node:child_process'

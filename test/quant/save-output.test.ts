@@ -131,6 +131,19 @@ test('when a companion cannot be copied the old output stays as it was', async (
   expect(contents(out)).toEqual(before)
 })
 
+test('the last check is made when all is written, and when it fails nothing has changed', async () => {
+  const model = loadModel(source)
+  let written: string[] = []
+  const check = () => {
+    written = readdirSync(out)
+    throw new Error('the source has changed')
+  }
+  await expect(saveOutput(model, plan(), EXTERNAL, check)).rejects.toThrow('the source has changed')
+  expect(written.length).toBe(3)
+  expect(written.every(name => /^\.q\.onnx\.[0-9a-f]{16}\.tmp$/.test(name))).toBe(true)
+  expect(readdirSync(out)).toEqual([])
+})
+
 test('what a killed run left is put right by the next one: temporary files go, the old model comes back', () => {
   const token = '0123456789abcdef'
   const params = join(folder, 'params')
