@@ -60,6 +60,6 @@ export function findStoredWeight(value: Value): StoredWeight | NotStored {
     weight = from
     tensor = storedTensor(weight)
   }
-  if (tensor.dims.length !== 2) return { reason: `stored with ${tensor.dims.length} dimensions` }
+  if (tensor.dims.length !== 2) return { reason: `stored as [${tensor.dims.join(', ')}], which is no matrix` }
   return { weight, tensor, transposed }
 }

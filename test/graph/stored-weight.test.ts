@@ -50,7 +50,7 @@ test.each<[Value, string]>([
   [op('Reshape', weight, [], [2, 8]), 'reshaped from [4, 4] before use'],
   [op('Reshape', weight), 'reshaped from [4, 4] before use'],
   [cast(cast(weight, 'int32'), 'float32'), 'rounded by a Cast'],
-  [transpose(stored(2, 2, 2), [0, 2, 1]), 'stored with 3 dimensions'],
+  [transpose(stored(2, 2, 2), [0, 2, 1]), 'stored as [2, 2, 2], which is no matrix'],
   [transpose(new Value('input', 'float32', [4, 4])), 'not stored in the file'],
 ])('no stored matrix: %#', (value, reason) => {
   expect(findStoredWeight(value)).toEqual({ reason })
