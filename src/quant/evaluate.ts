@@ -10,7 +10,7 @@ import { loadModel } from '../graph/load.ts'
 import { openModel, type SessionOptions } from '../kernels/session.ts'
 import { modelSizeBytes } from './output.ts'
 
-/** Tokens per window unless asked otherwise, or the model's positions if those are fewer. */
+/** Tokens per window unless asked otherwise, or the model's positions if those are fewer, or the length that it takes. */
 export const DEFAULT_WINDOW = 256
 
 export interface EvaluateOptions {
@@ -107,7 +107,8 @@ export async function evaluateModel(options: EvaluateOptions): Promise<EvaluateR
   const candidates = [options.model, ...(options.against === undefined ? [] : [options.against])].map(candidate)
   const [{ model }] = candidates as [Candidate]
   const limits = candidates.map(({ io }) => io.maxPositions ?? Infinity)
-  const seqLen = options.seqLen ?? Math.min(DEFAULT_WINDOW, ...limits)
+  const fixed = candidates.find(({ io }) => io.seqLen !== undefined)?.io.seqLen
+  const seqLen = options.seqLen ?? fixed ?? Math.min(DEFAULT_WINDOW, ...limits)
   for (const { io } of candidates) checkSeqLen(io, seqLen)
   const { tokens } = loadTokens(text, () => loadTokenizer(options.tokenizer ?? dirname(model.path!)))
   const windows = evaluationWindows(tokens, seqLen).slice(0, options.windows)

@@ -1,6 +1,7 @@
 /** @file The method from end to end, block after block. The place to start reading. */
 
 import { basename, dirname, join, resolve } from 'node:path'
+import { runsFor } from '../calibration/model-io.ts'
 import { hasExternalSource, saveModel, type SaveOptions, temporariesOf } from '../graph/save.ts'
 import { elementCount, sizeBytes } from '../graph/tensor.ts'
 import { staticShape } from '../graph/shape.ts'
@@ -108,8 +109,10 @@ function quantizedBytes({ blocks }: Analysis, options: QuantizeOptions): number 
 
 /** Refuses a run for which there is no room, counting what an earlier one has written already. */
 function checkRoom(analysis: Analysis, options: QuantizeOptions, work: WorkFolder, output: OutputPlan, size: number) {
-  const { blocks, seqLen } = analysis
-  const states = learns(options) ? 4 * 4 * options.samples * elementCount(staticShape(blocks[0]!.input)) : 0
+  const { blocks, seqLen, io } = analysis
+  const states = learns(options)
+    ? 4 * 4 * runsFor(io, options.samples) * elementCount(staticShape(blocks[0]!.input))
+    : 0
   const left = 1 - finishedBefore(work, blocks.length) / blocks.length
   const quantized = quantizedBytes(analysis, options)
   const weights = blocks.flatMap(({ linears }) => linears.map(({ weight }) => sizeBytes(weight.tensor!)))
