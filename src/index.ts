@@ -22,4 +22,5 @@ export {
   type WeightOverride,
   type WeightScheme,
 } from './quant/scheme.ts'
+export type { UnusedWeight } from './quant/unused-weights.ts'
 export type { PatternOverride, WeightRules } from './quant/weight-rules.ts'

@@ -36,6 +36,12 @@ export interface Bindings {
   readonly inputIds: Bound
   readonly attentionMask: Bound | undefined
   readonly positionIds: Bound | undefined
+  /** position_ids have one row for all sequences of a fixed batch. */
+  readonly sharedPositions: boolean
+  /** Sequences in every run, where the file fixes their number. */
+  readonly batch: number | undefined
+  /** Tokens of every sequence, where the file fixes their number. */
+  readonly seqLen: number | undefined
   readonly logitsToKeep: (Bound & { readonly dims: readonly number[] }) | undefined
   readonly useCacheBranch: string | undefined
   readonly past: readonly CacheBinding[]
@@ -74,7 +80,7 @@ function rankDiffers(shape: readonly Dim[] | undefined, ranks: readonly number[]
 }
 
 /** A dimension the file fixes; names, -1 and the like are not. */
-function fixedDim(dim: Dim): number | undefined {
+function fixedDim(dim: Dim | undefined): number | undefined {
   return typeof dim === 'number' && dim > 0 ? dim : undefined
 }
 
@@ -86,6 +92,40 @@ function contradicts({ dtype, shape }: IoValue, role: InputRole): boolean {
 interface RoleOf {
   readonly value: IoValue
   readonly role: InputRole | undefined
+}
+
+/** Tokens in a run whose shape the file fixes: 1024 sequences of 4096. */
+const MAX_RUN_TOKENS = 2 ** 22
+
+/** Inputs [batch, ..]. */
+const isBatched = ({ role }: RoleOf): boolean => role !== 'num_logits_to_keep' && role !== 'use_cache_branch'
+
+/**
+ * What the file fixes of every run. A row of positions for all sequences fixes nothing.
+ * @throws E_INPUTS when inputs fix different batches; E_TOO_LARGE for a run that no decoder has.
+ */
+function fixedRun(bound: readonly RoleOf[], inputIds: IoValue): Pick<Bindings, 'batch' | 'seqLen' | 'sharedPositions'> {
+  const fixed = bound.filter(each => isBatched(each) && fixedDim(each.value.shape?.[0]) !== undefined)
+  const sizeOf = ({ value }: RoleOf) => fixedDim(value.shape?.[0])
+  const isShared = (each: RoleOf) => each.role === 'position_ids' && sizeOf(each) === 1 && fixed.length > 1
+  const sizes = new Set(fixed.filter(each => !isShared(each)).map(sizeOf))
+  if (sizes.size > 1)
+    throw new QuantError(
+      'E_INPUTS',
+      `inputs are for different numbers of sequences: ${fixed.map(({ value }) => show(value)).join(', ')}`,
+      'Export the model again, with one batch size or a dynamic one.',
+    )
+  const [batch] = sizes
+  // A file made for single tokens is quantized with longer sequences, as far as its nodes allow.
+  const tokens = fixedDim(inputIds.shape?.[1])
+  const seqLen = tokens === 1 ? undefined : tokens
+  if ((batch ?? 1) * (seqLen ?? 1) > MAX_RUN_TOKENS)
+    throw new QuantError(
+      'E_TOO_LARGE',
+      `every run takes ${batch ?? 1} sequences of ${seqLen ?? 'some'} tokens, by the shapes of the inputs: ${show(inputIds)}`,
+      'The file is damaged: export it again, with a dynamic batch and sequence length.',
+    )
+  return { batch, seqLen, sharedPositions: fixed.some(isShared) }
 }
 
 /**
@@ -163,6 +203,7 @@ export function bindInputs(inputs: readonly IoValue[], names: ReadonlyMap<string
     inputIds: port(inputIds),
     attentionMask: optional('attention_mask'),
     positionIds: optional('position_ids'),
+    ...fixedRun(bound, inputIds),
     logitsToKeep: keep && { ...port(keep), dims: keep.shape?.length === 1 ? [1] : [] },
     useCacheBranch: find('use_cache_branch')?.name,
     renamed: (byShape ?? []).flatMap(({ value, role }, i) => {

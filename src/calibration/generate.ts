@@ -7,7 +7,7 @@ import type { Session } from '../kernels/session.ts'
 import type { CalibrationSamples } from './dataset.ts'
 import { batchFor, withBatch } from './batch.ts'
 import { drawToken, type SamplingOptions } from './logits.ts'
-import { feedsFor, hasCache, type ModelIo, nextPast, type Past } from './model-io.ts'
+import { feedsFor, hasCache, type ModelIo, nextPast, type Past, rowsOf } from './model-io.ts'
 import { checkSeqLen } from './perplexity.ts'
 import { Random } from './rng.ts'
 
@@ -18,7 +18,7 @@ export interface GenerateOptions extends SamplingOptions {
   readonly seed: number
   /** First token of every sample: `io.bosTokenId` when absent, a random one each where that is not known either. */
   readonly bosTokenId?: number | undefined
-  /** Samples written at once; chosen by the size of the cache and the logits when absent. */
+  /** Samples written at once; chosen by the size of the cache and the logits when absent, by the file where it fixes their number. */
   readonly batch?: number | undefined
   /** Called after every token with the tokens that are written, of how many. */
   readonly onProgress?: ((done: number, total: number) => void) | undefined
@@ -66,7 +66,7 @@ export async function generateTokens(
   checkSeqLen(io, seqLen)
   const guess = batchFor(bytesPerSequence(io, io.vocabSize ?? 2 ** 17, seqLen), samples)
   const tokens = new BigInt64Array(samples * seqLen)
-  await withBatch(options.batch, guess, async batch => {
+  await withBatch(io.batch ?? options.batch, guess, async batch => {
     let done = 0
     for (let first = 0; first < samples; first += batch) {
       const randoms = Array.from({ length: Math.min(batch, samples - first) }, (_, i) => new Random(seed, first + i))
@@ -96,18 +96,20 @@ async function writeRows(
   onToken()
   for (let position = 1; position < seqLen; position++) {
     const from = past?.length ?? 0
-    const width = position - from
+    // Where the length is fixed, what comes after the tokens is ignored: attention looks back only.
+    const width = io.seqLen ?? position - from
     const fed = new BigInt64Array(batch * width)
     for (let i = 0; i < batch; i++) {
       fed.set(rows.subarray(i * seqLen + from, i * seqLen + position), i * width)
     }
-    const outputs = await session.run(feedsFor(io, fed, batch, width, past, 1), fetches)
+    const outputs = await session.run(feedsFor(io, fed, batch, width, past, io.seqLen === undefined ? 1 : 0), fetches)
     const logits = readFloats(outputs[io.logits.name]!)
-    // [batch, width or 1, vocabulary]: what comes next stands in the last row of each sequence.
+    // [batch, width or 1, vocabulary]: what comes next stands in the row of the last token.
     const vocabulary = outputs[io.logits.name]!.dims.at(-1)!
-    const perSequence = logits.length / batch
+    const perSequence = logits.length / rowsOf(io, batch)
+    const row = (io.seqLen === undefined ? perSequence / vocabulary : position) - 1
     randoms.forEach((random, i) => {
-      const token = drawToken(logits, (i + 1) * perSequence - vocabulary, vocabulary, random, sampling)
+      const token = drawToken(logits, i * perSequence + row * vocabulary, vocabulary, random, sampling)
       rows[i * seqLen + position] = BigInt(token)
     })
     if (cached) past = nextPast(io, outputs, position)

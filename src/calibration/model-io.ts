@@ -31,12 +31,17 @@ export interface PastPort extends Port {
 
 /** What a decoder takes and gives. */
 export interface ModelIo {
+  /** Sequences in every run, where the file fixes their number. */
+  readonly batch?: number | undefined
+  /** Tokens of every sequence, where the file fixes their number. */
+  readonly seqLen?: number | undefined
   /** [batch, sequence] */
   readonly inputIds: Port
   /** [batch, past + sequence], ones. */
   readonly attentionMask: Port | undefined
-  /** [batch, sequence] */
+  /** [batch, sequence], or [1, sequence] where `sharedPositions` is true. */
   readonly positionIds: Port | undefined
+  readonly sharedPositions?: boolean
   readonly past: readonly PastPort[]
   /** Scalar or [1]; 0 = logits of all positions. */
   readonly logitsToKeep: (Port & { readonly dims: readonly number[] }) | undefined
@@ -73,10 +78,10 @@ const MAX_CACHE_DIM = 2 ** 16
 const MAX_CACHE_BYTES = 2 ** 32
 
 /** @throws E_TOO_LARGE before the memory is asked for. */
-function checkCacheSize(past: readonly PastPort[]): void {
+function checkCacheSize(past: readonly PastPort[], batch: number): void {
   let bytes = 0
   for (const { name, dtype, heads, headDim, capacity } of past) {
-    bytes += byteLength(dtype, heads * headDim * capacity)
+    bytes += byteLength(dtype, batch * heads * headDim * capacity)
     if (heads <= MAX_CACHE_DIM && headDim <= MAX_CACHE_DIM && bytes <= MAX_CACHE_BYTES) continue
     throw new QuantError(
       'E_TOO_LARGE',
@@ -185,7 +190,7 @@ export function describeIo(source: Model | IoSource, folder?: string): ModelIo {
       present: presentOf(binding, outputs, config),
     }
   })
-  checkCacheSize(past)
+  checkCacheSize(past, bound.batch ?? 1)
   const logits = findLogits(outputs, config)
   const vocabulary = logits.shape?.at(-1)
   const limits = [config.maxPositions, graph && positionTableLength(graph, bound.positionIds?.name)].filter(
@@ -193,9 +198,12 @@ export function describeIo(source: Model | IoSource, folder?: string): ModelIo {
     (limit): limit is number => limit !== undefined && limit >= 1,
   )
   return {
+    batch: bound.batch,
+    seqLen: bound.seqLen,
     inputIds: bound.inputIds,
     attentionMask: bound.attentionMask,
     positionIds: bound.positionIds,
+    sharedPositions: bound.sharedPositions,
     past,
     logitsToKeep: bound.logitsToKeep,
     useCacheBranch: bound.useCacheBranch,
@@ -207,9 +215,9 @@ export function describeIo(source: Model | IoSource, folder?: string): ModelIo {
   }
 }
 
-/** Whether what a run gives back can be fed to the next one. */
+/** Whether what a run gives back can be fed to the next one, with one token more. */
 export function hasCache(io: ModelIo): boolean {
-  return io.past.length > 0 && io.past.every(({ present }) => present !== undefined)
+  return io.seqLen === undefined && io.past.length > 0 && io.past.every(({ present }) => present !== undefined)
 }
 
 function integers(port: Port, dims: readonly number[], values: BigInt64Array): Tensor {
@@ -229,8 +237,26 @@ function zeros(dtype: DType, dims: readonly number[]): Tensor {
   return { dtype, dims, data: new Uint8Array(byteLength(dtype, elementCount(dims))) }
 }
 
+/** Number of sequences that a run of `wanted` ones is made of. */
+export const rowsOf = ({ batch }: ModelIo, wanted: number): number => batch ?? wanted
+
+/** Runs that `sequences` take at the model's fixed batch, or at one sequence each. */
+export const runsFor = ({ batch = 1 }: ModelIo, sequences: number): number => Math.ceil(sequences / batch)
+
+/** `tokens` [batch, seqLen] with the last sequence repeated to [rows, seqLen]. */
+function repeated(tokens: BigInt64Array, batch: number, rows: number): BigInt64Array {
+  if (rows < batch) throw internalError(`${batch} sequences for a model that takes ${rows}`)
+  if (rows === batch) return tokens
+  const seqLen = tokens.length / batch
+  const all = new BigInt64Array(rows * seqLen)
+  all.set(tokens)
+  for (let row = batch; row < rows; row++) all.set(tokens.subarray(-seqLen), row * seqLen)
+  return all
+}
+
 /**
- * What to feed for `batch` sequences of `seqLen` tokens, no padding.
+ * What to feed for `batch` sequences of `seqLen` tokens, no padding. A model of a fixed batch gets the last sequence as often as it
+ * needs, and gives as many rows of logits (`rowsOf`): those after the first `batch` mean nothing.
  * @param tokens [batch, seqLen] token ids.
  * @param past the cache of the tokens before; empty tensors when absent.
  * @param logitsToKeep for how many positions, from the end, logits are wanted; 0 = all. Few models listen to it.
@@ -246,17 +272,21 @@ export function feedsFor(
   if (tokens.length !== batch * seqLen) throw internalError(`${tokens.length} tokens are not [${batch}, ${seqLen}]`)
   const pastLength = past?.length ?? 0
   const total = pastLength + seqLen
-  const feeds: Tensors = { [io.inputIds.name]: integers(io.inputIds, [batch, seqLen], tokens) }
+  const rows = rowsOf(io, batch)
+  const feeds: Tensors = {
+    [io.inputIds.name]: integers(io.inputIds, [rows, seqLen], repeated(tokens, batch, rows)),
+  }
   if (io.attentionMask) {
-    const mask = new BigInt64Array(batch * total).fill(1n)
-    feeds[io.attentionMask.name] = integers(io.attentionMask, [batch, total], mask)
+    const mask = new BigInt64Array(rows * total).fill(1n)
+    feeds[io.attentionMask.name] = integers(io.attentionMask, [rows, total], mask)
   }
   if (io.positionIds) {
-    const positions = BigInt64Array.from(tokens, (_, i) => BigInt(pastLength + (i % seqLen)))
-    feeds[io.positionIds.name] = integers(io.positionIds, [batch, seqLen], positions)
+    const dims = [io.sharedPositions ? 1 : rows, seqLen]
+    const positions = BigInt64Array.from({ length: elementCount(dims) }, (_, i) => BigInt(pastLength + (i % seqLen)))
+    feeds[io.positionIds.name] = integers(io.positionIds, dims, positions)
   }
   for (const { name, dtype, heads, headDim, capacity } of io.past) {
-    feeds[name] = past?.tensors[name] ?? zeros(dtype, [batch, heads, capacity, headDim])
+    feeds[name] = past?.tensors[name] ?? zeros(dtype, [rows, heads, capacity, headDim])
   }
   if (io.logitsToKeep) {
     feeds[io.logitsToKeep.name] = integers(

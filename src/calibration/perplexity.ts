@@ -6,10 +6,10 @@ import { readFloats } from '../kernels/float16.ts'
 import type { Session } from '../kernels/session.ts'
 import { batchFor, withBatch } from './batch.ts'
 import { logSumExp } from './logits.ts'
-import { feedsFor, type ModelIo } from './model-io.ts'
+import { feedsFor, type ModelIo, rowsOf } from './model-io.ts'
 
 export interface PerplexityOptions {
-  /** Windows run at once; chosen by the size of the logits when absent. */
+  /** Windows run at once; chosen by the size of the logits when absent, by the file where it fixes their number. */
   readonly batch?: number | undefined
   /** Called after every run with the windows that are done, of how many. */
   readonly onProgress?: ((done: number, total: number) => void) | undefined
@@ -27,10 +27,16 @@ export interface Perplexity {
 }
 
 /**
- * Refuses sequences that the model has no positions for, before onnxruntime stumbles over them.
+ * Refuses sequences that the model has no positions for or whose length it does not take, before onnxruntime stumbles over them.
  * @throws E_SEQ_LEN
  */
 export function checkSeqLen(io: ModelIo, seqLen: number): void {
+  if (io.seqLen !== undefined && seqLen !== io.seqLen)
+    throw new QuantError(
+      'E_SEQ_LEN',
+      `the file takes sequences of ${io.seqLen} tokens and no others, but ${seqLen} are wanted`,
+      `Use --seq-len ${io.seqLen}.`,
+    )
   if (io.maxPositions === undefined || seqLen <= io.maxPositions) return
   throw new QuantError(
     'E_SEQ_LEN',
@@ -68,7 +74,7 @@ export async function perplexity(
   }
   checkSeqLen(io, seqLen)
   const loss = await withBatch(
-    batch,
+    io.batch ?? batch,
     batchFor(seqLen * (io.vocabSize ?? 2 ** 17) * 4, windows.length),
     async atOnce => {
       let sum = 0
@@ -102,7 +108,7 @@ async function groupLoss(
   group.forEach((window, i) => tokens.set(window, i * seqLen))
   const outputs = await session.run(feedsFor(io, tokens, group.length, seqLen), [io.logits.name])
   const tensor = outputs[io.logits.name]!
-  const vocabulary = checkLogits(tensor.dims, group.length, seqLen, tokens)
+  const vocabulary = checkLogits(tensor.dims, rowsOf(io, group.length), seqLen, tokens)
   const logits = readFloats(tensor)
   let loss = 0
   group.forEach((window, i) => {

@@ -232,6 +232,16 @@ function mappingRows(blocks: readonly InspectedBlock[]): string[][] {
   )
 }
 
+/** Weights that are stored for nothing, in one row. */
+function unusedRow(unused: InspectReport['unused']): string[][] {
+  if (unused.length === 0) return []
+  const size = formatBytes(unused.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0))
+  const names = unused.slice(0, 3).map(({ name }) => name)
+  const more = unused.length > 3 ? ` and ${unused.length - 3} more` : ''
+  const count = unused.length === 1 ? '1 weight' : `${unused.length} weights`
+  return [['unused', `${count}, ${size}: no path leads to the logits from ${names.join(', ')}${more}`]]
+}
+
 export function formatInspection(report: InspectReport): string {
   const { types, opsets, blocks, problem, vocabSize, maxPositions } = report
   const facts = [
@@ -243,6 +253,7 @@ export function formatInspection(report: InspectReport): string {
     ['nodes', String(report.nodes)],
     ['parameters', formatCount(report.parameters)],
     ['stored as', types.map(type => `${type.dtype} ${formatBytes(type.sizeBytes)}`).join(', ')],
+    ...unusedRow(report.unused),
     ...(vocabSize === undefined ? [] : [['vocabulary', String(vocabSize)]]),
     ...(maxPositions === undefined ? [] : [['positions', String(maxPositions)]]),
   ]

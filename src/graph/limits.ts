@@ -35,6 +35,9 @@ export const MAX_RANK = 64
 /** Elements of a value: logits of a million tokens over a vocabulary of a million. */
 export const MAX_ELEMENTS: number = 2 ** 40
 
+/** Coordinates that NonZero of a constant may have, for all its elements: a mask of 2048 x 2048 tokens has 8 million. */
+export const MAX_COORDINATES: number = 2 ** 24
+
 /** Computed constants may have this many bytes whatever the model's size: tables of positions. */
 const BASE_COMPUTED_BYTES = 64 * 2 ** 20
 /** For each byte the file stores: int4 weights as int64. */

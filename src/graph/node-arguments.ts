@@ -2,7 +2,7 @@
 
 import { QuantError } from '../errors.ts'
 import type { Node, Value } from './ir.ts'
-import { normalizeAxis, requireConstant, type Shape, staticShape } from './shape.ts'
+import { constantNumbers, normalizeAxis, requireConstant, type Shape, staticShape } from './shape.ts'
 
 /** @throws E_UNSUPPORTED when the input is absent. */
 export function requireInput(node: Node, index: number): Value {
@@ -49,11 +49,23 @@ export function sliceRanges(node: Node): SliceRange[] {
   })
 }
 
-/** Sizes along the axis of a Split node: from its input, or equal parts with a smaller last one. */
+/**
+ * Sizes along the axis of a Split node: from its input, or equal parts with a smaller last one.
+ * @throws E_UNSUPPORTED when the sizes are computed from the tokens, as those of rows that are sorted by expert are.
+ */
 export function splitSizes(node: Node): number[] {
   const shape = inputShape(node, 0)
   const dim = shape[normalizeAxis(node.int('axis', 0), shape.length)]!
-  if (node.inputs[1]) return requireConstant(node, 1)
+  if (node.inputs[1]) {
+    const sizes = constantNumbers(node.inputs[1])
+    if (sizes) return sizes
+    throw new QuantError(
+      'E_UNSUPPORTED',
+      `the sizes of the parts of a Split depend on the tokens`,
+      'Experts that get their rows from a sorted list (Granite-MoE) are not supported: they are where each expert picks its rows by ' +
+        'NonZero (optimum), and as one MoE node (onnxruntime-genai).',
+    )
+  }
   const parts = node.int('num_outputs', node.outputs.length)
   const size = Math.ceil(dim / parts)
   return Array.from({ length: parts }, (_, i) => Math.min(size, dim - i * size))

@@ -4,6 +4,7 @@ import { createHash } from 'node:crypto'
 import { QuantError } from '../errors.ts'
 import { dtypeFromNumber, isFloat } from './dtype.ts'
 import type { Graph, Node, Value } from './ir.ts'
+import { MAX_COORDINATES } from './limits.ts'
 import { constantNumbers, requireConstantValue, type Shape, sameShape, staticShape } from './shape.ts'
 import { elementCount, floatTensor, int64Tensor, type Tensor } from './tensor.ts'
 
@@ -64,7 +65,28 @@ const constantNode = (node: Node): Tensor => {
   throw new QuantError('E_UNSUPPORTED', `Constant node "${node.name}" holds neither a tensor nor numbers`)
 }
 
-/** The tensor a node stands for when its shape rule already knows it: Constant, Shape, Size. */
+/**
+ * NonZero (ONNX 13) of a constant: coordinates [rank, found] of its elements that are not 0, the last axis fastest.
+ * @throws E_TOO_LARGE
+ */
+function nonZeroOf(node: Node, mask: Value): Tensor | undefined {
+  const shape = staticShape(mask)
+  if (elementCount(shape) * shape.length > MAX_COORDINATES)
+    throw new QuantError(
+      'E_TOO_LARGE',
+      `NonZero "${node.name}" reads a constant [${shape.join(', ')}], which has more elements than any decoder needs`,
+      'The file is damaged, or its sequences are too long: use shorter ones with --seq-len, or export it again.',
+    )
+  const found = constantNumbers(mask)?.flatMap((number, i) => (number === 0 ? [] : [i]))
+  if (!found) return undefined
+  const coordinates = shape.flatMap((dim, axis) => {
+    const stride = elementCount(shape.slice(axis + 1))
+    return found.map(i => Math.floor(i / stride) % dim)
+  })
+  return int64Tensor([shape.length, found.length], coordinates)
+}
+
+/** The tensor a node stands for when its inputs alone say it: Constant, Shape, Size, NonZero of a constant. */
 export function foldedConstant(node: Node, inputs: Inputs): Tensor | undefined {
   if (node.kind === 'Constant') return constantNode(node)
   if (node.kind === 'Shape') {
@@ -73,6 +95,7 @@ export function foldedConstant(node: Node, inputs: Inputs): Tensor | undefined {
     const dims = shape.slice(clamp(node.int('start', 0)), clamp(node.int('end', shape.length)))
     return int64Tensor([dims.length], dims)
   }
+  if (node.kind === 'NonZero' && inputs[0]?.tensor) return nonZeroOf(node, inputs[0])
   if (node.kind === 'Size') return int64Tensor([], [elementCount(staticShape(inputs[0]!))])
   return undefined
 }

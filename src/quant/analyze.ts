@@ -22,9 +22,9 @@ export interface Analysis {
   /** Folder of the model file: what weights still on disk are read from. */
   readonly folder: string
   readonly io: ModelIo
-  /** Tokens per sequence: as asked for, or the model's positions where those are fewer and that was allowed. */
+  /** Tokens per sequence: as asked for, or what the model takes where that was allowed. */
   readonly seqLen: number
-  /** input_ids [1, seqLen] -> logits, as float32 primitives. */
+  /** input_ids [1, seqLen], or as many rows as the file fixes, -> logits, as float32 primitives. */
   readonly working: Graph
   /** User's value -> value of the working copy. */
   readonly values: ReadonlyMap<Value, Value>
@@ -71,7 +71,7 @@ function refuseQuantized(graph: Graph): void {
 
 /**
  * Loads the model at `path` and finds its blocks for sequences of `asked` tokens, or with `capSeqLen` as many of them
- * as the model has positions.
+ * as the model has positions or takes.
  * @throws what loadModel, describeIo, normalize and findBlocks throw; E_ALREADY_QUANTIZED; E_SEQ_LEN.
  */
 export async function analyze(path: string, asked: number, capSeqLen = false): Promise<Analysis> {
@@ -80,7 +80,7 @@ export async function analyze(path: string, asked: number, capSeqLen = false): P
   unfuseAttention(model)
   const folder = dirname(model.path!)
   const io = describeIo(model)
-  const seqLen = capSeqLen ? Math.min(asked, io.maxPositions ?? asked) : asked
+  const seqLen = capSeqLen ? (io.seqLen ?? Math.min(asked, io.maxPositions ?? asked)) : asked
   checkSeqLen(io, seqLen)
   const { [io.inputIds.name]: tokens, ...fixed } = feedsFor(io, new BigInt64Array(seqLen), 1, seqLen)
   const copyWith = (inputs: Tensors) =>

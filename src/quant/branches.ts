@@ -4,8 +4,9 @@
  */
 
 import type { Graph, Model, Node, Value } from '../graph/ir.ts'
-import { readBytes } from '../graph/tensor.ts'
+import { readBytes, type Tensor } from '../graph/tensor.ts'
 import { staticShape } from '../graph/shape.ts'
+import { findStoredWeight } from '../graph/stored-weight.ts'
 import type { ActivationSite } from './activations.ts'
 import type { Block } from './blocks.ts'
 import type { LeavingValues } from './leaving.ts'
@@ -41,22 +42,19 @@ export interface Twins {
 interface Product {
   readonly node: Node
   readonly graph: Graph
-  readonly weight: Value
+  readonly tensor: Tensor
   readonly transposed: boolean
 }
 
 function productOf(node: Node, graph: Graph): Product | undefined {
   const isGemm = node.kind === 'Gemm'
   if (node.kind !== 'MatMul' && !isGemm) return undefined
-  if (!isPlainProduct(node)) return undefined
-  let weight = node.inputs[1]
-  let transposed = isGemm && node.int('transB', 0) === 1
-  for (let maker = weight?.producer; maker; maker = weight?.producer) {
-    if (maker.kind === 'Transpose' && (maker.ints('perm') ?? [1, 0]).join() === '1,0') transposed = !transposed
-    else if (maker.kind !== 'Identity' && maker.kind !== 'Cast') return undefined
-    weight = maker.inputs[0]
-  }
-  return weight?.tensor?.dims.length === 2 ? { node, graph, weight, transposed } : undefined
+  const [, factor] = node.inputs
+  if (!factor || !isPlainProduct(node)) return undefined
+  const stored = findStoredWeight(factor)
+  if ('reason' in stored) return undefined
+  const transB = isGemm && node.int('transB', 0) === 1
+  return { node, graph, tensor: stored.tensor, transposed: stored.transposed !== transB }
 }
 
 function productsOf(graph: Graph): Product[] {
@@ -76,14 +74,14 @@ export function readersElsewhere(
   origins: readonly Node[],
   traced: ReadonlySet<Node | undefined>,
 ): Map<Node, Node[]> {
-  const all = new Map<Value, Product[]>()
-  for (const product of productsOf(model.graph)) all.set(product.weight, [...(all.get(product.weight) ?? []), product])
+  const all = new Map<Tensor, Product[]>()
+  for (const product of productsOf(model.graph)) all.set(product.tensor, [...(all.get(product.tensor) ?? []), product])
   const byNode = new Map([...all.values()].flat().map(product => [product.node, product]))
   const readers = new Map<Node, Node[]>()
   for (const origin of origins) {
     const own = byNode.get(origin)
     if (!own) continue
-    const same = all.get(own.weight)!.filter(({ transposed }) => transposed === own.transposed)
+    const same = all.get(own.tensor)!.filter(({ transposed }) => transposed === own.transposed)
     const here = same.filter(({ graph }) => graph === own.graph)
     const elsewhere = new Set(same.filter(({ graph, node }) => graph !== own.graph && !traced.has(node)))
     const graphs = new Set([...elsewhere].map(({ graph }) => graph))

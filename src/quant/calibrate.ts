@@ -70,7 +70,8 @@ export async function calibrate(
   options: CalibrationOptions & { session: SessionOptions; onEvent?: OnEvent; signal?: AbortSignal },
 ): Promise<Calibration> {
   const { calib, samples, seed, session, onEvent, signal } = options
-  const notes = seqLen < options.seqLen ? [`sequences are ${seqLen} tokens long: the model has no more positions`] : []
+  const why = io.seqLen === undefined ? 'the model has no more positions' : 'the model takes no others'
+  const notes = seqLen < options.seqLen ? [`sequences are ${seqLen} tokens long: ${why}`] : []
   if (calib !== undefined) {
     const tokenizer = () => loadTokenizer(folder)
     return { ...loadSamples(calib, tokenizer, { samples, seqLen, seed, vocabSize: io.vocabSize }), notes }

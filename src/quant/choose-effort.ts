@@ -1,5 +1,6 @@
 /** @file How much is learned in a run, within the limits it was given; asked of the machine once, and kept. */
 
+import { runsFor } from '../calibration/model-io.ts'
 import type { WorkFolder } from '../files/work-folder.ts'
 import type { Analysis } from './analyze.ts'
 import { BlockJob, type Method } from './block-job.ts'
@@ -27,24 +28,32 @@ export async function chooseEffort(
   analysis: Analysis,
   work: WorkFolder,
 ): Promise<{ effort: Effort; notes: readonly string[] }> {
-  const { blocks, seqLen } = analysis
+  const { blocks, seqLen, io } = analysis
   const { samples, epochs, learningRate, schedule, maxWork = Infinity, timeBudgetMs } = options
-  const asked: Effort = { samples, epochs, learningRate, schedule }
+  // What one run takes is one sample of a block.
+  const { batch = 1 } = io
+  const asked: Effort = { samples: runsFor(io, samples), epochs, learningRate, schedule }
+  const inSequences = (effort: Effort): Effort => ({ ...effort, samples: Math.min(samples, effort.samples * batch) })
+  const batchNotes = batch === 1 ? [] : [`a step learns from ${batch} samples at once: the model's batch is fixed`]
   const weights = blocks.flatMap(({ linears }) =>
     linears.map(({ inFeatures, outFeatures }) => inFeatures * outFeatures),
   )
   const all = weights.reduce((sum, count) => sum + count, 0)
-  const effort = withinSteps(asked, stepsForWork(maxWork, all, seqLen))
+  const effort = withinSteps(asked, stepsForWork(maxWork, all, seqLen * batch))
   if (timeBudgetMs === undefined)
     return {
-      effort,
-      notes:
-        effort === asked ? [] : [`${effortName(effort)}, as the model is large: --samples and --epochs ask for more`],
+      effort: inSequences(effort),
+      notes: [
+        ...(effort === asked
+          ? []
+          : [`${effortName(inSequences(effort))}, as the model is large: --samples and --epochs ask for more`]),
+        ...batchNotes,
+      ],
     }
   if (!work.has(RECORD)) {
     const plan = new BlockJob(options, blocks.length, analysis).plan(blocks[0]!)
     work.write(RECORD, withinTime(effort, await measureBlock(plan, options, work), blocks.length, timeBudgetMs))
   }
-  const fitted = work.read(RECORD) as Effort
-  return { effort: fitted, notes: [`${effortName(fitted)}, within the time budget`] }
+  const fitted = inSequences(work.read(RECORD) as Effort)
+  return { effort: fitted, notes: [`${effortName(fitted)}, within the time budget`, ...batchNotes] }
 }

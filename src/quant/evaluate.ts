@@ -11,7 +11,7 @@ import { openModel, type SessionOptions } from '../kernels/session.ts'
 import { modelSizeBytes } from './output.ts'
 import { withinCores } from './threads.ts'
 
-/** Tokens per window unless asked otherwise, or the model's positions if those are fewer. */
+/** Tokens per window unless asked otherwise, or the model's positions if those are fewer, or the length that it takes. */
 export const DEFAULT_WINDOW = 256
 
 export interface EvaluateOptions {
@@ -111,7 +111,8 @@ export async function evaluateModel(options: EvaluateOptions): Promise<EvaluateR
   const candidates = [options.model, ...(options.against === undefined ? [] : [options.against])].map(candidate)
   const [{ model }] = candidates as [Candidate]
   const limits = candidates.map(({ io }) => io.maxPositions ?? Infinity)
-  const seqLen = options.seqLen ?? Math.min(DEFAULT_WINDOW, ...limits)
+  const fixed = candidates.find(({ io }) => io.seqLen !== undefined)?.io.seqLen
+  const seqLen = options.seqLen ?? fixed ?? Math.min(DEFAULT_WINDOW, ...limits)
   for (const { io } of candidates) checkSeqLen(io, seqLen)
   const tokenizer = () => loadTokenizer(options.tokenizer ?? dirname(model.path!))
   const { tokens } = loadTokens(text, tokenizer, options.windows === undefined ? undefined : options.windows * seqLen)

@@ -14,6 +14,7 @@ import { findOuterLinears, isTied, type OuterLinears } from './outer-linears.ts'
 import type { SkippedReport } from './report.ts'
 import { DEFAULT_GROUP, parseScheme, type QuantScheme, schemeName } from './scheme.ts'
 import { packedBytes } from './size.ts'
+import { type UnusedWeight, unusedWeights } from './unused-weights.ts'
 
 export interface InspectOptions {
   /** An .onnx file, or a folder with one. */
@@ -89,6 +90,8 @@ export interface InspectReport {
   /** Elements of all stored floating-point tensors. */
   readonly parameters: number
   readonly types: readonly InspectedType[]
+  /** Floating-point weights that no path leads from to the logits. */
+  readonly unused: readonly UnusedWeight[]
   readonly inputs: readonly InspectedPort[]
   readonly outputs: readonly InspectedPort[]
   readonly vocabSize?: number
@@ -272,6 +275,7 @@ export async function inspectModel({ model: path, seqLen }: InspectOptions): Pro
     nodes: model.graph.nodes.length,
     parameters: types.filter(({ dtype }) => isFloat(dtype)).reduce((sum, { elements }) => sum + elements, 0),
     types,
+    unused: unusedWeights(model),
     inputs: model.graph.inputs.filter(input => !input.tensor).map(portOf),
     outputs: model.graph.outputs.map(portOf),
     ...(analysis instanceof QuantError

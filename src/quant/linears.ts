@@ -2,6 +2,7 @@
 
 import type { Node, Value } from '../graph/ir.ts'
 import { staticShape } from '../graph/shape.ts'
+import { findStoredWeight } from '../graph/stored-weight.ts'
 import { findRouters } from './routers.ts'
 
 /** A product x [.., K] * w [K, N] of the working copy, and where its weight is stored. */
@@ -23,27 +24,6 @@ export interface Linear {
 export interface SkippedLinear {
   readonly node: Node
   readonly reason: string
-}
-
-/** A stored weight, or why there is none. */
-export type Resolved = { readonly weight: Value; readonly transposed: boolean } | { readonly reason: string }
-
-/** Follows what only rearranges a weight back to the stored tensor. */
-export function resolveWeight(value: Value): Resolved {
-  let weight = value
-  let transposed = false
-  for (let maker = weight.producer; maker; maker = weight.producer) {
-    const next = maker.inputs[0]!
-    if (maker.kind === 'Transpose' && staticShape(next).length === 2) transposed = !transposed
-    else if (maker.kind === 'Reshape' && staticShape(next).join() !== staticShape(weight).join())
-      return { reason: `its weight is reshaped from [${staticShape(next).join(', ')}] before use` }
-    else if (maker.kind !== 'Cast' && maker.kind !== 'Reshape' && maker.kind !== 'Transpose')
-      return { reason: `its weight is computed by ${maker.kind}` }
-    weight = next
-  }
-  if (!weight.tensor) return { reason: 'its second operand is not a stored weight' }
-  if (weight.tensor.dims.length !== 2) return { reason: `its weight has ${weight.tensor.dims.length} dimensions` }
-  return { weight, transposed }
 }
 
 /** "/model/layers.0/self_attn/q_proj/MatMul" -> "layers.0.self_attn.q_proj". */
@@ -75,9 +55,9 @@ export function findLinears(
       skipped.push({ node, reason: 'its weight is the first operand' })
       continue
     }
-    const resolved = resolveWeight(w)
+    const stored = findStoredWeight(w)
     const { origin } = node
-    if ('reason' in resolved) skipped.push({ node, reason: resolved.reason })
+    if ('reason' in stored) skipped.push({ node, reason: `its weight is ${stored.reason}` })
     else if (routers.has(node)) skipped.push({ node, reason: 'router: which experts a token is sent to depends on it' })
     else if (!origin) skipped.push({ node, reason: 'it is part of a fused operation' })
     else if (origin.kind !== 'MatMul' && origin.kind !== 'Gemm' && origin.kind !== 'com.microsoft.MoE')
@@ -86,7 +66,9 @@ export function findLinears(
       skipped.push({ node, reason: 'a Gemm with transA, alpha or beta cannot become MatMulNBits' })
     else {
       const [inFeatures, outFeatures] = staticShape(w) as [number, number]
-      linears.push({ name: labelOf(origin, resolved.weight), node, origin, ...resolved, inFeatures, outFeatures })
+      const { weight, transposed } = stored
+      const name = labelOf(origin, weight)
+      linears.push({ name, node, origin, weight, transposed, inFeatures, outFeatures })
     }
   }
   return { linears, skipped }

@@ -6,11 +6,12 @@
 import { QuantError } from '../errors.ts'
 import type { Node, Value } from '../graph/ir.ts'
 import { staticShape } from '../graph/shape.ts'
+import { findStoredWeight } from '../graph/stored-weight.ts'
 import type { WeightQuantizer } from '../kernels/qparams.ts'
 import type { Analysis } from './analyze.ts'
 import { readersElsewhere } from './branches.ts'
 import { dataValues } from './blocks.ts'
-import { findLinears, labelOf, type Linear, resolveWeight } from './linears.ts'
+import { findLinears, labelOf, type Linear } from './linears.ts'
 import type { OuterReport } from './report.ts'
 import type { OuterBits } from './scheme.ts'
 
@@ -51,18 +52,18 @@ function firstOf(value: Value, candidates: ReadonlySet<Node>, data: ReadonlySet<
 
 function embeddingOf(node: Node): Linear | string {
   const { origin } = node
-  const resolved = resolveWeight(node.inputs[0]!)
-  if ('reason' in resolved) return resolved.reason
+  const stored = findStoredWeight(node.inputs[0]!)
+  if ('reason' in stored) return `its table is ${stored.reason}`
   if (!origin || origin.kind !== 'Gather') return `its table is inside ${origin?.kind ?? 'a fused operation'}`
   if (origin.int('axis', 0) !== 0) return 'its table has tokens in columns'
   // The working copy looks up columns of a table that the file transposes first.
   const columns = node.int('axis', 0) === 1
   const [rows, cols] = staticShape(node.inputs[0]!) as [number, number]
   const [outFeatures, inFeatures] = columns ? [cols, rows] : [rows, cols]
-  const { weight } = resolved
+  const { weight } = stored
   const name = labelOf(origin, weight)
   // A table with tokens in rows is stored like the transposed weight of a linear.
-  return { name, node, origin, weight, transposed: resolved.transposed === columns, inFeatures, outFeatures }
+  return { name, node, origin, weight, transposed: stored.transposed === columns, inFeatures, outFeatures }
 }
 
 /** lm_head and embeddings of a model. */

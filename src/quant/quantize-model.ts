@@ -1,6 +1,7 @@
 /** @file The method from end to end, block after block. The place to start reading. */
 
 import { dirname } from 'node:path'
+import { runsFor } from '../calibration/model-io.ts'
 import { checkDiskSpace } from '../files/disk-space.ts'
 import { recoverSet } from '../files/file-set.ts'
 import { type Signature, WorkFolder, workPlace } from '../files/work-folder.ts'
@@ -117,8 +118,10 @@ function quantizedBytes({ blocks }: Analysis, options: QuantizeOptions): number 
 
 /** Refuses a run for which there is no room, counting what an earlier one has written already. */
 function checkRoom(analysis: Analysis, options: QuantizeOptions, work: WorkFolder, output: OutputPlan, size: number) {
-  const { blocks, seqLen } = analysis
-  const states = learns(options) ? 4 * 4 * options.samples * elementCount(staticShape(blocks[0]!.input)) : 0
+  const { blocks, seqLen, io } = analysis
+  const states = learns(options)
+    ? 4 * 4 * runsFor(io, options.samples) * elementCount(staticShape(blocks[0]!.input))
+    : 0
   const left = 1 - finishedBefore(work, blocks.length) / blocks.length
   const quantized = quantizedBytes(analysis, options)
   const weights = blocks.flatMap(({ linears }) => linears.map(({ weight }) => sizeBytes(weight.tensor!)))

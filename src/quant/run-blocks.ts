@@ -1,6 +1,7 @@
 /** @file All blocks, one after the other, each kept on disk when it is finished: a run that ends early goes on after the last one. */
 
 import { ActivationStore } from '../calibration/activation-store.ts'
+import { runsFor } from '../calibration/model-io.ts'
 import type { WorkFolder } from '../files/work-folder.ts'
 import { staticShape } from '../graph/shape.ts'
 import type { Analysis } from './analyze.ts'
@@ -79,7 +80,7 @@ export async function runBlocks(
   }
 
   const calibration = await calibrationOf(options, analysis, work, sources.inputs)
-  const streams = new BlockStreams(work, calibration.samples, blocks[0]!)
+  const streams = new BlockStreams(work, runsFor(analysis.io, calibration.samples), blocks[0]!)
   try {
     if (rest.length > 0) await streams.begin(done, store => embed(analysis, calibration, store))
     for (const block of rest) {

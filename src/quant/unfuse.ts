@@ -5,8 +5,9 @@
 
 import { type Attribute, type Graph, type Model, Node, Value } from '../graph/ir.ts'
 import { declined, required } from '../graph/rewrites/rewrite.ts'
+import { storedTensor } from '../graph/stored-weight.ts'
 import { int64Tensor } from '../graph/tensor.ts'
-import { GraphWriter, storedTensor } from './export/writer.ts'
+import { GraphWriter } from './export/writer.ts'
 
 const MICROSOFT = 'com.microsoft'
 const ATTENTION = 'com.microsoft.Attention'

@@ -80,3 +80,21 @@ test('contradictions come before names nobody knows, all in one message', () => 
   ] as const
   expect(() => bindInputs(inputs, none)).toThrow(/"position_ids" float32 .* "use_cache_branch" int64/)
 })
+
+test('a batch and a length that the file fixes; a row of positions for all sequences fixes nothing', () => {
+  const attention = { name: 'attention_mask', dtype: 'int64', shape: [4, 'total'] } as const
+  const place = { name: 'position_ids', dtype: 'int64' } as const
+  const bind = (...inputs: Parameters<typeof bindInputs>[0]) => bindInputs(inputs, none)
+  const ofFour = { ...ids, shape: [4, 16] } as const
+  expect(bind(ids)).toMatchObject({ batch: undefined, seqLen: undefined, sharedPositions: false })
+  expect(bind(ofFour, attention)).toMatchObject({ batch: 4, seqLen: 16, sharedPositions: false })
+  expect(bind(ids, attention)).toMatchObject({ batch: 4, seqLen: undefined })
+  expect(bind(ofFour, { ...place, shape: [1, 16] })).toMatchObject({ batch: 4, sharedPositions: true })
+  expect(bind({ ...ids, shape: [1, 1] })).toMatchObject({ batch: 1, seqLen: undefined })
+  expect(() => bind({ ...ids, shape: [2, 's'] }, attention)).toThrow(
+    'inputs are for different numbers of sequences: "input_ids" int64 [2, s], "attention_mask" int64 [4, total]',
+  )
+  expect(() => bind({ ...ids, shape: [2 ** 20, 2 ** 20] })).toThrow(
+    'every run takes 1048576 sequences of 1048576 tokens',
+  )
+})

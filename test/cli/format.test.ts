@@ -179,6 +179,7 @@ const inspected: InspectReport = {
   nodes: 1107,
   parameters: 4e6,
   types: [{ dtype: 'float32', tensors: 40, elements: 4e6, sizeBytes: 16e6 }],
+  unused: [],
   inputs: [
     { name: 'input_ids', dtype: 'int64', shape: ['batch', null] },
     { name: 'past.0.key', dtype: 'float32', shape: ['batch', 4, 'past', 32] },
@@ -294,4 +295,16 @@ test('an inspected model that cannot be quantized', () => {
   const text = formatInspection({ ...inspected, blocks: [], skipped: [], estimates: [], problem })
   expect(text.split('\n\n').at(-1)).toBe('cannot be quantized (E_NO_BLOCKS): no decoder blocks found')
   expect(text).not.toContain('estimated')
+})
+test('weights that are stored for nothing are in one row', () => {
+  const weight = (name: string) => ({ name, dtype: 'float32' as const, shape: [64, 64], sizeBytes: 16384 })
+  const row = (names: readonly string[]) =>
+    formatInspection({ ...inspected, unused: names.map(weight) })
+      .split('\n')
+      .find(line => line.startsWith('unused'))
+  expect(row([])).toBeUndefined()
+  expect(row(['a'])).toBe('unused      1 weight, 16 kB: no path leads to the logits from a')
+  expect(row(['a', 'b', 'c', 'd', 'e'])).toBe(
+    'unused      5 weights, 82 kB: no path leads to the logits from a, b, c and 2 more',
+  )
 })

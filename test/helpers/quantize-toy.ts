@@ -2,19 +2,24 @@
 
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { quantizeModel } from '../../src/quant/quantize-model.ts'
+import { quantizeModel, type QuantizeOptions } from '../../src/quant/quantize-model.ts'
 import type { QuantizeReport } from '../../src/quant/report.ts'
 import { parseScheme } from '../../src/quant/scheme.ts'
 import { testFolder } from './test-folder.ts'
 import { toyTokens } from './toy-decoder.ts'
 
 /** Rounded; at w4a4 with transformations. The output lies in a folder that goes with the test. */
-export function quantizeToy(model: string, scheme: string): Promise<QuantizeReport> {
+export function quantizeToy(
+  model: string,
+  scheme: string,
+  options: Partial<QuantizeOptions> = {},
+): Promise<QuantizeReport> {
   const calib = join(testFolder(), 'calib.jsonl')
   writeFileSync(calib, toyTokens(4, 13))
   return quantizeModel({
     ...{ calib, model, output: testFolder(), scheme: parseScheme(scheme), lwc: false, let: scheme === 'w4a4' },
     ...{ epochs: 2, samples: 4, seqLen: 12, seed: 0, learningRate: 1e-2, schedule: 'cosine', accuracyLevel: 0 },
     session: {},
+    ...options,
   })
 }

@@ -1,11 +1,12 @@
-/** @file Gradients of Gather and TopK: what was picked goes back to where it came from, rows picked twice are summed. */
+/** @file Gradients of ops that pick elements or put them somewhere: what was picked goes back, elements picked twice are summed. */
 
+import { QuantError } from '../../errors.ts'
 import type { Builder } from '../../graph/builder.ts'
 import type { Node, Value } from '../../graph/ir.ts'
 import { constantNumbers, normalizeAxis, type Shape, staticShape } from '../../graph/shape.ts'
 import { elementCount } from '../../graph/tensor.ts'
 import { embedded, expanded, reshaped, zeros } from '../fragments.ts'
-import { single, unary, type VjpTable } from '../vjp.ts'
+import { single, unary, type VjpRule, type VjpTable } from '../vjp.ts'
 
 /** Beyond this many picks of one row, summing the picks one by one costs more than a scatter. */
 const MAX_PICKS = 8
@@ -74,4 +75,35 @@ const topK = single((g, node, dy) => {
   return [g.op('ScatterElements', [zeros(g, staticShape(x), dy.dtype!), node.outputs[1], dy], { axis })]
 })
 
-export const gatherRules: VjpTable = { Gather: unary(gather), TopK: topK }
+// y[i][j] = x[indices[i][j]][j] (axis 0)
+function gatherElements(g: Builder, x: Value, dy: Value, _y: Value, node: Node): Value {
+  const axis = node.int('axis', 0)
+  const inputs = [zeros(g, staticShape(x), dy.dtype!), node.inputs[1], dy]
+  return g.op('ScatterElements', inputs, { axis, reduction: 'add' })
+}
+
+// y = data, then y[indices[i][j]][j] = updates[i][j], or += with reduction = "add" (axis 0). Without, ONNX 18 wants indices to differ.
+const scatterElements: VjpRule = single((g, node, dy, needs) => {
+  const [, indices, updates] = node.inputs as [Value, Value, Value]
+  const axis = node.int('axis', 0)
+  const reduction = node.string('reduction', 'none')
+  if (reduction !== 'none' && reduction !== 'add')
+    throw new QuantError(
+      'E_UNSUPPORTED',
+      `no gradient rule for reduction = "${reduction}" of ScatterElements (node "${node.name}")`,
+      'Extend the row of ScatterElements in src/autodiff/rules.',
+    )
+  const replaced = () => g.op('ScatterElements', [dy, indices, zeros(g, staticShape(updates), dy.dtype!)], { axis })
+  return [
+    needs[0] ? (reduction === 'add' ? dy : replaced()) : undefined,
+    undefined,
+    needs[2] ? g.op('GatherElements', [dy, indices], { axis }) : undefined,
+  ]
+})
+
+export const gatherRules: VjpTable = {
+  Gather: unary(gather),
+  GatherElements: unary(gatherElements),
+  ScatterElements: scatterElements,
+  TopK: topK,
+}

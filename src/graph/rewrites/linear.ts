@@ -4,6 +4,7 @@ import type { Builder } from '../builder.ts'
 import { isFloat } from '../dtype.ts'
 import type { Node, Value } from '../ir.ts'
 import { staticShape } from '../shape.ts'
+import { findStoredWeight } from '../stored-weight.ts'
 import type { Rewrite } from './rewrite.ts'
 import { gatherRows } from './selected-rows.ts'
 
@@ -19,18 +20,6 @@ function gemm(g: Builder, node: Node, [a, b, c]: readonly (Value | undefined)[])
   return [g.add(scaled, beta === 1 ? c : g.scale(c, beta))]
 }
 
-/** The stored table behind a value that only transposes it or changes its float type; undefined when there is none. */
-function storedTable(value: Value): { table: Value; transposed: boolean } | undefined {
-  let table = value
-  let transposed = false
-  for (let maker = table.producer; maker; maker = table.producer) {
-    if (maker.kind === 'Transpose' && staticShape(table).length === 2) transposed = !transposed
-    else if (maker.kind !== 'Cast' || !isFloat(maker.inputs[0]!.dtype!)) return undefined
-    table = maker.inputs[0]!
-  }
-  return table.tensor && table !== value ? { table, transposed } : undefined
-}
-
 /**
  * Gather of rows. From a transposed or half-precision table (a tied embedding: rows of Transpose(lm_head)) it gathers
  * as the table is stored, and rearranges only what was gathered.
@@ -38,9 +27,11 @@ function storedTable(value: Value): { table: Value; transposed: boolean } | unde
 function gather(g: Builder, node: Node, inputs: readonly (Value | undefined)[]): Value[] {
   const chosen = gatherRows(g, node, inputs)
   if (chosen) return [chosen]
-  const stored = node.int('axis', 0) === 0 ? storedTable(inputs[0]!) : undefined
-  if (!stored) return g.copy(node, inputs)
-  const gathered = g.op('Gather', [stored.table, inputs[1]], { axis: stored.transposed ? 1 : 0 })
+  const [table, indices] = inputs as [Value, Value]
+  const stored = findStoredWeight(table)
+  const isRearranged = 'weight' in stored && stored.weight !== table && isFloat(stored.tensor.dtype)
+  if (node.int('axis', 0) !== 0 || !isRearranged) return g.copy(node, inputs)
+  const gathered = g.op('Gather', [stored.weight, indices], { axis: stored.transposed ? 1 : 0 })
   if (!stored.transposed) return [gathered]
   const rank = staticShape(gathered).length
   return [g.transpose(gathered, [...Array.from({ length: rank - 1 }, (_, i) => i + 1), 0])]

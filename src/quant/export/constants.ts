@@ -2,9 +2,10 @@
 
 import { internalError, QuantError } from '../../errors.ts'
 import type { Model, Node, Value } from '../../graph/ir.ts'
+import { storedTensor } from '../../graph/stored-weight.ts'
 import { elementCount, type Tensor } from '../../graph/tensor.ts'
 import { FLOAT16_MAX, storeFloats } from '../../kernels/float16.ts'
-import { floatTypeOf, GraphWriter, storedTensor } from './writer.ts'
+import { floatTypeOf, GraphWriter } from './writer.ts'
 
 export interface ReplacedConstant {
   /** Of the user's graph. */

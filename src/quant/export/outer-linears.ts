@@ -1,12 +1,13 @@
 /** @file Puts quantized embeddings and lm_head into the user's graph: tables as GatherBlockQuantized, sharing what lm_head has stored. */
 
 import type { Model, Node, Value } from '../../graph/ir.ts'
+import { findStoredWeight } from '../../graph/stored-weight.ts'
 import type { Tensor } from '../../graph/tensor.ts'
 import type { PackedWeight } from '../../kernels/pack.ts'
 import { packRounded, tableRows } from '../../kernels/pack-rounded.ts'
 import type { OuterJob } from '../outer-linears.ts'
 import { type ExportOptions, exportLinears } from './linears.ts'
-import { floatTypeOf, giveAs, GraphWriter, type Stem, storedTensor } from './writer.ts'
+import { floatTypeOf, giveAs, GraphWriter, type Stem } from './writer.ts'
 
 /**
  * Quantizes the weights of `jobs` and replaces what reads them, in place. Weights are read and packed one after the other.
@@ -26,27 +27,15 @@ export function exportOuter(model: Model, jobs: readonly OuterJob[], options: Ex
   }
 }
 
-/** The stored tensor behind nodes that only rearrange it, and whether these transpose it. */
-function tableOf(value: Value): { readonly tensor: Tensor | undefined; readonly transposed: boolean } {
-  let current = value
-  let transposed = false
-  for (let maker = current.producer; maker; maker = current.producer) {
-    if (maker.kind === 'Transpose') transposed = !transposed
-    else if (maker.kind !== 'Cast' && maker.kind !== 'Identity') break
-    current = maker.inputs[0]!
-  }
-  return { tensor: storedTensor(current), transposed }
-}
-
 /** Replaces every lookup in the table that `origin` reads, in the bodies of the graph too; `b` [vocabulary, hidden * bits / 8]. */
 function exportTable(model: Model, origin: Node, { bits, blockSize, b, scales, zeroPoints }: PackedWeight): void {
   const writer = new GraphWriter(model)
-  const { tensor, transposed } = tableOf(origin.inputs[0]!)
+  const own = findStoredWeight(origin.inputs[0]!)
   const isLookup = (node: Node): boolean => {
     if (node === origin) return true
-    if (node.kind !== 'Gather' || node.int('axis', 0) !== 0 || tensor === undefined) return false
-    const other = tableOf(node.inputs[0]!)
-    return other.tensor === tensor && other.transposed === transposed
+    if (node.kind !== 'Gather' || node.int('axis', 0) !== 0 || 'reason' in own) return false
+    const other = findStoredWeight(node.inputs[0]!)
+    return 'tensor' in other && other.tensor === own.tensor && other.transposed === own.transposed
   }
   const { name } = origin.inputs[0]!
   // lm_head may have stored these very tensors.

@@ -3,6 +3,7 @@
 import { internalError, QuantError } from '../../errors.ts'
 import { type DType, dtypeFromNumber, dtypeNumber, type FloatType, isFloat } from '../../graph/dtype.ts'
 import { type Attribute, consumersOf, type Graph, type Model, Node, Value } from '../../graph/ir.ts'
+import { storedTensor } from '../../graph/stored-weight.ts'
 import { int64Tensor, type Tensor, tensorOf } from '../../graph/tensor.ts'
 
 /** BitShift, Round, and Clip and Round on any shape: what quantizing activations is written with. */
@@ -203,12 +204,6 @@ export function giveAs(made: Value, output: Value): void {
   const producer = made.producer!
   producer.outputs[producer.outputs.indexOf(made)] = output
   output.producer = producer
-}
-
-/** The tensor of an initializer or a Constant node. */
-export function storedTensor({ tensor, producer }: Value): Tensor | undefined {
-  const value = producer?.kind === 'Constant' ? producer.attributes.get('value') : undefined
-  return tensor ?? (value?.type === 'tensor' ? value.value : undefined)
 }
 
 /**

@@ -1,4 +1,4 @@
-/** @file Rows for the gradients of Gather and TopK. */
+/** @file Rows for the gradients of Gather, GatherElements, ScatterElements and TopK. */
 
 import { int64Tensor } from '../../../src/graph/tensor.ts'
 import type { VjpSpec } from '../../helpers/check-vjp.ts'
@@ -22,7 +22,24 @@ const largest = (shape: Shape, k: number, axis: number, attributes: Record<strin
     return values!
   })
 
+const gatheredElements = (shape: Shape, indices: readonly number[], indexShape: Shape, axis: number) =>
+  custom('GatherElements', `${text(shape)} at ${text(indices)} axis ${axis}`, [at(shape)], (g, x) =>
+    g.op('GatherElements', [x!, g.initializer('indices', int64Tensor(indexShape, indices))], { axis }),
+  )
+
+const scattered = (shape: Shape, indices: readonly number[], indexShape: Shape, axis: number, reduction?: 'add') => {
+  const title = `${text(indexShape)} into ${text(shape)} at ${text(indices)} axis ${axis} ${reduction ?? ''}`
+  return custom('ScatterElements', title, [at(shape), at(indexShape)], (g, data, updates) => {
+    const constant = g.initializer('indices', int64Tensor(indexShape, indices))
+    return g.op('ScatterElements', [data!, constant, updates!], { axis, ...(reduction && { reduction }) })
+  })
+}
+
 export const gatherRows: VjpSpec[] = [
+  gatheredElements([4, 3], [3, 0, 1, 1, 0, -1], [2, 3], 0),
+  gatheredElements([3, 5], [4, 4, 2, 0, 1, -2], [3, 2], -1),
+  scattered([3, 5], [4, 1, 2, 0, 1, -2], [3, 2], 1),
+  scattered([4, 3], [3, 0, 1, 3, 0, -3], [2, 3], 0, 'add'),
   largest([3, 5], 2, -1),
   largest([4, 3, 2], 3, 0, { largest: 0 }),
   gathered([4, 3], [1], [], 0),

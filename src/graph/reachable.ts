@@ -1,0 +1,25 @@
+/** @file Initializers that some outputs are not computed from. Looks at the whole graph, bodies included; runs nothing. */
+
+import type { Graph, Node, Value } from './ir.ts'
+
+/** All initializers of a graph and of the bodies in it. */
+function initializersOf(graph: Graph): Value[] {
+  return [...graph.initializers, ...graph.nodes.flatMap(node => node.subgraphs().flatMap(initializersOf))]
+}
+
+/** Initializers of `graph` and of the bodies in it that no path leads from to any of `outputs`, in the order of the file. */
+export function unreachableInitializers(graph: Graph, outputs: readonly Value[]): Value[] {
+  const reached = new Set<Value | Node>()
+  const pending = [...outputs]
+  for (let value = pending.pop(); value; value = pending.pop()) {
+    if (reached.has(value)) continue
+    reached.add(value)
+    const { producer } = value
+    if (!producer || reached.has(producer)) continue
+    reached.add(producer)
+    // What a body reads of the graph around it are the very values of that graph.
+    for (const body of producer.subgraphs()) pending.push(...body.outputs)
+    for (const input of producer.inputs) if (input) pending.push(input)
+  }
+  return initializersOf(graph).filter(value => !reached.has(value))
+}

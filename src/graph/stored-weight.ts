@@ -1,0 +1,65 @@
+/**
+ * @file The one walk from a value to the stored matrix behind it, through nodes that only rearrange it. Works in the user's graph and in
+ * the working copy; knows no op that reads weights.
+ */
+
+import { dtypeFromNumber, isFloat } from './dtype.ts'
+import type { Node, Value } from './ir.ts'
+import type { Tensor } from './tensor.ts'
+
+/** A stored matrix. */
+export interface StoredWeight {
+  /** Value that holds `tensor`: an initializer, or the output of a Constant node. */
+  readonly weight: Value
+  readonly tensor: Tensor
+  /** The value that was asked for is the transpose of what is stored. */
+  readonly transposed: boolean
+}
+
+/** Why a value is no stored matrix, as the end of a sentence about it. */
+export interface NotStored {
+  readonly reason: string
+}
+
+const dimsOf = (value: Value): string => value.shape?.join(', ') ?? '?'
+
+/** Rank and dimensions of both values are known and equal. */
+function keepsShape(from: Value, to: Value): boolean {
+  const isKnown = ({ shape }: Value) => shape?.every(dim => typeof dim === 'number') === true
+  return isKnown(from) && isKnown(to) && dimsOf(from) === dimsOf(to)
+}
+
+/** op kind -> whether the node swaps the two axes of a matrix; a reason where it does more than that. */
+const STEPS: Readonly<Record<string, (node: Node, from: Value) => boolean | NotStored>> = {
+  // Without perm all axes are reversed. A perm of another rank shows in the rank of what is stored.
+  Transpose: node => (node.ints('perm') ?? [1, 0]).join() === '1,0',
+  Cast: node => (isFloat(dtypeFromNumber(node.int('to', 1))) ? false : { reason: 'rounded by a Cast' }),
+  Identity: () => false,
+  Reshape: (node, from) =>
+    keepsShape(from, node.outputs[0]!) ? false : { reason: `reshaped from [${dimsOf(from)}] before use` },
+}
+
+/** Tensor of an initializer or of a Constant node. */
+export function storedTensor({ tensor, producer }: Value): Tensor | undefined {
+  const value = producer?.kind === 'Constant' ? producer.attributes.get('value') : undefined
+  return tensor ?? (value?.type === 'tensor' ? value.value : undefined)
+}
+
+/** The stored matrix [rows, columns] behind `value`. */
+export function findStoredWeight(value: Value): StoredWeight | NotStored {
+  let weight = value
+  let transposed = false
+  let tensor = storedTensor(weight)
+  while (!tensor) {
+    const { producer } = weight
+    const from = producer?.inputs[0]
+    if (!producer || !from) return { reason: 'not stored in the file' }
+    const swaps = STEPS[producer.kind]?.(producer, from) ?? { reason: `computed by ${producer.kind}` }
+    if (typeof swaps !== 'boolean') return swaps
+    transposed = transposed !== swaps
+    weight = from
+    tensor = storedTensor(weight)
+  }
+  if (tensor.dims.length !== 2) return { reason: `stored as [${tensor.dims.join(', ')}], which is no matrix` }
+  return { weight, tensor, transposed }
+}
