@@ -2,6 +2,7 @@
 
 import { fstatSync, writeFileSync } from 'node:fs'
 import { messageOf, QuantError } from '../errors.ts'
+import { systemCode } from '../files/disk-errors.ts'
 import { printable } from '../printable.ts'
 
 type Stream = typeof process.stdout | typeof process.stderr
@@ -19,11 +20,12 @@ async function write(stream: Stream, text: string): Promise<void> {
   await new Promise<void>((done, fail) => stream.write(text, error => (error ? fail(error) : done())))
 }
 
-/** Writes a result to stdout. @throws E_OUTPUT when not all of it can be written. */
+/** Writes a result to stdout. A reader that has seen enough (`| head`) is no error. @throws E_OUTPUT when the result is lost otherwise. */
 export async function printResult(text: string): Promise<void> {
   try {
     await write(process.stdout, printable(text))
   } catch (error) {
+    if (systemCode(error) === 'EPIPE') return
     throw new QuantError(
       'E_OUTPUT',
       `the result cannot be written to stdout: ${messageOf(error)}`,

@@ -36,12 +36,8 @@ describe.skipIf(!existsSync(FULL))('on a full disk', () => {
   })
 })
 
-test('a reader that is gone', async () => {
+test('a reader that has seen enough is no error', async () => {
   const { child, ended } = startCli(['inspect', model, '--json'])
   child.stdout!.destroy()
-  expect(await ended).toEqual({
-    stdout: '',
-    stderr: expect.stringMatching(/^error: the result cannot be written to stdout: .*EPIPE\nhint: .*\n$/) as string,
-    exitCode: 1,
-  })
+  expect(await ended).toEqual({ stdout: '', stderr: '', exitCode: 0 })
 })
