@@ -3,7 +3,7 @@
 import { Builder } from '../dist/graph/builder.js'
 import { Graph } from '../dist/graph/ir.js'
 import { floatTensor } from '../dist/graph/tensor.js'
-import { findBlocks } from '../dist/quant/blocks.js'
+import { findBlocks } from '../dist/quant/find/blocks.js'
 
 /** Deterministic numbers in (-1, 1). */
 export function noise(count, scale, seed) {

@@ -10,7 +10,7 @@ import { readFileSync, rmSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import process from 'node:process'
 import { clearInterval, setInterval } from 'node:timers'
-import { analyze } from '../dist/quant/analyze.js'
+import { analyze } from '../dist/quant/find/analyze.js'
 
 const [model, ...flags] = process.argv.slice(2)
 const output = resolve('out/bench-memory')

@@ -1,7 +1,7 @@
 /** @file The public interface of the package: three functions, the scheme parser, the error, and their types. */
 
 export { type ErrorCode, QuantError } from './errors.ts'
-export type { Device, SessionOptions } from './kernels/session.ts'
+export { type Device, type SessionOptions } from './kernels/session.ts'
 export { type EvaluateOptions, type EvaluateReport, evaluateModel, type Measured } from './quant/evaluate.ts'
 export {
   type InspectedBlock,
@@ -9,18 +9,26 @@ export {
   type InspectedOuter,
   type InspectedPort,
   type InspectedType,
-  inspectModel,
-  type InspectOptions,
   type InspectReport,
-} from './quant/inspect.ts'
-export { quantizeModel, type QuantizeOptions } from './quant/quantize-model.ts'
-export type { BlockReport, OnEvent, OuterReport, QuantizeEvent, QuantizeReport, SkippedReport } from './quant/report.ts'
+} from './quant/inspected.ts'
+export { inspectModel, type InspectOptions } from './quant/inspect.ts'
+export { quantizeModel } from './quant/quantize-model.ts'
+export { type QuantizeOptions } from './quant/terms/options.ts'
+export {
+  type BlockReport,
+  type OnEvent,
+  type OuterReport,
+  type QuantizeEvent,
+  type QuantizeReport,
+  type SkippedReport,
+} from './quant/terms/report.ts'
 export {
   parseScheme,
   parseWeightOverride,
   type QuantScheme,
   type WeightOverride,
   type WeightScheme,
-} from './quant/scheme.ts'
-export type { UnusedWeight } from './quant/unused-weights.ts'
-export type { PatternOverride, WeightRules } from './quant/weight-rules.ts'
+  type PatternOverride,
+  type WeightRules,
+} from './quant/terms/scheme.ts'
+export { type UnusedWeight } from './quant/find/unused-weights.ts'

@@ -13,8 +13,8 @@ import { accumulate } from './accumulate.ts'
 import { customVjpOf } from './custom-vjp.ts'
 import { zeros } from './fragments.ts'
 import { unbroadcast } from './unbroadcast.ts'
-import { NO_GRADIENT, type VjpEntry, type VjpRule } from './vjp.ts'
 import { VJP_RULES } from './vjp-rules.ts'
+import { NO_GRADIENT, type VjpEntry, type VjpRule } from './vjp.ts'
 
 /**
  * Appends the nodes that compute the gradient of sum(seed * value), over all `seeds` (value to its own gradient, same shape

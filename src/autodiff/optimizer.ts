@@ -1,9 +1,7 @@
-/** @file The optimizers to choose from, behind one interface. Knows neither what is learned nor how often a step is taken. */
+/** @file Optimizer as a type: what a step reads and what it gives back. */
 
 import type { Builder } from '../graph/builder.ts'
 import type { Value } from '../graph/ir.ts'
-import { adamW } from './adamw.ts'
-import { stableSpam } from './stable-spam.ts'
 
 export interface OptimizerInputs {
   /** float32 [size]: what is learned, as one vector. */
@@ -28,26 +26,4 @@ export interface Optimizer {
   readonly state: readonly { readonly name: string; readonly size: number }[]
   /** Writes one step. */
   step(g: Builder, inputs: OptimizerInputs): OptimizerOutputs
-}
-
-export const OPTIMIZER_NAMES = ['adamw', 'stable-spam'] as const
-export type OptimizerName = (typeof OPTIMIZER_NAMES)[number]
-
-/** @param segments element counts of the tensors that lie one after the other in the parameter vector. */
-export function optimizerOf(name: OptimizerName, segments: readonly number[]): Optimizer {
-  return name === 'adamw' ? plainAdamW(segments) : stableSpam(segments)
-}
-
-function plainAdamW(segments: readonly number[]): Optimizer {
-  const size = segments.reduce((sum, length) => sum + length, 0)
-  return {
-    state: [
-      { name: 'm', size },
-      { name: 'v', size },
-    ],
-    step(g, { parameter, gradient, state, step, learningRate }) {
-      const next = adamW(g, { parameter, gradient, m: state[0]!, v: state[1]!, step, learningRate })
-      return { parameter: next.parameter, state: [next.m, next.v] }
-    },
-  }
 }

@@ -10,6 +10,7 @@ import { reduceRules } from './rules/reduce.ts'
 import { NO_GRADIENT, type VjpTable } from './vjp.ts'
 
 const PIECEWISE_CONSTANT = 'Round Floor Ceil Sign Equal Less Greater LessOrEqual GreaterOrEqual Not And Or IsNaN IsInf'
+
 const INDEX_OR_SHAPE = 'Shape Size OneHot ArgMax ArgMin Range ConstantOfShape'
 
 export const VJP_RULES: VjpTable = {

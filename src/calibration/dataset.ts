@@ -2,7 +2,7 @@
 
 import { extname } from 'node:path'
 import { messageOf, QuantError } from '../errors.ts'
-import { readBounded } from './bounded-file.ts'
+import { readBounded } from '../files/bounded-file.ts'
 import { parseJsonl } from './jsonl.ts'
 import { beginningOfLongText, decodeText, isLongText, samplesOfLongText } from './long-text.ts'
 import { readNpy } from './npy.ts'

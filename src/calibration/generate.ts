@@ -1,14 +1,13 @@
 /** @file The model writes its own calibration text. Knows no files. */
 
+import { checkSeqLen, feedsFor, hasCache, type ModelIo, nextPast, type Past, rowsOf } from '../decoder/model-io.ts'
 import { QuantError } from '../errors.ts'
 import { byteLength } from '../graph/dtype.ts'
 import { readFloats } from '../kernels/float16.ts'
 import type { Session } from '../kernels/session.ts'
-import type { CalibrationSamples } from './dataset.ts'
 import { batchFor, withBatch } from './batch.ts'
+import type { CalibrationSamples } from './dataset.ts'
 import { drawToken, type SamplingOptions } from './logits.ts'
-import { feedsFor, hasCache, type ModelIo, nextPast, type Past, rowsOf } from './model-io.ts'
-import { checkSeqLen } from './perplexity.ts'
 import { Random } from './rng.ts'
 
 export interface GenerateOptions extends SamplingOptions {

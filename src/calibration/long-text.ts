@@ -28,6 +28,7 @@ const MARGIN_TOKENS = 64
 const SEARCH_BYTES = 2 ** 16
 
 const NEWLINE = 0x0a
+
 const SPACE = 0x20
 
 /** Token ids of a text. */

@@ -43,9 +43,12 @@ const VIEWS = {
 } as const
 
 const MAGIC = Buffer.from('\x93NUMPY', 'latin1')
+
 /** Headers of arrays are about 120 bytes; the format's own limit for untrusted files is 10 000. */
 const MAX_HEADER_BYTES = 10_000
+
 const MAX_RANK = 32
+
 /** Tokens of 500 MB of text: a gigabyte of int64. */
 const MAX_ELEMENTS = 2 ** 27
 

@@ -1,12 +1,12 @@
 /** @file Perplexity of a model on windows of tokens. Knows no files and no text. */
 
 import { performance } from 'node:perf_hooks'
+import { checkSeqLen, feedsFor, type ModelIo, rowsOf } from '../decoder/model-io.ts'
 import { internalError, QuantError } from '../errors.ts'
 import { readFloats } from '../kernels/float16.ts'
 import type { Session } from '../kernels/session.ts'
 import { batchFor, withBatch } from './batch.ts'
 import { logSumExp } from './logits.ts'
-import { feedsFor, type ModelIo, rowsOf } from './model-io.ts'
 
 export interface PerplexityOptions {
   /** Windows run at once; chosen by the size of the logits when absent, by the file where it fixes their number. */
@@ -24,25 +24,6 @@ export interface Perplexity {
   readonly tokens: number
   readonly windows: number
   readonly elapsedMs: number
-}
-
-/**
- * Refuses sequences that the model has no positions for or whose length it does not take, before onnxruntime stumbles over them.
- * @throws E_SEQ_LEN
- */
-export function checkSeqLen(io: ModelIo, seqLen: number): void {
-  if (io.seqLen !== undefined && seqLen !== io.seqLen)
-    throw new QuantError(
-      'E_SEQ_LEN',
-      `the file takes sequences of ${io.seqLen} tokens and no others, but ${seqLen} are wanted`,
-      `Use --seq-len ${io.seqLen}.`,
-    )
-  if (io.maxPositions === undefined || seqLen <= io.maxPositions) return
-  throw new QuantError(
-    'E_SEQ_LEN',
-    `sequences of ${seqLen} tokens are longer than the ${io.maxPositions} positions of the model`,
-    `Use --seq-len ${io.maxPositions} or less.`,
-  )
 }
 
 /** Sum of -log softmax(logits[t])[tokens[t + 1]] over t = 0 .. seqLen - 2 of one window. `start`: its first logit. */

@@ -3,8 +3,8 @@
 import { statSync } from 'node:fs'
 import { basename, dirname } from 'node:path'
 import { Tokenizer as HuggingFaceTokenizer } from '@huggingface/tokenizers'
+import { findFile, type Json, member, modelFolders, readJsonFile, readModelConfig } from '../decoder/model-folder.ts'
 import { messageOf, QuantError } from '../errors.ts'
-import { findFile, type Json, member, modelFolders, readJsonFile, readModelConfig } from './model-folder.ts'
 
 export interface EncodeOptions {
   /** Put the id of the begin-of-text token first (when the model has one). Off by default. */
@@ -24,6 +24,7 @@ const IDS_HINT = 'Give token ids instead: an .npy file (int64, [tokens] or [samp
 
 // Spellings of the begin-of-text and end-of-text tokens, for tokenizers that come without a word on which they are.
 const BOS_SPELLINGS = ['<s>', '<|begin_of_text|>', '<bos>', '<|startoftext|>', '<|endoftext|>']
+
 const EOS_SPELLINGS = ['</s>', '<|end_of_text|>', '<eos>', '<|endoftext|>']
 
 /** 'bos_token' is a string, or an object with its `content`, or null. */

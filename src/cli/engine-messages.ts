@@ -1,7 +1,7 @@
 /** @file What the process that works says to the one that the user talks to. Knows neither. */
 
 import { type ErrorCode, QuantError } from '../errors.ts'
-import type { Traces } from '../quant/report.ts'
+import type { Traces } from '../quant/terms/report.ts'
 import type { Outcome } from './outcome.ts'
 
 /** An error as plain data: classes do not travel. */

@@ -38,10 +38,13 @@ async function answer(invocation: Invocation): Promise<EngineMessage> {
 }
 
 process.title = 'omniquant engine'
+
 // Ctrl-C reaches every process of the terminal: what happens then is decided by the one that is talked to.
 for (const signal of ['SIGINT', 'SIGHUP'] as const) process.on(signal, () => {})
+
 // Without anybody to tell there is nothing to do.
 process.on('disconnect', () => process.exit(1))
+
 process.once('message', (invocation: Invocation) => {
   void answer(invocation).then(message => process.send?.(message, () => process.disconnect()))
 })

@@ -2,15 +2,15 @@
  * @file Reports -> text for people. Pure: prints nothing.
  *
  * With --json stdout carries one document instead, whose fields are stable (sizes in bytes, times in ms, null for a number
- * that is not finite): `quantize` QuantizeReport of quant/report.ts and, with --evaluate, `evaluation`, an EvaluateReport;
+ * that is not finite): `quantize` QuantizeReport of quant/terms/report.ts and, with --evaluate, `evaluation`, an EvaluateReport;
  * `inspect` InspectReport of quant/inspect.ts; `evaluate` EvaluateReport of quant/evaluate.ts. A command that fails
  * prints {"error": {"code", "message", "hint"}}; when a limit is passed the report is there too.
  */
 
 import { printableLine } from '../printable.ts'
 import type { EvaluateReport, Measured } from '../quant/evaluate.ts'
-import type { InspectedBlock, InspectedPort, InspectReport } from '../quant/inspect.ts'
-import type { OuterReport, QuantizeReport, SkippedReport } from '../quant/report.ts'
+import type { InspectedBlock, InspectedPort, InspectReport } from '../quant/inspected.ts'
+import type { OuterReport, QuantizeReport, SkippedReport } from '../quant/terms/report.ts'
 
 /** "999 B", "1.2 MB": powers of 1000, as file managers and download pages count. */
 export function formatBytes(bytes: number): string {
@@ -160,6 +160,7 @@ function nameRange(first: string, last: string): string {
 }
 
 const withoutNumber = (name: string): string => name.replace(/\d+/, '#')
+
 /** Block numbers in names and reasons, not sizes. */
 const withoutNumbers = (text: string): string => text.replace(/(?<=[./])\d+(?=[./])/g, '#')
 

@@ -3,6 +3,8 @@
 import { createRequire } from 'node:module'
 import { Command, CommanderError } from 'commander'
 import type { QuantError } from '../errors.ts'
+import { usageError } from './flag-values.ts'
+import { endByHangup, hasTerminal, ignoreHangup } from './hangup.ts'
 import {
   evaluateCommand,
   type EvaluateFlags,
@@ -12,8 +14,6 @@ import {
   type QuantizeFlags,
   rewriteSchemeFlags,
 } from './options.ts'
-import { usageError } from './flag-values.ts'
-import { endByHangup, hasTerminal, ignoreHangup } from './hangup.ts'
 import { type Ending, endingOf, failureOf } from './outcome.ts'
 import { keepStreamErrors, printMessages, printResult } from './print.ts'
 import type { StatusLine } from './progress.ts'

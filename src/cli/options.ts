@@ -1,12 +1,18 @@
 /** @file What was typed -> options of a command, checked. Pure: knows no argument parser, no file and no model. */
 
-import { OPTIMIZER_NAMES } from '../autodiff/optimizer.ts'
+import { OPTIMIZER_NAMES } from '../autodiff/optimizers.ts'
 import type { EvaluateOptions } from '../quant/evaluate.ts'
 import type { InspectOptions } from '../quant/inspect.ts'
-import type { QuantizeOptions } from '../quant/quantize-model.ts'
-import { OUTER_BITS, type OuterBits, parseScheme, parseWeightOverride, type QuantScheme } from '../quant/scheme.ts'
-import type { Schedule } from '../quant/train-block.ts'
-import type { PatternOverride } from '../quant/weight-rules.ts'
+import type { QuantizeOptions } from '../quant/terms/options.ts'
+import { type Effort, PRESETS } from '../quant/terms/presets.ts'
+import {
+  OUTER_BITS,
+  type OuterBits,
+  parseScheme,
+  parseWeightOverride,
+  type PatternOverride,
+  type QuantScheme,
+} from '../quant/terms/scheme.ts'
 import { duration, oneOf, positiveNumber, share, usageError, wholeNumber } from './flag-values.ts'
 
 /** What every command may be told about what it says. */
@@ -38,28 +44,6 @@ export interface EvaluateCommand extends Manner {
 }
 
 export type Invocation = QuantizeCommand | InspectCommand | EvaluateCommand
-
-/** How much to calibrate with (samples x tokens each, how often all of them are gone through), and how fast to learn. */
-interface Effort {
-  /** Floating-point operations all blocks may take; with more to do, it is done with fewer samples. */
-  readonly maxWork?: number
-  readonly samples: number
-  readonly seqLen: number
-  readonly epochs: number
-  /** Of the clipping, at the first step. */
-  readonly learningRate: number
-  readonly schedule: Schedule
-}
-
-// fast: a look at whether it works, seconds to minutes. default: as good as paper in a fifth of its steps, and on large models as much
-// of that as a laptop does in some twenty minutes (at 250 GFLOP/s; docs/speed.md), but never fewer steps than fast.
-// paper: what arXiv 2308.13137 section 4.1 trains with. Sequences are shortened to the model's positions.
-// Fewer steps want larger ones that end small: docs/accuracy.md has the measurements.
-export const PRESETS: Readonly<Record<string, Effort>> = {
-  fast: { samples: 32, seqLen: 256, epochs: 4, learningRate: 1e-1, schedule: 'cosine' },
-  default: { samples: 128, seqLen: 512, epochs: 4, learningRate: 5e-2, schedule: 'cosine', maxWork: 3e14 },
-  paper: { samples: 128, seqLen: 2048, epochs: 20, learningRate: 1e-2, schedule: 'constant' },
-}
 
 const SCHEME_FLAG = /^--(w\d+a\d+(?:g\d+)?)$/i
 

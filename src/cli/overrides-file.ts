@@ -1,9 +1,8 @@
 /** @file --overrides FILE.json: an object from patterns to what is different for the weights they match. Reads a file; knows no model. */
 
-import { readBounded } from '../calibration/bounded-file.ts'
 import { messageOf, QuantError } from '../errors.ts'
-import { parseWeightOverride } from '../quant/scheme.ts'
-import type { PatternOverride } from '../quant/weight-rules.ts'
+import { readBounded } from '../files/bounded-file.ts'
+import { parseWeightOverride, type PatternOverride } from '../quant/terms/scheme.ts'
 
 /** A line for every weight of the largest models. */
 const MAX_BYTES = 16 * 2 ** 20

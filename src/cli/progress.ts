@@ -2,7 +2,7 @@
 
 import ora from 'ora'
 import { printableLine } from '../printable.ts'
-import type { OnEvent, QuantizeEvent, Traces } from '../quant/report.ts'
+import type { OnEvent, QuantizeEvent, Traces } from '../quant/terms/report.ts'
 import { formatDuration, formatLoss } from './format.ts'
 
 /** A line that is written over and over. */

@@ -4,8 +4,10 @@ import { type ErrorCode, messageOf, QuantError } from '../errors.ts'
 
 const FULL =
   'The disk is full: free some space and run the same command again, or choose another disk with -o or --work-dir.'
+
 const FORBIDDEN =
   'You may not write there: choose another output folder with -o, or another place for its work with --work-dir.'
+
 const NO_FOLDER = 'Part of that path is a file: choose another output folder.'
 
 const HINTS: Readonly<Record<string, string>> = {

@@ -22,6 +22,7 @@ parentPort.on('message', ({ path, inode, everyMs }) => {
 })`
 
 const beating = new Set<string>()
+
 let thread: Worker | undefined
 
 /** Touches a file from now on, until it is stopped. Without a thread, which a machine may refuse, nothing happens. */

@@ -30,6 +30,7 @@ function orUnknown(read: () => string): string {
 }
 
 const bootOf = (): string => orUnknown(() => readFileSync('/proc/sys/kernel/random/boot_id', 'utf8'))
+
 const namespaceOf = (): string => orUnknown(() => readlinkSync('/proc/self/ns/pid'))
 
 /** State (R, S, Z, ...) and start time of a process. */

@@ -27,11 +27,15 @@ export interface LockTimes {
 }
 
 const TIMES: LockTimes = { beatMs: 5000, limitMs: 60_000 }
+
 /** An older one is watched for so many beats, since the clocks of two machines may differ. */
 const WATCHED_BEATS = 3
+
 /** Starters that meet again and again wait for different times in between. */
 const ATTEMPTS = 20
+
 const MAX_WAIT_MS = 50
+
 /** A lock's text has some 250 bytes. */
 const MAX_TEXT_BYTES = 4096
 

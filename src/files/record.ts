@@ -14,13 +14,18 @@ import { type FileRange, isFileRange, readPieces, readRange } from './file-range
 import { openPlainFile } from './plain-file.ts'
 
 const MAGIC = 'omniq-r1'
+
 const ALIGNMENT = 64
+
 const HASH_BYTES = 32
+
 const CHUNK_BYTES = 16 * 2 ** 20
+
 /** A header describes some hundred arrays and a report. */
 const MAX_HEADER_BYTES = 64 * 2 ** 20
 
 const ARRAYS = { Float32Array, Uint8Array, Int32Array, BigInt64Array } as const
+
 type ArrayName = keyof typeof ARRAYS
 
 type Json = string | number | boolean | null | readonly Json[] | { readonly [key: string]: Json }

@@ -16,8 +16,11 @@ import { readRecord, writeRecord } from './record.ts'
 export type Signature = Readonly<Record<string, string>>
 
 const RUN = 'run'
+
 const LOCK = 'lock'
+
 const RECORD = '.record'
+
 const HASH_DIGITS = 8
 
 /** Folders of a run, and what it finds of them. */
@@ -162,6 +165,7 @@ export class WorkFolder {
 }
 
 const SHOWN = 3
+
 const list = (names: readonly string[]): string =>
   names.slice(0, SHOWN).join(', ') + (names.length > SHOWN ? ` and ${names.length - SHOWN} more` : '')
 

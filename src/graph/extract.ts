@@ -2,7 +2,8 @@
 
 import { internalError } from '../errors.ts'
 import { dependencies } from './dependencies.ts'
-import type { Graph, Node, Value } from './ir.ts'
+import type { Value } from './ir.ts'
+import { Graph, type Node } from './ir.ts'
 
 /**
  * Nodes of `graph` needed to compute `outputs` from `inputs` and constants, in the order of the graph.
@@ -30,4 +31,15 @@ export function extract(graph: Graph, inputs: readonly Value[], outputs: readonl
     throw internalError(`computing ${wanted} also needs ${names.join(', ')}`)
   }
   return graph.nodes.filter(node => needed.has(node))
+}
+
+/** What of a graph is needed for some of its values, which are its outputs then. */
+export function programOf(graph: Graph, outputs: readonly Value[]): Graph {
+  const program = new Graph(graph.name)
+  program.nodes = extract(graph, graph.inputs, outputs)
+  const read = new Set<Value | undefined>([...outputs, ...program.nodes.flatMap(({ inputs }) => inputs)])
+  program.inputs = graph.inputs.filter(value => read.has(value))
+  program.initializers = graph.initializers.filter(value => read.has(value))
+  program.outputs = [...outputs]
+  return program
 }

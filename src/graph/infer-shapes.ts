@@ -32,11 +32,13 @@ const dtypeOf = (node: Node, index: number): DType => {
 }
 
 const sameAsInput: ShapeRule = node => [{ dtype: dtypeOf(node, 0), shape: inputShape(node, 0) }]
+
 /** What keeps the shape, along an axis that must exist. */
 const alongAxis: ShapeRule = node => {
   normalizeAxis(node.int('axis', -1), inputShape(node, 0).length)
   return sameAsInput(node)
 }
+
 /** The one type that these inputs have. */
 function commonType(node: Node, inputs: readonly number[]): DType {
   const types = new Set(inputs.map(i => dtypeOf(node, i)))
@@ -48,15 +50,19 @@ const elementwise: ShapeRule = node => {
   const all = [...node.inputs.keys()]
   return [{ dtype: commonType(node, all), shape: broadcastShapes(...all.map(i => inputShape(node, i))) }]
 }
+
 const binary: ShapeRule = node => [
   { dtype: commonType(node, [0, 1]), shape: broadcastShapes(inputShape(node, 0), inputShape(node, 1)) },
 ]
+
 const power: ShapeRule = node => [
   { dtype: dtypeOf(node, 0), shape: broadcastShapes(inputShape(node, 0), inputShape(node, 1)) },
 ]
+
 const comparison: ShapeRule = node => [
   { dtype: 'bool', shape: broadcastShapes(inputShape(node, 0), inputShape(node, 1)) },
 ]
+
 const predicate: ShapeRule = node => [{ dtype: 'bool', shape: inputShape(node, 0) }]
 
 const swapLast = (shape: Shape, swap: boolean): Shape =>

@@ -14,6 +14,7 @@ export const MAX_STRUCTURE_BYTES: number = 256 * 2 ** 20
  * blocks of 128 experts written out, with the shape of every value, come to 10 million; 100 blocks of one to 200 000.
  */
 export const MAX_RECORDS: number = 2 ** 24
+
 /** What a message counts beside its records. */
 export const RECORDS_PER_MESSAGE = 4
 
@@ -40,12 +41,16 @@ export const MAX_COORDINATES: number = 2 ** 24
 
 /** Computed constants may have this many bytes whatever the model's size: tables of positions. */
 const BASE_COMPUTED_BYTES = 64 * 2 ** 20
+
 /** For each byte the file stores: int4 weights as int64. */
 const COMPUTED_PER_STORED_BYTE = 16
+
 /** For each pair of tokens: masks and biases [heads, tokens, tokens] of 128 heads, in a few types. */
 const COMPUTED_PER_PAIR = 4096
+
 /** However large the model is: its largest weight (a vocabulary of 256k, 16k wide) in float32, twice. */
 const MAX_COMPUTED_BYTES = 2 ** 35
+
 /** Results are written, read, and some recomputed: bytes that may be moved for each byte that may be there. */
 const WORK_PER_BYTE = 32
 

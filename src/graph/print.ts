@@ -1,7 +1,8 @@
 /** @file A graph as text, one node a line: for snapshots, error messages and --verbose. */
 
+import { isFileRange } from '../files/file-range.ts'
 import type { Attribute, Dim, Graph, Node, Value } from './ir.ts'
-import { elementCount, isFileRange, readNumbers } from './tensor.ts'
+import { elementCount, readNumbers } from './tensor.ts'
 
 /** Constants up to this many elements are printed in full. */
 const MAX_PRINTED_ELEMENTS = 8

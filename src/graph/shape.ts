@@ -1,8 +1,9 @@
 /** @file Arithmetic on static shapes: broadcasting, axes, and the check that turns shape comments into code. */
 
 import { internalError, QuantError } from '../errors.ts'
+import { isFileRange } from '../files/file-range.ts'
 import type { Node, Value } from './ir.ts'
-import { elementCount, isFileRange, readNumbers } from './tensor.ts'
+import { elementCount, readNumbers } from './tensor.ts'
 
 export type Shape = readonly number[]
 

@@ -4,8 +4,6 @@ import { internalError } from '../errors.ts'
 import { type FileRange, isFileRange, readAt, readRange } from '../files/file-range.ts'
 import { byteLength, type DType } from './dtype.ts'
 
-export { type FileRange, isFileRange, readPieces, readRange } from '../files/file-range.ts'
-
 /** A constant. `data` is little-endian and row-major, as ONNX `raw_data`; sub-byte types packed low bits first. */
 export interface Tensor {
   readonly dtype: DType

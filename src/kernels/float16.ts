@@ -6,16 +6,22 @@ import { readElements, type Tensor, tensorOf } from '../graph/tensor.ts'
 
 /** Least positive float16, least normal one, and greatest one. */
 export const FLOAT16_LEAST: number = 2 ** -24
+
 export const FLOAT16_MIN_NORMAL: number = 2 ** -14
+
 export const FLOAT16_MAX: number = 65504
 
 const FLOAT32_INFINITY = 0x7f800000
+
 // 2^16: everything from here on is infinite in float16 (65520 up to here rounds to it, in the carry of the normal case).
 const OVERFLOW = 0x47800000
+
 // 2^-14: below lie the subnormal float16 numbers, multiples of 2^-24.
 const NORMAL = 0x38800000
+
 // Moves float32's exponent bias (127) to float16's (15); `>>> 0` would lose the sign, additions wrap by `| 0`.
 const REBIAS = (15 - 127) << 23
+
 // Adding and subtracting this leaves a double rounded to an integer, half to even.
 const DOUBLE_ROUNDING = 1.5 * 2 ** 52
 
@@ -102,6 +108,7 @@ export function storeFloats(dtype: FloatType, dims: readonly number[], values: F
 }
 
 const scratch = new Float32Array(1)
+
 const scratchBits = new Uint32Array(scratch.buffer)
 
 /** The float16 nearest to a float32 number, half to even. */

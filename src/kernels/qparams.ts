@@ -1,6 +1,6 @@
 /**
- * @file Scale and zero point of a group of weights, in plain TypeScript and float32: the definition that fake-quantize.ts
- * writes as a graph and pack.ts stores.
+ * @file Scale and zero point of a group of weights, in plain TypeScript and float32: the definition that kernels/weights.ts
+ * writes as a graph and kernels/pack/matmul-nbits.ts stores.
  *
  * Legend, here and there: w [K, N] with K inFeatures and N outFeatures (ONNX MatMul orientation); a group is `group`
  * consecutive weights along K, the last one shorter when K is no multiple; G = ceil(K / group) groups; lo, hi, scale,

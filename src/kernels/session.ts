@@ -6,12 +6,13 @@
 import { dirname, relative } from 'node:path'
 import * as ort from 'onnxruntime-node'
 import { isMemoryError, memoryError, messageOf, QuantError } from '../errors.ts'
+import { isFileRange } from '../files/file-range.ts'
 import type { DType } from '../graph/dtype.ts'
-import { encodeModel, type Place } from '../graph/encode.ts'
-import { isInside } from '../graph/external-data.ts'
 import { type Graph, newModel } from '../graph/ir.ts'
-import { tensorsOf } from '../graph/layout.ts'
-import { type Elements, isFileRange, readElements, type Tensor, tensorOf } from '../graph/tensor.ts'
+import { encodeModel, type Place } from '../graph/onnx-file/encode.ts'
+import { isInside } from '../graph/onnx-file/external-data.ts'
+import { tensorsOf } from '../graph/onnx-file/layout.ts'
+import { type Elements, readElements, type Tensor, tensorOf } from '../graph/tensor.ts'
 
 /** Version of onnxruntime. */
 export const runtimeVersion: string = ort.env.versions.node ?? ort.env.versions.common

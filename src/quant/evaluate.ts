@@ -2,14 +2,14 @@
 
 import { dirname } from 'node:path'
 import { evaluationWindows, loadTokens } from '../calibration/dataset.ts'
-import { describeIo, type ModelIo } from '../calibration/model-io.ts'
-import { checkSeqLen, perplexity } from '../calibration/perplexity.ts'
+import { perplexity } from '../calibration/perplexity.ts'
 import { loadTokenizer } from '../calibration/tokenizer.ts'
+import { checkSeqLen, describeIo, type ModelIo } from '../decoder/model-io.ts'
 import type { Model } from '../graph/ir.ts'
-import { loadModel } from '../graph/load.ts'
+import { loadModel } from '../graph/onnx-file/load.ts'
+import { modelSizeBytes } from '../graph/onnx-file/model-files.ts'
 import { openModel, type SessionOptions } from '../kernels/session.ts'
-import { modelSizeBytes } from './output.ts'
-import { withinCores } from './threads.ts'
+import { withinCores } from '../kernels/threads.ts'
 
 /** Tokens per window unless asked otherwise, or the model's positions if those are fewer, or the length that it takes. */
 export const DEFAULT_WINDOW = 256

@@ -2,19 +2,28 @@
 
 import { QuantError } from '../errors.ts'
 import { type DType, isFloat } from '../graph/dtype.ts'
-import type { Dim, Graph, Model, OpsetImport, Value } from '../graph/ir.ts'
-import { loadModel } from '../graph/load.ts'
+import type { Dim, Graph, Model, Value } from '../graph/ir.ts'
+import { loadModel } from '../graph/onnx-file/load.ts'
+import { modelFiles, modelSizeBytes } from '../graph/onnx-file/model-files.ts'
 import { elementCount, sizeBytes, type Tensor } from '../graph/tensor.ts'
-import { type Analysis, analyze } from './analyze.ts'
-import { planBranches } from './branches.ts'
-import { type Block, dataValues } from './blocks.ts'
-import { findLinears, type Linear, type SkippedLinear } from './linears.ts'
-import { modelFiles, modelSizeBytes } from './output.ts'
-import { findOuterLinears, isTied, type OuterLinears } from './outer-linears.ts'
-import type { SkippedReport } from './report.ts'
-import { DEFAULT_GROUP, parseScheme, type QuantScheme, schemeName } from './scheme.ts'
-import { packedBytes } from './size.ts'
-import { type UnusedWeight, unusedWeights } from './unused-weights.ts'
+import type { Analysis } from './find/analysis.ts'
+import { analyze } from './find/analyze.ts'
+import { type Block, dataValues } from './find/blocks.ts'
+import { findOuterLinears, isTied, type OuterLinears } from './find/embeddings.ts'
+import { findLinears, type Linear, type SkippedLinear } from './find/linears.ts'
+import { unusedWeights } from './find/unused-weights.ts'
+import type {
+  InspectedLinear,
+  InspectedMapping,
+  InspectedOuter,
+  InspectedPort,
+  InspectedType,
+  InspectReport,
+} from './inspected.ts'
+import { planBranches } from './plan/plan-branches.ts'
+import { packedBytes } from './plan/size.ts'
+import type { SkippedReport } from './terms/report.ts'
+import { DEFAULT_GROUP, parseScheme, type QuantScheme, schemeName } from './terms/scheme.ts'
 
 export interface InspectOptions {
   /** An .onnx file, or a folder with one. */
@@ -23,92 +32,9 @@ export interface InspectOptions {
   readonly seqLen?: number
 }
 
-/** Element type of stored tensors: how many tensors, elements, bytes. */
-export interface InspectedType {
-  readonly dtype: DType
-  readonly tensors: number
-  readonly elements: number
-  readonly sizeBytes: number
-}
-
-export interface InspectedPort {
-  readonly name: string
-  readonly dtype: DType | null
-  /** Names of dimensions that are not fixed; null for one nobody knows, and for a shape nobody knows. */
-  readonly shape: readonly (number | string | null)[] | null
-}
-
-export interface InspectedLinear {
-  readonly name: string
-  readonly inFeatures: number
-  readonly outFeatures: number
-  readonly dtype: DType
-  /** Bytes of the weight as it is stored. */
-  readonly sizeBytes: number
-  /** Where groups of 128 do not fit the inputs. */
-  readonly note?: string
-}
-
-/** An equivalent transformation that can be learned (LET), or why it cannot. */
-export interface InspectedMapping {
-  readonly name: string
-  /** Scales to learn; absent for one that is skipped. */
-  readonly size?: number
-  readonly shift?: boolean
-  /** Why it is skipped. */
-  readonly reason?: string
-}
-
-export interface InspectedBlock {
-  readonly index: number
-  readonly linears: readonly InspectedLinear[]
-  readonly mappings: readonly InspectedMapping[]
-}
-
-/** A weight outside the blocks, which stays float unless it is asked for. */
-export interface InspectedOuter {
-  readonly role: 'lm_head' | 'embedding'
-  readonly name: string
-  readonly vocabSize: number
-  readonly hiddenSize: number
-  readonly dtype: DType
-  readonly sizeBytes: number
-  /** Whether it is the one tensor that serves as both. */
-  readonly tied: boolean
-}
-
-/** What `inspect` finds; as JSON the fields are the same. */
-export interface InspectReport {
-  readonly model: string
-  readonly files: readonly string[]
-  readonly sizeBytes: number
-  /** Name and version of the exporter, as far as the file says. */
-  readonly producer: string
-  readonly irVersion: number
-  readonly opsets: readonly OpsetImport[]
-  readonly nodes: number
-  /** Elements of all stored floating-point tensors. */
-  readonly parameters: number
-  readonly types: readonly InspectedType[]
-  /** Floating-point weights that no path leads from to the logits. */
-  readonly unused: readonly UnusedWeight[]
-  readonly inputs: readonly InspectedPort[]
-  readonly outputs: readonly InspectedPort[]
-  readonly vocabSize?: number
-  readonly maxPositions?: number
-  /** Empty when the model cannot be quantized. */
-  readonly blocks: readonly InspectedBlock[]
-  /** lm_head and embeddings, as far as they are found. */
-  readonly outer: readonly InspectedOuter[]
-  readonly skipped: readonly SkippedReport[]
-  /** Bytes of the output, per scheme. */
-  readonly estimates: readonly { readonly scheme: string; readonly sizeBytes: number }[]
-  /** Why the model cannot be quantized. */
-  readonly problem?: { readonly code: string; readonly message: string; readonly hint?: string }
-}
-
 /** Long enough that no dimension of it is mistaken for a head or a batch, short enough to be quick. */
 const INSPECTED_TOKENS = 61
+
 const ESTIMATED_SCHEMES = ['w4a16', 'w3a16', 'w2a16', 'w8a16', 'w8a8', 'w4a4']
 
 /** Every stored tensor, subgraphs and Constant nodes included. */

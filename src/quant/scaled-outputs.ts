@@ -1,8 +1,8 @@
 /** @file What is said of outputs, those of the KV cache above all, whose numbers transformations have scaled or were kept from scaling. */
 
-import type { Analysis } from './analyze.ts'
-import { learnsEquivalence, type Method } from './block-job.ts'
-import type { BlockPlan } from './plan.ts'
+import type { Analysis } from './find/analysis.ts'
+import type { BlockPlan } from './plan/block-plan.ts'
+import { learnsEquivalence, type Method } from './terms/options.ts'
 
 /** Key of metadata_props: names of scaled outputs, with commas between them. */
 export const SCALED_OUTPUTS = 'omniquant.scaled_outputs'

@@ -5,13 +5,13 @@ import { closeSync, ftruncateSync, mkdirSync, openSync, symlinkSync, writeFileSy
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { loadTokens } from '../../src/calibration/dataset.ts'
-import { readModelConfig } from '../../src/calibration/model-folder.ts'
-import { describeIo, type IoSource } from '../../src/calibration/model-io.ts'
+import { readModelConfig } from '../../src/decoder/model-folder.ts'
+import { describeIo, type IoSource } from '../../src/decoder/model-io.ts'
 import { readNpy } from '../../src/calibration/npy.ts'
 import { loadTokenizer } from '../../src/calibration/tokenizer.ts'
 import { readOverrides } from '../../src/cli/overrides-file.ts'
-import { readRange } from '../../src/graph/tensor.ts'
-import { readParameterFile } from '../../src/quant/parameter-file.ts'
+import { readRange } from '../../src/files/file-range.ts'
+import { readParameterFile } from '../../src/quant/learn/parameter-file.ts'
 import { testFolder } from '../helpers/test-folder.ts'
 
 const unused = () => {

@@ -1,8 +1,9 @@
 /** @file Perplexity against what the definition gives. */
 
 import { expect, test } from 'vitest'
-import { checkSeqLen, perplexity } from '../../src/calibration/perplexity.ts'
-import { describeIo } from '../../src/calibration/model-io.ts'
+import { checkSeqLen } from '../../src/decoder/model-io.ts'
+import { perplexity } from '../../src/calibration/perplexity.ts'
+import { describeIo } from '../../src/decoder/model-io.ts'
 import { Builder } from '../../src/graph/builder.ts'
 import { newModel } from '../../src/graph/ir.ts'
 import { floatTensor } from '../../src/graph/tensor.ts'

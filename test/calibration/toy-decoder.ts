@@ -1,6 +1,6 @@
 /** @file A language model of a few lines whose next token depends on all tokens before it, with or without a cache. */
 
-import { describeIo, type ModelIo } from '../../src/calibration/model-io.ts'
+import { describeIo, type ModelIo } from '../../src/decoder/model-io.ts'
 import { QuantError } from '../../src/errors.ts'
 import { floatTensor, readNumbers } from '../../src/graph/tensor.ts'
 import type { Session, Tensors, ValueInfo } from '../../src/kernels/session.ts'

@@ -9,8 +9,8 @@ import {
   table,
 } from '../../src/cli/format.ts'
 import type { EvaluateReport } from '../../src/quant/evaluate.ts'
-import type { InspectReport } from '../../src/quant/inspect.ts'
-import type { QuantizeReport } from '../../src/quant/report.ts'
+import type { InspectReport } from '../../src/quant/inspected.ts'
+import type { QuantizeReport } from '../../src/quant/terms/report.ts'
 
 describe('numbers', () => {
   test.each([

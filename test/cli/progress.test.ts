@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest'
 import { openStatusLine, quantizeProgress, type StatusLine } from '../../src/cli/progress.ts'
-import type { BlockReport, QuantizeEvent } from '../../src/quant/report.ts'
+import type { BlockReport, QuantizeEvent } from '../../src/quant/terms/report.ts'
 
 /** What is said for each event, one second after the other; lines that stay begin with "= ". */
 function said(events: readonly QuantizeEvent[]): string[] {

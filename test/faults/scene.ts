@@ -6,7 +6,7 @@
 import { createHash } from 'node:crypto'
 import { cpSync, lstatSync, mkdirSync, readdirSync, readFileSync, readlinkSync, rmSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
-import { saveModel } from '../../src/graph/save.ts'
+import { saveModel } from '../../src/graph/onnx-file/save.ts'
 import { toyDecoder, toyTokens } from '../helpers/toy-decoder.ts'
 import { FaultWorker, type Outcome, type Task, type TaskOptions } from './worker-process.ts'
 
@@ -134,7 +134,10 @@ export class Place {
     writeFileSync(this.path('source/tokenizer_config.json'), '{"of":"the source"}')
     await this.expectDone({ options: this.options('rounding', { scheme: 'w8a16g32' }) })
     for (const name of ['tokenizer.json', 'tokenizer_config.json']) rmSync(this.path(`out/${name}`))
-    writeFileSync(this.path('out/config.json'), '{"vocab_size":96,"transformers.js_config":{"use_external_data_format":{"other.onnx":true}}}')
+    writeFileSync(
+      this.path('out/config.json'),
+      '{"vocab_size":96,"transformers.js_config":{"use_external_data_format":{"other.onnx":true}}}',
+    )
     mkdirSync(this.path('params'))
     writeFileSync(this.path('params/learned.safetensors'), 'learned before')
     for (const name of STRANGERS) {

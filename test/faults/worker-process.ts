@@ -6,8 +6,8 @@ import { existsSync } from 'node:fs'
 import { resolve } from 'node:path'
 import type { Duplex } from 'node:stream'
 import { setTimeout as sleep } from 'node:timers/promises'
-import type { QuantizeOptions } from '../../src/quant/quantize-model.ts'
-import type { Traces } from '../../src/quant/report.ts'
+import type { QuantizeOptions } from '../../src/quant/terms/options.ts'
+import type { Traces } from '../../src/quant/terms/report.ts'
 
 /** A call of the file system, as inject.js counts them. */
 export interface Call {

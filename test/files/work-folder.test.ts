@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { ActivationStore } from '../../src/calibration/activation-store.ts'
 import { WorkFolder, type WorkPlace, workPlace } from '../../src/files/work-folder.ts'
-import { blockName, finishedBefore, isWorthKeeping, trainingName } from '../../src/quant/resume/progress.ts'
+import { blockName, finishedBefore, isWorthKeeping, trainingName } from '../../src/quant/resume.ts'
 import { tempDir } from '../helpers/temp-dir.ts'
 
 const folder = tempDir()

@@ -6,13 +6,13 @@
 
 import { appendFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { describeIo, feedsFor } from '../../src/calibration/model-io.ts'
+import { describeIo, feedsFor } from '../../src/decoder/model-io.ts'
 import { QuantError } from '../../src/errors.ts'
-import { loadModel } from '../../src/graph/load.ts'
+import { loadModel } from '../../src/graph/onnx-file/load.ts'
 import { readFloats } from '../../src/kernels/float16.ts'
 import { openModel } from '../../src/kernels/session.ts'
 import { quantizeModel } from '../../src/quant/quantize-model.ts'
-import { parseScheme } from '../../src/quant/scheme.ts'
+import { parseScheme } from '../../src/quant/terms/scheme.ts'
 import { makeModel } from './cases.ts'
 
 /** What became of a model: how far its logits are from the source's, or why that was not measured. */

@@ -1,7 +1,7 @@
 /** @file Changes to a model's messages that leave the file readable: shapes, names, wiring, attributes, where data lies. */
 
 import type { Random } from '../../src/calibration/rng.ts'
-import { type Onnx, onnx } from '../../src/graph/onnx-proto.ts'
+import { type Onnx, onnx } from '../../src/graph/onnx-file/onnx-proto.ts'
 
 /** One of a list; undefined of an empty one. */
 const pick = <T>(random: Random, list: readonly T[]): T => list[random.int(list.length)]!

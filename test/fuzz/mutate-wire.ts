@@ -1,7 +1,7 @@
 /** @file Damage to the protobuf records of an ONNX file: lengths, tags, numbers, order, places. Knows which fields are messages. */
 
 import type { Random } from '../../src/calibration/rng.ts'
-import { encodeVarint, memorySource, readRecord } from '../../src/graph/wire.ts'
+import { encodeVarint, memorySource, readRecord } from '../../src/graph/onnx-file/wire.ts'
 
 type MessageName = keyof typeof MESSAGES
 

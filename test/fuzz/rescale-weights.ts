@@ -4,7 +4,7 @@
  */
 
 import type { Random } from '../../src/calibration/rng.ts'
-import type { Onnx } from '../../src/graph/onnx-proto.ts'
+import type { Onnx } from '../../src/graph/onnx-file/onnx-proto.ts'
 
 const FLOAT = 1
 

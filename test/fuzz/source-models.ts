@@ -4,7 +4,7 @@
  */
 
 import { Random } from '../../src/calibration/rng.ts'
-import { type Onnx, onnx } from '../../src/graph/onnx-proto.ts'
+import { type Onnx, onnx } from '../../src/graph/onnx-file/onnx-proto.ts'
 import { tensorType } from '../helpers/onnx-files.ts'
 
 const [FLOAT, INT64, BOOL, FLOAT16] = [1, 7, 9, 10]

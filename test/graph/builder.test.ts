@@ -5,7 +5,7 @@ import { Builder, Names } from '../../src/graph/builder.ts'
 import { consumersOf, Node, replaceUses, Value } from '../../src/graph/ir.ts'
 import { print } from '../../src/graph/print.ts'
 import { floatTensor, int64Tensor, readNumbers, type Tensor } from '../../src/graph/tensor.ts'
-import { verify } from '../../src/graph/verify.ts'
+import { verify } from '../../src/graph/onnx-file/verify.ts'
 import { runGraph } from '../../src/kernels/session.ts'
 
 describe('Names', () => {

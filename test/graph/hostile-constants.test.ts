@@ -2,7 +2,7 @@
 
 import { describe, expect, test } from 'vitest'
 import { type Attribute, Graph, type LocalFunction, type Model, newModel, Node, Value } from '../../src/graph/ir.ts'
-import { normalize } from '../../src/graph/normalize.ts'
+import { normalize } from '../../src/graph/passes/normalize.ts'
 import { floatTensor, int64Tensor, readNumbers, type Tensor, tensorOf } from '../../src/graph/tensor.ts'
 import { runGraph } from '../../src/kernels/session.ts'
 

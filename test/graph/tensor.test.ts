@@ -8,15 +8,14 @@ import {
   elementCount,
   floatTensor,
   int64Tensor,
-  isFileRange,
   readBytes,
   readElements,
   readNumbers,
-  readRange,
   sizeBytes,
   type Tensor,
   tensorOf,
 } from '../../src/graph/tensor.ts'
+import { isFileRange, readRange } from '../../src/files/file-range.ts'
 import { floatBytes } from '../helpers/onnx-files.ts'
 import { tempDir } from '../helpers/temp-dir.ts'
 

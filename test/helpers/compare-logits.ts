@@ -1,6 +1,6 @@
 /** @file Logits of a model file as onnxruntime computes them, to compare those of a quantized one with. */
 
-import { type ModelIo, describeIo, feedsFor } from '../../src/calibration/model-io.ts'
+import { type ModelIo, describeIo, feedsFor } from '../../src/decoder/model-io.ts'
 import { readFloats } from '../../src/kernels/float16.ts'
 import { openModel } from '../../src/kernels/session.ts'
 

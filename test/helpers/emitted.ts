@@ -2,7 +2,7 @@
 
 import { expect } from 'vitest'
 import type { Graph, Value } from '../../src/graph/ir.ts'
-import { loadModel } from '../../src/graph/load.ts'
+import { loadModel } from '../../src/graph/onnx-file/load.ts'
 
 interface ValueInfoList {
   readonly valueInfo?: readonly { readonly name?: string | null }[] | null

@@ -1,6 +1,6 @@
 /**
  * @file A block as a float64 program whose constants are plain arrays, and what a mapping means on those arrays: written from the
- * definition in src/quant/mappings/mappings.ts alone, to check with it what was found. Shares no code with src/quant/equivalence.ts.
+ * definition in src/quant/plan/mappings/mappings.ts alone, to check with it what was found. Shares no code with src/quant/learn/equivalence.ts.
  */
 
 import { Random } from '../../src/calibration/rng.ts'
@@ -11,9 +11,11 @@ import { staticShape } from '../../src/graph/shape.ts'
 import { elementCount, readBytes, readElements, tensorOf } from '../../src/graph/tensor.ts'
 import { readFloats } from '../../src/kernels/float16.ts'
 import { runGraph } from '../../src/kernels/session.ts'
-import type { Block } from '../../src/quant/blocks.ts'
-import type { Linear } from '../../src/quant/linears.ts'
-import { biasSite, type End, type Mapping, type Site } from '../../src/quant/mappings/mappings.ts'
+import type { Block } from '../../src/quant/find/blocks.ts'
+import type { Linear } from '../../src/quant/find/linears.ts'
+import { biasSite } from '../../src/quant/plan/mappings/mappings.ts'
+import { type End, type Mapping } from '../../src/quant/plan/mappings/mapping.ts'
+import { type Site } from '../../src/quant/plan/site.ts'
 
 /** What mappings may change. */
 export interface Constants {

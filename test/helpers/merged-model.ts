@@ -2,8 +2,8 @@
 
 import { join, resolve } from 'node:path'
 import { Graph, type Model, newModel, Node, replaceUses, Value } from '../../src/graph/ir.ts'
-import { loadModel } from '../../src/graph/load.ts'
-import { saveModel } from '../../src/graph/save.ts'
+import { loadModel } from '../../src/graph/onnx-file/load.ts'
+import { saveModel } from '../../src/graph/onnx-file/save.ts'
 
 const FIXTURE = resolve(import.meta.dirname, '../../fixtures/tiny-llama/model.onnx')
 

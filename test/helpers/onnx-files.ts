@@ -1,7 +1,7 @@
 /** @file Small ONNX files for tests of loading and saving, as messages and as bytes. */
 
-import { type Onnx, onnx, setUnknownFields } from '../../src/graph/onnx-proto.ts'
-import { encodeVarint, recordHeader } from '../../src/graph/wire.ts'
+import { type Onnx, onnx, setUnknownFields } from '../../src/graph/onnx-file/onnx-proto.ts'
+import { encodeVarint, recordHeader } from '../../src/graph/onnx-file/wire.ts'
 
 const FLOAT = 1
 

@@ -3,8 +3,8 @@
 import { copyFileSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { replaceUses } from '../../src/graph/ir.ts'
-import { loadModel } from '../../src/graph/load.ts'
-import { saveModel } from '../../src/graph/save.ts'
+import { loadModel } from '../../src/graph/onnx-file/load.ts'
+import { saveModel } from '../../src/graph/onnx-file/save.ts'
 import { tensorOf } from '../../src/graph/tensor.ts'
 import { Value } from '../../src/graph/ir.ts'
 

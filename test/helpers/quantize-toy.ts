@@ -2,9 +2,10 @@
 
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { quantizeModel, type QuantizeOptions } from '../../src/quant/quantize-model.ts'
-import type { QuantizeReport } from '../../src/quant/report.ts'
-import { parseScheme } from '../../src/quant/scheme.ts'
+import { quantizeModel } from '../../src/quant/quantize-model.ts'
+import { type QuantizeOptions } from '../../src/quant/terms/options.ts'
+import type { QuantizeReport } from '../../src/quant/terms/report.ts'
+import { parseScheme } from '../../src/quant/terms/scheme.ts'
 import { testFolder } from './test-folder.ts'
 import { toyTokens } from './toy-decoder.ts'
 

@@ -2,7 +2,7 @@
 
 import { dtypeNumber } from '../../src/graph/dtype.ts'
 import { type Attribute, type Dim, Graph, type Model, newModel, Node, Value } from '../../src/graph/ir.ts'
-import { normalize, type WorkingCopy } from '../../src/graph/normalize.ts'
+import { normalize, type WorkingCopy } from '../../src/graph/passes/normalize.ts'
 import { floatTensor, int64Tensor, type Tensor } from '../../src/graph/tensor.ts'
 import { runGraph } from '../../src/kernels/session.ts'
 import { noise } from '../kernels/weights.ts'

@@ -2,7 +2,7 @@
 
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import { dequantize, quantizeWeight } from '../../src/kernels/fake-quantize.ts'
+import { dequantize, quantizeWeight } from '../../src/kernels/weights.ts'
 import { roundToFloat16 } from '../../src/kernels/float16.ts'
 import { affineQParams, roundHalfEven, type WeightQuantizer, weightRange } from '../../src/kernels/qparams.ts'
 import { noise, weightCases, weightsOf } from './weights.ts'

@@ -4,7 +4,7 @@ import { copyFileSync, mkdirSync, readdirSync, symlinkSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { expect, test } from 'vitest'
 import { quantizeModel } from '../../src/quant/quantize-model.ts'
-import { parseScheme } from '../../src/quant/scheme.ts'
+import { parseScheme } from '../../src/quant/terms/scheme.ts'
 import { testFolder } from '../helpers/test-folder.ts'
 
 const FIXTURE = resolve(import.meta.dirname, '../../fixtures/tiny-llama')

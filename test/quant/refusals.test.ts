@@ -3,7 +3,7 @@
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { Graph, Node, Value } from '../../src/graph/ir.ts'
-import { saveModel } from '../../src/graph/save.ts'
+import { saveModel } from '../../src/graph/onnx-file/save.ts'
 import { floatTensor, tensorOf } from '../../src/graph/tensor.ts'
 import { inspectModel } from '../../src/quant/inspect.ts'
 import { testFolder } from '../helpers/test-folder.ts'

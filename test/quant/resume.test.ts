@@ -22,9 +22,10 @@ import {
 import { join, resolve } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { expect, test } from 'vitest'
-import { quantizeModel, type QuantizeOptions } from '../../src/quant/quantize-model.ts'
-import type { QuantizeEvent } from '../../src/quant/report.ts'
-import { parseScheme } from '../../src/quant/scheme.ts'
+import { quantizeModel } from '../../src/quant/quantize-model.ts'
+import { type QuantizeOptions } from '../../src/quant/terms/options.ts'
+import type { QuantizeEvent } from '../../src/quant/terms/report.ts'
+import { parseScheme } from '../../src/quant/terms/scheme.ts'
 import { tempDir } from '../helpers/temp-dir.ts'
 
 const LLAMA = resolve(import.meta.dirname, '../../fixtures/tiny-llama')

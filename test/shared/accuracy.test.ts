@@ -6,7 +6,7 @@ import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { evaluateModel } from '../../src/quant/evaluate.ts'
 import { quantizeModel } from '../../src/quant/quantize-model.ts'
-import { parseScheme } from '../../src/quant/scheme.ts'
+import { parseScheme } from '../../src/quant/terms/scheme.ts'
 import { sharedDir } from '../helpers/shared.ts'
 
 describe.skipIf(!sharedDir)('perplexity on the first 40 evaluation windows', () => {

@@ -3,8 +3,8 @@
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { staticShape } from '../../src/graph/shape.ts'
-import { findActivationSites } from '../../src/quant/activations.ts'
-import { analyze } from '../../src/quant/analyze.ts'
+import { findActivationSites } from '../../src/quant/plan/activation-sites.ts'
+import { analyze } from '../../src/quant/find/analyze.ts'
 import { sharedDir } from '../helpers/shared.ts'
 
 const ROTATED = ['Add [1,4,24,16]', 'Add [1,2,24,16]', 'Reshape [1,24,2,16]']

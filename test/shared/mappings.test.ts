@@ -2,8 +2,9 @@
 
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
-import { analyze } from '../../src/quant/analyze.ts'
-import { findMappings, type Mapping } from '../../src/quant/mappings/mappings.ts'
+import { analyze } from '../../src/quant/find/analyze.ts'
+import { findMappings } from '../../src/quant/plan/mappings/mappings.ts'
+import { type Mapping } from '../../src/quant/plan/mappings/mapping.ts'
 import { insideErrors, mappingErrors } from '../helpers/float64-block.ts'
 import { sharedDir } from '../helpers/shared.ts'
 import { FILES as CACHED } from './files.ts'

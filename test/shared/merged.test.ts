@@ -2,13 +2,14 @@
 
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
-import { describeIo, feedsFor, type ModelIo, nextPast } from '../../src/calibration/model-io.ts'
+import { describeIo, feedsFor, type ModelIo, nextPast } from '../../src/decoder/model-io.ts'
 import type { Graph } from '../../src/graph/ir.ts'
-import { loadModel } from '../../src/graph/load.ts'
+import { loadModel } from '../../src/graph/onnx-file/load.ts'
 import { readFloats } from '../../src/kernels/float16.ts'
 import { openModel, type Session } from '../../src/kernels/session.ts'
-import { quantizeModel, type QuantizeOptions } from '../../src/quant/quantize-model.ts'
-import { parseScheme } from '../../src/quant/scheme.ts'
+import { quantizeModel } from '../../src/quant/quantize-model.ts'
+import { type QuantizeOptions } from '../../src/quant/terms/options.ts'
+import { parseScheme } from '../../src/quant/terms/scheme.ts'
 import { sharedDir } from '../helpers/shared.ts'
 import { testFolder } from '../helpers/test-folder.ts'
 

@@ -2,8 +2,8 @@
 
 import { QuantError } from '../../errors.ts'
 import type { Builder } from '../../graph/builder.ts'
-import { sliceRanges, splitSizes } from '../../graph/node-arguments.ts'
 import type { Node, Value } from '../../graph/ir.ts'
+import { sliceRanges, splitSizes } from '../../graph/node-arguments.ts'
 import { normalizeAxis, requireConstant, staticShape } from '../../graph/shape.ts'
 import { embedded, padded, reshaped, zeros } from '../fragments.ts'
 import { transposedProduct } from '../product.ts'

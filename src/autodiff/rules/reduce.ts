@@ -1,8 +1,8 @@
 /** @file Gradients of sums, means and extrema over axes, and of the softmax family. */
 
 import type { Builder } from '../../graph/builder.ts'
-import { reductionAxes } from '../../graph/node-arguments.ts'
 import type { Node, Value } from '../../graph/ir.ts'
+import { reductionAxes } from '../../graph/node-arguments.ts'
 import { normalizeAxis, staticShape } from '../../graph/shape.ts'
 import { elementCount } from '../../graph/tensor.ts'
 import { expanded, reshaped, scaled } from '../fragments.ts'

@@ -1,9 +1,9 @@
 /** @file The command `quantize`: quantizes, and measures before and after when asked to. */
 
-import { type EvaluateReport, evaluateModel } from '../../quant/evaluate.ts'
+import { withinCores } from '../../kernels/threads.ts'
+import { evaluateModel, type EvaluateReport } from '../../quant/evaluate.ts'
 import { quantizeModel } from '../../quant/quantize-model.ts'
-import type { OnEvent } from '../../quant/report.ts'
-import { withinCores } from '../../quant/threads.ts'
+import type { OnEvent } from '../../quant/terms/report.ts'
 import { formatQuantized } from '../format.ts'
 import type { QuantizeCommand } from '../options.ts'
 import type { Outcome } from '../outcome.ts'

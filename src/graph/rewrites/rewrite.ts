@@ -3,8 +3,8 @@
 import { QuantError } from '../../errors.ts'
 import type { Builder } from '../builder.ts'
 import type { Node, Value } from '../ir.ts'
-import { elementCount } from '../tensor.ts'
 import { staticShape } from '../shape.ts'
+import { elementCount } from '../tensor.ts'
 
 /**
  * Emits primitives for `node` into g. `inputs` are the node's inputs as values of g (static shapes; undefined = absent).

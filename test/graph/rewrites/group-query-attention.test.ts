@@ -1,7 +1,7 @@
 /** @file GroupQueryAttention against the kernel of onnxruntime, one feature at a time. */
 
 import { describe, expect, it } from 'vitest'
-import { REWRITES } from '../../../src/graph/rewrites.ts'
+import { REWRITES } from '../../../src/graph/rewrites/table.ts'
 import { floatTensor, int64Tensor, readNumbers, type Tensor } from '../../../src/graph/tensor.ts'
 import {
   type Fused,

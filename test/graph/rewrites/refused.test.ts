@@ -3,7 +3,7 @@
 import { expect, test } from 'vitest'
 import { Builder } from '../../../src/graph/builder.ts'
 import { Node } from '../../../src/graph/ir.ts'
-import { REWRITES } from '../../../src/graph/rewrites.ts'
+import { REWRITES } from '../../../src/graph/rewrites/table.ts'
 import { REFUSED_REWRITES } from '../../../src/graph/rewrites/refused.ts'
 
 test.each(Object.keys(REFUSED_REWRITES))('%s', kind => {

@@ -1,7 +1,7 @@
 /** @file Rotary embeddings against the kernels of onnxruntime. */
 
 import { describe, expect, it } from 'vitest'
-import { REWRITES } from '../../../src/graph/rewrites.ts'
+import { REWRITES } from '../../../src/graph/rewrites/table.ts'
 import { int64Tensor, type Tensor } from '../../../src/graph/tensor.ts'
 import { type Fused, expectSame, fusedNode, random, rewriteGraph } from './compare.ts'
 

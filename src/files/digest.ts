@@ -1,0 +1,77 @@
+/** @file Digests of file contents, and a watch that notices changed files. */
+
+import { createHash, type Hash } from 'node:crypto'
+import { closeSync, openSync, readSync, realpathSync, statSync } from 'node:fs'
+import { QuantError } from '../errors.ts'
+
+/** Files up to this size are read whole; of larger ones a part, and their size and time of change count as well. */
+const WHOLE_BYTES = 64 * 2 ** 20
+
+const WINDOWS = 64
+
+const WINDOW_BYTES = 2 ** 20
+
+/**
+ * Takes in a file's bytes: all of a small one; of a large one evenly spaced windows, first and last bytes among them. What cannot be
+ * read counts as nothing: whoever needs it says so better.
+ */
+function addFile(hash: Hash, path: string): void {
+  let descriptor: number
+  try {
+    if (!statSync(path).isFile()) return
+    descriptor = openSync(path, 'r')
+  } catch {
+    return
+  }
+  try {
+    const { size, mtimeMs } = statSync(path)
+    const large = size > WHOLE_BYTES
+    hash.update(`${size} ${large ? mtimeMs : ''}`)
+    const windows = large ? WINDOWS : Math.ceil(size / WINDOW_BYTES)
+    const bytes = Buffer.alloc(WINDOW_BYTES)
+    for (let i = 0; i < windows; i++) {
+      const offset = large ? Math.floor(((size - WINDOW_BYTES) * i) / (WINDOWS - 1)) : i * WINDOW_BYTES
+      hash.update(bytes.subarray(0, readSync(descriptor, bytes, 0, WINDOW_BYTES, offset)))
+    }
+  } finally {
+    closeSync(descriptor)
+  }
+}
+
+/** A short name for the content of files. */
+export function digestOf(files: readonly string[]): string {
+  const hash = createHash('sha256')
+  for (const file of files) addFile(hash, file)
+  return hash.digest('hex').slice(0, 16)
+}
+
+/** Notices when files are written to during a run. */
+export class SourceWatch {
+  private readonly stamps: ReadonlyMap<string, string>
+
+  constructor(files: readonly string[]) {
+    this.stamps = new Map(files.map(file => [file, stampOf(file)]))
+  }
+
+  /** @throws E_SOURCE_CHANGED naming the file. */
+  check(): void {
+    for (const [file, stamp] of this.stamps) {
+      if (stampOf(file) === stamp) continue
+      throw new QuantError(
+        'E_SOURCE_CHANGED',
+        `${file} was changed or removed during the run`,
+        'Put it back as it was and run the same command again to go on, or start over with --fresh.',
+      )
+    }
+  }
+}
+
+function stampOf(file: string): string {
+  try {
+    const { size, mtimeNs, ctimeNs, ino } = statSync(realpathSync(file), { bigint: true })
+    // Whoever writes can set mtime back, as tools that copy files do; ctime nobody can.
+    return `${size} ${mtimeNs} ${ctimeNs} ${ino}`
+  } catch {
+    return 'gone'
+  }
+}

@@ -1,0 +1,163 @@
+/** @file Plain objects -> protobuf messages: the outward half of the edge of the file format. Writes no files. */
+
+import { internalError } from '../../errors.ts'
+import { isFileRange } from '../../files/file-range.ts'
+import { dtypeNumber } from '../dtype.ts'
+import type { Attribute, Dim, Graph, Model, Node, Value } from '../ir.ts'
+import type { Tensor } from '../tensor.ts'
+import { onnx, type Onnx, setUnknownFields, unknownFields } from './onnx-proto.ts'
+
+/** A range of a data file, named relative to the model. */
+export interface DataLocation {
+  readonly location: string
+  readonly offset: number
+  readonly length: number
+}
+
+/** A record to write where the bytes would be: save.ts puts the bytes themselves there while writing. */
+export interface StandIn {
+  readonly standIn: Uint8Array
+}
+
+/** Where a tensor's bytes go: into the message (undefined), to a data file, or in later. */
+export type Placement = DataLocation | StandIn | undefined
+
+export type Place = (tensor: Tensor) => Placement
+
+/** Everything inline; only for models whose tensors are in memory. */
+export const inline: Place = () => undefined
+
+const { AttributeType } = onnx.AttributeProto
+
+/** A message that keeps what `source` (the message it was decoded from, if any) holds beyond what we set. */
+export function derive<T extends object>(source: unknown, fields: T): T {
+  if (source === undefined) return fields
+  const message = { ...(source as object), ...fields }
+  setUnknownFields(message, unknownFields(source as object))
+  return message
+}
+
+export function encodeTensor(tensor: Tensor, name: string | undefined, place: Place = inline): Onnx.ITensorProto {
+  // Values are given afresh below: typed fields of the source must not stay beside them.
+  const { source } = tensor
+  const { docString } = (source ?? {}) as Onnx.ITensorProto
+  const message: Onnx.ITensorProto = { dims: [...tensor.dims], dataType: dtypeNumber(tensor.dtype) }
+  if (name !== undefined) message.name = name
+  if (docString) message.docString = docString
+  if (source) setUnknownFields(message, unknownFields(source as object))
+  if (tensor.strings) {
+    message.stringData = [...tensor.strings]
+    return message
+  }
+  const placement = place(tensor)
+  if (placement === undefined) {
+    if (isFileRange(tensor.data)) throw internalError(`tensor "${name ?? ''}" is still on disk: it cannot go inline`)
+    message.rawData = tensor.data
+  } else if ('standIn' in placement) {
+    const rest = unknownFields(message) ?? new Uint8Array(0)
+    setUnknownFields(message, new Uint8Array(Buffer.concat([rest, placement.standIn])))
+  } else {
+    const { location, offset, length } = placement
+    message.dataLocation = onnx.TensorProto.DataLocation.EXTERNAL
+    message.externalData = Object.entries({ location, offset, length }).map(([key, value]) => ({
+      key,
+      value: String(value),
+    }))
+  }
+  return message
+}
+
+function encodeAttribute(name: string, attribute: Attribute, place: Place): Onnx.IAttributeProto {
+  if (attribute.source && attribute.type !== 'graph' && attribute.type !== 'tensor')
+    return attribute.source as Onnx.IAttributeProto
+  const base = (type: number, fields: Onnx.IAttributeProto) => derive(attribute.source, { name, type, ...fields })
+  switch (attribute.type) {
+    case 'int':
+      return base(AttributeType.INT, { i: attribute.value })
+    case 'float':
+      return base(AttributeType.FLOAT, { f: attribute.value })
+    case 'ints':
+      return base(AttributeType.INTS, { ints: [...attribute.value] })
+    case 'floats':
+      return base(AttributeType.FLOATS, { floats: [...attribute.value] })
+    case 'string':
+      return base(AttributeType.STRING, { s: Buffer.from(attribute.value) })
+    case 'strings':
+      return base(AttributeType.STRINGS, { strings: attribute.value.map(text => Buffer.from(text)) })
+    case 'tensor': {
+      const source = (attribute.source as Onnx.IAttributeProto | undefined)?.t
+      return base(AttributeType.TENSOR, {
+        t: encodeTensor(attribute.value, source?.name ?? undefined, place),
+      })
+    }
+    case 'graph':
+      return base(AttributeType.GRAPH, { g: encodeGraph(attribute.value, place) })
+    case 'reference':
+      return base(AttributeType.UNDEFINED, { refAttrName: attribute.value })
+    case 'opaque':
+      return attribute.source as Onnx.IAttributeProto
+  }
+}
+
+function encodeDim(dim: Dim): Onnx.TensorShapeProto.IDimension {
+  if (typeof dim === 'number') return { dimValue: dim }
+  return dim === undefined ? {} : { dimParam: dim }
+}
+
+/** The name a sparse constant goes by. */
+export function sparseInitializerName(sparse: Onnx.ISparseTensorProto): string {
+  return sparse.values?.name ?? ''
+}
+
+/** Names of the constants of a loaded graph that are kept as the file had them: values without a tensor or a producer. */
+export function sparseInitializerNames(graph: Graph): string[] {
+  return ((graph.source as Onnx.IGraphProto | undefined)?.sparseInitializer ?? []).map(sparseInitializerName)
+}
+
+/** The value's own ValueInfo when it came with one, else one made from its type and shape. */
+export function encodeValueInfo(value: Value): Onnx.IValueInfoProto {
+  if (value.source !== undefined) return derive(value.source, { name: value.name })
+  if (value.dtype === undefined) return { name: value.name }
+  const shape = value.shape && { dim: value.shape.map(encodeDim) }
+  return { name: value.name, type: { tensorType: { elemType: dtypeNumber(value.dtype), ...(shape && { shape }) } } }
+}
+
+export function encodeNode(node: Node, place: Place = inline): Onnx.INodeProto {
+  return derive<Onnx.INodeProto>(node.source, {
+    input: node.inputs.map(input => input?.name ?? ''),
+    output: node.outputs.map(output => output?.name ?? ''),
+    opType: node.opType,
+    attribute: [...node.attributes].map(([name, attribute]) => encodeAttribute(name, attribute, place)),
+    ...(node.name && { name: node.name }),
+    ...(node.domain && { domain: node.domain }),
+  })
+}
+
+export function encodeGraph(graph: Graph, place: Place = inline): Onnx.IGraphProto {
+  const defined = new Set(graph.nodes.flatMap(node => node.outputs.map(output => output?.name)))
+  for (const value of [...graph.inputs, ...graph.initializers]) defined.add(value.name)
+  for (const name of sparseInitializerNames(graph)) defined.add(name)
+  const source = graph.source as Onnx.IGraphProto | undefined
+  return derive<Onnx.IGraphProto>(graph.source, {
+    name: graph.name,
+    node: graph.nodes.map(node => encodeNode(node, place)),
+    input: graph.inputs.map(encodeValueInfo),
+    output: graph.outputs.map(encodeValueInfo),
+    initializer: graph.initializers.map(value => encodeTensor(value.tensor!, value.name, place)),
+    // What the exporter said of values that are gone would be refused by strict readers.
+    valueInfo: (source?.valueInfo ?? []).filter(info => defined.has(info.name ?? '')),
+  })
+}
+
+/** A whole model as bytes; `place` says where the tensors go (those still on disk cannot go inline). */
+export function encodeModel(model: Model, place: Place = inline): Uint8Array {
+  const message = derive<Onnx.IModelProto>(model.source, {
+    irVersion: model.irVersion,
+    opsetImport: model.opsetImports.map(({ domain, version }) => ({ domain, version })),
+    producerName: model.producerName,
+    producerVersion: model.producerVersion,
+    metadataProps: [...model.metadata].map(([key, value]) => ({ key, value })),
+    graph: encodeGraph(model.graph, place),
+  })
+  return onnx.ModelProto.encode(message).finish()
+}

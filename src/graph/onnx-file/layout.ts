@@ -1,0 +1,77 @@
+/** @file Where every byte of a saved model goes, decided before a byte is written. Reads and writes no files. */
+
+import { basename } from 'node:path'
+import { isFileRange } from '../../files/file-range.ts'
+import type { Graph, Model } from '../ir.ts'
+import type { Tensor } from '../tensor.ts'
+import { RAW_DATA } from './decode-tensor.ts'
+import { encodeModel, type Place } from './encode.ts'
+import {
+  LENGTH_DELIMITED,
+  memorySource,
+  type Piece,
+  readVarints,
+  recordHeader,
+  rewriteTensors,
+  STAND_IN,
+  standIn,
+} from './wire.ts'
+
+/** A file as it will be: pieces at ascending offsets, zeros between. */
+export interface Layout {
+  readonly path: string
+  readonly pieces: { readonly offset: number; readonly piece: Piece }[]
+  sizeBytes: number
+}
+
+/** Tensors from this many bytes up are streamed, to the data file if there is one. */
+const MIN_STREAMED_BYTES = 1024
+
+/** Offsets suit any element type; large tensors begin on a page, so that they can be mapped into memory. */
+const alignmentOf = (length: number): number => (length >= 2 ** 20 ? 4096 : 64)
+
+function append(layout: Layout, piece: Piece, alignment = 1): number {
+  const offset = Math.ceil(layout.sizeBytes / alignment) * alignment
+  layout.pieces.push({ offset, piece })
+  layout.sizeBytes = offset + piece.length
+  return offset
+}
+
+/** Every tensor of a graph: initializers, and attributes of nodes, bodies included. */
+export function* tensorsOf(graph: Graph): Iterable<Tensor> {
+  for (const { tensor } of graph.initializers) if (tensor) yield tensor
+  for (const node of graph.nodes) {
+    for (const attribute of node.attributes.values()) {
+      if (attribute.type === 'tensor') yield attribute.value
+      else if (attribute.type === 'graph') yield* tensorsOf(attribute.value)
+    }
+  }
+}
+
+/** The model file at `path` and, when `dataPath` is given and any tensor is large enough, the data file. */
+export function layOut(model: Model, path: string, dataPath?: string): Layout[] {
+  const data: Layout | undefined = dataPath === undefined ? undefined : { path: dataPath, pieces: [], sizeBytes: 0 }
+  const offsets = new Map<unknown, number>()
+  const streamed: Piece[] = []
+  const place: Place = ({ data: bytes }) => {
+    if (data && bytes.length >= MIN_STREAMED_BYTES) {
+      // The same bytes, by identity or range, are written once: tied weights stay tied.
+      const key = isFileRange(bytes) ? `${bytes.file}:${bytes.offset}:${bytes.length}` : bytes
+      const offset = offsets.get(key) ?? append(data, bytes, alignmentOf(bytes.length))
+      offsets.set(key, offset)
+      return { location: basename(data.path), offset, length: bytes.length }
+    }
+    if (!isFileRange(bytes) && bytes.length < MIN_STREAMED_BYTES) return undefined
+    streamed.push(bytes)
+    return { standIn: standIn([streamed.length - 1]) }
+  }
+  const frame = memorySource(encodeModel(model, place))
+  const pieces = rewriteTensors(frame, ({ field, wireType, start, end }) => {
+    if (field !== STAND_IN || wireType !== LENGTH_DELIMITED) return undefined
+    const payload = streamed[readVarints(frame, start, end)[0]!]!
+    return [recordHeader(RAW_DATA, payload.length), payload]
+  })
+  const main: Layout = { path, pieces: [], sizeBytes: 0 }
+  for (const piece of pieces) append(main, piece)
+  return data && data.pieces.length > 0 ? [main, data] : [main]
+}

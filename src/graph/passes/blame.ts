@@ -1,0 +1,24 @@
+/** @file Whose node an error is about: what goes wrong in the working copy, said of the user's graph. Knows no op. */
+
+import { messageOf, QuantError } from '../../errors.ts'
+import type { Node, Value } from '../ir.ts'
+
+/**
+ * The error with the user's own node in it: names in the working copy are ours. What our shape rules stumble over is a node that is
+ * not as ONNX has it.
+ */
+export function inModel(error: unknown, node: Node, inputs: readonly (Value | undefined)[]): QuantError {
+  if (!(error instanceof QuantError) || error.code === 'E_INTERNAL') {
+    const given = inputs.map(input => `[${input?.shape?.join(', ') ?? ''}]`).join(', ')
+    return new QuantError(
+      'E_NOT_ONNX',
+      `${node.kind} "${node.name}" is not possible with inputs ${given || 'that are absent'}: ${messageOf(error)}`,
+      'The file is damaged or was written wrongly: export it again.',
+      { cause: error },
+    )
+  }
+  if (node.name === '' || error.message.includes(node.name)) return error
+  return new QuantError(error.code, `${error.message} (${node.kind} "${node.name}" of the model)`, error.hint, {
+    cause: error,
+  })
+}

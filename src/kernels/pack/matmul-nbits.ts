@@ -1,0 +1,216 @@
+/**
+ * @file Codes in the layout of com.microsoft MatMulNBits (opset 1), and back. Knows no graph and no session; legend in qparams.ts.
+ *
+ * Layout: nb = ceil(K / blockSize) blocks along K. b [N, nb, blockSize * bits / 8], low bits first along K; scales [N, nb];
+ * zeroPoints [N, ceil(nb * bits / 8)], low bits first along the blocks; without them zero is the code 2^(bits-1).
+ */
+
+import { internalError, QuantError } from '../../errors.ts'
+import type { DType } from '../../graph/dtype.ts'
+import { readElements, type Tensor, tensorOf } from '../../graph/tensor.ts'
+import { readFloats, toFloat16Bits } from '../float16.ts'
+import { groupsOf, symmetricZeroPoint, type WeightQuantizer } from '../qparams.ts'
+import type { QuantizedWeight } from '../weights.ts'
+
+/** onnxruntime's CPU kernel takes these and the powers of two between them (onnxruntime 1.30). */
+const MIN_BLOCK = 16
+
+const MAX_BLOCK = 256
+
+/** Columns packed together, so that the bytes written to them stay in the cache. */
+const TILE = 64
+
+/** A quantized weight and what is needed to read it. */
+export interface WeightCodes extends QuantizedWeight, WeightQuantizer {
+  readonly K: number
+  readonly N: number
+  /** What `chooseBlockSize` would choose otherwise; divides the group. */
+  readonly blockSize?: number | undefined
+}
+
+/** The constants of a MatMulNBits node. `bits` is the width of the container, which can be wider than the codes. */
+export interface PackedWeight {
+  readonly bits: 2 | 4 | 8
+  readonly blockSize: number
+  readonly b: Tensor
+  readonly scales: Tensor
+  readonly zeroPoints?: Tensor
+}
+
+/** Width MatMulNBits stores codes of so many bits in. */
+export function containerBits(bits: number): 2 | 4 | 8 {
+  if (bits <= 2) return 2
+  return bits <= 4 ? 4 : 8
+}
+
+/**
+ * MatMulNBits' block_size for groups of `group` weights of K: the largest that divides the group. A group of all of K is
+ * cut in blocks that repeat its scale; a short one is one block.
+ * @throws E_SCHEME when blocks cannot follow the groups.
+ */
+export function chooseBlockSize(K: number, group: number): number {
+  let block = MAX_BLOCK
+  if (group >= K) {
+    while (block > MIN_BLOCK && block / 2 >= K) block /= 2
+    return block
+  }
+  while (block > MIN_BLOCK && group % block !== 0) block /= 2
+  if (group % block === 0) return block
+  throw new QuantError(
+    'E_SCHEME',
+    `groups of ${group} weights cannot be stored: MatMulNBits has blocks of ${MIN_BLOCK} weights or more`,
+    `Take a group that is a multiple of ${MIN_BLOCK}, best of all 32, 64 or 128, or one scale per channel.`,
+  )
+}
+
+/** How a weight lies in the container. */
+export interface PackedLayout {
+  readonly bits: 2 | 4 | 8
+  readonly blockSize: number
+  readonly blocks: number
+  readonly blocksPerGroup: number
+  /** Added to codes so that zero becomes the container's default zero point. */
+  readonly shift: number
+}
+
+/** @throws E_SCHEME when blocks cannot follow the groups. */
+export function packedLayout({
+  K,
+  group,
+  bits,
+  symmetric,
+  ...given
+}: Pick<WeightCodes, 'K' | 'group' | 'bits' | 'symmetric' | 'blockSize'>): PackedLayout {
+  const container = containerBits(bits)
+  const blockSize = given.blockSize ?? chooseBlockSize(K, group)
+  return {
+    bits: container,
+    blockSize,
+    blocks: Math.ceil(K / blockSize),
+    blocksPerGroup: Math.ceil(groupsOf(K, group).size / blockSize),
+    shift: symmetric ? symmetricZeroPoint(container) - symmetricZeroPoint(bits) : 0,
+  }
+}
+
+/** @throws E_SCHEME when blocks cannot follow the groups. */
+export function packMatMulNBits(weight: WeightCodes): PackedWeight {
+  const { K, N, codes, zeroPoint } = weight
+  const layout = packedLayout(weight)
+  const { count } = groupsOf(K, weight.group)
+  if (codes.length !== K * N || weight.scale.length !== count * N || zeroPoint.length !== count * N) {
+    throw internalError(
+      `${codes.length} codes, ${weight.scale.length} scales and ${zeroPoint.length} zero points do not make a weight ` +
+        `[${K}, ${N}] in ${count} groups`,
+    )
+  }
+  return withScales(packCodes(weight, layout, perBlock(zeroPoint, N, layout)), weight)
+}
+
+/** Packed codes [N, blocks * blockSize * bits / 8] together with what they mean. */
+export function withScales(codes: Uint8Array, weight: Omit<WeightCodes, 'codes'>): PackedWeight {
+  const { N, scaleDtype } = weight
+  const layout = packedLayout(weight)
+  const { bits, blockSize, blocks } = layout
+  const scales = perBlock(weight.scale, N, layout)
+  return {
+    bits,
+    blockSize,
+    b: tensorOf('uint8', [N, blocks, (blockSize * bits) / 8], codes),
+    scales:
+      scaleDtype === 'float16'
+        ? tensorOf('float16', [N, blocks], toFloat16Bits(scales))
+        : tensorOf('float32', [N, blocks], scales),
+    ...(!weight.symmetric && { zeroPoints: packZeroPoints(perBlock(weight.zeroPoint, N, layout), N, layout) }),
+  }
+}
+
+/** values [G, N] -> [N, blocks], each group's repeated for its blocks. */
+function perBlock<T extends Float32Array | Uint8Array>(
+  values: T,
+  N: number,
+  { blocks, blocksPerGroup }: PackedLayout,
+): T {
+  const result = new (values.constructor as new (length: number) => T)(N * blocks)
+  for (let block = 0; block < blocks; block++) {
+    const first = Math.floor(block / blocksPerGroup) * N
+    for (let n = 0; n < N; n++) result[n * blocks + block] = values[first + n]!
+  }
+  return result
+}
+
+function packCodes({ codes, K, N }: WeightCodes, layout: PackedLayout, zeros: Uint8Array): Uint8Array {
+  const { bits, blockSize, blocks, shift } = layout
+  const perByte = 8 / bits
+  const rowBytes = (blocks * blockSize) / perByte
+  const fullBytes = Math.floor(K / perByte)
+  const packed = new Uint8Array(N * rowBytes)
+  for (let left = 0; left < N; left += TILE) {
+    const right = Math.min(left + TILE, N)
+    for (let at = 0; at < fullBytes; at++) {
+      for (let n = left; n < right; n++) {
+        let byte = 0
+        let from = at * perByte * N + n
+        for (let bit = 0; bit < 8; bit += bits, from += N) byte |= (codes[from]! + shift) << bit
+        packed[n * rowBytes + at] = byte
+      }
+    }
+  }
+  // Behind the last weight comes padding that means zero.
+  for (let n = 0; n < N; n++) {
+    const padding = zeros[n * blocks + blocks - 1]! + shift
+    for (let k = fullBytes * perByte; k < blocks * blockSize; k++) {
+      const code = k < K ? codes[k * N + n]! + shift : padding
+      const at = n * rowBytes + Math.floor(k / perByte)
+      packed[at] = packed[at]! | (code << ((k % perByte) * bits))
+    }
+  }
+  return packed
+}
+
+function packZeroPoints(zeros: Uint8Array, N: number, { bits, blocks }: PackedLayout): Tensor {
+  const perByte = 8 / bits
+  const rowBytes = Math.ceil(blocks / perByte)
+  const packed = new Uint8Array(N * rowBytes)
+  for (let n = 0; n < N; n++) {
+    for (let block = 0; block < blocks; block++) {
+      const at = n * rowBytes + Math.floor(block / perByte)
+      packed[at] = packed[at]! | (zeros[n * blocks + block]! << ((block % perByte) * bits))
+    }
+  }
+  return tensorOf('uint8', [N, rowBytes], packed)
+}
+
+/** The inverse of `packMatMulNBits`: what was packed, given how. */
+export function unpackMatMulNBits(
+  packed: PackedWeight,
+  how: Pick<WeightCodes, 'K' | 'N' | 'group' | 'bits' | 'symmetric'>,
+): QuantizedWeight {
+  const { K, N, group } = how
+  const { bits, blockSize, blocks, blocksPerGroup, shift } = packedLayout(how)
+  const { count } = groupsOf(K, group)
+  const mask = (1 << bits) - 1
+  const perByte = 8 / bits
+  const field = (bytes: Uint8Array, row: number, rowBytes: number, i: number) =>
+    (bytes[row * rowBytes + Math.floor(i / perByte)]! >> ((i % perByte) * bits)) & mask
+
+  const bytes = readElements(packed.b) as Uint8Array
+  const codes = new Uint8Array(K * N)
+  for (let n = 0; n < N; n++) {
+    for (let k = 0; k < K; k++) codes[k * N + n] = field(bytes, n, (blocks * blockSize) / perByte, k) - shift
+  }
+  const scales = readFloats(packed.scales)
+  const zeros = packed.zeroPoints && (readElements(packed.zeroPoints) as Uint8Array)
+  const scale = new Float32Array(count * N)
+  const zeroPoint = new Uint8Array(count * N)
+  for (let n = 0; n < N; n++) {
+    for (let i = 0; i < count; i++) {
+      const block = i * blocksPerGroup
+      scale[i * N + n] = scales[n * blocks + block]!
+      zeroPoint[i * N + n] = zeros ? field(zeros, n, Math.ceil(blocks / perByte), block) : symmetricZeroPoint(how.bits)
+    }
+  }
+  return { codes, scale, zeroPoint }
+}
+
+/** Types that MatMulNBits computes in on CPUs (onnxruntime 1.30); the schema has bfloat16 too, for GPUs. */
+export const hasNBitsKernel = (dtype: DType): boolean => dtype === 'float32' || dtype === 'float16'

@@ -1,0 +1,65 @@
+/** @file Puts quantized embeddings and lm_head into the user's graph: tables as GatherBlockQuantized, sharing what lm_head has stored. */
+
+import { floatTypeOf, giveAs, GraphWriter, type Stem } from '../../graph/graph-writer.ts'
+import type { Model, Node, Value } from '../../graph/ir.ts'
+import { findStoredWeight } from '../../graph/stored-weight.ts'
+import type { Tensor } from '../../graph/tensor.ts'
+import type { PackedWeight } from '../../kernels/pack/matmul-nbits.ts'
+import { packRounded, tableRows } from '../../kernels/pack/rounded.ts'
+import type { OuterJob } from '../plan/plan-embeddings.ts'
+import type { ExportOptions } from '../terms/options.ts'
+import { exportLinears } from './export-linears.ts'
+
+/**
+ * Quantizes the weights of `jobs` and replaces what reads them, in place. Weights are read and packed one after the other.
+ * @throws E_UNSUPPORTED when a weight is no sound number.
+ */
+export function exportOuter(model: Model, jobs: readonly OuterJob[], options: ExportOptions): void {
+  for (const { quantizer, lmHead, embedding } of jobs) {
+    const { name, weight, transposed, inFeatures, outFeatures } = (lmHead ?? embedding)!
+    const packed = packRounded({ name, tensor: weight.tensor!, transposed }, quantizer)
+    // GatherBlockQuantized wants rows, MatMulNBits blocks: of the same bytes.
+    const table = embedding && { ...packed, b: tableRows(packed, inFeatures) }
+    if (lmHead) {
+      const { origin, twins } = lmHead
+      exportLinears(model, [{ origin, twins, packed: table ?? packed, inFeatures, outFeatures }], options)
+    }
+    if (table) exportTable(model, embedding.origin, table)
+  }
+}
+
+/** Replaces every lookup in the table that `origin` reads, in the bodies of the graph too; `b` [vocabulary, hidden * bits / 8]. */
+function exportTable(model: Model, origin: Node, { bits, blockSize, b, scales, zeroPoints }: PackedWeight): void {
+  const writer = new GraphWriter(model)
+  const own = findStoredWeight(origin.inputs[0]!)
+  const isLookup = (node: Node): boolean => {
+    if (node === origin) return true
+    if (node.kind !== 'Gather' || node.int('axis', 0) !== 0 || 'reason' in own) return false
+    const other = findStoredWeight(node.inputs[0]!)
+    return 'tensor' in other && other.tensor === own.tensor && other.transposed === own.transposed
+  }
+  const { name } = origin.inputs[0]!
+  // lm_head may have stored these very tensors.
+  const constant = (suffix: string, data: Tensor): Value =>
+    writer.graph.initializers.find(known => known.tensor === data) ?? writer.constant(`${name}_${suffix}`, data)
+  const constants = [
+    constant(`Q${bits}`, b),
+    constant('scales', scales),
+    ...(zeroPoints ? [constant('zero_points', zeroPoints)] : []),
+  ]
+  writer.rewriteNodes(node => {
+    if (!isLookup(node)) return [node]
+    const [output] = node.outputs as [Value]
+    const stem: Stem = { values: output.name, nodes: node.name }
+    const [data, ...rest] = constants as [Value, ...Value[]]
+    const rows = writer.op(stem, `Q${bits}`, 'GatherBlockQuantized', [data, node.inputs[1], ...rest], {
+      domain: 'com.microsoft',
+      attributes: { bits, block_size: blockSize, gather_axis: 0, quantize_axis: 1 },
+      dtype: scales.dtype,
+    })
+    rows.producer!.source = node.source
+    giveAs(writer.cast(stem, rows, floatTypeOf(output)), output)
+    return writer.take()
+  })
+  writer.dropOrphans()
+}

@@ -1,0 +1,95 @@
+/** @file Quantized experts of a fused node into the user's graph: com.microsoft QMoE (opset 1, as onnxruntime 1.30 has it on CPUs) in place of MoE. */
+
+import { internalError } from '../../errors.ts'
+import { giveAs, GraphWriter, type Stem } from '../../graph/graph-writer.ts'
+import type { Model, Node, Value } from '../../graph/ir.ts'
+import { readBytes, type Tensor } from '../../graph/tensor.ts'
+import type { PackedWeight } from '../../kernels/pack/matmul-nbits.ts'
+
+export interface ExportedExperts {
+  /** The MoE of the user's graph. */
+  readonly origin: Node
+  /** Of every expert, in order. */
+  readonly fc1: readonly PackedWeight[]
+  readonly fc2: readonly PackedWeight[]
+}
+
+/** Inputs of MoE. */
+const [INPUT, ROUTER, FC1, BIAS1, FC2, BIAS2] = [0, 1, 2, 3, 4, 5]
+
+/** Tensors of the same type and shape, one after the other along a new first axis; each is seen as [rows, ..]. */
+function stacked(tensors: readonly Tensor[]): Tensor {
+  const [{ dtype, dims }] = tensors as [Tensor]
+  const [rows, ...rest] = dims as [number, ...number[]]
+  const data = Buffer.concat(tensors.map(readBytes))
+  return {
+    dtype,
+    dims: [tensors.length, rows, rest.reduce((a, b) => a * b, 1)],
+    data: new Uint8Array(data.buffer, data.byteOffset, data.byteLength),
+  }
+}
+
+/** Constants of one of the two products of all experts: codes [E, rows, K * bits / 8], scales and zero points [E, rows, blocks ..]. */
+function writeWeights(writer: GraphWriter, stored: Value, packed: readonly PackedWeight[]): (Value | undefined)[] {
+  const constant = (suffix: string, tensors: readonly Tensor[]) =>
+    writer.constant(`${stored.name}_${suffix}`, stacked(tensors))
+  const zeroPoints = packed.flatMap(weight => weight.zeroPoints ?? [])
+  return [
+    constant(
+      `Q${packed[0]!.bits}`,
+      packed.map(({ b }) => b),
+    ),
+    constant(
+      'scales',
+      packed.map(({ scales }) => scales),
+    ),
+    zeroPoints.length > 0 ? constant('zero_points', zeroPoints) : undefined,
+  ]
+}
+
+/**
+ * Replaces MoE nodes in `model.graph` and the bodies in it, in place. QMoE mixes by the softmax over the chosen logits, whatever its
+ * normalize_routing_weights says, unless weights are given: where MoE mixes by the softmax over all, that is written before it.
+ */
+export function exportExperts(model: Model, experts: readonly ExportedExperts[]): void {
+  if (experts.length === 0) return
+  const writer = new GraphWriter(model)
+  const byOrigin = new Map(experts.map(each => [each.origin, each]))
+  writer.rewriteNodes(node => {
+    const found = byOrigin.get(node)
+    if (!found) return [node]
+    byOrigin.delete(node)
+    giveAs(writeExperts(writer, found), node.outputs[0]!)
+    return writer.take()
+  })
+  if (byOrigin.size > 0)
+    throw internalError(`experts that are not in the graph: ${[...byOrigin.keys()].map(n => n.name)}`)
+  writer.dropOrphans()
+}
+
+function writeExperts(writer: GraphWriter, { origin, fc1, fc2 }: ExportedExperts): Value {
+  const { inputs } = origin
+  const stem: Stem = { values: origin.outputs[0]!.name, nodes: origin.name }
+  const [codes1, scales1, zeros1] = writeWeights(writer, inputs[FC1!]!, fc1)
+  const [codes2, scales2, zeros2] = writeWeights(writer, inputs[FC2!]!, fc2)
+  const router = inputs[ROUTER!]!
+  const mixing =
+    origin.int('normalize_routing_weights', 0) === 1
+      ? undefined
+      : writer.op(stem, 'routing_weights', 'Softmax', [router], { attributes: { axis: -1 } })
+  const all = [
+    ...[inputs[INPUT!], router, codes1, scales1, inputs[BIAS1!], codes2, scales2, inputs[BIAS2!]],
+    ...[undefined, undefined, undefined, zeros1, zeros2, undefined, mixing],
+  ]
+  while (all.at(-1) === undefined) all.pop()
+  const { bits, blockSize } = fc1[0]!
+  const output = writer.op(stem, `Q${bits}`, 'QMoE', all, {
+    domain: 'com.microsoft',
+    attributes: { expert_weight_bits: bits, block_size: blockSize },
+  })
+  const { producer } = output
+  for (const [name, attribute] of origin.attributes)
+    if (name !== 'use_sparse_mixer') producer!.attributes.set(name, attribute)
+  producer!.source = origin.source
+  return output
+}

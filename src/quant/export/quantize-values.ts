@@ -1,0 +1,79 @@
+/** @file Quantizes values of the user's graph where they are computed: queries, keys and values of attention. */
+
+import { internalError } from '../../errors.ts'
+import { floatTypeOf, giveAs, GraphWriter, type Stem } from '../../graph/graph-writer.ts'
+import { consumersOf, type Model, type Node, Value } from '../../graph/ir.ts'
+import type { ActivationQuantizer } from '../../kernels/tokens.ts'
+import { writeDequantizedRows, writeQuantizedRows } from './quantize-rows.ts'
+
+export interface QuantizedValue {
+  /** Of the user's graph, [.., C]. */
+  readonly value: Value
+  /** Neighbours along the last axis that share a scale; divides C. */
+  readonly group: number
+  readonly quantizer: ActivationQuantizer
+  /** C and the number of dimensions, where the file does not say them. */
+  readonly channels?: number | undefined
+  readonly rank?: number | undefined
+  /** Whether an output of the graph (or body) it is computed in is quantized as well; by default only readers within the graph are. */
+  readonly outputs?: boolean | undefined
+}
+
+/**
+ * Makes all readers of the values read them quantized and dequantized, in place. Computed in float32, whatever the type of the
+ * model. @throws E_UNSUPPORTED when the model's opset is below 11.
+ */
+export function quantizeValues(model: Model, values: readonly QuantizedValue[]): void {
+  if (values.length === 0) return
+  const writer = new GraphWriter(model)
+  writer.requireOpset()
+  const readers = consumersOf(writer.graph)
+  const shown = writer.outputValues()
+  const behind = new Map<Node | undefined, Node[]>()
+  for (const quantized of values) {
+    const { value, outputs = false } = quantized
+    const result = writeQuantizedValue(writer, quantized)
+    const nodes = writer.take()
+    const { producer } = value
+    if (outputs && shown.has(value)) takeName(writer, value, result, nodes)
+    else
+      for (const reader of readers.get(value) ?? [])
+        reader.inputs = reader.inputs.map(input => (input === value ? result : input))
+    behind.set(producer, [...(behind.get(producer) ?? []), ...nodes])
+  }
+  writer.rewriteNodes(node => [node, ...(behind.get(node) ?? [])])
+  writer.graph.nodes.unshift(...(behind.get(undefined) ?? []))
+}
+
+/** Writes the value as it is after quantizing. */
+function writeQuantizedValue(writer: GraphWriter, { value, group, quantizer, channels, rank }: QuantizedValue): Value {
+  const last = value.shape?.at(-1)
+  const size = typeof last === 'number' ? last : channels
+  if (size === undefined || size % group !== 0)
+    throw internalError(`the ${size ?? 'unknown number of'} channels of "${value.name}" are not groups of ${group}`)
+  const dims = value.shape?.length ?? rank
+  if (size !== group && dims === undefined) throw internalError(`nobody knows how many dimensions "${value.name}" has`)
+  const stem: Stem = { values: value.name, nodes: value.name }
+  const dtype = floatTypeOf(value)
+  const float = dtype === 'float32' ? value : writer.cast(stem, value, 'float32')
+  // Zeros keep dimensions as they are, so that whoever infers shapes still knows the last one behind all this.
+  const kept = Array<number>((dims ?? 1) - 1).fill(0)
+  const rows =
+    size === group ? float : writer.op(stem, 'groups', 'Reshape', [float, writer.ints(...kept, size / group, group)])
+  const result = writeDequantizedRows(writer, stem, writeQuantizedRows(writer, stem, rows, quantizer))
+  const whole = size === group ? result : writer.op(stem, 'ungrouped', 'Reshape', [result, writer.ints(...kept, size)])
+  whole.shape = value.shape
+  return writer.cast(stem, whole, dtype)
+}
+
+/** Lets `result` be `value`, with its name and readers, and what was `value` go by another name to `nodes` only. */
+function takeName(writer: GraphWriter, value: Value, result: Value, nodes: readonly Node[]): void {
+  const { producer } = value
+  if (!producer)
+    throw internalError(`"${value.name}" is an input of the graph and cannot become quantized as an output`)
+  const raw = new Value(writer.fresh(`${value.name}_float`), value.dtype, value.shape)
+  producer.outputs = producer.outputs.map(output => (output === value ? raw : output))
+  raw.producer = producer
+  for (const node of nodes) node.inputs = node.inputs.map(input => (input === value ? raw : input))
+  giveAs(result, value)
+}

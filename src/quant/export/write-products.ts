@@ -1,0 +1,158 @@
+/**
+ * @file The forms a quantized linear takes in the user's graph. Each writes the product alone and gives its value: bias and type
+ * are the caller's. The only file that knows what onnxruntime calls block_size.
+ */
+
+import type { DType } from '../../graph/dtype.ts'
+import type { GraphWriter, Stem } from '../../graph/graph-writer.ts'
+import type { Value } from '../../graph/ir.ts'
+import { type Tensor, tensorOf } from '../../graph/tensor.ts'
+import type { PackedWeight } from '../../kernels/pack/matmul-nbits.ts'
+import type { PackedPlanes } from '../../kernels/pack/planes.ts'
+import { symmetricZeroPoint } from '../../kernels/qparams.ts'
+import type { ActivationQuantizer } from '../../kernels/tokens.ts'
+import type { RowShape, SharedActivations } from './quantize-rows.ts'
+import { writeFloatWeight, writeInt8Weight } from './write-planes.ts'
+
+/** What a product is written with: `weight` names constants, `result` nodes. */
+export interface Writing {
+  readonly writer: GraphWriter
+  readonly activations: SharedActivations
+  readonly weight: Stem
+  readonly shared: SharedWeight
+  readonly result: Stem
+}
+
+/** What the nodes that read one weight share: its constants, and the values computed from them alone. */
+export class SharedWeight {
+  private readonly values = new Map<string, Value>()
+  private readonly writer: GraphWriter
+  private readonly ahead: boolean
+
+  /** @param ahead whether they are in several branches, so that values have to be where all of them see them. */
+  constructor(writer: GraphWriter, ahead: boolean) {
+    this.writer = writer
+    this.ahead = ahead
+  }
+
+  /** What `make` gives for `key`, made once. */
+  once(key: string, make: () => Value): Value {
+    const known = this.values.get(key)
+    if (known) return known
+    const value = this.ahead ? this.writer.ahead(make) : make()
+    this.values.set(key, value)
+    return value
+  }
+}
+
+/** How a product's input is quantized, and its shape. */
+interface QuantizedInput extends RowShape {
+  readonly quantizer: ActivationQuantizer
+}
+
+const MICROSOFT = 'com.microsoft'
+
+export interface NBitsProduct {
+  readonly x: Value
+  /** Type of x, which the file need not say of it; one that has a kernel. */
+  readonly dtype: DType
+  readonly packed: PackedWeight
+  readonly inFeatures: number
+  readonly outFeatures: number
+  readonly accuracyLevel: 0 | 4
+}
+
+/** com.microsoft MatMulNBits (opset 1); codes stored as rows [N, K * bits / 8], for a table that shares them, are read through a Reshape. */
+export function writeNBitsProduct({ writer, weight, shared, result }: Writing, product: NBitsProduct): Value {
+  const { x, dtype, packed, inFeatures, outFeatures, accuracyLevel } = product
+  const constant = (suffix: string, tensor: Tensor) =>
+    shared.once(suffix, () => writer.constant(`${weight.values}_${suffix}`, tensor))
+  const codes = constant(`Q${packed.bits}`, packed.b)
+  const blocks = [outFeatures, packed.scales.dims[1]!, (packed.blockSize * packed.bits) / 8]
+  const b =
+    packed.b.dims.length === 3
+      ? codes
+      : shared.once('blocks', () => writer.op(weight, 'blocks', 'Reshape', [codes, writer.ints(...blocks)]))
+  const stored = constant('scales', packed.scales)
+  const scales = shared.once(`scales ${dtype}`, () => writer.cast({ ...weight, values: stored.name }, stored, dtype))
+  const zeros = packed.zeroPoints && [constant('zero_points', packed.zeroPoints)]
+  return writer.op(result, `Q${packed.bits}`, 'MatMulNBits', [x, b, scales, ...(zeros ?? [])], {
+    domain: MICROSOFT,
+    attributes: {
+      K: inFeatures,
+      N: outFeatures,
+      bits: packed.bits,
+      block_size: packed.blockSize,
+      ...(accuracyLevel !== 0 && { accuracy_level: accuracyLevel }),
+    },
+    dtype,
+  })
+}
+
+/**
+ * x as uint8 codes times the weight as int8 codes: with c = 2^(bits-1) of x's quantizer, and s, z scale and zero point of its row,
+ *
+ *   y = (sum_k (q_x - c) (q_w - z_w) * s_w  -  (z - c) * sum_k (q_w - z_w) * s_w) * s.
+ *
+ * The first sum is com.microsoft MatMulIntegerToFloat (opset 1), exact in int32; the second is a constant of each column. Taking
+ * off c, which the kernel does for nothing, keeps the two small beside their difference: a tenth of the rounding error of c = 0.
+ * @returns y in float32.
+ */
+export function writeIntegerProduct(
+  { writer, activations, weight, shared, result }: Writing,
+  x: Value,
+  packed: PackedPlanes,
+  { quantizer, ...rows }: QuantizedInput,
+): Value {
+  const { bits, N, scale, zeroPoint, columnSums } = packed
+  const { codes, scale: rowScale, offset } = activations.integer(x, quantizer, rows)
+  const middle = symmetricZeroPoint(bits)
+  const constant = (suffix: string, elements: Float32Array | Int8Array) =>
+    shared.once(suffix, () =>
+      writer.constant(
+        `${weight.values}_${suffix}`,
+        tensorOf(elements instanceof Int8Array ? 'int8' : 'float32', [N], elements),
+      ),
+    )
+  const inputs = [
+    codes,
+    shared.once('int8', () => writeInt8Weight(writer, weight, packed)),
+    writer.scalar(1),
+    constant('scale', scale),
+    writer.scalar(2 ** (quantizer.bits - 1), 'uint8'),
+  ]
+  if (zeroPoint.some(zero => zero !== middle))
+    inputs.push(
+      constant(
+        'zero_point',
+        Int8Array.from(zeroPoint, zero => zero - middle),
+      ),
+    )
+  const how = { domain: MICROSOFT, dtype: 'float32' } as const
+  let product = writer.op(result, `Q${bits}`, 'MatMulIntegerToFloat', inputs, how)
+  if (offset) {
+    const sums = constant(
+      'column_sums',
+      scale.map((step, n) => step * columnSums[n]!),
+    )
+    const correction = writer.op(result, 'correction', 'Mul', [offset, sums])
+    product = writer.op(result, 'corrected', 'Sub', [product, correction])
+  }
+  return writer.op(result, 'scaled', 'Mul', [product, rowScale])
+}
+
+/**
+ * The same numbers by operators of ai.onnx: MatMul of x, quantized and back where it is quantized at all, with the weight that is
+ * dequantized at load. Not DequantizeLinear: onnxruntime would make it a MatMulNBits that rounds activations to 8 bits.
+ * @returns y in float32.
+ */
+export function writePortableProduct(
+  { writer, activations, weight, shared, result }: Writing,
+  x: Value,
+  packed: PackedPlanes,
+  quantized: QuantizedInput | undefined,
+): Value {
+  const input = quantized ? activations.dequantized(x, quantized.quantizer, quantized) : activations.float32(x)
+  const float = shared.once('float', () => writeFloatWeight(writer, weight, packed))
+  return writer.op(result, `Q${packed.bits}`, 'MatMul', [input, float])
+}

@@ -1,0 +1,87 @@
+/** @file lm_head and embeddings, found by structure: the product that makes the logits, and the tables that token ids are looked up in. */
+
+import type { Node, Value } from '../../graph/ir.ts'
+import { staticShape } from '../../graph/shape.ts'
+import { findStoredWeight } from '../../graph/stored-weight.ts'
+import type { Analysis } from './analysis.ts'
+import { dataValues } from './blocks.ts'
+import { findLinears, labelOf, type Linear } from './linears.ts'
+
+/** What was found; for what was not, why. */
+export interface OuterLinears {
+  readonly lmHead: Linear | string
+  /** A table [vocabulary, hidden] as the linear it would be behind one-hot ids' transpose: K = hidden, N = vocabulary. */
+  readonly embeddings: readonly Linear[] | string
+}
+
+/** Indices that are the token ids themselves, in another shape or type. */
+const ID_PLUMBING: ReadonlySet<string> = new Set(['Reshape', 'Unsqueeze', 'Squeeze', 'Cast', 'Transpose', 'Expand'])
+
+function isTokenIds(indices: Value, inputs: readonly Value[]): boolean {
+  let value = indices
+  while (value.producer && ID_PLUMBING.has(value.producer.kind)) value = value.producer.inputs[0]!
+  return inputs.includes(value)
+}
+
+/** The node behind `value`, back along what has one input that depends on the tokens, that is among `candidates`. */
+function firstOf(value: Value, candidates: ReadonlySet<Node>, data: ReadonlySet<Value>): Node | undefined {
+  let current: Value | undefined = value
+  while (current?.producer) {
+    const { producer }: Value = current
+    if (candidates.has(producer!)) return producer
+    const inputs: Value[] = producer!.inputs.filter((input): input is Value => input !== undefined && data.has(input))
+    current = inputs.length === 1 ? inputs[0] : undefined
+  }
+  return undefined
+}
+
+function embeddingOf(node: Node): Linear | string {
+  const { origin } = node
+  const stored = findStoredWeight(node.inputs[0]!)
+  if ('reason' in stored) return `its table is ${stored.reason}`
+  if (!origin || origin.kind !== 'Gather') return `its table is inside ${origin?.kind ?? 'a fused operation'}`
+  if (origin.int('axis', 0) !== 0) return 'its table has tokens in columns'
+  // The working copy looks up columns of a table that the file transposes first.
+  const columns = node.int('axis', 0) === 1
+  const [rows, cols] = staticShape(node.inputs[0]!) as [number, number]
+  const [outFeatures, inFeatures] = columns ? [cols, rows] : [rows, cols]
+  const { weight } = stored
+  const name = labelOf(origin, weight)
+  // A table with tokens in rows is stored like the transposed weight of a linear.
+  return { name, node, origin, weight, transposed: stored.transposed === columns, inFeatures, outFeatures }
+}
+
+/** lm_head and embeddings of a model. */
+export function findOuterLinears({ working, blocks }: Pick<Analysis, 'working' | 'blocks'>): OuterLinears {
+  const data = dataValues(working)
+  const inside = new Set(blocks.flatMap(({ nodes }) => nodes))
+  const outside = working.nodes.filter(node => !inside.has(node))
+  const { linears, skipped } = findLinears(outside, data)
+  const products = new Map<Node, Linear | string>([
+    ...linears.map(linear => [linear.node, linear] as const),
+    ...skipped.map(({ node, reason }) => [node, reason] as const),
+  ])
+  const [logits] = working.outputs
+  const head = firstOf(logits!, new Set(products.keys()), data)
+  const lookups = outside.filter(
+    node =>
+      node.kind === 'Gather' &&
+      !data.has(node.inputs[0]!) &&
+      staticShape(node.inputs[0]!).length === 2 &&
+      isTokenIds(node.inputs[1]!, working.inputs),
+  )
+  const embeddings = lookups.map(embeddingOf)
+  // A table that is looked up twice is one table.
+  const tables = embeddings
+    .filter(embedding => typeof embedding !== 'string')
+    .filter(({ weight }, i, all) => all.findIndex(other => other.weight === weight) === i)
+  const [reason] = embeddings.filter(embedding => typeof embedding === 'string')
+  return {
+    lmHead: head ? products.get(head)! : 'no product with a stored weight makes the logits',
+    embeddings: tables.length > 0 ? tables : (reason ?? 'no table is looked up by the token ids'),
+  }
+}
+
+/** Whether a table is the very tensor that lm_head multiplies with, in the same orientation. */
+export const isTied = (lmHead: Linear | string, table: Linear): boolean =>
+  typeof lmHead !== 'string' && lmHead.weight === table.weight && lmHead.transposed === table.transposed

@@ -1,0 +1,22 @@
+/** @file Finds routers: products from whose result a choice is made. By structure; knows no model family. */
+
+import type { Node } from '../../graph/ir.ts'
+import { normalizeAxis, staticShape } from '../../graph/shape.ts'
+
+/** Products among `nodes` from which a choice among as many as they have outputs is made, without another product on the way. */
+export function findRouters(nodes: readonly Node[]): Set<Node> {
+  const makers = new Map(nodes.flatMap(node => node.outputs.map(output => [output, node] as const)))
+  const routers = new Set<Node>()
+  for (const choice of nodes) {
+    if (choice.kind !== 'TopK' && choice.kind !== 'ArgMax') continue
+    const from = staticShape(choice.inputs[0]!)
+    const experts = from[normalizeAxis(choice.int('axis', choice.kind === 'TopK' ? -1 : 0), from.length)]
+    const seen = new Set([choice])
+    for (const node of seen) {
+      if (node.kind === 'MatMul') {
+        if (staticShape(node.outputs[0]!).at(-1) === experts) routers.add(node)
+      } else for (const input of node.inputs) if (makers.has(input)) seen.add(makers.get(input)!)
+    }
+  }
+  return routers
+}

@@ -1,0 +1,90 @@
+/** @file Report of `inspect`, as data. */
+
+import type { DType } from '../graph/dtype.ts'
+import type { OpsetImport } from '../graph/ir.ts'
+import type { UnusedWeight } from './find/unused-weights.ts'
+import type { SkippedReport } from './terms/report.ts'
+
+/** Element type of stored tensors: how many tensors, elements, bytes. */
+export interface InspectedType {
+  readonly dtype: DType
+  readonly tensors: number
+  readonly elements: number
+  readonly sizeBytes: number
+}
+
+export interface InspectedPort {
+  readonly name: string
+  readonly dtype: DType | null
+  /** Names of dimensions that are not fixed; null for one nobody knows, and for a shape nobody knows. */
+  readonly shape: readonly (number | string | null)[] | null
+}
+
+export interface InspectedLinear {
+  readonly name: string
+  readonly inFeatures: number
+  readonly outFeatures: number
+  readonly dtype: DType
+  /** Bytes of the weight as it is stored. */
+  readonly sizeBytes: number
+  /** Where groups of 128 do not fit the inputs. */
+  readonly note?: string
+}
+
+/** An equivalent transformation that can be learned (LET), or why it cannot. */
+export interface InspectedMapping {
+  readonly name: string
+  /** Scales to learn; absent for one that is skipped. */
+  readonly size?: number
+  readonly shift?: boolean
+  /** Why it is skipped. */
+  readonly reason?: string
+}
+
+export interface InspectedBlock {
+  readonly index: number
+  readonly linears: readonly InspectedLinear[]
+  readonly mappings: readonly InspectedMapping[]
+}
+
+/** A weight outside the blocks, which stays float unless it is asked for. */
+export interface InspectedOuter {
+  readonly role: 'lm_head' | 'embedding'
+  readonly name: string
+  readonly vocabSize: number
+  readonly hiddenSize: number
+  readonly dtype: DType
+  readonly sizeBytes: number
+  /** Whether it is the one tensor that serves as both. */
+  readonly tied: boolean
+}
+
+/** What `inspect` finds; as JSON the fields are the same. */
+export interface InspectReport {
+  readonly model: string
+  readonly files: readonly string[]
+  readonly sizeBytes: number
+  /** Name and version of the exporter, as far as the file says. */
+  readonly producer: string
+  readonly irVersion: number
+  readonly opsets: readonly OpsetImport[]
+  readonly nodes: number
+  /** Elements of all stored floating-point tensors. */
+  readonly parameters: number
+  readonly types: readonly InspectedType[]
+  /** Floating-point weights that no path leads from to the logits. */
+  readonly unused: readonly UnusedWeight[]
+  readonly inputs: readonly InspectedPort[]
+  readonly outputs: readonly InspectedPort[]
+  readonly vocabSize?: number
+  readonly maxPositions?: number
+  /** Empty when the model cannot be quantized. */
+  readonly blocks: readonly InspectedBlock[]
+  /** lm_head and embeddings, as far as they are found. */
+  readonly outer: readonly InspectedOuter[]
+  readonly skipped: readonly SkippedReport[]
+  /** Bytes of the output, per scheme. */
+  readonly estimates: readonly { readonly scheme: string; readonly sizeBytes: number }[]
+  /** Why the model cannot be quantized. */
+  readonly problem?: { readonly code: string; readonly message: string; readonly hint?: string }
+}

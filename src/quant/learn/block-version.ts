@@ -1,0 +1,44 @@
+/** @file Weights of a block as run inputs, read from the model file. */
+
+import { tensorOf } from '../../graph/tensor.ts'
+import { readFloats } from '../../kernels/float16.ts'
+import { requireSound } from '../../kernels/magnitude.ts'
+import type { Tensors } from '../../kernels/session.ts'
+import { transpose2d } from '../../kernels/transpose.ts'
+import type { Block } from '../find/blocks.ts'
+import type { Linear } from '../find/linears.ts'
+import { weightInput } from './ports.ts'
+
+/** Constants to run a block with. */
+export interface BlockVersion {
+  /** Weights w{i} and, where transformed, constants c{j} and biases b{j}. */
+  readonly feeds: Tensors
+  /** Whether the constants are those of the transformed block. */
+  readonly transformed: boolean
+  /** Whether activations are quantized, if the plan says so. */
+  readonly quantized: boolean
+}
+
+/** The weight as float32 [K, N], read from disk: nothing is kept. @throws E_UNSUPPORTED when it holds what is no sound number. */
+function readWeight({ name, weight, transposed, inFeatures, outFeatures }: Linear): Float32Array {
+  const stored = readFloats(weight.tensor!)
+  requireSound(stored, transposed ? inFeatures : outFeatures, `the weight of ${name}`)
+  return transposed ? transpose2d(stored, outFeatures, inFeatures) : stored
+}
+
+/** The block's weights as run inputs of its programs. */
+export function readWeights({ linears }: Block): Tensors {
+  return Object.fromEntries(
+    linears.map((linear, i) => [
+      weightInput(i),
+      tensorOf('float32', [linear.inFeatures, linear.outFeatures], readWeight(linear)),
+    ]),
+  )
+}
+
+/** The block as it is in the user's model. */
+export const floatVersion = (weights: Tensors): BlockVersion => ({
+  feeds: weights,
+  transformed: false,
+  quantized: false,
+})

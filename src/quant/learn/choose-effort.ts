@@ -1,0 +1,53 @@
+/** @file How much is learned in a run, within the limits it was given; asked of the machine once, and kept. */
+
+import { runsFor } from '../../decoder/model-io.ts'
+import type { WorkFolder } from '../../files/work-folder.ts'
+import type { Analysis } from '../find/analysis.ts'
+import type { EffortLimits, Method } from '../terms/options.ts'
+import { BlockJob } from './block-job.ts'
+import { type Effort, stepsForWork, withinSteps, withinTime } from './effort.ts'
+import { measureBlock } from './measure-block.ts'
+
+const RECORD = 'effort'
+
+const effortName = ({ samples, epochs }: Effort): string =>
+  `learned from ${samples} samples in ${epochs} ${epochs === 1 ? 'epoch' : 'epochs'}`
+
+/**
+ * What was measured once holds for the whole run, however often it is resumed.
+ * @throws E_LIMIT when the time budget is too short for anything.
+ */
+export async function chooseEffort(
+  options: Effort & EffortLimits & Method,
+  analysis: Analysis,
+  work: WorkFolder,
+): Promise<{ effort: Effort; notes: readonly string[] }> {
+  const { blocks, seqLen, io } = analysis
+  const { samples, epochs, learningRate, schedule, maxWork = Infinity, timeBudgetMs } = options
+  // What one run takes is one sample of a block.
+  const { batch = 1 } = io
+  const asked: Effort = { samples: runsFor(io, samples), epochs, learningRate, schedule }
+  const inSequences = (effort: Effort): Effort => ({ ...effort, samples: Math.min(samples, effort.samples * batch) })
+  const batchNotes = batch === 1 ? [] : [`a step learns from ${batch} samples at once: the model's batch is fixed`]
+  const weights = blocks.flatMap(({ linears }) =>
+    linears.map(({ inFeatures, outFeatures }) => inFeatures * outFeatures),
+  )
+  const all = weights.reduce((sum, count) => sum + count, 0)
+  const effort = withinSteps(asked, stepsForWork(maxWork, all, seqLen * batch))
+  if (timeBudgetMs === undefined)
+    return {
+      effort: inSequences(effort),
+      notes: [
+        ...(effort === asked
+          ? []
+          : [`${effortName(inSequences(effort))}, as the model is large: --samples and --epochs ask for more`]),
+        ...batchNotes,
+      ],
+    }
+  if (!work.has(RECORD)) {
+    const plan = new BlockJob(options, blocks.length, analysis).plan(blocks[0]!)
+    work.write(RECORD, withinTime(effort, await measureBlock(plan, options, work), blocks.length, timeBudgetMs))
+  }
+  const fitted = inSequences(work.read(RECORD) as Effort)
+  return { effort: fitted, notes: [`${effortName(fitted)}, within the time budget`, ...batchNotes] }
+}

@@ -1,0 +1,48 @@
+/** @file Runs what comes before the first block: from token ids to hidden states. */
+
+import type { ActivationStore } from '../../calibration/activation-store.ts'
+import { feedsFor, rowsOf } from '../../decoder/model-io.ts'
+import { extract } from '../../graph/extract.ts'
+import { Graph } from '../../graph/ir.ts'
+import { staticShape } from '../../graph/shape.ts'
+import { readElements } from '../../graph/tensor.ts'
+import { compile } from '../../kernels/session.ts'
+import type { Analysis } from '../find/analysis.ts'
+import { checkStates } from '../find/sound-numbers.ts'
+import type { Calibration } from './calibrate.ts'
+
+/**
+ * Hidden states of the calibration tokens where the first block begins: `to` holds those of one run as one sample.
+ * @throws E_UNSUPPORTED naming the token whose states are no sound numbers: its row of the embedding, most likely.
+ */
+export async function embed(
+  analysis: Analysis,
+  { tokens, samples, seqLen }: Calibration,
+  to: ActivationStore,
+): Promise<void> {
+  const { working, io, blocks } = analysis
+  const graph = new Graph('prefix')
+  const { input } = blocks[0]!
+  const batch = rowsOf(io, 1)
+  graph.inputs = working.inputs
+  graph.outputs = [input]
+  graph.nodes = extract(working, working.inputs, [input])
+  const read = new Set(graph.nodes.flatMap(node => node.inputs))
+  graph.initializers = working.initializers.filter(value => read.has(value))
+  const session = await compile(graph, { optimization: 'disabled' })
+  try {
+    for (let i = 0; i < to.samples; i++) {
+      const count = Math.min(batch, samples - i * batch)
+      const ids = tokens.subarray(i * batch * seqLen, (i * batch + count) * seqLen)
+      const { name } = io.inputIds
+      const hidden = await session.run({ [name]: feedsFor(io, ids, count, seqLen)[name]! })
+      const states = readElements(hidden[input.name]!) as Float32Array
+      // Rows behind the last sample repeat it.
+      const tokenAt = (position: number) => Number(ids[Math.min(position, ids.length - seqLen + (position % seqLen))])
+      checkStates(states, staticShape(input).at(-1)!, i, 'before the first block', tokenAt)
+      to.write(i, states)
+    }
+  } finally {
+    await session.release()
+  }
+}

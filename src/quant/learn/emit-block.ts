@@ -1,0 +1,81 @@
+/** @file Writes a block into a program: the same nodes, with the weights, constants and quantized activations the program says. */
+
+import type { Builder } from '../../graph/builder.ts'
+import type { Node, Value } from '../../graph/ir.ts'
+import { readBytes } from '../../graph/tensor.ts'
+import { emitFakeQuantizeTokens } from '../../kernels/tokens.ts'
+import type { Block } from '../find/blocks.ts'
+import type { Linear } from '../find/linears.ts'
+import type { ActivationSite, QuantizedActivations } from '../plan/activation-sites.ts'
+
+/** Linears by name, unique within a block also where the model repeats names. */
+export type Weights = ReadonlyMap<Linear, Value>
+
+/** What replaces constants of the block, besides the weights of its linears. */
+export interface Changes {
+  /** Gains and biases: node -> input -> value. */
+  readonly constants: ReadonlyMap<Node, ReadonlyMap<number, Value>>
+  /** [N], added to what a linear without a bias computes. */
+  readonly biases: ReadonlyMap<Linear, Value>
+}
+
+export interface EmitOptions {
+  readonly changes?: Changes | undefined
+  readonly activations?: QuantizedActivations | undefined
+  /** Filled with what stands for every value of the block, for programs that look at some of them. */
+  readonly values?: Map<Value, Value>
+}
+
+/**
+ * Appends the block to `g`, reading hidden states `x` and the canonical [K, N] `weights`, and returns its output.
+ * Every other constant the block reads (gains, biases, masks, rotary tables) is copied into the program unless `changes` has it.
+ */
+export function emitBlock(
+  g: Builder,
+  block: Block,
+  x: Value,
+  weights: Weights,
+  { changes, activations, values = new Map() }: EmitOptions = {},
+): Value {
+  values.set(block.input, x)
+  const linearOf = new Map<Node, Linear>(block.linears.map(linear => [linear.node, linear]))
+  const siteAt = new Map<Node, Map<number, ActivationSite>>()
+  for (const site of activations?.sites ?? [])
+    for (const { node, input } of site.readers)
+      siteAt.set(node, (siteAt.get(node) ?? new Map<number, ActivationSite>()).set(input, site))
+  const quantized = new Map<ActivationSite, Value>()
+
+  const lookup = (value: Value): Value => {
+    const known = values.get(value)
+    if (known) return known
+    if (value.producer) copy(value.producer)
+    else {
+      const { dtype, dims } = value.tensor!
+      values.set(value, g.initializer(value.name, { dtype, dims, data: readBytes(value.tensor!) }))
+    }
+    return values.get(value)!
+  }
+  /** What `node` reads at `input`: quantized where there is a site, once for all its readers. */
+  const read = (node: Node, input: number): Value | undefined => {
+    const original = node.inputs[input]
+    const changed = changes?.constants.get(node)?.get(input)
+    if (changed || !original) return changed
+    const site = siteAt.get(node)?.get(input)
+    if (!site) return lookup(original)
+    if (!quantized.has(site))
+      quantized.set(site, emitFakeQuantizeTokens(g, lookup(original), activations!.quantizer, site.group))
+    return quantized.get(site)!
+  }
+  const copy = (node: Node): void => {
+    const linear = linearOf.get(node)
+    const weight = linear && weights.get(linear)
+    const inputs = weight ? [read(node, 0), weight] : node.inputs.map((_, i) => read(node, i))
+    const outputs = g.copy(node, inputs)
+    const bias = linear && changes?.biases.get(linear)
+    node.outputs.forEach((output, i) => {
+      if (output) values.set(output, bias ? g.add(outputs[i]!, bias) : outputs[i]!)
+    })
+  }
+  for (const node of block.nodes) copy(node)
+  return values.get(block.output)!
+}

@@ -1,0 +1,185 @@
+/**
+ * @file Learnable equivalent transformation (LET, arXiv 2308.13137 section 3.3): scales and shifts that leave the block's function as
+ * it is and make its numbers easier to quantize. The same functions write the training program and the folding program.
+ *
+ * A mapping (mappings.ts) divides some constants by its scales and multiplies others by them. With a shift, the channels lose it
+ * before the division, and the linears that read them get shift * W back. So every constant becomes (c + terms) * times / over.
+ */
+
+import { customVjp } from '../../autodiff/custom-vjp.ts'
+import type { Builder } from '../../graph/builder.ts'
+import type { Node, Value } from '../../graph/ir.ts'
+import { staticShape } from '../../graph/shape.ts'
+import { elementCount, readBytes, tensorOf } from '../../graph/tensor.ts'
+import { castRoundSte } from '../../kernels/round-ste.ts'
+import { emitScaledWeight } from '../../kernels/scale-weight.ts'
+import type { Linear } from '../find/linears.ts'
+import type { BlockPlan } from '../plan/block-plan.ts'
+import { type End, linearsOf, type Mapping, rowsOf } from '../plan/mappings/mapping.ts'
+import { sameSite, type Site } from '../plan/site.ts'
+import type { Changes, Weights } from './emit-block.ts'
+import type { Parameter } from './parameters.ts'
+
+/** Scales stay above this (as in the reference implementation): a channel must not vanish on one side and explode on the other. */
+const LEAST_SCALE = 1e-2
+
+/** What the scales and shifts of a mapping start from, [size] each. */
+export interface InitialEquivalence {
+  readonly scale: Float32Array
+  /** Used where the mapping has a shift. */
+  readonly shift: Float32Array
+}
+
+/** The block's constants after the transformation. */
+export interface Transformed {
+  readonly weights: Weights
+  readonly changes: Changes
+}
+
+const parameterName = (index: number, { name }: Mapping, part: 'scale' | 'shift'): string => `${index}:${name}:${part}`
+
+/** Scales of every mapping, and shifts where it has them. A mapping between `held` linears alone changes nothing and stays so. */
+export function equivalenceParameters(
+  { mappings }: BlockPlan,
+  initial: readonly InitialEquivalence[],
+  learningRate: number,
+  held: ReadonlySet<Linear> = new Set(),
+): Parameter[] {
+  return mappings.flatMap((mapping, i) => {
+    const linears = linearsOf(mapping)
+    const isHeld = linears.length > 0 && linears.every(linear => held.has(linear))
+    return (mapping.shift ? (['scale', 'shift'] as const) : (['scale'] as const)).map(part => ({
+      name: parameterName(i, mapping, part),
+      shape: [mapping.size],
+      initial: isHeld ? { scale: 1, shift: 0 }[part] : initial[i]![part],
+      learningRate: isHeld ? 0 : learningRate,
+    }))
+  })
+}
+
+/** max(scale, LEAST_SCALE), with the gradient of the scale itself: one that is held up can come back. */
+function held(g: Builder, scale: Value): Value {
+  const value = g.op('Max', [scale, g.scalar(LEAST_SCALE, scale.dtype)])
+  customVjp(value.producer!, (_g, _node, [dy]) => [dy])
+  return value
+}
+
+/** values [size] -> one per element of an end, `none` where the element belongs to no scale. */
+function spread(g: Builder, values: Value, indices: Int32Array, none: number): Value {
+  const [size] = staticShape(values) as [number]
+  if (indices.length === size && indices.every((index, i) => index === i)) return values
+  const source = indices.includes(-1)
+    ? g.concat([values, g.initializer('none', tensorOf('float32', [1], Float32Array.of(none)))], 0)
+    : values
+  const channels = BigInt64Array.from(indices, index => BigInt(index < 0 ? size : index))
+  return g.op('Gather', [source, g.initializer('channels', tensorOf('int64', [channels.length], channels))], {
+    axis: 0,
+  })
+}
+
+/** What is to happen to one constant: (c + terms) * times / over. */
+class Pending {
+  readonly terms: Value[] = []
+  readonly times: Value[] = []
+  readonly over: Value[] = []
+
+  /** times / over; undefined for none of either. */
+  factor(g: Builder): Value | undefined {
+    const product = (values: readonly Value[]) => values.reduce((a, b) => g.mul(a, b))
+    if (this.over.length === 0) return this.times.length === 0 ? undefined : product(this.times)
+    const over = product(this.over)
+    return this.times.length === 0 ? g.op('Reciprocal', [over]) : g.div(product(this.times), over)
+  }
+
+  /** (value + terms) * times / over; `value` may be absent, which is zero. */
+  applied(g: Builder, value: Value | undefined): Value {
+    const summands = value ? [value, ...this.terms] : this.terms
+    const sum = summands.reduce((a, b) => g.add(a, b))
+    const factor = this.factor(g)
+    return factor ? g.mul(sum, factor) : sum
+  }
+}
+
+/** What all mappings of a block do to its constants. */
+class Ledger {
+  readonly rows = new Map<Linear, Pending>()
+  readonly columns = new Map<Linear, Pending>()
+  readonly sites = new Map<Node, Map<number, Pending>>()
+
+  of(end: End): Pending {
+    if (end.kind === 'vector') return this.at(end.site)
+    const side = end.kind === 'rows' ? this.rows : this.columns
+    if (!side.has(end.linear)) side.set(end.linear, new Pending())
+    return side.get(end.linear)!
+  }
+
+  at({ node, input }: Site): Pending {
+    if (!this.sites.has(node)) this.sites.set(node, new Map())
+    const inputs = this.sites.get(node)!
+    if (!inputs.has(input)) inputs.set(input, new Pending())
+    return inputs.get(input)!
+  }
+}
+
+/** Enters one mapping; `weights` are the original ones. */
+function enter(
+  g: Builder,
+  ledger: Ledger,
+  { mapping, scale, shift }: { readonly mapping: Mapping; readonly scale: Value; readonly shift: Value | undefined },
+  weights: Weights,
+  biases: ReadonlyMap<Linear, Site>,
+): void {
+  for (const end of mapping.divided) ledger.of(end).over.push(spread(g, scale, end.scales, 1))
+  for (const end of mapping.multiplied) ledger.of(end).times.push(spread(g, scale, end.scales, 1))
+  if (!shift) return
+  for (const end of mapping.divided) {
+    const shifted = end.kind === 'vector' && sameSite(end.site, mapping.shift!)
+    if (shifted) ledger.of(end).terms.push(g.neg(spread(g, shift, end.scales, 0)))
+  }
+  for (const { linear, scales } of rowsOf(mapping)) {
+    const row = g.reshape(spread(g, shift, scales, 0), [1, linear.inFeatures])
+    const given = g.reshape(g.matMul(row, weights.get(linear)!), [linear.outFeatures])
+    const site = biases.get(linear)
+    // Where there is no bias to change, the linear's columns carry what will be added.
+    const pending = site ? ledger.at(site) : ledger.of({ kind: 'columns', linear, scales })
+    pending.terms.push(given)
+  }
+}
+
+/** The block's constants with every mapping applied, in the types they will be stored in. `weights`: the original ones. */
+export function emitEquivalence(
+  g: Builder,
+  plan: BlockPlan,
+  weights: Weights,
+  parameters: ReadonlyMap<string, Value>,
+): Transformed {
+  const ledger = new Ledger()
+  plan.mappings.forEach((mapping, i) => {
+    const scale = held(g, parameters.get(parameterName(i, mapping, 'scale'))!)
+    const shift = mapping.shift && parameters.get(parameterName(i, mapping, 'shift'))!
+    enter(g, ledger, { mapping, scale, shift }, weights, plan.biases)
+  })
+  const stored = (value: Value, half: boolean) => (half ? castRoundSte(g, value, 'float16') : value)
+  const scaled = [...weights].map(([linear, weight]): [Linear, Value] => [
+    linear,
+    emitScaledWeight(g, weight, ledger.rows.get(linear)?.factor(g), ledger.columns.get(linear)?.factor(g)),
+  ])
+  const constants = new Map<Node, Map<number, Value>>()
+  for (const { site, dtype } of plan.changedSites) {
+    const original = site.node.inputs[site.input]!
+    const { dims } = original.tensor!
+    const flat = g.initializer(original.name, {
+      dtype: 'float32',
+      dims: [elementCount(dims)],
+      data: readBytes(original.tensor!),
+    })
+    const value = stored(ledger.at(site).applied(g, flat), dtype === 'float16')
+    if (!constants.has(site.node)) constants.set(site.node, new Map())
+    constants.get(site.node)!.set(site.input, g.reshape(value, dims))
+  }
+  const biases = plan.addedBiases.map((linear): [Linear, Value] => {
+    const value = ledger.columns.get(linear)!.applied(g, undefined)
+    return [linear, stored(value, linear.weight.tensor!.dtype === 'float16')]
+  })
+  return { weights: new Map(scaled), changes: { constants, biases: new Map(biases) } }
+}

@@ -1,0 +1,49 @@
+/** @file Forward program of a block, with observations of activations and counts of tokens. */
+
+import { Builder } from '../../graph/builder.ts'
+import type { Value } from '../../graph/ir.ts'
+import { Graph } from '../../graph/ir.ts'
+import { staticShape } from '../../graph/shape.ts'
+import type { Expert } from '../find/experts.ts'
+import type { BlockPlan } from '../plan/block-plan.ts'
+import { emitBlock } from './emit-block.ts'
+import { changeInputs, maximumName, minimumName, tokensName, weightInputs } from './ports.ts'
+import { emitTokenCount } from './token-counts.ts'
+
+export interface ForwardOptions {
+  /** Read transformed constants, as run inputs. */
+  readonly transformed?: boolean
+  /** Quantize activations as the plan says. */
+  readonly quantized?: boolean
+  /** Values whose channels are to be measured as well. */
+  readonly observed?: readonly Value[]
+  /** Experts whose tokens are to be counted. */
+  readonly counted?: readonly Expert[] | undefined
+}
+
+/**
+ * x [batch, tokens, hidden], weights, with `transformed` constants c{j} and biases b{j} -> y, the block's output, and for
+ * the j-th of the `observed` values max{j}, min{j} [channels], of the `counted` experts tokens{j} [].
+ */
+export function forwardProgram(plan: BlockPlan, options: ForwardOptions = {}): Graph {
+  const g = new Builder(new Graph('forward'))
+  const { block, activations } = plan
+  const x = g.input('x', 'float32', staticShape(block.input))
+  const weights = weightInputs(g, block)
+  const changes = options.transformed ? changeInputs(g, plan) : undefined
+  const values = new Map<Value, Value>()
+  const y = emitBlock(g, block, x, weights, {
+    changes,
+    activations: options.quantized ? activations : undefined,
+    values,
+  })
+  g.output(y, 'y')
+  options.observed?.forEach((value, j) => {
+    const rank = staticShape(value).length
+    const reduce = (op: string) => g.op(op, [values.get(value)!, g.ints([...Array(rank - 1).keys()])], { keepdims: 0 })
+    g.output(reduce('ReduceMax'), maximumName(j))
+    g.output(reduce('ReduceMin'), minimumName(j))
+  })
+  options.counted?.forEach((expert, j) => g.output(emitTokenCount(g, expert, values), tokensName(j)))
+  return g.graph
+}

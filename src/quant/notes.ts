@@ -1,0 +1,62 @@
+/** @file Notes for the user about a run: divergence, rare experts, wide groups, exceptions from the scheme. */
+
+import type { BlockPlan } from './plan/block-plan.ts'
+import type { BlockReport, FewTokens, SkippedReport } from './terms/report.ts'
+import { weightOverrideName, type WeightScheme } from './terms/scheme.ts'
+
+/** "block 3: experts 5, 7 saw fewer than 32 tokens: rounded to nearest". */
+export function fewTokensNote(block: number, { experts, needed }: FewTokens): string {
+  const which = `${experts.length === 1 ? 'expert' : 'experts'} ${experts.join(', ')}`
+  return `block ${block}: ${which} saw fewer than ${needed} tokens: rounded to nearest`
+}
+
+/** A line for each scheme that overrides gave to some weights. */
+export function overrideNotes(plans: readonly BlockPlan[], { bits, group, symmetric }: WeightScheme): string[] {
+  const others = new Map<string, number>()
+  for (const [{ inFeatures }, quantizer] of plans.flatMap(({ quantizers }) => [...quantizers])) {
+    const own = { ...quantizer, group: quantizer.group === inFeatures ? undefined : quantizer.group }
+    const usual = { bits, group: group === inFeatures ? undefined : group, symmetric }
+    const name = weightOverrideName(own)
+    if (name !== weightOverrideName(usual)) others.set(name, (others.get(name) ?? 0) + 1)
+  }
+  return [...others].map(([name, count]) => `${count} ${count === 1 ? 'weight is' : 'weights are'} ${name}`)
+}
+
+/** A line for each group that is wider than some weights: those have one scale per output. */
+export function groupNotes(plans: readonly BlockPlan[]): string[] {
+  const narrow = new Map<number, Set<number>>()
+  for (const [{ inFeatures }, { group }] of plans.flatMap(({ quantizers }) => [...quantizers]))
+    if (group > inFeatures) narrow.set(group, (narrow.get(group) ?? new Set<number>()).add(inFeatures))
+  return [...narrow].map(
+    ([group, inputs]) =>
+      `groups of ${group} are wider than inputs of ${[...inputs].join(', ')}: those weights have one scale per output`,
+  )
+}
+
+/** What went wrong while learning, where something did. */
+export function learningNotes(finished: readonly { readonly report: BlockReport }[]): string[] {
+  const blocks = (which: (report: BlockReport) => boolean) =>
+    finished.filter(({ report }) => which(report)).map(({ report }) => report.index)
+  const diverged = blocks(({ rollbacks }) => rollbacks !== undefined)
+  const useless = blocks(({ kept }) => kept === 'rounded')
+  const list = (indices: readonly number[]) => `${indices.length === 1 ? 'block' : 'blocks'} ${indices.join(', ')}`
+  return [
+    ...(diverged.length > 0 ? [`learning diverged in ${list(diverged)} and was rolled back: lower --lr`] : []),
+    ...(useless.length > 0
+      ? [`learning did not help ${list(useless)}, rounded to nearest: other --lr or more samples`]
+      : []),
+    ...finished.flatMap(({ report: { index, fewTokens } }) => (fewTokens ? [fewTokensNote(index, fewTokens)] : [])),
+  ]
+}
+
+/** What stays float in a block: what cannot be quantized, and what was not to be. */
+export function skippedIn({ block, quantizers, heldFloat }: BlockPlan): SkippedReport[] {
+  const ignored = block.linears.filter(linear => !quantizers.has(linear))
+  return [
+    ...block.skipped.map(({ node, reason }) => ({ node: node.origin?.name ?? node.name, reason })),
+    ...ignored.map(linear => ({
+      node: linear.name,
+      reason: heldFloat.has(linear) ? 'the node it is in cannot be quantized as a whole' : 'it was to be left as it is',
+    })),
+  ]
+}

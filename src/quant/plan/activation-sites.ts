@@ -1,0 +1,174 @@
+/**
+ * @file Where activations are quantized: what every linear reads, and the queries, keys and values of attention
+ * (arXiv 2308.13137 section 4.1). Softmax outputs stay as they are.
+ */
+
+import type { Node, Value } from '../../graph/ir.ts'
+import { staticShape } from '../../graph/shape.ts'
+import { elementCount } from '../../graph/tensor.ts'
+import type { ActivationQuantizer } from '../../kernels/tokens.ts'
+import type { Block } from '../find/blocks.ts'
+import type { Site } from './site.ts'
+
+/** How activations are quantized, and where. */
+export interface QuantizedActivations {
+  readonly quantizer: ActivationQuantizer
+  readonly sites: readonly ActivationSite[]
+}
+
+/** A value that is quantized, per token and group, for the nodes that read it. */
+export interface ActivationSite {
+  /** In the working copy. */
+  readonly value: Value
+  /** Elements of the last axis that share a scale: all of a token's, or those of one head. */
+  readonly group: number
+  readonly readers: readonly Site[]
+  /** For queries, keys and values: the value of the user's graph. Linears quantize what they read by themselves. */
+  readonly user: Value | undefined
+}
+
+/** Values read by the block's linears, each once. */
+function linearSites({ linears }: Block): ActivationSite[] {
+  const readers = new Map<Value, Site[]>()
+  for (const { node } of linears) {
+    const value = node.inputs[0]!
+    readers.set(value, [...(readers.get(value) ?? []), { node, input: 0 }])
+  }
+  return [...readers].map(([value, sites]) => ({
+    value,
+    group: staticShape(value).at(-1)!,
+    readers: sites,
+    user: undefined,
+  }))
+}
+
+/** Axis of `from` that `axis` of `to` is, when one is reshaped into the other and that axis keeps its size and stride. */
+function keptAxis(from: readonly number[], to: readonly number[], axis: number): number | undefined {
+  const stride = elementCount(to.slice(axis + 1))
+  const kept = from.findIndex((dim, i) => dim === to[axis] && elementCount(from.slice(i + 1)) === stride)
+  return kept < 0 ? undefined : kept
+}
+
+/**
+ * One step back along what moves or scales whole head vectors: the input of the node and the axis the channels are on there.
+ * Quantizing before such a step is the same as after it, and cheaper before heads are repeated or a cache is appended.
+ */
+function stepBack(value: Value, axis: number): { value: Value; axis: number } | undefined {
+  const node = value.producer
+  const [x, second] = node?.inputs ?? []
+  if (!node || !x) return undefined
+  const [from, to] = [staticShape(x), staticShape(value)]
+  const at = (next: number | undefined) => (next === undefined ? undefined : { value: x, axis: next })
+  switch (node.kind) {
+    case 'Transpose':
+      return at((node.ints('perm') ?? from.map((_, i) => from.length - 1 - i))[axis])
+    case 'Reshape':
+    case 'Unsqueeze':
+    case 'Squeeze':
+      return at(keptAxis(from, to, axis))
+    case 'Expand':
+      return at(axis - to.length + from.length)
+    case 'Gather': {
+      // Heads that are repeated; a choice among heads stays, or what is not chosen would be quantized too.
+      const along = (node.int('axis', 0) + from.length) % from.length
+      return from.length === to.length && along !== axis && to[along]! >= from[along]! ? at(axis) : undefined
+    }
+    case 'Mul':
+    case 'Div':
+      if (second?.tensor && elementCount(second.tensor.dims) === 1) return at(axis)
+      if (node.kind === 'Mul' && x.tensor && elementCount(x.tensor.dims) === 1) return { value: second!, axis }
+      return undefined
+    default:
+      return undefined
+  }
+}
+
+/** The one value from which the user's fused node `origin` computes `value`; undefined when there are several. */
+function enteringValue(value: Value, origin: Node, data: ReadonlySet<Value>): Value | undefined {
+  const entering = new Set<Value>()
+  const visit = (current: Value) => {
+    if (current.producer?.origin !== origin) entering.add(current)
+    else for (const input of current.producer.inputs) if (input && data.has(input)) visit(input)
+  }
+  visit(value)
+  return entering.size === 1 ? [...entering][0] : undefined
+}
+
+/** User's values by what stands for them in the working copy; of several, the first to be computed. */
+function firstUserValues(values: ReadonlyMap<Value, Value>): Map<Value, Value> {
+  const first = new Map<Value, Value>()
+  for (const [user, working] of values) if (user.producer && !first.has(working)) first.set(working, user)
+  return first
+}
+
+/** Products of two activations, in order: scores, then what is read with them. */
+function attentionProducts(block: Block, data: ReadonlySet<Value>): Node[] {
+  return block.nodes.filter(node => node.kind === 'MatMul' && node.inputs.every(input => data.has(input!)))
+}
+
+/**
+ * Sites of a block. Queries, keys and values are quantized as near to where they are computed as the user's graph shows them: after
+ * the rotary embedding where it is there, before it where it is inside a fused attention node.
+ * @param values user's value -> value of the working copy (Analysis.values). @returns `note`: why attention is left as it is, if it is.
+ */
+export function findActivationSites(
+  block: Block,
+  values: ReadonlyMap<Value, Value>,
+): { readonly sites: readonly ActivationSite[]; readonly note: string | undefined } {
+  const sites = linearSites(block)
+  const data = new Set([block.input, ...block.nodes.flatMap(({ outputs }) => outputs as Value[])])
+  const products = attentionProducts(block, data)
+  const [scores, mix] = products
+  if (products.length !== 2 || !scores || !mix) {
+    return {
+      sites,
+      note: `queries, keys and values are not quantized: ${products.length} products of activations, not 2`,
+    }
+  }
+  const userOf = firstUserValues(values)
+  const operands = [
+    { name: 'queries', value: scores.inputs[0]!, axis: -1 },
+    { name: 'keys', value: scores.inputs[1]!, axis: -2 },
+    { name: 'values', value: mix.inputs[1]!, axis: -1 },
+  ]
+  const missing: string[] = []
+  for (const { name, value, axis } of operands) {
+    const site = attentionSite(value, axis, data, userOf)
+    if (!site) missing.push(name)
+    else if (!sites.some(known => known.value === site.value)) {
+      const readers = block.nodes.flatMap(node =>
+        node.inputs.flatMap((input, i) => (input === site.value ? [{ node, input: i }] : [])),
+      )
+      sites.push({ ...site, readers })
+    }
+  }
+  const note =
+    missing.length === 0 ? undefined : `${missing.join(', ')} are not quantized: the graph does not show them`
+  return { sites, note }
+}
+
+/** Where an operand of attention, its channels on `axis`, is best quantized. */
+function attentionSite(
+  operand: Value,
+  axis: number,
+  data: ReadonlySet<Value>,
+  userOf: ReadonlyMap<Value, Value>,
+): { value: Value; group: number; user: Value } | undefined {
+  const shape = staticShape(operand)
+  const group = shape.at(axis)!
+  let best: { value: Value; group: number; user: Value } | undefined
+  const consider = (value: Value) => {
+    const user = userOf.get(value)
+    if (user && staticShape(value).at(-1)! % group === 0) best = { value, group, user }
+  }
+  let current: { value: Value; axis: number } | undefined = { value: operand, axis: shape.length + axis }
+  let last = operand
+  for (; current && data.has(current.value); current = stepBack(current.value, current.axis)) {
+    last = current.value
+    if (current.axis === staticShape(last).length - 1) consider(last)
+  }
+  if (best) return best
+  const entering = last.producer?.origin && enteringValue(last, last.producer.origin, data)
+  if (entering) consider(entering)
+  return best
+}

@@ -1,0 +1,127 @@
+/** @file Plan of one block: quantizers, mappings and activation sites, from the block and the scheme. */
+
+import { floatTypeOf } from '../../graph/graph-writer.ts'
+import type { Value } from '../../graph/ir.ts'
+import { hasNBitsKernel } from '../../kernels/pack/matmul-nbits.ts'
+import type { WeightQuantizer } from '../../kernels/qparams.ts'
+import type { Block } from '../find/blocks.ts'
+import type { Linear } from '../find/linears.ts'
+import type { QuantScheme } from '../terms/scheme.ts'
+import { findActivationSites } from './activation-sites.ts'
+import type { BlockPlan, ChangedSite, PlanOptions } from './block-plan.ts'
+import { isFused, planFused } from './fused-experts.ts'
+import { linearsOf, type Mapping, rowsOf, type SkippedMapping } from './mappings/mapping.ts'
+import { biasSite, findMappings } from './mappings/mappings.ts'
+import { sameSite, type Site } from './site.ts'
+import type { WeightSchemeOf } from './weight-rules.ts'
+
+/** Scales are stored in the type that the product is computed in: that of the weight where it is read, perhaps behind a Cast. */
+const scaleDtypeOf = ({ origin }: Linear): WeightQuantizer['scaleDtype'] =>
+  floatTypeOf(origin.inputs[1]!) === 'float16' ? 'float16' : 'float32'
+
+function weightQuantizers(
+  { linears }: Block,
+  { activations }: QuantScheme,
+  schemeOf: WeightSchemeOf,
+): Map<Linear, WeightQuantizer> {
+  return new Map(
+    linears.flatMap((linear): [Linear, WeightQuantizer][] => {
+      const weights = schemeOf(linear)
+      if (!weights) return []
+      const { bits, group, symmetric } = weights
+      // Integer linears compute in float32, whatever the model's type is.
+      const scaleDtype = activations && group === undefined ? 'float32' : scaleDtypeOf(linear)
+      return [[linear, { bits, group: group ?? linear.inFeatures, symmetric, scaleDtype }]]
+    }),
+  )
+}
+
+/** Where the user's graph reads the constant; undefined when it is made of others inside a fused node. */
+function userSite(site: Site, values: ReadonlyMap<Value, Value>): ChangedSite | undefined {
+  const node = site.node.origin
+  const constant = site.node.inputs[site.input]!
+  const input = node?.inputs.findIndex(value => value && values.get(value) === constant) ?? -1
+  if (!node || input < 0) return undefined
+  const { dtype } = node.inputs[input]!
+  return { site, node, input, dtype: dtype ?? 'float32' }
+}
+
+/** All places whose constants a mapping changes. */
+function sitesOf(mapping: Mapping, biases: ReadonlyMap<Linear, Site>): Site[] {
+  const { divided, multiplied, shift } = mapping
+  const vectors = [...divided, ...multiplied].flatMap(end => (end.kind === 'vector' ? [end.site] : []))
+  const readers = shift ? rowsOf(mapping).map(({ linear }) => biases.get(linear)) : []
+  return [...vectors, ...readers.filter(site => site !== undefined)]
+}
+
+/** How a block will be quantized. */
+export function planBlock(block: Block, options: PlanOptions): BlockPlan {
+  const { scheme, values, weightSchemeOf = () => scheme.weights, select = mappings => mappings } = options
+  const wanted = weightQuantizers(block, scheme, weightSchemeOf)
+  const fused = planFused(block.linears, wanted)
+  const quantizers = new Map([...wanted].filter(([linear]) => !fused.float.has(linear)))
+  // A block that stays float altogether reads float activations, in its attention as well.
+  const attention =
+    scheme.activations && quantizers.size > 0
+      ? findActivationSites({ ...block, linears: [...quantizers.keys()].filter(linear => !isFused(linear)) }, values)
+      : undefined
+  const found = options.let ? findMappings(block, options.leaving) : { mappings: [], skipped: [] }
+  const biases = new Map(
+    block.linears.flatMap(linear => {
+      const site = biasSite(linear, block)
+      return site ? [[linear, site] as const] : []
+    }),
+  )
+  const mappings: Mapping[] = []
+  const skipped: SkippedMapping[] = [...found.skipped]
+  const changedSites: ChangedSite[] = []
+  for (const mapping of select(found.mappings)) {
+    const float = linearsOf(mapping).find(linear => !quantizers.has(linear))
+    if (float) {
+      skipped.push({ name: mapping.name, reason: `${float.name} stays float` })
+      continue
+    }
+    // A shift only moves the middle of a range, which weights alone do not have: it is for quantized activations.
+    // Nothing can be added behind a product inside a fused node.
+    const canShift = scheme.activations && !rowsOf(mapping).some(({ linear }) => isFused(linear))
+    const made = canShift ? mapping : { ...mapping, shift: undefined }
+    const sites = sitesOf(made, biases).map(site => userSite(site, values))
+    if (sites.includes(undefined)) {
+      skipped.push({ name: mapping.name, reason: 'a constant it changes is not stored as such in the file' })
+      continue
+    }
+    mappings.push(made)
+    for (const changed of sites as ChangedSite[])
+      if (!changedSites.some(({ site }) => sameSite(site, changed.site))) changedSites.push(changed)
+  }
+  const shifted = mappings.filter(({ shift }) => shift).flatMap(rowsOf)
+  const readers = new Set(shifted.map(({ linear }) => linear))
+  return {
+    block,
+    quantizers,
+    blockSizes: fused.blockSizes,
+    heldFloat: new Set([...fused.float].filter(linear => wanted.has(linear))),
+    activations: attention && { quantizer: scheme.activations!, sites: attention.sites },
+    mappings,
+    skippedMappings: skipped,
+    biases,
+    changedSites,
+    addedBiases: block.linears.filter(linear => readers.has(linear) && !biases.has(linear)),
+    notes: [
+      ...(attention?.note ? [attention.note] : []),
+      ...fused.notes,
+      ...(scheme.activations && fused.blockSizes.size > 0
+        ? ['experts inside MoE nodes read float activations: QMoE quantizes weights only']
+        : []),
+      ...typeNotes([...quantizers.keys()]),
+    ],
+  }
+}
+
+/** What becomes of types that quantized products have no CPU kernel for. */
+function typeNotes(linears: readonly Linear[]): string[] {
+  const types = new Set(linears.map(({ origin }) => floatTypeOf(origin.inputs[1]!)))
+  return [...types]
+    .filter(dtype => !hasNBitsKernel(dtype))
+    .map(dtype => `quantized linears compute in float32, between casts from ${dtype} and back to it`)
+}

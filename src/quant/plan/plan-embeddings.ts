@@ -1,0 +1,112 @@
+/** @file Plan of lm_head and embeddings: their quantizers, tied or apart. */
+
+import { QuantError } from '../../errors.ts'
+import type { Node } from '../../graph/ir.ts'
+import type { WeightQuantizer } from '../../kernels/qparams.ts'
+import type { Analysis } from '../find/analysis.ts'
+import { findOuterLinears, isTied, type OuterLinears } from '../find/embeddings.ts'
+import type { Linear } from '../find/linears.ts'
+import { readersElsewhere } from '../find/other-branch.ts'
+import type { OuterReport } from '../terms/report.ts'
+import type { OuterBits, OuterOptions } from '../terms/scheme.ts'
+
+/**
+ * Elements of a token's row that share a scale: both operators take 16 and 32, and share their bytes when the row is a whole number
+ * of groups.
+ */
+const GROUP = 32
+
+const SMALLER_GROUP = 16
+
+/** One weight to be quantized, or two that are one tensor. */
+export interface OuterJob {
+  readonly quantizer: WeightQuantizer
+  /** The same tensor in both where both are there. */
+  readonly lmHead: (Linear & { readonly twins: readonly Node[] }) | undefined
+  readonly embedding: Linear | undefined
+}
+
+export interface OuterPlan {
+  readonly jobs: readonly OuterJob[]
+  readonly notes: readonly string[]
+}
+
+function quantizerOf({ inFeatures, weight }: Linear, bits: OuterBits, symmetric: boolean): WeightQuantizer {
+  const group = inFeatures % GROUP !== 0 && inFeatures % SMALLER_GROUP === 0 ? SMALLER_GROUP : GROUP
+  return { bits, group, symmetric, scaleDtype: weight.tensor!.dtype === 'float16' ? 'float16' : 'float32' }
+}
+
+/** @throws E_UNSUPPORTED when what is wanted is not there or cannot be stored. */
+function required<T>(found: T | string, flag: string): T {
+  if (typeof found !== 'string') return found
+  throw new QuantError(
+    'E_UNSUPPORTED',
+    `${flag}: ${found}`,
+    `Leave out ${flag}: \`omniquant inspect\` shows what there is.`,
+  )
+}
+
+/** @throws E_UNSUPPORTED when rows of the table do not fill bytes. */
+function checkRows({ name, inFeatures }: Linear, bits: OuterBits): void {
+  if ((inFeatures * bits) % 8 === 0) return
+  throw new QuantError(
+    'E_UNSUPPORTED',
+    `--embedding ${bits}: rows of ${inFeatures} elements of "${name}" do not fill bytes with ${bits} bits each`,
+    'Take --embedding 8.',
+  )
+}
+
+/**
+ * What happens to the weights outside the blocks. A tied pair is one job when both are wanted in the same bits.
+ * @param symmetric no zero points, as for the blocks' weights.
+ * @throws E_UNSUPPORTED when something wanted is not there or cannot be stored.
+ */
+export function planOuter(
+  analysis: Pick<Analysis, 'model' | 'working' | 'blocks'>,
+  { lmHead: headBits, embedding: tableBits }: OuterOptions,
+  symmetric: boolean,
+): OuterPlan {
+  if (headBits === undefined && tableBits === undefined) return { jobs: [], notes: [] }
+  const found = findOuterLinears(analysis)
+  const head = headBits === undefined ? undefined : required(found.lmHead, '--lm-head')
+  const tables = tableBits === undefined ? [] : required(found.embeddings, '--embedding')
+  for (const table of tables) checkRows(table, tableBits!)
+  const traced = new Set(analysis.working.nodes.map(({ origin }) => origin))
+  const lmHead = head && {
+    ...head,
+    twins: readersElsewhere(analysis.model, [head.origin], traced).get(head.origin) ?? [],
+  }
+  const jobs = tables.map((embedding): OuterJob => {
+    const quantizer = quantizerOf(embedding, tableBits!, symmetric)
+    const shared = lmHead && headBits === tableBits && isTied(lmHead, embedding)
+    return { quantizer, embedding, lmHead: shared && embedding.inFeatures % quantizer.group === 0 ? lmHead : undefined }
+  })
+  if (lmHead && !jobs.some(job => job.lmHead))
+    jobs.unshift({ quantizer: quantizerOf(lmHead, headBits!, symmetric), lmHead, embedding: undefined })
+  return { jobs, notes: tiedNotes(found, headBits, tableBits) }
+}
+
+/** A tensor that one of two readers no longer needs stays for the other: the file grows. */
+function tiedNotes(
+  { lmHead, embeddings }: OuterLinears,
+  headBits: OuterBits | undefined,
+  tableBits: OuterBits | undefined,
+): string[] {
+  const table = typeof embeddings === 'string' ? undefined : embeddings.find(each => isTied(lmHead, each))
+  if (!table || headBits === tableBits) return []
+  const alone = headBits === undefined ? ['the embedding', '--lm-head'] : ['lm_head', '--embedding']
+  return [
+    headBits === undefined || tableBits === undefined
+      ? `${table.name} is also lm_head: quantizing only ${alone[0]} keeps the float tensor for the other; give ${alone[1]} too`
+      : `${table.name} is also lm_head: in different bits they are stored twice`,
+  ]
+}
+
+/** What was planned, for the user. */
+export function outerReports({ jobs }: OuterPlan): OuterReport[] {
+  return jobs.map(({ quantizer: { bits, group }, lmHead, embedding }) => {
+    const { name, inFeatures, outFeatures } = (lmHead ?? embedding)!
+    const role = lmHead ? (embedding ? 'lm_head+embedding' : 'lm_head') : 'embedding'
+    return { role, name, bits, group, vocabSize: outFeatures, hiddenSize: inFeatures }
+  })
+}

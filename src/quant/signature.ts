@@ -1,0 +1,59 @@
+/** @file Signature of a run: what must be equal for a run to go on where an earlier one ended. */
+
+import { createRequire } from 'node:module'
+import { arch, availableParallelism } from 'node:os'
+import { basename } from 'node:path'
+import { digestOf } from '../files/digest.ts'
+import type { Signature } from '../files/work-folder.ts'
+import { modelFiles } from '../graph/onnx-file/model-files.ts'
+import { runtimeVersion } from '../kernels/session.ts'
+import type { Analysis } from './find/analysis.ts'
+import { rulesText } from './plan/weight-rules.ts'
+import { learns, learnsEquivalence, type QuantizeOptions } from './terms/options.ts'
+import { schemeName } from './terms/scheme.ts'
+
+/** What makes a run the one that an earlier one began. */
+export function signatureOfRun(options: QuantizeOptions, analysis: Analysis): Signature {
+  const { scheme, calib, params, session } = options
+  const settings = {
+    ...{ scheme: schemeName(scheme), exceptions: rulesText(options) || undefined },
+    ...{ format: options.format, 'accuracy level': options.accuracyLevel },
+    ...{ 'lm_head bits': options.lmHead, 'embedding bits': options.embedding },
+    ...{ 'symmetric activations': scheme.activations?.symmetric, clipping: options.lwc },
+    ...{ transformations: learnsEquivalence(options), samples: options.samples, 'sequence length': analysis.seqLen },
+    ...{ epochs: options.epochs, seed: options.seed, 'learning rate': options.learningRate },
+    ...{ 'learning rate of transformations': options.letLearningRate, schedule: options.schedule },
+    ...{ 'most work': options.maxWork, 'time budget in ms': options.timeBudgetMs, optimizer: options.optimizer },
+    ...{ alpha: options.alpha, 'augmented loss': options.augLoss },
+    ...{ 'kept cache': options.keepCache, 'cache shared with': analysis.partner },
+    ...{ 'learned parameters': params === undefined ? undefined : digestOf([params]), device: session.device },
+  }
+  const learning = learns(options)
+  return signatureOf(modelFiles(analysis.model), learning ? calib : undefined, settings, session.threads)
+}
+
+const { version } = createRequire(import.meta.url)('../../package.json') as { version: string }
+
+/**
+ * @param modelFiles model and data files. @param calib file of text or tokens. @param settings what else decides the result, by
+ * what a user calls it; what is undefined is left out. @param threads as given; sums depend on how many share them.
+ */
+export function signatureOf(
+  modelFiles: readonly string[],
+  calib: string | undefined,
+  settings: Readonly<Record<string, unknown>>,
+  threads: number | undefined,
+): Signature {
+  return {
+    omniquant: version,
+    onnxruntime: `${runtimeVersion} on ${arch()}`,
+    threads: String(threads ?? availableParallelism()),
+    model: `${basename(modelFiles[0]!)} (content ${digestOf(modelFiles)})`,
+    'calibration text': calib === undefined ? "the model's own" : `${basename(calib)} (content ${digestOf([calib])})`,
+    ...Object.fromEntries(
+      Object.entries(settings)
+        .filter(([, value]) => value !== undefined)
+        .map(([key, value]) => [key, typeof value === 'string' ? value : JSON.stringify(value)]),
+    ),
+  }
+}

@@ -1,0 +1,97 @@
+/** @file What a run says while it works, and what it says at the end: data for people and for --json. */
+
+import type { SetPlace } from '../../files/file-set.ts'
+import type { WorkPlace } from '../../files/work-folder.ts'
+
+/** Experts that saw too few tokens to be learned. */
+export interface FewTokens {
+  /** Counted from 0, in the order of the graph. */
+  readonly experts: readonly number[]
+  /** What the most demanding of their linears would have needed. */
+  readonly needed: number
+}
+
+/** One finished block. */
+export interface BlockReport {
+  readonly index: number
+  readonly linears: readonly string[]
+  /** Transformations that were learned with it. */
+  readonly mappings: readonly string[]
+  /** Mean squared error of the block's output on the calibration samples, rounded to nearest and with what was learned. */
+  readonly roundedLoss?: number
+  readonly learnedLoss?: number
+  /** Which of the two the file has: learning that did not help is thrown away. */
+  readonly kept?: 'learned' | 'rounded'
+  /** Steps at which the loss stopped being finite: the best parameters came back, at half the learning rate. */
+  readonly rollbacks?: readonly number[]
+  /** Experts that saw fewer calibration tokens than are needed to learn them: they are rounded to nearest. */
+  readonly fewTokens?: FewTokens
+  readonly elapsedMs: number
+}
+
+/** A weight outside the blocks that was quantized. */
+export interface OuterReport {
+  /** 'lm_head+embedding': one stored tensor for both. */
+  readonly role: 'lm_head' | 'embedding' | 'lm_head+embedding'
+  readonly name: string
+  readonly bits: number
+  /** Elements that share a scale. */
+  readonly group: number
+  readonly vocabSize: number
+  readonly hiddenSize: number
+}
+
+export interface SkippedReport {
+  readonly node: string
+  readonly reason: string
+}
+
+export interface QuantizeReport {
+  readonly model: string
+  readonly output: string
+  readonly files: readonly string[]
+  readonly scheme: string
+  readonly blocks: readonly BlockReport[]
+  /** lm_head and embeddings, where they were to be quantized. */
+  readonly outer: readonly OuterReport[]
+  readonly skipped: readonly SkippedReport[]
+  /** Things worth knowing: groups wider than a weight, a shortened sequence, ... */
+  readonly notes: readonly string[]
+  /** Bytes of model and data files before and after. */
+  readonly sizeBefore: number
+  readonly sizeAfter: number
+  readonly elapsedMs: number
+}
+
+/** What a run has put on the disk that is no result yet. */
+export interface Traces {
+  /** Holds what is finished, for the same run to go on from. */
+  readonly work: WorkPlace
+  /** Names of the output: files that are nothing unless they are complete lie beside them. */
+  readonly output: SetPlace
+}
+
+/** Emitted while a model is being quantized. */
+export type QuantizeEvent =
+  | { readonly type: 'analyzed'; readonly blocks: number; readonly linears: number }
+  | { readonly type: 'working'; readonly traces: Traces }
+  | { readonly type: 'calibrating'; readonly done: number; readonly total: number }
+  | {
+      readonly type: 'block'
+      readonly index: number
+      readonly blocks: number
+      readonly phase: 'targets' | 'learning' | 'rounding' | 'outputs'
+      readonly done: number
+      readonly total: number
+      readonly loss?: number
+    }
+  | {
+      readonly type: 'blockDone'
+      readonly report: BlockReport
+      readonly blocks: number
+      /** An earlier run did it. */
+      readonly resumed: boolean
+    }
+  | { readonly type: 'saving' }
+
+export type OnEvent = (event: QuantizeEvent) => void

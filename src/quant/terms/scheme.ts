@@ -1,0 +1,155 @@
+/** @file What is wanted: bits, groups, symmetry. Parses and prints "w4a16g128"; knows no model. */
+
+import { QuantError } from '../../errors.ts'
+import type { ActivationQuantizer } from '../../kernels/tokens.ts'
+
+/** What is wanted of the weights outside the blocks; they stay float where nothing is. */
+export interface OuterOptions {
+  readonly lmHead?: OuterBits | undefined
+  readonly embedding?: OuterBits | undefined
+}
+
+/** Exceptions from the scheme; what a pattern matches is in patterns.ts, names are those `inspect` shows. */
+export interface WeightRules {
+  /** Patterns of linears that stay float; they win over `overrides`. */
+  readonly ignore?: readonly string[] | undefined
+  /** Of several that match, the last one counts. */
+  readonly overrides?: readonly PatternOverride[] | undefined
+}
+
+/** What is different for the weights whose names match. */
+export interface PatternOverride extends WeightOverride {
+  readonly pattern: string
+}
+
+/** How weights are quantized. */
+export interface WeightScheme {
+  /** 2 to 8. */
+  readonly bits: number
+  /** Weights along K that share a scale; undefined = per output channel. */
+  readonly group: number | undefined
+  readonly symmetric: boolean
+}
+
+export interface QuantScheme {
+  readonly weights: WeightScheme
+  /** How activations are quantized, per token; undefined leaves them as they are. */
+  readonly activations: ActivationQuantizer | undefined
+}
+
+/** What flags of their own may say; they win over the scheme's text. */
+export interface SchemeOverrides {
+  readonly group?: number | undefined
+  readonly perChannel?: boolean | undefined
+  readonly symmetric?: boolean | undefined
+  readonly symmetricActivations?: boolean | undefined
+}
+
+/** Group sizes onnxruntime's MatMulNBits runs on every provider (onnxruntime 1.30). */
+export const GROUP_SIZES: readonly number[] = [16, 32, 64, 128, 256]
+
+export const DEFAULT_GROUP = 128
+
+/** Bits of lm_head and embeddings: those MatMulNBits and GatherBlockQuantized both have (onnxruntime 1.30). */
+export const OUTER_BITS: readonly OuterBits[] = [2, 4, 8]
+
+export type OuterBits = 2 | 4 | 8
+
+/** What an override says of weights; what it leaves open is as the scheme has it. */
+export interface WeightOverride {
+  /** 2 to 8. */
+  readonly bits: number
+  readonly group?: number | undefined
+  readonly symmetric?: boolean | undefined
+}
+
+const PATTERN = /^w(\d+)a(\d+)(?:g(\d+))?$/
+
+const OVERRIDE = /^w(\d+)(?:g(\d+))?(sym)?$/
+
+/** Bits that mean: not quantized. */
+const FLOAT_BITS = 16
+
+/** @throws E_SCHEME */
+function checkWeights(bits: number, group: number | undefined): void {
+  if (bits < 2 || bits > 8) {
+    throw new QuantError('E_SCHEME', `${bits}-bit weights cannot be made`, 'Weights can have 2 to 8 bits.')
+  }
+  if (group !== undefined && !GROUP_SIZES.includes(group)) {
+    throw new QuantError(
+      'E_SCHEME',
+      `groups of ${group} weights cannot be stored`,
+      `onnxruntime's MatMulNBits knows groups of ${GROUP_SIZES.join(', ')}; --per-channel shares one scale per output.`,
+    )
+  }
+}
+
+/**
+ * Reads "w4a16", "w3a16g64", "w4a4". Weights are in groups of 128 unless activations are quantized too: integer arithmetic wants one
+ * scale per output.
+ * @throws E_SCHEME for bits or groups that cannot be made.
+ */
+export function parseScheme(text: string, overrides: SchemeOverrides = {}): QuantScheme {
+  const match = PATTERN.exec(text.toLowerCase())
+  if (!match)
+    throw new QuantError('E_SCHEME', `"${text}" is not a scheme`, 'Write for example w4a16, w3a16 or w2a16g64.')
+  const [bits, activationBits] = [Number(match[1]), Number(match[2])]
+  checkWeights(bits, undefined)
+  const quantized = activationBits !== FLOAT_BITS
+  if (quantized && (activationBits < 4 || activationBits > 8)) {
+    throw new QuantError(
+      'E_SCHEME',
+      `${activationBits}-bit activations cannot be made`,
+      `Activations can have 4 to 8 bits, or 16, which leaves them as they are: w${bits}a16.`,
+    )
+  }
+  if (overrides.symmetricActivations && !quantized) {
+    throw new QuantError(
+      'E_SCHEME',
+      'there are no quantized activations to be symmetric',
+      `Say for example w${bits}a8.`,
+    )
+  }
+  if (overrides.perChannel && overrides.group !== undefined) {
+    throw new QuantError('E_SCHEME', '--group and --per-channel exclude each other', 'Give one of them.')
+  }
+  const usual = quantized ? undefined : DEFAULT_GROUP
+  const asked = overrides.group ?? (match[3] === undefined ? usual : Number(match[3]))
+  const group = overrides.perChannel ? undefined : asked
+  checkWeights(bits, group)
+  const activations = { bits: activationBits, symmetric: overrides.symmetricActivations ?? false }
+  return {
+    weights: { bits, group, symmetric: overrides.symmetric ?? false },
+    activations: quantized ? activations : undefined,
+  }
+}
+
+/**
+ * Reads "w8", "w8g64", "w3g32sym": bits, group, no zero points.
+ * @throws E_SCHEME for bits or groups that cannot be made.
+ */
+export function parseWeightOverride(text: string): WeightOverride {
+  const match = OVERRIDE.exec(text.toLowerCase())
+  if (!match) {
+    throw new QuantError(
+      'E_SCHEME',
+      `"${text}" does not say how to quantize weights`,
+      'Write for example w8, w8g64 or w4g32sym; what shall stay float goes to --ignore.',
+    )
+  }
+  const [bits, group] = [Number(match[1]), match[2] === undefined ? undefined : Number(match[2])]
+  checkWeights(bits, group)
+  return { bits, ...(group !== undefined && { group }), ...(match[3] && { symmetric: true }) }
+}
+
+/** "w8", "w8g64sym". */
+export function weightOverrideName({ bits, group, symmetric }: WeightOverride): string {
+  return `w${bits}${group === undefined ? '' : `g${group}`}${symmetric ? 'sym' : ''}`
+}
+
+/** "w4a16g128", "w3a16" (per channel), "w4a16g32sym", "w4a4", "w8a8-symact" (symmetric activations). */
+export function schemeName({ weights, activations }: QuantScheme): string {
+  const group = weights.group === undefined ? '' : `g${weights.group}`
+  const symmetric = `${weights.symmetric ? 'sym' : ''}${activations?.symmetric ? '-symact' : ''}`
+  return `w${weights.bits}a${activations?.bits ?? FLOAT_BITS}${group}${symmetric}`
+}

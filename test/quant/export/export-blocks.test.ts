@@ -1,0 +1,92 @@
+/** @file What is trained is what ships: the exported file computes what the training program's own forward computed. */
+
+import { mkdirSync, mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join, resolve } from 'node:path'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { loadModel } from '../../../src/graph/onnx-file/load.ts'
+import { analyze } from '../../../src/quant/find/analyze.ts'
+import { BlockJob } from '../../../src/quant/learn/block-job.ts'
+import { type FinishedBlock } from '../../../src/quant/learn/finished-block.ts'
+import type { ExportOptions } from '../../../src/quant/terms/options.ts'
+import { exportBlocks } from '../../../src/quant/export/export-blocks.ts'
+import { parseScheme, type SchemeOverrides, schemeName } from '../../../src/quant/terms/scheme.ts'
+import type { WeightRules } from '../../../src/quant/terms/scheme.ts'
+import { shipped } from '../../helpers/shipped.ts'
+
+const MODEL = resolve(import.meta.dirname, '../../../fixtures/tiny-llama')
+const TOKENS = 32
+
+let folder: string
+beforeAll(() => {
+  folder = mkdtempSync(join(tmpdir(), 'omniquant-export-'))
+})
+afterAll(() => rmSync(folder, { recursive: true }))
+
+const METHOD = { lwc: true, epochs: 3, learningRate: 5e-2, schedule: 'constant' as const, session: {} }
+
+describe('what is trained is what ships', () => {
+  const rules: WeightRules = {
+    ignore: ['v_proj', 'layers.0.mlp.up_proj', 'layers.1'],
+    overrides: [
+      { pattern: 'down_proj', bits: 8, group: 32 },
+      { pattern: 'layers.2.*.q_proj', bits: 3, symmetric: true },
+    ],
+  }
+  test.each<[string, SchemeOverrides, ExportOptions['format'], number, WeightRules?]>([
+    ['w4a16g32', {}, undefined, 1e-5],
+    ['w3a16', { perChannel: true }, undefined, 1e-5],
+    ['w2a16g16', {}, undefined, 1e-5],
+    ['w5a16g64', { symmetric: true }, undefined, 1e-5],
+    ['w8a16', {}, undefined, 1e-5],
+    // A number that rounds the other way, because sums were made in another order, moves a whole step: hence the wider bound.
+    ['w8a8', {}, 'integer', 1e-4],
+    ['w6a6', {}, 'integer', 1e-4],
+    ['w4a4', {}, 'integer', 1e-4],
+    ['w4a4', {}, 'portable', 1e-4],
+    ['w4a8', { symmetric: true, symmetricActivations: true }, 'integer', 1e-4],
+    ['w4a8g32', {}, 'integer', 1e-4],
+    ['w4a16g64', {}, undefined, 1e-5, rules],
+    ['w4a6', {}, 'integer', 1e-4, rules],
+  ])('%s %o %s: every block of the file gives the trained output; %d, %o', async (...row) => {
+    const [text, overrides, format, tolerance, exceptions] = row
+    const scheme = parseScheme(text, overrides)
+    const work = join(folder, `${schemeName(scheme)}-${format}-${exceptions !== undefined}`)
+    mkdirSync(work)
+    const { finished, errors } = await shipped(
+      MODEL,
+      work,
+      { ...METHOD, ...exceptions, scheme },
+      { accuracyLevel: 0, ...(format && { format }) },
+      { tokens: TOKENS, vocabulary: 300 },
+    )
+    expect(finished.map(({ report }) => report.linears.length)).toEqual(exceptions ? [5, 0, 6] : [7, 7, 7])
+    expect(finished.map(({ report }) => report.kept !== undefined)).toEqual([true, exceptions === undefined, true])
+    errors.forEach((error, i) => expect(error, `block ${i}`).toBeLessThan(tolerance))
+  })
+})
+
+test('the graph around the linears stays as it was', async () => {
+  const before = loadModel(join(MODEL, 'model.onnx'))
+  const analysis = await analyze(MODEL, TOKENS)
+  const job = new BlockJob({ ...METHOD, scheme: parseScheme('w4a16g32') }, 3, analysis)
+  const finished: FinishedBlock[] = []
+  for (const block of analysis.blocks) finished.push(await job.run(job.plan(block), undefined))
+  exportBlocks(analysis.model, finished, { accuracyLevel: 4 })
+  const exported = analysis.blocks.flatMap(({ linears }) => linears)
+  const { graph, opsetImports } = analysis.model
+  const quantized = graph.nodes.filter(node => node.opType === 'MatMulNBits')
+  expect(quantized.length).toBe(21)
+  expect(quantized.every(node => node.int('accuracy_level', 0) === 4)).toBe(true)
+  expect(opsetImports).toContainEqual({ domain: 'com.microsoft', version: 1 })
+  const others = (nodes: typeof graph.nodes) =>
+    nodes.filter(node => node.opType !== 'MatMulNBits').map(node => `${node.opType} ${node.name}`)
+  const replaced = new Set(exported.map(({ origin }) => origin.name))
+  expect(others(graph.nodes)).toEqual(others(before.graph.nodes.filter(node => !replaced.has(node.name))))
+  const weights = new Set(exported.map(({ origin }) => origin.inputs[1]!.name))
+  for (const { name } of before.graph.initializers)
+    expect(
+      graph.initializers.some(value => value.name === name),
+      name,
+    ).toBe(!weights.has(name))
+})
