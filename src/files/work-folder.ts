@@ -4,10 +4,11 @@
  */
 
 import { createHash } from 'node:crypto'
-import { existsSync, lstatSync, readdirSync } from 'node:fs'
+import { existsSync, lstatSync, readdirSync, type Stats } from 'node:fs'
 import { basename, dirname, join, resolve } from 'node:path'
 import { QuantError } from '../errors.ts'
 import { removeQuietly } from './atomic-file.ts'
+import { diskError } from './disk-errors.ts'
 import { makeFolder, missingFolders, removeEmpty } from './folders.ts'
 import { Lock, type LockTimes } from './lock.ts'
 import { readRecord, writeRecord } from './record.ts'
@@ -187,7 +188,7 @@ async function lockBoth({ output, path, missing }: WorkPlace, times?: LockTimes)
 /** @throws E_OUTPUT; for a link too: it was not made by omniquant, and leads into a folder that is not its own. */
 function makeOwnFolder(path: string): void {
   makeFolder(dirname(path))
-  const found = lstatSync(path, { throwIfNoEntry: false })
+  const found = entryAt(path)
   if (found && !found.isDirectory())
     throw new QuantError(
       'E_OUTPUT',
@@ -195,6 +196,15 @@ function makeOwnFolder(path: string): void {
       'Remove it, or choose another place for the work with --work-dir.',
     )
   makeFolder(path)
+}
+
+/** @throws E_OUTPUT when the system does not say: a link must not be taken for nothing. */
+function entryAt(path: string): Stats | undefined {
+  try {
+    return lstatSync(path, { throwIfNoEntry: false })
+  } catch (error) {
+    throw diskError(`cannot work in ${path}`, error)
+  }
 }
 
 /** Names in a folder; none when it cannot be read. */
