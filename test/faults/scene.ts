@@ -134,7 +134,10 @@ export class Place {
     writeFileSync(this.path('source/tokenizer_config.json'), '{"of":"the source"}')
     await this.expectDone({ options: this.options('rounding', { scheme: 'w8a16g32' }) })
     for (const name of ['tokenizer.json', 'tokenizer_config.json']) rmSync(this.path(`out/${name}`))
-    writeFileSync(this.path('out/config.json'), '{"vocab_size":96,"transformers.js_config":{"use_external_data_format":{"other.onnx":true}}}')
+    writeFileSync(
+      this.path('out/config.json'),
+      '{"vocab_size":96,"transformers.js_config":{"use_external_data_format":{"other.onnx":true}}}',
+    )
     mkdirSync(this.path('params'))
     writeFileSync(this.path('params/learned.safetensors'), 'learned before')
     for (const name of STRANGERS) {
