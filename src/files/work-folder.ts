@@ -68,11 +68,10 @@ export class WorkFolder {
     const opened = (resumed: boolean) => new WorkFolder(place, locks, resumed)
     try {
       const { path } = place
-      // Of a process that was killed; what is not complete has these names.
-      const unfinished = ownFiles(path).filter(name => isTemporary(name) || fresh)
-      for (const name of unfinished) removeQuietly(join(path, name))
-      const folder = opened(existsSync(join(path, RUN + RECORD)))
-      if (folder.resumed) checkSignature(path, folder.read(RUN) as Signature, signature)
+      const resumed = !fresh && entryAt(join(path, RUN + RECORD)) !== undefined
+      clear(path, resumed)
+      const folder = opened(resumed)
+      if (resumed) checkSignature(path, folder.read(RUN) as Signature, signature)
       else folder.write(RUN, signature)
       return folder
     } catch (error) {
@@ -221,6 +220,19 @@ const isTemporary = (name: string): boolean => /^\..*\.[0-9a-f]{16}\.tmp$/.test(
 /** Names of files that were made here. Locks go when they are given free. */
 const ownFiles = (path: string): string[] =>
   namesIn(path).filter(name => name.endsWith(RECORD) || name.endsWith('.f32') || isTemporary(name))
+
+/**
+ * Removes what cannot be gone on from: what a killed process did not complete; and records that nothing says the run of.
+ * @throws E_OUTPUT when such a record stays: it would become part of another result.
+ */
+function clear(path: string, resumed: boolean): void {
+  for (const name of ownFiles(path)) {
+    if (resumed && !isTemporary(name)) continue
+    if (removeQuietly(join(path, name)) || !name.endsWith(RECORD)) continue
+    const hint = 'Remove it, or choose another place for the work with --work-dir.'
+    throw new QuantError('E_OUTPUT', `cannot remove ${join(path, name)}, which belongs to no run`, hint)
+  }
+}
 
 /** Unit of `blocks` in the answer of the system, whatever the disk's own is. */
 const STAT_BLOCK_BYTES = 512
