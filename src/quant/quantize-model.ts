@@ -2,6 +2,7 @@
 
 import { dirname } from 'node:path'
 import { runsFor } from '../calibration/model-io.ts'
+import { inWords } from '../files/disk-errors.ts'
 import { checkDiskSpace } from '../files/disk-space.ts'
 import { recoverSet } from '../files/file-set.ts'
 import { type Signature, WorkFolder, workPlace } from '../files/work-folder.ts'
@@ -142,7 +143,9 @@ function checkRoom(analysis: Analysis, options: QuantizeOptions, work: WorkFolde
  * from there; a run that ended before its first block was finished leaves nothing.
  * @throws QuantError; the AbortSignal's reason when aborted. Nothing is left under the output's name then.
  */
-export async function quantizeModel(asked: QuantizeOptions): Promise<QuantizeReport> {
+export const quantizeModel = (asked: QuantizeOptions): Promise<QuantizeReport> => inWords(() => quantize(asked))
+
+async function quantize(asked: QuantizeOptions): Promise<QuantizeReport> {
   const started = performance.now()
   const { session, notes: threadNotes } = withinCores(asked.session)
   const options = { ...asked, session }

@@ -6,6 +6,7 @@ import { createRequire } from 'node:module'
 import { arch, availableParallelism } from 'node:os'
 import { basename } from 'node:path'
 import { QuantError } from '../../errors.ts'
+import { systemCode } from '../../files/disk-errors.ts'
 import { runtimeVersion } from '../../kernels/session.ts'
 import type { Signature } from '../../files/work-folder.ts'
 
@@ -95,12 +96,17 @@ export class SourceWatch {
   }
 }
 
+/** What the system says of a file that is not there, or not for us. */
+const GONE: ReadonlySet<string | undefined> = new Set(['ENOENT', 'ENOTDIR', 'EACCES'])
+
+/** @throws the error of the system when it does not know. */
 function stampOf(file: string): string {
   try {
     const { size, mtimeNs, ctimeNs, ino } = statSync(realpathSync(file), { bigint: true })
     // Whoever writes can set mtime back, as tools that copy files do; ctime nobody can.
     return `${size} ${mtimeNs} ${ctimeNs} ${ino}`
-  } catch {
+  } catch (error) {
+    if (!GONE.has(systemCode(error))) throw error
     return 'gone'
   }
 }
