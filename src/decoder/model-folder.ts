@@ -4,11 +4,21 @@ import { existsSync, statSync } from 'node:fs'
 import { basename, dirname, join, resolve } from 'node:path'
 import { messageOf, QuantError } from '../errors.ts'
 import { readBounded } from '../files/bounded-file.ts'
+import { diskError } from '../files/disk-errors.ts'
 
 export type Json = null | boolean | number | string | Json[] | { [key: string]: Json }
 
 /** The largest tokenizer.json, with 262 144 tokens, has 33 MB; as objects JSON takes up to thirty times as much. */
 const MAX_JSON_BYTES = 64 * 2 ** 20
+
+/** @throws E_INPUTS when the system does not say: of a folder taken for a file, the files of another model would be read. */
+function isFolder(path: string): boolean {
+  try {
+    return statSync(path, { throwIfNoEntry: false })?.isDirectory() ?? false
+  } catch (error) {
+    throw diskError(`cannot read ${path}`, error, 'E_INPUTS')
+  }
+}
 
 /**
  * Folders in which the files of a model are looked for, nearest first: its own, then the one above when its own is the
@@ -17,8 +27,7 @@ const MAX_JSON_BYTES = 64 * 2 ** 20
  */
 export function modelFolders(path: string): string[] {
   const absolute = resolve(path)
-  const isFolder = existsSync(absolute) && statSync(absolute).isDirectory()
-  const own = isFolder ? absolute : dirname(absolute)
+  const own = isFolder(absolute) ? absolute : dirname(absolute)
   return basename(own) === 'onnx' ? [own, dirname(own)] : [own]
 }
 

@@ -3,6 +3,7 @@
 import { createHash, type Hash } from 'node:crypto'
 import { closeSync, openSync, readSync, realpathSync, statSync } from 'node:fs'
 import { QuantError } from '../errors.ts'
+import { systemCode } from './disk-errors.ts'
 
 /** Files up to this size are read whole; of larger ones a part, and their size and time of change count as well. */
 const WHOLE_BYTES = 64 * 2 ** 20
@@ -66,12 +67,17 @@ export class SourceWatch {
   }
 }
 
+/** What the system says of a file that is not there, or not for us. */
+const GONE: ReadonlySet<string | undefined> = new Set(['ENOENT', 'ENOTDIR', 'EACCES'])
+
+/** @throws the error of the system when it does not know. */
 function stampOf(file: string): string {
   try {
     const { size, mtimeNs, ctimeNs, ino } = statSync(realpathSync(file), { bigint: true })
     // Whoever writes can set mtime back, as tools that copy files do; ctime nobody can.
     return `${size} ${mtimeNs} ${ctimeNs} ${ino}`
-  } catch {
+  } catch (error) {
+    if (!GONE.has(systemCode(error))) throw error
     return 'gone'
   }
 }

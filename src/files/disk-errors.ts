@@ -33,6 +33,19 @@ export const systemCode = (error: unknown): string | undefined => (error as Node
 export const diskHint = (error: unknown, otherwise = 'Run the same command again.'): string =>
   HINTS[systemCode(error) ?? ''] ?? otherwise
 
+/**
+ * Runs something in which any call of the file system may fail, also those that nearly never do (stat, close): such an error gets
+ * words here unless it has them already.
+ */
+export async function inWords<T>(action: () => Promise<T>): Promise<T> {
+  try {
+    return await action()
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException | undefined)?.syscall === undefined) throw error
+    throw diskError('a file cannot be read or written', error)
+  }
+}
+
 /** An error of the file system in the user's words; one that has words already stays as it is. @param what as in "cannot write x". */
 export function diskError(what: string, error: unknown, code: ErrorCode = 'E_OUTPUT'): QuantError {
   if (error instanceof QuantError) return error

@@ -209,9 +209,15 @@ export class Lock {
     throw new QuantError('E_OUTPUT', `${folder} is removed again and again`, 'Choose another output folder with -o.')
   }
 
-  /** @throws E_RESUME when another process has taken this one for dead, as it may when this machine has slept. */
+  /** @throws E_OUTPUT when the disk does not say; E_RESUME when another process has taken this one for dead, as it may when this machine has slept. */
   check(): void {
-    if (this.isOurs()) return
+    let ours: boolean
+    try {
+      ours = this.isOurs()
+    } catch (error) {
+      throw diskError(`cannot read ${this.path}`, error)
+    }
+    if (ours) return
     throw new QuantError(
       'E_RESUME',
       `the lock of this run is gone (${this.path}): another run may have taken its place`,
@@ -222,13 +228,17 @@ export class Lock {
   /** Gives the lock free. It never throws, and leaves a lock alone that is another process's by now. */
   release(): void {
     stopHeartbeat(this.path)
-    if (this.isOurs()) removeQuietly(this.path)
+    try {
+      if (this.isOurs()) removeQuietly(this.path)
+    } catch {
+      // It goes with its process.
+    }
   }
 
-  /** Its text says so; where it cannot be read, because too many files are open, its inode does. */
+  /** Its text says so; where it cannot be read, because too many files are open, its inode does. @throws the error of the system. */
   private isOurs(): boolean {
     const text = textOf(this.path)
     if (text !== undefined) return text === this.text
-    return statsOf(this.path)?.ino === this.inode
+    return lstatSync(this.path, { throwIfNoEntry: false })?.ino === this.inode
   }
 }

@@ -4,10 +4,11 @@
  */
 
 import { createHash } from 'node:crypto'
-import { existsSync, lstatSync, readdirSync } from 'node:fs'
+import { existsSync, lstatSync, readdirSync, type Stats } from 'node:fs'
 import { basename, dirname, join, resolve } from 'node:path'
 import { QuantError } from '../errors.ts'
 import { removeQuietly } from './atomic-file.ts'
+import { diskError } from './disk-errors.ts'
 import { makeFolder, missingFolders, removeEmpty } from './folders.ts'
 import { Lock, type LockTimes } from './lock.ts'
 import { readRecord, writeRecord } from './record.ts'
@@ -70,11 +71,10 @@ export class WorkFolder {
     const opened = (resumed: boolean) => new WorkFolder(place, locks, resumed)
     try {
       const { path } = place
-      // Of a process that was killed; what is not complete has these names.
-      const unfinished = ownFiles(path).filter(name => isTemporary(name) || fresh)
-      for (const name of unfinished) removeQuietly(join(path, name))
-      const folder = opened(existsSync(join(path, RUN + RECORD)))
-      if (folder.resumed) checkSignature(path, folder.read(RUN) as Signature, signature)
+      const resumed = !fresh && entryAt(join(path, RUN + RECORD)) !== undefined
+      clear(path, resumed)
+      const folder = opened(resumed)
+      if (resumed) checkSignature(path, folder.read(RUN) as Signature, signature)
       else folder.write(RUN, signature)
       return folder
     } catch (error) {
@@ -191,7 +191,7 @@ async function lockBoth({ output, path, missing }: WorkPlace, times?: LockTimes)
 /** @throws E_OUTPUT; for a link too: it was not made by omniquant, and leads into a folder that is not its own. */
 function makeOwnFolder(path: string): void {
   makeFolder(dirname(path))
-  const found = lstatSync(path, { throwIfNoEntry: false })
+  const found = entryAt(path)
   if (found && !found.isDirectory())
     throw new QuantError(
       'E_OUTPUT',
@@ -199,6 +199,15 @@ function makeOwnFolder(path: string): void {
       'Remove it, or choose another place for the work with --work-dir.',
     )
   makeFolder(path)
+}
+
+/** @throws E_OUTPUT when the system does not say: a link must not be taken for nothing. */
+function entryAt(path: string): Stats | undefined {
+  try {
+    return lstatSync(path, { throwIfNoEntry: false })
+  } catch (error) {
+    throw diskError(`cannot work in ${path}`, error)
+  }
 }
 
 /** Names in a folder; none when it cannot be read. */
@@ -215,6 +224,19 @@ const isTemporary = (name: string): boolean => /^\..*\.[0-9a-f]{16}\.tmp$/.test(
 /** Names of files that were made here. Locks go when they are given free. */
 const ownFiles = (path: string): string[] =>
   namesIn(path).filter(name => name.endsWith(RECORD) || name.endsWith('.f32') || isTemporary(name))
+
+/**
+ * Removes what cannot be gone on from: what a killed process did not complete; and records that nothing says the run of.
+ * @throws E_OUTPUT when such a record stays: it would become part of another result.
+ */
+function clear(path: string, resumed: boolean): void {
+  for (const name of ownFiles(path)) {
+    if (resumed && !isTemporary(name)) continue
+    if (removeQuietly(join(path, name)) || !name.endsWith(RECORD)) continue
+    const hint = 'Remove it, or choose another place for the work with --work-dir.'
+    throw new QuantError('E_OUTPUT', `cannot remove ${join(path, name)}, which belongs to no run`, hint)
+  }
+}
 
 /** Unit of `blocks` in the answer of the system, whatever the disk's own is. */
 const STAT_BLOCK_BYTES = 512

@@ -1,6 +1,7 @@
 /** @file The method from end to end, block after block. The place to start reading. */
 
 import { SourceWatch } from '../files/digest.ts'
+import { inWords } from '../files/disk-errors.ts'
 import { recoverSet } from '../files/file-set.ts'
 import { WorkFolder, workPlace } from '../files/work-folder.ts'
 import { modelFiles, modelSizeBytes } from '../graph/onnx-file/model-files.ts'
@@ -31,7 +32,9 @@ import { schemeName } from './terms/scheme.ts'
  * from there; a run that ended before its first block was finished leaves nothing.
  * @throws QuantError; the AbortSignal's reason when aborted. Nothing is left under the output's name then.
  */
-export async function quantizeModel(asked: QuantizeOptions): Promise<QuantizeReport> {
+export const quantizeModel = (asked: QuantizeOptions): Promise<QuantizeReport> => inWords(() => quantize(asked))
+
+async function quantize(asked: QuantizeOptions): Promise<QuantizeReport> {
   const started = performance.now()
   const { session, notes: threadNotes } = withinCores(asked.session)
   const options = { ...asked, session }

@@ -83,7 +83,7 @@ function choosePoints(calls: readonly Call[]): Point[] {
   return wanted.flatMap(([at, action]) => points.find(point => point.at === at && point.action === action) ?? [])
 }
 
-test('the command line tells of what happened, and goes on', { timeout: 240_000 }, async () => {
+test('the command line tells of what happened, and goes on', { timeout: 600_000 }, async () => {
   place.restore('base')
   const before = snapshot(place.folder)
   const { outcome, exitCode } = await runCli([])

@@ -76,7 +76,7 @@ const isAsked = (name: string, { at, action, code }: Point): boolean =>
   ONE === undefined || ONE.join(' ') === [name, at, action, ...(code ? [code] : [])].join(' ')
 
 for (const [name, { template, way, count }] of Object.entries(VARIANTS)) {
-  const timeout = ALL ? 4 * 3600_000 : 240_000
+  const timeout = ALL ? 4 * 3600_000 : 900_000
   test.runIf(ONE === undefined || ONE[0] === name)(`${name}: any call fails, or is the last`, { timeout }, async () => {
     const runs = await Promise.all(places.map(place => undisturbed(place, template, place.options(way))))
     const [{ calls }, { folder }] = [runs[0]!, places[0]!]

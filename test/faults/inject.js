@@ -1,7 +1,8 @@
 /**
  * @file Faults at calls of the file system, as SQLite's tests have them: `node --import ./test/faults/inject.js`. Every call of node:fs
  * that touches a path outside of this repository is counted. At the counts of a plan the process dies, or the call fails, is done by
- * half, or waits until the test says go on. Steered by `globalThis[Symbol.for('omniquant.faults')]`, or by OMNIQUANT_FAULTS.
+ * half, or waits until the test says go on. Calls of other threads (the heartbeat of locks) are neither counted nor disturbed: when
+ * they come depends on the clock. Steered by `globalThis[Symbol.for('omniquant.faults')]`, or by OMNIQUANT_FAULTS.
  */
 
 import { Buffer } from 'node:buffer'
@@ -12,6 +13,7 @@ import { constants } from 'node:os'
 import { dirname, resolve, sep } from 'node:path'
 import process from 'node:process'
 import { fileURLToPath, URL } from 'node:url'
+import { isMainThread } from 'node:worker_threads'
 
 /** Modules are loaded from here; what the system shows as files is no disk. */
 const ROOT = resolve(dirname(fileURLToPath(import.meta.url)), '../..')
@@ -237,7 +239,7 @@ globalThis[Symbol.for('omniquant.faults')] = faults
 
 /** For processes that others start: { process: end of its script's name, plan, log: file for the calls }. */
 const asked = process.env.OMNIQUANT_FAULTS
-if (asked !== undefined) {
+if (asked !== undefined && isMainThread) {
   const { process: script, plan: steps, log: file } = JSON.parse(asked)
   if (process.argv[1]?.endsWith(script)) {
     faults.arm(steps)

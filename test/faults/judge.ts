@@ -51,6 +51,13 @@ export function stateOf({ before, after }: Undisturbed, now: Snapshot, strict: b
   return `mixed: ${shown.join(', ')}`
 }
 
+/**
+ * Whether a path is a folder above the work folder, as --work-dir may name one. It is there as long as the work folder is. A process
+ * that was killed leaves it, and the next one cannot know who made it: it stays then, and is the user's.
+ */
+const isAboveWork = (path: string, { workDir }: Undisturbed, now: Snapshot): boolean =>
+  isIn(workDir, path) && now.get(path) === 'folder'
+
 /** @returns what is wrong with the folders. */
 function wrongFiles(run: Undisturbed, now: Snapshot, mayHide: boolean, strict: boolean): string[] {
   const { before, after, workDir } = run
@@ -63,7 +70,8 @@ function wrongFiles(run: Undisturbed, now: Snapshot, mayHide: boolean, strict: b
       if (before.get(path) === after.get(path))
         wrong.push(`${path} of somebody else was ${content ? 'changed' : 'removed'}`)
       else if (!path.startsWith('out/')) wrong.push(`${path} is neither old nor new`)
-    } else if (!(mayHide && isHidden(path))) wrong.push(`${path} was left`)
+    } else if (isAboveWork(path, run, now) && (mayHide || now.has(workDir))) continue
+    else if (!(mayHide && isHidden(path))) wrong.push(`${path} was left`)
   }
   const state = stateOf(run, now, strict)
   return ['old', 'new', 'none'].includes(state) ? wrong : [...wrong, state]
@@ -105,19 +113,20 @@ export function afterFault(run: Undisturbed, point: Point, outcome: Outcome, now
   if (outcome.type === 'error') return [...wrong, ...wrongError(point, outcome)]
   if (outcome.type !== 'done') return wrong
   const rest = differences(run.after, now).filter(
-    path => !(isTidying(call) && (isHidden(path) || isIn(path, run.workDir))),
+    path => !(isTidying(call) && (isHidden(path) || isIn(path, run.workDir) || isAboveWork(path, run, now))),
   )
   const deaf = action !== 'half' && tellsOfBytes(call) ? ['it was not told'] : []
   return [...wrong, ...deaf, ...rest.map(path => `"done", and ${path} is not as it should be`)]
 }
 
 /** What is wrong after the same command ran again, without a fault. */
-export function afterRerun({ after }: Undisturbed, outcome: Outcome, now: Snapshot): string[] {
+export function afterRerun(run: Undisturbed, outcome: Outcome, now: Snapshot): string[] {
+  const { after } = run
   if (outcome.type === 'error') return [`again: ${outcome.error.code}: ${outcome.error.message}`]
   if (outcome.type !== 'done') return [`again: ${JSON.stringify(outcome)}`]
-  return differences(after, now).map(
-    path => `again: ${path} ${now.has(path) ? (after.has(path) ? 'differs' : 'is left') : 'is missing'}`,
-  )
+  return differences(after, now)
+    .filter(path => !isAboveWork(path, run, now))
+    .map(path => `again: ${path} ${now.has(path) ? (after.has(path) ? 'differs' : 'is left') : 'is missing'}`)
 }
 
 export const relativeWorkDir = (folder: string, outcome: Extract<Outcome, { type: 'done' }>): string =>

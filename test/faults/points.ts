@@ -43,9 +43,16 @@ export function allPoints(calls: readonly Call[]): Point[] {
 const decides = ({ kind, writes }: Call): boolean =>
   ['rename', 'copy', 'remove', 'make', 'sync'].includes(kind) || (writes && kind === 'open')
 
-/** What two points share that are alike: fault, function, and path but for its numbers. */
+/** A path without what differs between runs, as random names do, or between blocks. */
+const general = (path: string): string =>
+  path
+    .replace(/\.[0-9a-f]{16}\./g, '.*.')
+    .replace(/-[0-9a-f]{8}\.omniquant/g, '-*.omniquant')
+    .replace(/\d+/g, '#')
+
+/** What two points share that are alike: fault, function and path. */
 const likeness = ({ action, code, call: { name, path = '', to = '' } }: Point): string =>
-  [action, code, name, path.replace(/\d+/g, '#'), to.replace(/\d+/g, '#')].join(' ')
+  [action, code, name, general(path), general(to)].join(' ')
 
 /** Deterministic order without a pattern (FNV-1a). */
 function hashOf(text: string): number {
@@ -61,7 +68,7 @@ function hashOf(text: string): number {
 export function choosePoints(points: readonly Point[], count: number, folder: string): Point[] {
   const kinds = new Map<string, Point[]>()
   for (const point of points) {
-    const key = likeness(point).replaceAll(folder.replace(/\d+/g, '#'), '')
+    const key = likeness(point).replaceAll(general(folder), '')
     kinds.set(key, [...(kinds.get(key) ?? []), point])
   }
   const sorted = [...kinds].sort(([a], [b]) => hashOf(a) - hashOf(b)).map(([, alike]) => alike[alike.length >> 1]!)

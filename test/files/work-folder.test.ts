@@ -204,3 +204,24 @@ test('room that scratch files take is known, and what they only promise to take 
   work.remove()
   expect(existsSync(work.path)).toBe(false)
 })
+
+test('blocks that nothing says the run of, as after a kill while they were removed, are not gone on from', async () => {
+  const out = fresh()
+  const first = await open(placeIn(out))
+  for (const name of [blockName(0), trainingName(1)]) first.write(name, { rows: 3 })
+  first.forget('run')
+  first.release()
+  const other = await WorkFolder.open(placeIn(out), { ...SIGNATURE, epochs: '8' }, false)
+  expect([other.resumed, other.has(blockName(0)), other.has(trainingName(1))]).toEqual([false, false, false])
+  expect(other.remove()).toEqual([])
+})
+
+test.each([false, true])('what cannot be removed is not taken for a block (--fresh: %s)', async again => {
+  const out = fresh()
+  const block = join(placeIn(out).path, `${blockName(0)}.record`)
+  mkdirSync(block, { recursive: true })
+  await expect(open(placeIn(out), again)).rejects.toThrow(
+    expect.objectContaining({ code: 'E_OUTPUT', message: expect.stringContaining(block) as string }),
+  )
+  expect(readdirSync(placeIn(out).path)).toEqual([`${blockName(0)}.record`])
+})
