@@ -6,7 +6,7 @@ import { expect, test } from 'vitest'
 import { QuantError } from '../../src/errors.ts'
 import { inWords } from '../../src/files/disk-errors.ts'
 import { Lock } from '../../src/files/lock.ts'
-import { SourceWatch } from '../../src/quant/resume/signature.ts'
+import { SourceWatch } from '../../src/files/digest.ts'
 import { tempDir } from '../helpers/temp-dir.ts'
 
 const folder = tempDir()
