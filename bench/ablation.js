@@ -1,21 +1,27 @@
 /**
- * @file What each choice is worth at W4A4 and W2A16: transformations, which of them, the optimizer, the loss. Perplexity on the golden tokens.
- * usage: node bench/ablation.js SHARED_FOLDER [FILTER]      (half a minute a row on two cores)
+ * @file Perplexity on the golden tokens with one choice changed at a time, at W4A4 and W2A16: the set of transformations, the optimizer,
+ * the loss, the cache.
+ *
+ *     node bench/ablation.js SHARED_FOLDER [FILTER]
+ *
+ * FILTER is a part of "model scheme what". A row takes half a minute on two cores.
  */
 
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { evaluateModel, parseScheme, quantizeModel } from '../dist/index.js'
+import { showHelp, wrongUsage } from './help.js'
 
+showHelp(import.meta.filename)
 const [shared, filter = ''] = process.argv.slice(2)
-if (!shared) throw new Error('usage: node bench/ablation.js SHARED_FOLDER [FILTER]')
+if (!shared) wrongUsage(import.meta.filename, 'SHARED_FOLDER is missing')
 
 const without =
   (...kinds) =>
   mappings =>
     mappings.filter(({ kind }) => !kinds.includes(kind))
-/** The reference implementation's transformations, but true equivalences: none between up and down. */
+/** The set of the reference implementation: none between up and down. Ours are true equivalences. */
 const withoutUpDown = without('up-down')
 const only = kinds => mappings => mappings.filter(({ kind }) => kinds.includes(kind))
 const OUTLIER = 'wiki-llama-outlier-mha/optimum-nopast'
@@ -46,7 +52,7 @@ const ROWS = [
     [`${name}/optimum-past`, 'w4a4', 'cache: values kept', { selectMappings: without('value') }],
     [`${name}/optimum-past`, 'w4a4', 'cache: kept (--keep-cache)', { keepCache: true }],
   ]),
-  // No cache in these: what the same choice would be worth beside the reference's figures.
+  // These files have no cache. They show the same choice beside the reference's figures.
   [OUTLIER, 'w4a4', 'cache: neither keys nor values scaled', { selectMappings: without('value', 'query-key') }],
   ['wiki-llama-mha/optimum-nopast', 'w4a4', 'cache: all transformations', {}],
   [
@@ -67,8 +73,15 @@ for (const [model, scheme, what, options] of ROWS) {
       output: folder,
       scheme: parseScheme(scheme),
       calib: join(shared, 'golden/calib_ids.npy'),
-      ...{ samples: 128, seqLen: 256, epochs: 4, seed: 0, learningRate: 5e-2, schedule: 'cosine' },
-      ...{ lwc: true, accuracyLevel: 0, session: {} },
+      samples: 128,
+      seqLen: 256,
+      epochs: 4,
+      seed: 0,
+      learningRate: 5e-2,
+      schedule: 'cosine',
+      lwc: true,
+      accuracyLevel: 0,
+      session: {},
       ...options,
     })
     const { perplexity } = await evaluateModel({

@@ -1,17 +1,22 @@
 /**
  * @file Perplexity at the rows of ../shared/golden/results.md and their neighbours, through the command a user would type.
- * usage: node bench/accuracy.js SHARED_FOLDER [PRESET] [FILTER]      (paper: 2 to 4 minutes a row on two cores; default: half a minute)
+ *
+ *     node bench/accuracy.js SHARED_FOLDER [PRESET] [FILTER]
+ *
+ * PRESET is paper (2 to 4 minutes a row on two cores) unless given; default takes half a minute. FILTER is a part of "model flags".
  */
 
 import { spawnSync } from 'node:child_process'
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
+import { showHelp, wrongUsage } from './help.js'
 
+showHelp(import.meta.filename)
 const [shared, preset = 'paper', filter = ''] = process.argv.slice(2)
-if (!shared) throw new Error('usage: node bench/accuracy.js SHARED_FOLDER [PRESET] [FILTER]')
+if (!shared) wrongUsage(import.meta.filename, 'SHARED_FOLDER is missing')
 
-/** Model, flags, and the reference implementation's perplexity from ../shared/golden/results.md where it has one. */
+/** Model, flags, and the perplexity of the reference implementation where ../shared/golden/results.md has one. */
 const ROWS = [
   ['wiki-llama/optimum-nopast', '--w4a16 --per-channel', 29.7],
   ['wiki-llama/optimum-nopast', '--w3a16 --per-channel', 30.214],

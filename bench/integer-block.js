@@ -1,43 +1,44 @@
 /**
- * @file A Llama block of hidden size 2048 with quantized activations against the same block in float: milliseconds for 128 tokens and
- * for one, in turns. usage: node bench/integer-block.js [--hidden N] [SCHEME ...]
+ * @file Milliseconds of a Llama block with quantized activations and of the same block in float, for 128 tokens and for one, in turns.
+ *
+ *     node bench/integer-block.js [--hidden N] [--rounds N] [SCHEME ...]
+ *
+ * The hidden size is 2048 and there are 15 rounds unless given; the schemes are w8a8, w6a6 and w4a4.
  */
 
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { parseArgs } from 'node:util'
 import { newModel } from '../dist/graph/ir.js'
 import { saveModel } from '../dist/graph/onnx-file/save.js'
 import { floatTensor } from '../dist/graph/tensor.js'
 import { openModel } from '../dist/kernels/session.js'
-import { BlockJob } from '../dist/quant/learn/block-job.js'
 import { exportBlocks } from '../dist/quant/export/export-blocks.js'
+import { roundBlock } from '../dist/quant/learn/round-block.js'
+import { planBlock } from '../dist/quant/plan/plan-block.js'
 import { parseScheme } from '../dist/quant/terms/scheme.js'
+import { showHelp } from './help.js'
 import { llamaGraph, noise } from './llama-block.js'
 
-const args = process.argv.slice(2)
-const hidden = args[0] === '--hidden' ? Number(args.splice(0, 2)[1]) : 2048
-const schemes = args.length > 0 ? args : ['w8a8', 'w6a6', 'w4a4']
-const ROUNDS = 15
+showHelp(import.meta.filename)
+const { values: flags, positionals } = parseArgs({
+  allowPositionals: true,
+  options: { hidden: { type: 'string', default: '2048' }, rounds: { type: 'string', default: '15' } },
+})
+const [hidden, rounds] = [Number(flags.hidden), Number(flags.rounds)]
+const schemes = positionals.length > 0 ? positionals : ['w8a8', 'w6a6', 'w4a4']
 const median = numbers => [...numbers].sort((a, b) => a - b)[Math.floor(numbers.length / 2)]
 
-/** A file with one block, quantized as `scheme` says; without one, as it is. */
+/** Writes a file with one block: rounded to nearest as `scheme` says, or float where there is no scheme. */
 async function blockFile(folder, name, tokens, scheme) {
   const { graph, block } = llamaGraph({ hidden, ffn: (hidden * 11) / 4, tokens })
   const model = newModel(graph)
   if (scheme) {
     const values = new Map(model.graph.nodes.flatMap(node => node.outputs.map(value => [value, value])))
     for (const value of model.graph.initializers) values.set(value, value)
-    const method = {
-      scheme: parseScheme(scheme),
-      lwc: false,
-      let: false,
-      epochs: 0,
-      learningRate: 1,
-      schedule: 'cosine',
-      session: {},
-    }
-    exportBlocks(model, [await new BlockJob(method, 1, values).run(block, undefined)], { accuracyLevel: 0 })
+    const plan = planBlock(block, { scheme: parseScheme(scheme), let: false, values })
+    exportBlocks(model, [{ plan, packed: roundBlock(plan), constants: [], biases: [] }], { accuracyLevel: 0 })
   }
   const path = join(folder, `${name}-${tokens}.onnx`)
   await saveModel(model, path)
@@ -59,7 +60,7 @@ try {
       })
       for (const run of runs) await run()
       const times = [[], []]
-      for (let round = 0; round < ROUNDS; round++) for (const [i, run] of runs.entries()) times[i].push(await run())
+      for (let round = 0; round < rounds; round++) for (const [i, run] of runs.entries()) times[i].push(await run())
       const ratio = median(times[0].map((time, i) => time / times[1][i]))
       const [before, after] = times.map(list => `${median(list).toFixed(2)} ms`)
       console.log(`| ${scheme} | ${tokens} | ${before} | ${after} | ${ratio.toFixed(2)} x |`)

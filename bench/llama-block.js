@@ -1,4 +1,4 @@
-/** @file A Llama block of any size with random weights, as the block finder would have found it. For measuring only. */
+/** @file A Llama block of any size with random weights, as the block finder gives it. For measuring only. */
 
 import { Builder } from '../dist/graph/builder.js'
 import { Graph } from '../dist/graph/ir.js'

@@ -1,11 +1,16 @@
 /**
- * @file A Llama of any size with random weights, as an ONNX file with its weights in data files (`npx tsc -p fixtures/generate` first).
- * usage: node bench/make-model.js OUT --hidden 2048 --ffn 5632 --heads 32 --kv-heads 8 --layers 16 --vocab 32000
- *        [--dtype float32|float16|bfloat16] [--files N] [--seed N] [--samples N] [--seq-len N]
+ * @file A Llama of any size with random weights, as an ONNX file with its weights in data files.
+ *
+ *     npx tsc -p fixtures/generate
+ *     node bench/make-model.js OUT --hidden 2048 --ffn 5632 --heads 32 --kv-heads 8 --layers 16 --vocab 32000
+ *          [--dtype float32|float16|bfloat16] [--files N] [--seed N] [--samples N] [--seq-len N]
  */
 
 import { parseArgs } from 'node:util'
 import { writeRandomModel } from '../out/generate/fixtures/generate/random-model.js'
+import { showHelp, wrongUsage } from './help.js'
+
+showHelp(import.meta.filename)
 
 const DTYPES = ['float32', 'float16', 'bfloat16']
 const option = fallback => ({ type: 'string', default: String(fallback) })
@@ -26,9 +31,7 @@ const { values, positionals } = parseArgs({
   },
 })
 const [folder] = positionals
-const usage = problem => {
-  throw new Error(`${problem}; usage: node bench/make-model.js OUT [--hidden N ...], see the first lines of the file`)
-}
+const usage = problem => wrongUsage(import.meta.filename, problem)
 const number = name => {
   const value = Number(values[name])
   return Number.isSafeInteger(value) && value > 0 ? value : usage(`--${name} ${values[name]} is not a positive number`)
@@ -53,7 +56,7 @@ const model = writeRandomModel(
     maxPositions: 2048,
     normEpsilon: 1e-5,
     ropeTheta: 10000,
-    // onnxruntime's CPU kernels know no bfloat16: such weights are stored so and read as float32.
+    // onnxruntime has no CPU kernels for bfloat16: weights are stored as bfloat16 and read as float32.
     dtype: values.dtype === 'float16' ? 'float16' : 'float32',
     weightDtype: values.dtype,
   },

@@ -1,6 +1,6 @@
 /**
- * @file Peak memory of a quantization: of what the process owns (anonymous pages), apart from files it has mapped, which the system
- * takes back when it needs the room. Linux only.
+ * @file Peak memory of a quantization, on Linux: anonymous pages of both processes. Mapped files are told apart, because the system takes
+ * their pages back when it needs memory.
  *
  *     node bench/memory.js MODEL [flags of quantize]
  */
@@ -11,8 +11,11 @@ import { join, resolve } from 'node:path'
 import process from 'node:process'
 import { clearInterval, setInterval } from 'node:timers'
 import { analyze } from '../dist/quant/find/analyze.js'
+import { showHelp, wrongUsage } from './help.js'
 
+showHelp(import.meta.filename)
 const [model, ...flags] = process.argv.slice(2)
+if (!model) wrongUsage(import.meta.filename, 'MODEL is missing')
 const output = resolve('out/bench-memory')
 const { blocks } = await analyze(model, 16)
 const sizes = blocks.map(({ linears }) => linears.reduce((sum, l) => sum + 4 * l.inFeatures * l.outFeatures, 0))

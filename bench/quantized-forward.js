@@ -1,12 +1,18 @@
-/** @file A quantized file against the float one it came from: milliseconds of a prefill of 128 tokens and of one token, in turns. */
+/**
+ * @file Milliseconds of a quantized file and of the float file it was made from: a prefill of 128 tokens and one token, in turns.
+ *
+ *     node bench/quantized-forward.js FLOAT.onnx QUANTIZED.onnx
+ */
 
 import { describeIo, feedsFor } from '../dist/decoder/model-io.js'
 import { openModel } from '../dist/kernels/session.js'
+import { showHelp, wrongUsage } from './help.js'
 
 const ROUNDS = 15
 const median = numbers => [...numbers].sort((a, b) => a - b)[Math.floor(numbers.length / 2)]
+showHelp(import.meta.filename)
 const [float, quantized] = process.argv.slice(2)
-if (!quantized) throw new Error('usage: node bench/quantized-forward.js FLOAT.onnx QUANTIZED.onnx')
+if (!quantized) wrongUsage(import.meta.filename, 'two files are needed')
 const sessions = [await openModel(float, { threads: 2 }), await openModel(quantized, { threads: 2 })]
 
 for (const tokens of [128, 1]) {

@@ -1,7 +1,8 @@
 /**
- * @file Rounding a model to nearest, whole commands in turns: `omniquant quantize --no-lwc` and onnxruntime's Python quantizer, on the same
- * linears in the same blocks. Seconds, GB of rounded weights a second (as stored), peak memory. Linux: /usr/bin/time, dd.
- * usage: node bench/round-to-nearest.js --python PATH [--rounds 5] [--groups 128,32] [--bits 4] [--cold] [--exclude /lm_head/MatMul] MODEL.onnx
+ * @file Rounding a model to nearest: `omniquant quantize --no-lwc` and onnxruntime's Python quantizer on the same linears, whole commands
+ * in turns. Prints seconds, GB of rounded weights a second (as stored) and peak memory. Linux: /usr/bin/time, dd.
+ *
+ *     node bench/round-to-nearest.js --python PATH [--rounds 5] [--groups 128,32] [--bits 4] [--cold] [--exclude /lm_head/MatMul] MODEL.onnx
  */
 
 import { spawnSync } from 'node:child_process'
@@ -9,6 +10,9 @@ import { mkdtempSync, rmSync, statSync } from 'node:fs'
 import { dirname, join, resolve } from 'node:path'
 import { parseArgs } from 'node:util'
 import { inspectModel } from '../dist/index.js'
+import { showHelp, wrongUsage } from './help.js'
+
+showHelp(import.meta.filename)
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
@@ -17,21 +21,21 @@ const { values, positionals } = parseArgs({
     rounds: { type: 'string', default: '5' },
     groups: { type: 'string', default: '128,32' },
     bits: { type: 'string', default: '4' },
-    /** Forget the model's files before every run, so that they are read from disk. */
+    /** Drop the model's files from the page cache before every run, so that they are read from disk. */
     cold: { type: 'boolean', default: false },
-    /** What the Python quantizer would round besides the blocks. */
+    /** Node outside the blocks that the Python quantizer would round too. */
     exclude: { type: 'string', default: '/lm_head/MatMul' },
   },
 })
 const [model] = positionals
-if (!model || !values.python) throw new Error('usage: node bench/round-to-nearest.js --python PATH MODEL.onnx')
+if (!model || !values.python) wrongUsage(import.meta.filename, 'MODEL.onnx or --python is missing')
 const { bits } = values
 const median = numbers => [...numbers].sort((a, b) => a - b)[Math.floor(numbers.length / 2)]
 
 const { blocks, files } = await inspectModel({ model })
 const gigabytes = blocks.flatMap(({ linears }) => linears).reduce((sum, { sizeBytes }) => sum + sizeBytes, 0) / 1e9
 
-/** Runs a command that writes into an empty folder beside the model: wall and processor seconds, MB resident, what it wrote. */
+/** Runs a command that writes into an empty folder beside the model. Gives wall and processor seconds, MB resident, bytes written. */
 function measure({ commandFor, reading }) {
   const folder = mkdtempSync(join(dirname(resolve(model)), '.rounded-'))
   try {
@@ -63,7 +67,7 @@ for (const group of values.groups.split(',')) {
     resolve(import.meta.dirname, 'round_to_nearest.py'),
     ...[model, join(folder, 'model.onnx'), bits, group, values.exclude],
   ]
-  // Seconds of reading and rounding, without starting and writing, as each side says itself.
+  // `reading` is the time each side itself gives for reading and rounding, without starting and writing.
   const sides = {
     omniquant: {
       commandFor: ours,

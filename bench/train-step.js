@@ -1,7 +1,10 @@
 /**
- * @file One step of learning a Llama block, clipping and at W4A4 transformations: ours in onnxruntime against the reference's arithmetic in
- * torch, in turns.
- * usage: node bench/train-step.js [--python PATH] [--threads N] [--scheme w4a4]
+ * @file Time of one step of learning a Llama block: ours in onnxruntime and the reference's arithmetic in torch, in turns. It learns
+ * clipping, at W4A4 transformations too.
+ *
+ *     node bench/train-step.js [--python PATH] [--threads N] [--scheme w4a4] [--rounds 7]
+ *
+ * Without --python only ours is measured.
  */
 
 import { spawn } from 'node:child_process'
@@ -16,10 +19,18 @@ import { trainingProgram } from '../dist/quant/learn/training-program.js'
 import { blockParameters } from '../dist/quant/learn/learned.js'
 import { readWeights } from '../dist/quant/learn/block-version.js'
 import { parseScheme, schemeName } from '../dist/quant/terms/scheme.js'
+import { showHelp } from './help.js'
 import { llamaBlock, noise } from './llama-block.js'
 
+showHelp(import.meta.filename)
+
 const { values } = parseArgs({
-  options: { python: { type: 'string' }, threads: { type: 'string', default: '2' }, scheme: { type: 'string' } },
+  options: {
+    python: { type: 'string' },
+    threads: { type: 'string', default: '2' },
+    scheme: { type: 'string' },
+    rounds: { type: 'string', default: '7' },
+  },
 })
 const threads = Number(values.threads)
 const SIZES = [
@@ -27,10 +38,10 @@ const SIZES = [
   { hidden: 512, ffn: 1408, tokens: 512, steps: 10 },
   { hidden: 1024, ffn: 2816, tokens: 512, steps: 4 },
 ]
-const ROUNDS = 7
+const rounds = Number(values.rounds)
 const median = numbers => [...numbers].sort((a, b) => a - b)[Math.floor(numbers.length / 2)]
 
-/** With the transformations that the reference has: all but up-down. */
+/** Plan of a block with the transformations that the reference has: all but up-down. */
 function planOf(block, scheme) {
   const values = new Map(block.nodes.flatMap(node => [...node.inputs, ...node.outputs].map(value => [value, value])))
   const select = mappings => mappings.filter(({ kind }) => kind !== 'up-down')
@@ -69,7 +80,7 @@ async function ours(size, scheme) {
   return { run, release: () => session.release() }
 }
 
-/** The same in torch, in a process of its own that answers one line a round. */
+/** Seconds per step in torch: a process of its own answers one line a round. */
 function torch(size, { weights: { bits, group }, activations }) {
   const { hidden, ffn, tokens, steps } = size
   const child = spawn(
@@ -107,7 +118,7 @@ for (const scheme of values.scheme ? [parseScheme(values.scheme)] : all) {
     await mine.run()
     await theirs?.run()
     const times = { mine: [], theirs: [], ratio: [] }
-    for (let round = 0; round < ROUNDS; round++) {
+    for (let round = 0; round < rounds; round++) {
       const [a, b] = [await mine.run(), (await theirs?.run()) ?? NaN]
       times.mine.push(a)
       times.theirs.push(b)

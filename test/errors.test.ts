@@ -1,4 +1,4 @@
-/** @file What messages never do to the terminal they are shown on. */
+/** @file Messages of errors: they never steer the terminal they are shown on. */
 
 import { expect, test } from 'vitest'
 import { QuantError } from '../src/errors.ts'

@@ -18,7 +18,7 @@ import ts from 'typescript'
 /** Folders that are made or downloaded. Names of built files are checked, by their sources. */
 const ELSEWHERE = new Set(['node_modules', 'out'])
 const NOT_OURS = new Set([...ELSEWHERE, 'dist', '.git'])
-/** Products that are called like a file. */
+/** Names of products that look like files. */
 const PRODUCTS = new Set(['transformers.js', 'node.js'])
 
 const root = resolve(process.argv[2] ?? join(import.meta.dirname, '..'))
@@ -61,12 +61,12 @@ const wholeText = (_, text) => [{ text, line: 1 }]
 const hashComments = (_, text) =>
   text.split('\n').flatMap((line, i) => (/^\s*#/.test(line) ? [{ text: line, line: i + 1 }] : []))
 
-/** How the words of a file are found, by its extension. */
+/** Readers of comments, by extension of a file. */
 const READERS = { '.ts': commentsOf, '.js': commentsOf, '.md': wholeText, '.py': hashComments }
 
 const WORD = /(?<![\w./@~-])[\w.*-]+(?:\/[\w.*-]+)*/g
 
-/** Whether a word names a file of ours, or is to. */
+/** True for a word that names a file of ours. */
 function isName(word) {
   const [first] = word.split('/')
   const elsewhere = first === '..' || /^[A-Z]+(\.|$)/.test(first) || ELSEWHERE.has(first)
@@ -77,7 +77,7 @@ function isName(word) {
 
 const patternOf = name => new RegExp(`(^|/)${name.replace(/[.]/g, '\\.').replace(/\*+/g, '[^/]*')}$`)
 
-/** Whether `name`, written in `file`, leads to a file or folder. */
+/** True when `name`, written in `file`, leads to a file or folder. */
 function leadsSomewhere(name, file) {
   const source = name.replace(/^dist\/(.*)\.js$/, 'src/$1.ts').replace(/^\.\//, '')
   if (source.includes('*')) return paths.some(path => patternOf(source).test(path))

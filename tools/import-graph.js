@@ -8,37 +8,25 @@
  * file with its level. Exit code 1 when there is a circle of files or an arrow against the order.
  */
 
-import { existsSync } from 'node:fs'
+import { existsSync, readFileSync } from 'node:fs'
 import { join, relative, resolve } from 'node:path'
 import { parseArgs } from 'node:util'
 import { readImports, survey } from './imports.js'
 
-/** Rooms of src, lowest first: each imports itself and those before it. Rooms that are not there yet do no harm. */
-const ORDER = [
-  'errors.ts',
-  'files',
-  'graph',
-  'autodiff',
-  'kernels',
-  'decoder',
-  'calibration',
-  'quant/find',
-  'quant/plan',
-  'quant/learn',
-  'quant/export',
-  'quant/output',
-  'quant',
-  'index.ts',
-  'cli',
-]
-
 const SRC = resolve(import.meta.dirname, '../src')
+const HOUSE = resolve(import.meta.dirname, '../test/architecture.test.ts')
 
-/** The part of ORDER that lies below `root`, as paths from there. */
+/** Rooms of src, lowest first, from the test that holds them. */
+function roomsOfSrc() {
+  const [, list] = /const ROOMS = \[([^\]]*)\]/.exec(readFileSync(HOUSE, 'utf8'))
+  return [...list.matchAll(/'([^']+)'/g)].map(([, room]) => room)
+}
+
+/** Rooms of src that lie below `root`, lowest first, as paths from there. */
 function orderBelow(root) {
-  return ORDER.map(room => relative(root, join(SRC, room)) || '.').filter(
-    room => !room.startsWith('..') && existsSync(join(root, room)),
-  )
+  return roomsOfSrc()
+    .map(room => relative(root, join(SRC, room)) || '.')
+    .filter(room => !room.startsWith('..') && existsSync(join(root, room)))
 }
 
 const table = (rows, indent = '  ') => {

@@ -35,7 +35,7 @@ export function stepGraph(optimizer: Optimizer, size: number, rateShape: readonl
   return g
 }
 
-/** What every step ended with. */
+/** Results of every step. */
 export async function runSteps(
   optimizer: Optimizer,
   { start, gradients, learningRate }: StepInputs,

@@ -1,4 +1,4 @@
-/** @file What the tests check of every key of the table: rows with a gradient, from rules/, and ops without one. */
+/** @file Test rows for every key of the table: ops with a gradient, from rules/, and ops without one. */
 
 import type { Builder } from '../../src/graph/builder.ts'
 import type { Value } from '../../src/graph/ir.ts'

@@ -5,7 +5,7 @@ import { QuantError } from '../../src/errors.ts'
 
 const parse = (line: string): unknown => parseCommandLine(line === '' ? [] : line.split(' '))
 
-/** What `quantize m.onnx --w4a16` means. */
+/** Options that `quantize m.onnx --w4a16` stands for. */
 const DEFAULTS = {
   model: 'm.onnx',
   output: undefined,

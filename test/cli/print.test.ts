@@ -1,4 +1,4 @@
-/** @file What becomes of a result that cannot be written: one message, exit code 1, and no earlier error is hidden. */
+/** @file Results that cannot be written: one message, exit code 1, and no earlier error is hidden. */
 
 import { closeSync, existsSync, openSync } from 'node:fs'
 import { join, resolve } from 'node:path'

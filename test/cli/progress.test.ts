@@ -2,7 +2,7 @@ import { expect, test } from 'vitest'
 import { openStatusLine, quantizeProgress, type StatusLine } from '../../src/cli/progress.ts'
 import type { BlockReport, QuantizeEvent } from '../../src/quant/terms/report.ts'
 
-/** What is said for each event, one second after the other; lines that stay begin with "= ". */
+/** Status lines for each event, one second after the other. Lines that stay begin with "= ". */
 function said(events: readonly QuantizeEvent[]): string[] {
   const lines: string[] = []
   let seconds = -1
@@ -83,7 +83,7 @@ test('a phase without anything to do does not divide by zero', () => {
   expect(said([block(1, 'outputs', 0, 0)])).toEqual(['block 2/4  running the quantized block 0/0  0.0 s left'])
 })
 
-/** What is written to stderr while `use` has a status line, on a terminal of so many columns (0: none). */
+/** Text on stderr while `use` has a status line, on a terminal of so many columns (0: none). */
 function written(columns: number, use: (status: StatusLine) => void): string {
   const stream = process.stderr
   const { isTTY, columns: before, write, cursorTo, clearLine, moveCursor } = stream

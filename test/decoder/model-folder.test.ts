@@ -1,4 +1,4 @@
-/** @file What the JSON files beside a model say, whichever of them there are. */
+/** @file Contents of the JSON files beside a model, for every choice of them that is there. */
 
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'

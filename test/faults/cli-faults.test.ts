@@ -1,6 +1,6 @@
 /**
- * @file Faults as users of the command line see them: the process that works dies or its disk fails, and what is left is right, with one
- * error and an exit code that says so. A few points; faults.test.ts has the many.
+ * @file Faults on the command line: the working process dies or its disk fails. The files stay right, and there is one error and
+ * its exit code. This takes a few points; faults.test.ts has the many.
  */
 
 import { spawn } from 'node:child_process'
@@ -26,7 +26,7 @@ interface Ended {
   readonly outcome: Outcome
 }
 
-/** `omniquant quantize --json`, with faults in the process that works. */
+/** Runs `omniquant quantize --json` with faults in the working process. */
 async function runCli(plan: readonly Step[]): Promise<Ended> {
   const { model, calib, output, scheme, samples, seqLen } = place.options('rounding')
   const args = [
@@ -67,7 +67,7 @@ beforeAll(async () => {
 }, 120_000)
 afterAll(() => place.close())
 
-/** For some kinds of calls the last one, where most is at stake; and the last that gives the model its name. */
+/** Points: the last call of some kinds, where most is at stake, and the last call that gives the model its name. */
 function choosePoints(calls: readonly Call[]): Point[] {
   const naming = calls.findLast(({ kind, to }) => kind === 'rename' && to === place.path('out/q.onnx'))
   const last = (kind: string) => calls.findLast(call => call.kind === kind)?.n

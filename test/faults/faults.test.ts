@@ -1,8 +1,9 @@
 /**
- * @file Whatever happens at whatever call of the file system: nothing of others changes, the output is the old one, the new one or none,
- * the error says what happened, and the same command goes on to the same bytes.
+ * @file Every fault at every call of the file system. Files of others stay unchanged, the output is the old one, the new one or
+ * none, the error says what happened, and the same command goes on to the same bytes.
  *
- * About 200 points by default; OMNIQUANT_ALL_FAULTS=1 takes all of them (some 8600: hours), OMNIQUANT_FAULT="rounding 57 fail EIO" one.
+ * About 200 points by default; OMNIQUANT_ALL_FAULTS=1 takes all of them (some 8600: hours), OMNIQUANT_FAULT="rounding 57 fail EIO"
+ * one.
  */
 
 import { join } from 'node:path'
@@ -22,14 +23,14 @@ const places = Array.from({ length: LANES }, (_, i) => new Place(join(root, Stri
 interface Variant {
   readonly template: string
   readonly way: Way
-  /** Points, unless all are taken. */
+  /** Number of points, unless all are taken. */
   readonly count: number
 }
 
 const VARIANTS: Readonly<Record<string, Variant>> = {
   rounding: { template: 'base', way: 'rounding', count: 110 },
   learning: { template: 'base', way: 'learning', count: 50 },
-  /** After a process that was killed behind its first block. */
+  /** Folders after a process that was killed behind its first block. */
   'going on': { template: 'killed', way: 'learning', count: 40 },
 }
 
@@ -43,7 +44,7 @@ beforeAll(async () => {
 }, 120_000)
 afterAll(() => Promise.all(places.map(place => place.close())))
 
-/** Runs without a fault from `template`, and counts. */
+/** Runs without a fault from `template`, and counts the calls. */
 async function undisturbed(place: Place, template: string, options: TaskOptions): Promise<Undisturbed> {
   place.restore(template)
   const before = snapshot(place.folder)
@@ -52,13 +53,13 @@ async function undisturbed(place: Place, template: string, options: TaskOptions)
   return { calls: outcome.calls, before, after, workDir: relativeWorkDir(place.folder, outcome) }
 }
 
-/** @returns what is wrong after the fault, and after the same command without it. */
+/** Errors after the fault, and after the same command without it. */
 async function disturb(place: Place, template: string, options: TaskOptions, run: Undisturbed, point: Point) {
   place.restore(template)
   const { call, ...step } = point
   const outcome = await place.run({ options, plan: [step] })
   const wrong = afterFault(run, point, outcome, snapshot(place.folder))
-  if (point.action === 'fail-forever') await place.newProcess() // its lock cannot be removed while it lives
+  if (point.action === 'fail-forever') await place.newProcess() // its lock cannot be removed while the process lives
   let again = await place.run({ options })
   // A lock that could not be removed goes with its process.
   const locked = again.type === 'error' && again.error.code === 'E_RESUME' && call.kind !== 'write'

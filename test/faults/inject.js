@@ -15,13 +15,13 @@ import process from 'node:process'
 import { fileURLToPath, URL } from 'node:url'
 import { isMainThread } from 'node:worker_threads'
 
-/** Modules are loaded from here; what the system shows as files is no disk. */
 const ROOT = resolve(dirname(fileURLToPath(import.meta.url)), '../..')
+/** Folders whose files are not counted: those of modules, and those that the system only shows as files. */
 const IGNORED = [ROOT, '/proc', '/sys', '/dev', dirname(process.execPath)]
-/** A socket to the test, which a call that waits reads from. */
+/** Socket to the test. A waiting call reads from it. */
 const CONTROL = 4
 
-/** What a call does, by its name without "Sync"; calls of other names are not file system calls. */
+/** Effect of a call, by its name without "Sync". Other names are not calls of the file system. */
 const KINDS = {
   ...{ open: 'open', read: 'read', readv: 'read', readFile: 'read', write: 'write', writev: 'write' },
   ...{ writeFile: 'write', appendFile: 'write', fsync: 'sync', fdatasync: 'sync', sync: 'sync', datasync: 'sync' },
@@ -56,7 +56,7 @@ function pathOf(target) {
 const isCounted = path =>
   path !== undefined && !IGNORED.some(folder => path === folder || path.startsWith(folder + sep))
 
-/** Whether a call to open makes the file, or may change it. */
+/** True when a call to open makes the file, or may change it. */
 const opensForWriting = flags =>
   typeof flags === 'number' ? (flags & 3) !== 0 : typeof flags === 'string' && /[wa+]/.test(flags)
 
@@ -78,7 +78,7 @@ function failure({ n, name, path, to }, code) {
   return Object.assign(error, { code, errno: -(constants.errno[code] ?? 5), syscall, path })
 }
 
-/** Counts a call. @returns undefined when it is to be done, or what is to happen in its place. */
+/** Counts a call. @returns undefined when the call is to be made, or what happens in its place. */
 function meet(name, path, to, flags) {
   const base = baseName(name)
   const kind = KINDS[base]
@@ -115,7 +115,7 @@ function meet(name, path, to, flags) {
   }
 }
 
-/** The arguments of a call that moves half as much. */
+/** Arguments of a call that moves half as much. */
 function halved(base, args) {
   if (base === 'writeFile' || base === 'appendFile') {
     const [target, data, ...rest] = args
@@ -135,12 +135,12 @@ function halved(base, args) {
   return [...ahead, data, offset, Math.max(1, length >> 1), given.position ?? null]
 }
 
-/** After a copy of which only half should be there. */
+/** Cuts a copied file to half its size. */
 function truncateCopy(base, to) {
   if (base === 'copyFile') original.truncateSync(to, original.statSync(to).size >> 1)
 }
 
-/** A handle whose calls are counted as well. */
+/** A file handle whose calls are counted as well. */
 function watchHandle(handle, path) {
   const methods = new Set([...Object.getOwnPropertyNames(Object.getPrototypeOf(handle)), 'close'])
   for (const name of methods) {
@@ -150,7 +150,7 @@ function watchHandle(handle, path) {
   return handle
 }
 
-/** A function that does what `call` does, unless the plan wants something else. @param style how the result comes. */
+/** Wraps `call`: the plan may change what it does. @param style how the result is given back. */
 function replacement(name, call, style, handlePath) {
   const base = baseName(name)
   const kind = KINDS[base]
@@ -202,7 +202,7 @@ function replacement(name, call, style, handlePath) {
   }
 }
 
-/** Keeps what hangs on the function: its name, `realpathSync.native`, how it is promisified. */
+/** Copies the properties of the function: its name, `realpathSync.native`, its promisified form. */
 function replaced(name, call, style) {
   const made = replacement(name, call, style)
   for (const [key, descriptor] of Object.entries(Object.getOwnPropertyDescriptors(call)))
@@ -221,12 +221,12 @@ for (const [name, call] of Object.entries(promises))
 syncBuiltinESMExports()
 
 const faults = {
-  /** Counts from here on. @param steps [{ at, action, code }]; none to count only. */
+  /** Starts to count. @param steps [{ at, action, code }]; none to count only. */
   arm(steps) {
     plan = steps
     log = []
   },
-  /** @returns the calls since `arm`. */
+  /** Calls since `arm`. */
   disarm() {
     plan = undefined
     return log
@@ -237,7 +237,7 @@ const faults = {
 }
 globalThis[Symbol.for('omniquant.faults')] = faults
 
-/** For processes that others start: { process: end of its script's name, plan, log: file for the calls }. */
+/** Settings for processes that others start: { process: end of its script's name, plan, log: file for the calls }. */
 const asked = process.env.OMNIQUANT_FAULTS
 if (asked !== undefined && isMainThread) {
   const { process: script, plan: steps, log: file } = JSON.parse(asked)

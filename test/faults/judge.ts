@@ -1,40 +1,40 @@
-/** @file What must hold after a run was disturbed, and after the same command was given again. */
+/** @file Checks after a run with a fault, and after the same command was given again. */
 
 import { relative } from 'node:path'
 import type { Point } from './points.ts'
 import { differences, type Snapshot } from './scene.ts'
 import type { Call, Outcome } from './worker-process.ts'
 
-/** A run that nothing disturbs. */
+/** A run without faults. */
 export interface Undisturbed {
   readonly calls: readonly Call[]
   readonly before: Snapshot
   readonly after: Snapshot
-  /** Folder of what is finished, relative to that of the case. */
+  /** Work folder, relative to the folder of the case. */
   readonly workDir: string
 }
 
 const isIn = (path: string, folder: string): boolean => path === folder || path.startsWith(`${folder}/`)
 const isHidden = (path: string): boolean => path.split('/').some(part => part.startsWith('.'))
 
-/** Faults after which nobody could tidy up. */
+/** Faults after which no code could tidy up. */
 const leavesAll = ({ action }: Point): boolean => ['die', 'half-die', 'fail-forever'].includes(action)
 
-/** Calls for tidying up, or asking what is there: when they fail, something may be left, and success is still success. */
+/** Calls that tidy up or ask what is there. When they fail, files may be left, and success is still success. */
 const isTidying = ({ kind }: Call): boolean => ['remove', 'stat', 'list', 'close'].includes(kind)
 
-/** Calls that report what became of the bytes: whoever does not listen to them says "done" of what is not on the disk. */
+/** Calls that report the fate of written bytes. Code that ignores their errors calls a run done whose bytes are not on the disk. */
 const tellsOfBytes = ({ kind }: Call): boolean => ['write', 'sync', 'rename', 'copy', 'truncate'].includes(kind)
 
 const MODEL = 'out/q.onnx'
 
-/** Of the output: "old", "new", "none" when there is no model, or what is wrong. */
+/** State of the output: "old", "new", "none" when there is no model, or an error. */
 export function stateOf({ before, after }: Undisturbed, now: Snapshot, strict: boolean): string {
   const names = [...new Set([...before.keys(), ...after.keys()])].filter(
     path => path.startsWith('out/') && !isHidden(path) && before.get(path) !== after.get(path),
   )
   if (names.every(name => now.get(name) === after.get(name))) return 'new'
-  // What was not there before says nothing of the old model: it may come before the new one does.
+  // Names that were not there before say nothing of the old model: new files may come before the old model goes.
   const old = names.filter(name => before.has(name))
   if (old.every(name => now.get(name) === before.get(name))) {
     const early = names.filter(name => !before.has(name) && now.has(name))
@@ -77,16 +77,16 @@ function wrongFiles(run: Undisturbed, now: Snapshot, mayHide: boolean, strict: b
   return ['old', 'new', 'none'].includes(state) ? wrong : [...wrong, state]
 }
 
-/** The number of the call an error was injected at, where the message says it. */
+/** Number of the call an error was injected at, if the message has it. */
 const injectedAt = (text: string): number | undefined => {
   const found = /\[call (\d+)\]/.exec(text)
   return found ? Number(found[1]) : undefined
 }
 
-/** The place in our code that a stack begins with. */
+/** First place of our code in a stack. */
 const whereIn = (stack = ''): string => /at (.* \(.*\/dist\/.*\))/.exec(stack)?.[1]?.replace(/\(.*\/dist\//, '(') ?? ''
 
-/** @returns what is wrong with how an error is told. */
+/** Errors in the message of an error. */
 function wrongError(point: Point, outcome: Extract<Outcome, { type: 'error' }>): string[] {
   const { known, code, message, stack, causes } = outcome.error
   if (!known) return [`not a QuantError: ${message} ${whereIn(stack)}`]
@@ -101,7 +101,7 @@ function wrongError(point: Point, outcome: Extract<Outcome, { type: 'error' }>):
   return told !== undefined && told > first ? [`tells of call ${told}, not of the first, ${first}: ${message}`] : []
 }
 
-/** What is wrong right after the fault. */
+/** Errors right after the fault. */
 export function afterFault(run: Undisturbed, point: Point, outcome: Outcome, now: Snapshot): string[] {
   const { call, action } = point
   const died = action === 'die' || action === 'half-die'

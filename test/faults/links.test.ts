@@ -15,7 +15,7 @@ import type { Call } from './worker-process.ts'
 const ALL = process.env.OMNIQUANT_ALL_FAULTS !== undefined
 const place = new Place(tempDir())
 
-/** How a name leads to something of the victim. */
+/** Ways in which a name leads to a file of the victim. */
 const PLANTS: Readonly<Record<string, (path: string) => void>> = {
   'a link to a file': path => symlinkSync(place.path('victim/file.txt'), path),
   'a link to a folder': path => symlinkSync(place.path('victim/folder'), path),
@@ -27,7 +27,7 @@ const PLANTS: Readonly<Record<string, (path: string) => void>> = {
 /** Files whose names look like those of a work folder. */
 const VICTIMS = ['file.txt', 'folder/thesis.tmp', 'folder/block-000.record', 'folder/float-000.f32', 'folder/lock']
 
-/** Names of today, in case that runs do not show all of theirs. */
+/** Names as of today, for names that no run shows. */
 const FORESEEABLE: Readonly<Record<Way, readonly string[]>> = {
   rounding: [
     ...['out/.q.onnx.tmp', 'out/.q.onnx.data.tmp', 'out/.q.onnx.data.tmp.old', 'out/.q.onnx.omniquant'],
@@ -90,7 +90,7 @@ afterAll(() => place.close())
 
 const isIn = (path: string, folder: string): boolean => path === folder || path.startsWith(`${folder}/`)
 
-/** Runs with something planted at `name`. @returns what is wrong. */
+/** Runs with a link planted at `name`. @returns the errors. */
 async function planted(template: string, way: Way, run: Known, name: string, plant: (path: string) => void) {
   place.restore(template)
   const path = place.path(name)
@@ -120,7 +120,7 @@ async function planted(template: string, way: Way, run: Known, name: string, pla
       if (!mine(changed)) wrong.push(`refused, and ${changed} was changed`)
   } else if (outcome.type === 'done') {
     for (const changed of differences(run.after, now)) if (!mine(changed)) wrong.push(`done, and ${changed} is wrong`)
-    // What is there already stays, as it is the user's; outputs are not written through links.
+    // Files that are there already stay: they are the user's. Outputs are not written through links.
     const isOutput = /^(out\/q\.onnx|params\/learned)/.test(name) && run.after.has(name)
     if (isOutput && now.get(name) !== run.after.get(name)) wrong.push(`done, and ${name} is not the output`)
   } else wrong.push(JSON.stringify(outcome))
@@ -130,7 +130,7 @@ async function planted(template: string, way: Way, run: Known, name: string, pla
 const CASES: readonly [string, Way, string, (path: string) => boolean, readonly string[]][] = [
   ['rounding', 'rounding', 'victims', () => true, Object.keys(PLANTS)],
   ['going on', 'rounding', 'killed', path => path.includes('omniquant'), ['a link to a file', 'a link to a folder']],
-  // What both ways write was planted before.
+  // Names of both ways were planted before.
   ['learning', 'learning', 'victims', path => !path.startsWith('out/'), ['a link to a file', 'a link to a folder']],
 ]
 

@@ -1,4 +1,4 @@
-/** @file The faults a run can meet, and a choice of them that leaves out no kind of call. */
+/** @file Faults a run can meet, and a choice of them that leaves out no kind of call. */
 
 import type { Action, Call, Step } from './worker-process.ts'
 
@@ -6,7 +6,7 @@ export interface Point extends Step {
   readonly call: Call
 }
 
-/** What an operating system says at a call of this kind. */
+/** Errors of an operating system at a call of this kind. */
 const CODES: Readonly<Record<string, readonly string[]>> = {
   open: ['EMFILE', 'EACCES'],
   read: ['EIO'],
@@ -23,7 +23,7 @@ const CODES: Readonly<Record<string, readonly string[]>> = {
   change: ['EPERM'],
 }
 
-/** Calls that may move less than they were asked to, and say so. */
+/** Calls that may move fewer bytes than asked for, and report it. */
 const MAY_BE_SHORT = new Set(['read', 'readSync', 'write', 'writeSync'])
 
 /** Every fault at every call. */
@@ -39,7 +39,7 @@ export function allPoints(calls: readonly Call[]): Point[] {
   })
 }
 
-/** Whether the call changes which names there are, or waits for the disk: where most can go wrong. */
+/** True for calls that change names or wait for the disk: most errors lie there. */
 const decides = ({ kind, writes }: Call): boolean =>
   ['rename', 'copy', 'remove', 'make', 'sync'].includes(kind) || (writes && kind === 'open')
 
@@ -62,8 +62,8 @@ function hashOf(text: string): number {
 }
 
 /**
- * Of points that are alike the one in the middle of them; of all kinds first those that decide, which get two thirds, then others that
- * write, then the rest. @param folder what paths begin with: the choice does not depend on it.
+ * Choice of points. Of points that are alike it takes the middle one. Deciding kinds come first and get two thirds; then others
+ * that write, then the rest. @param folder beginning of paths: the choice does not depend on it.
  */
 export function choosePoints(points: readonly Point[], count: number, folder: string): Point[] {
   const kinds = new Map<string, Point[]>()
@@ -81,7 +81,7 @@ export function choosePoints(points: readonly Point[], count: number, folder: st
   return chosen.sort((a, b) => a.at - b.at)
 }
 
-/** "57 rename out/.q.onnx.tmp -> out/q.onnx: fail EACCES". */
+/** Name of a point: "57 rename out/.q.onnx.tmp -> out/q.onnx: fail EACCES". */
 export function describePoint({ at, action, code, call: { name, path, to } }: Point, folder: string): string {
   const short = (text?: string) => text?.replace(`${folder}/`, '') ?? ''
   return `${at} ${name} ${short(path)}${to === undefined ? '' : ` -> ${short(to)}`}: ${action}${code ? ` ${code}` : ''}`

@@ -1,6 +1,6 @@
 /**
- * @file Runs on one output at the same time, with the order of their steps forced: one works, the others say so, and the result is
- * right. A process waits at a call until the test lets it go on. OMNIQUANT_ALL_FAULTS=1 tries every call instead of some.
+ * @file Runs on one output at the same time, in a forced order of steps: one works, the others refuse, and the result is right. A
+ * process waits at a call until the test lets it go on. OMNIQUANT_ALL_FAULTS=1 tries every call instead of some.
  */
 
 import { symlinkSync } from 'node:fs'
@@ -14,7 +14,7 @@ const SOME = 5
 const place = new Place(tempDir())
 const options = place.options('rounding')
 const workers: FaultWorker[] = []
-/** What an undisturbed run makes of the output. */
+/** Output of an undisturbed run. */
 let expected: Snapshot
 
 beforeAll(async () => {
@@ -35,7 +35,7 @@ beforeEach(async () => {
 })
 afterAll(() => Promise.all([place.close(), ...workers.map(worker => worker.kill())]))
 
-/** A run that waits at a call, if `at` is given, and in any case when it has the output for itself and begins to work. */
+/** A run that waits at the call `at`, if given, and always when it holds the output and begins to work. */
 class Runner {
   readonly outcome: Promise<Outcome>
   working = false
@@ -48,13 +48,13 @@ class Runner {
     this.outcome = worker.run({ options: task, plan, at: { began: 'stop' } }).finally(() => (this.ended = true))
   }
 
-  /** Until it waits somewhere or has ended. */
+  /** Waits until the run waits somewhere or has ended. */
   async wait(): Promise<void> {
     const stop = await this.worker.stopped(this.outcome)
     this.working = stop === 'began'
   }
 
-  /** On to the next place where it waits. */
+  /** Lets the run go on to its next stop. */
   async step(): Promise<void> {
     if (this.ended || this.working) return
     this.worker.go()
@@ -70,7 +70,7 @@ class Runner {
   }
 }
 
-/** Lets those that work finish. @returns what is wrong when exactly one should have worked. */
+/** Lets all working runs finish. @returns the errors, when exactly one should have worked. */
 async function finished(runners: readonly Runner[]): Promise<string[]> {
   const wrong: string[] = []
   const working = runners.filter(runner => runner.working).length
@@ -101,7 +101,7 @@ async function callsOfStart(template: string): Promise<Call[]> {
   return early.filter(({ n, path }) => n <= (last?.n ?? 0) && !path!.startsWith(source))
 }
 
-/** Some of them, evenly, unless all are asked for. */
+/** An even choice of calls, or all of them if asked for. */
 function choose<T>(items: readonly T[], count = SOME): T[] {
   if (ALL || items.length <= count) return [...items]
   return Array.from({ length: count }, (_, i) => items[Math.floor((i * items.length) / count)]!)
@@ -109,7 +109,7 @@ function choose<T>(items: readonly T[], count = SOME): T[] {
 
 const describe = ({ n, name, path }: Call): string => `${n} ${name} ${path!.replace(`${place.folder}/`, '')}`
 
-/** Tries orders, and says in which of them what was wrong. */
+/** Tries orders of steps and reports the errors of each. */
 async function each<T>(cases: readonly T[], name: (item: T) => string, attempt: (item: T) => Promise<string[]>) {
   const wrong: string[] = []
   for (const item of cases) {
@@ -121,7 +121,7 @@ async function each<T>(cases: readonly T[], name: (item: T) => string, attempt: 
 
 const TIMEOUT = { timeout: ALL ? 3600_000 : 600_000 }
 
-/** With nothing there, and with what a killed process left: its lock is to be taken over. */
+/** Starts: empty folders, and the lock of a killed process, which is to be taken over. */
 const TEMPLATES: readonly [string, string][] = [
   ['a new output', 'base'],
   ['the lock of a dead process', 'killed'],
@@ -190,7 +190,7 @@ test('one that dies while it takes over a lock is taken over itself', TIMEOUT, a
   })
 })
 
-/** Other ways to give the command, which end in the same file. */
+/** Other commands that end in the same file. */
 const OTHER_WAYS: readonly [string, () => [TaskOptions, TaskOptions]][] = [
   [
     'different work folders',

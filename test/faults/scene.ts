@@ -1,6 +1,6 @@
 /**
- * @file The folders a faulty run works in: a source, an output that is there already, and files of others everywhere. Always under the
- * same path, because what a run leaves may name it.
+ * @file Folders of a run with faults: a source, an older output, and files of others everywhere. Always under the same path,
+ * because files that a run leaves may name it.
  */
 
 import { createHash } from 'node:crypto'
@@ -10,7 +10,7 @@ import { saveModel } from '../../src/graph/onnx-file/save.ts'
 import { toyDecoder, toyTokens } from '../helpers/toy-decoder.ts'
 import { FaultWorker, type Outcome, type Task, type TaskOptions } from './worker-process.ts'
 
-/** What lies at every path below a folder: "folder", "link to ...", or the hash of a file. */
+/** Contents of a folder, path -> "folder", "link to ...", or the hash of a file. */
 export type Snapshot = ReadonlyMap<string, string>
 
 export function snapshot(folder: string): Snapshot {
@@ -27,12 +27,12 @@ export function snapshot(folder: string): Snapshot {
   return found
 }
 
-/** Paths whose content is not the same, or that only one has. */
+/** Paths whose contents differ, or that only one side has. */
 export function differences(a: Snapshot, b: Snapshot): string[] {
   return [...new Set([...a.keys(), ...b.keys()])].filter(path => a.get(path) !== b.get(path)).sort()
 }
 
-/** Files of somebody else, some with names like those the tool makes. */
+/** Files of somebody else, some with names like those of our own files. */
 const STRANGERS = [
   ...['source/photo.jpg', 'source/.hidden', 'source/.model.onnx.tmp', 'source/block-000.record'],
   ...['out/notes.txt', 'out/q.onnx.bak', 'out/.other.onnx.tmp', 'out/other.onnx', 'out/other.onnx.data', 'out/x.tmp'],
@@ -45,16 +45,16 @@ const BASE: Omit<TaskOptions, 'model' | 'lwc' | 'let'> = {
   ...{ accuracyLevel: 0, augLoss: false, session: { threads: 1 } },
 }
 
-/** The library keeps notes of its own in the system's temporary folder. */
+/** onnxruntime keeps files of its own in the system's temporary folder. */
 const LEFT_BY_ONNXRUNTIME = /^(\.ses|mat-debug-\d+\.log)$/
 
 export type Way = 'rounding' | 'learning'
 
-/** A place where one run after the other is disturbed. Several places do not know of each other. */
+/** A place for runs with faults, one after the other. Places do not know of each other. */
 export class Place {
-  /** Everything a run should touch is below. */
+  /** Folder that holds everything a run should touch. */
   readonly folder: string
-  /** Current and temporary folder of the processes, in which they should leave nothing. */
+  /** Current and temporary folder of the processes. They should leave nothing in it. */
   private readonly elsewhere: readonly [string, string]
   private readonly templates: string
   private spare: FaultWorker | undefined
@@ -70,7 +70,7 @@ export class Place {
     return join(this.folder, name)
   }
 
-  /** Rounds beside the old output; or learns, with a work folder and a file of parameters elsewhere. */
+  /** Runs: one rounds beside the old output; one learns, with a work folder and a file of parameters elsewhere. */
   options(way: Way, change: Partial<TaskOptions> = {}): TaskOptions {
     const learning: Partial<TaskOptions> = {
       ...{ saveParams: this.path('params/learned.safetensors'), workDir: this.path('work/run'), checkpointMs: 0 },
@@ -107,7 +107,7 @@ export class Place {
     return outcome
   }
 
-  /** The next run gets a new process: what the last one holds in memory, and its number, are gone. */
+  /** Gives the next run a new process, without the memory and the number of the last one. */
   async newProcess(): Promise<void> {
     await this.spare?.kill()
     this.spare = undefined
@@ -123,7 +123,7 @@ export class Place {
     cpSync(join(this.templates, template), this.folder, { recursive: true, verbatimSymlinks: true })
   }
 
-  /** Makes the folders a run starts from: template "base", and what lies there. */
+  /** Makes the folders of a run and keeps them as template "base". */
   async prepare(): Promise<Snapshot> {
     mkdirSync(this.path('source'))
     const { model } = toyDecoder({ layers: 2 })

@@ -1,4 +1,7 @@
-/** @file The test's end of a worker: tasks in, outcomes out; waits at calls, dies, hangs. Knows nothing of what is right. */
+/**
+ * @file The parent of a worker: sends tasks, receives outcomes, and sees calls that wait, deaths and hangs. Knows nothing of right
+ * results.
+ */
 
 import { type ChildProcess, fork } from 'node:child_process'
 import { once } from 'node:events'
@@ -16,9 +19,9 @@ export interface Call {
   readonly name: string
   readonly kind: string
   readonly path?: string
-  /** Of calls with two paths. */
+  /** Second path of calls that have two. */
   readonly to?: string
-  /** Needs room on the disk. */
+  /** True when the call needs room on the disk. */
   readonly writes: boolean
 }
 
@@ -30,7 +33,7 @@ export interface Step {
   readonly code?: string
 }
 
-/** What a worker can be sent: the scheme as text. */
+/** Task of a worker; the scheme is text. */
 export type TaskOptions = Omit<QuantizeOptions, 'scheme' | 'onEvent'> & { readonly scheme: string }
 
 export interface Task {
@@ -40,7 +43,7 @@ export interface Task {
 }
 
 export interface TaskError {
-  /** Whether it is a QuantError. */
+  /** True for a QuantError. */
   readonly known: boolean
   readonly code?: string
   readonly message: string
@@ -55,7 +58,7 @@ export type Outcome =
       readonly type: 'done'
       readonly calls: readonly Call[]
       readonly traces?: Traces
-      /** Calls before it had the output for itself. */
+      /** Number of calls before the run held the output. */
       readonly began: number
     }
   | { readonly type: 'error'; readonly calls: readonly Call[]; readonly traces?: Traces; readonly error: TaskError }
@@ -138,7 +141,7 @@ export class FaultWorker {
     return outcome
   }
 
-  /** The call or event at which the process waits; undefined when `running` ended without. */
+  /** Call or event at which the process waits; undefined when `running` ended without waiting. */
   async stopped(running: Promise<Outcome>): Promise<string | undefined> {
     const waiting = new Promise<string>(done => {
       this.waiter = done

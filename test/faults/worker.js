@@ -1,11 +1,11 @@
-/** @file A process that quantizes as often as it is told, with faults. Runs the built files, as users do. */
+/** @file A process that quantizes on request, again and again, with faults. Runs the built files, as users do. */
 
 import process from 'node:process'
 import { parseScheme, QuantError, quantizeModel } from '../../dist/index.js'
 
 const faults = globalThis[Symbol.for('omniquant.faults')]
 
-/** Messages of what caused an error, outermost first. */
+/** Messages of the causes of an error, outermost first. */
 function causesOf(error) {
   const causes = []
   for (let cause = error?.cause; cause !== undefined && causes.length < 8; cause = cause.cause)

@@ -1,4 +1,4 @@
-/** @file Of a set of files there are all new ones, or all old ones, or no head: whatever call fails, and wherever the process ends. */
+/** @file Sets of files: all new ones, or all old ones, or no head, whichever call fails and wherever the process ends. */
 
 import { lstatSync, mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { basename, join } from 'node:path'

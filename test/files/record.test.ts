@@ -1,4 +1,4 @@
-/** @file What is written comes back, arrays on disk; damage anywhere is noticed. */
+/** @file Records: a written value is read back, with its arrays on disk; damage anywhere is noticed. */
 
 import { readFileSync, truncateSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'

@@ -1,4 +1,7 @@
-/** @file One case of the fuzzer: files made from a seed and a number, and what is done with them. Same seed and number, same case. */
+/**
+ * @file One case of the fuzzer: files made from a seed and a number, and the calls that read them. The same seed and number give
+ * the same case.
+ */
 
 import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join, resolve } from 'node:path'
@@ -22,13 +25,13 @@ import { rescaleWeights } from './rescale-weights.ts'
 import { mutateBytes, mutateRecords } from './mutate-wire.ts'
 import { sourceModels } from './source-models.ts'
 
-/** What a case did: 'accepted', or the code it was refused with. */
+/** Outcome of a case: 'accepted', or the code of its refusal. */
 export type Outcome = 'accepted' | ErrorCode
 
 export interface Case {
-  /** "model/primitive", "tokenizer/bpe": what was damaged. */
+  /** Damaged part: "model/primitive", "tokenizer/bpe". */
   readonly kind: string
-  /** Reads the files as the program would. @throws QuantError when they are refused; anything else is a mistake. */
+  /** Reads the files as the program does. @throws QuantError when they are refused; any other error is a defect. */
   readonly run: () => Promise<void>
 }
 
@@ -115,7 +118,7 @@ const JSONL = ['{"text": "one line"}', '"another"', '{"text": "a third one"}'].j
 const JSONL_IDS = ['{"input_ids": [1, 2, 3, 4, 5, 6, 7, 8]}', '[1, 2, 3, 4, 5, 6, 7, 8]'].join('\n')
 const OVERRIDES = '{"down_proj": "w8g64", "layers.0.*": "w8", "*": "w4"}'
 
-/** Rounds to nearest: what quantizing does to a file without learning. */
+/** Rounds to nearest: quantization of a file without learning. */
 async function quantize(random: Random, model: string, output: string): Promise<void> {
   await quantizeModel({
     model,
@@ -148,7 +151,7 @@ async function runModel(random: Random, folder: string): Promise<void> {
   rmSync(output, { recursive: true })
 }
 
-/** A damaged model and the files beside it, in `folder`. @returns what it was. */
+/** Writes a damaged model and the files beside it into `folder`. @returns a description of the damage. */
 function writeModel(random: Random, folder: string): string {
   const { name, bytes, files } = pick(random, MODELS)
   let damaged: Uint8Array
@@ -260,8 +263,8 @@ function overridesCase(random: Random, folder: string): Case {
 }
 
 /**
- * Model `number` of `seed` in `folder`, which is emptied first: damaged as in cases, or, every third, with weights of unusual size.
- * @returns what it was.
+ * Writes model `number` of `seed` into `folder`, which is emptied first. Models are damaged as in cases; every third one has
+ * weights of unusual size instead. @returns a description.
  */
 export function makeModel(seed: number, number: number, folder: string): string {
   rmSync(folder, { recursive: true, force: true })
@@ -278,7 +281,7 @@ export function makeModel(seed: number, number: number, folder: string): string 
   return name
 }
 
-/** Case `number` of `seed`; its files are written to `folder`, which is emptied first. */
+/** Case `number` of `seed`. Its files are written to `folder`, which is emptied first. */
 export function makeCase(seed: number, number: number, folder: string): Case {
   rmSync(folder, { recursive: true, force: true })
   mkdirSync(folder)

@@ -1,7 +1,7 @@
 /**
- * @file The process of the oracle for numbers: `compare-numbers.ts FOLDER SEED FIRST COUNT`. Takes models from number FIRST on until
- * COUNT of them were quantized and run beside their source. It may die: what it is at stands in FOLDER/at, as "number phase". What
- * it finds goes to FOLDER/compared, one JSON object a line.
+ * @file The process that compares numbers: `compare-numbers.ts FOLDER SEED FIRST COUNT`. Takes models from number FIRST on until
+ * COUNT of them were quantized and run beside their source. A hostile model may end it, so FOLDER/at holds its position as "number
+ * phase", and FOLDER/compared its results, one JSON object a line.
  */
 
 import { appendFileSync, writeFileSync } from 'node:fs'
@@ -15,11 +15,13 @@ import { quantizeModel } from '../../src/quant/quantize-model.ts'
 import { parseScheme } from '../../src/quant/terms/scheme.ts'
 import { makeModel } from './cases.ts'
 
-/** What became of a model: how far its logits are from the source's, or why that was not measured. */
+/** Result for a model: the difference of its logits from those of the source, or the reason for having none. */
 export interface Compared {
   readonly number: number
   readonly kind: string
-  /** 'refused' by quantizing, 'source' does not run, 'output' does not run though the source does. */
+  /**
+   * 'refused': quantizing refuses it. 'source': the source does not run. 'output': the output does not run though the source does.
+   */
   readonly what: 'compared' | 'refused' | 'source' | 'output'
   /** Greatest difference, in parts of the range of the source's logits; Infinity where only one is a number. */
   readonly error?: number
@@ -28,7 +30,7 @@ export interface Compared {
 
 const LENGTH = 12
 
-/** Logits of one sequence, all of them. @throws whatever onnxruntime says. */
+/** All logits of one sequence. @throws the error of onnxruntime. */
 async function logitsOf(source: string, path: string): Promise<Float32Array> {
   const io = describeIo(loadModel(source))
   const tokens = BigInt64Array.from({ length: LENGTH }, (_, i) => BigInt((7 * i + 3) % 32))
@@ -41,7 +43,7 @@ async function logitsOf(source: string, path: string): Promise<Float32Array> {
   }
 }
 
-/** Greatest difference in parts of the range of `expected`; NaN and infinite numbers have to be the same ones. */
+/** Greatest difference in parts of the range of `expected`. NaN and infinite numbers have to be in the same places. */
 export function differenceOf(actual: Float32Array, expected: Float32Array): number {
   if (actual.length !== expected.length) return Infinity
   const finite = expected.filter(Number.isFinite)

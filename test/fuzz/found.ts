@@ -1,6 +1,6 @@
-/** @file What the process of the fuzzer tells the one that started it, and the bounds a case must keep. */
+/** @file Messages of the fuzzer's process to its parent, and the bounds that a case must keep. */
 
-/** Longest a case may take. The slowest known take a tenth of it; hangs take for ever. */
+/** Longest time of a case. The slowest known cases take a tenth of it. */
 export const MAX_CASE_MS = 2000
 /** Most memory the process may ever have had. */
 export const MAX_RSS_BYTES: number = 1.5 * 2 ** 30

@@ -1,6 +1,6 @@
 /**
  * @file Thousands of damaged models, tokenizers, tokens, parameters and configurations: each is accepted or refused with a message.
- * Cases run in processes of their own, because a hostile graph may end one; which case it was is told and can be run alone:
+ * Cases run in processes of their own, because a hostile graph may end one. A failure names its case, which can be run alone:
  *
  *     OMNIQUANT_FUZZ_SEED=1 OMNIQUANT_FUZZ_CASES=100000 npx vitest run test/fuzz     other cases, and more of them
  *     OMNIQUANT_FUZZ_SEED=1 OMNIQUANT_FUZZ_ONLY=1234 npx vitest run test/fuzz        case 1234 alone
@@ -19,20 +19,20 @@ const SEED = number('SEED', 1)
 const ONLY = number('ONLY', NaN)
 const [FIRST, END] = Number.isNaN(ONLY) ? [0, number('CASES', 10_000)] : [ONLY, ONLY + 1]
 const PROCESSES = 2
-/** A case that has not moved for so long hangs; the machine may be busy with other things. */
+/** Longest time without progress. The machine may be busy with other things. */
 const HANG_MS = 20 * MAX_CASE_MS
-/** Ten times what it takes on two idle cores. */
+/** Time limit of the test: ten times its time on two idle cores. */
 const TIMEOUT_MS = Math.max(600_000, (END - FIRST) * 60)
 
 const folder = tempDir()
 
 interface Ended {
   readonly found: Found[]
-  /** Where the process stopped; undefined when it came to its end. */
+  /** Case and phase the process stopped at; undefined when it reached its end. */
   readonly diedAt: number | undefined
 }
 
-/** Cases `first`, `first` + `step`, ... in a process; watches that it moves on. */
+/** Runs cases `first`, `first` + `step`, ... in a process, and checks that it makes progress. */
 async function runProcess(place: string, first: number, step: number): Promise<Ended> {
   mkdirSync(place, { recursive: true })
   const args = ['--import', './test/fuzz/typescript.js', 'test/fuzz/run-cases.ts', place, SEED, first, END, step].map(
@@ -63,7 +63,7 @@ async function runProcess(place: string, first: number, step: number): Promise<E
   return { found: [...found, { case: at(), kind: '', what: hangs ? 'hang' : 'crash', detail }], diedAt: at() }
 }
 
-/** All cases of one share; a process that dies is followed by another. */
+/** Runs all cases of one share. A process that dies is followed by another. */
 async function runShare(share: number): Promise<Found[]> {
   const found: Found[] = []
   for (let first = FIRST + share, part = 0; first < END; part++) {
@@ -98,7 +98,7 @@ test(
     expect(found.map(each => `seed ${SEED} case ${each.case} ${each.kind}: ${each.what}: ${each.detail}`)).toEqual([])
     expect(summary.count).toBe(END - FIRST)
     if (Number.isNaN(ONLY) && END >= 1000) {
-      // A fuzzer whose every case is refused at the door, or none, would test nothing.
+      // A fuzzer would test nothing if every case were refused at once, or none.
       const share = (outcome: string) => (summary.outcomes[`model ${outcome}`] ?? 0) / (END - FIRST)
       expect(share('accepted')).toBeGreaterThan(0.05)
       expect(share('E_NOT_ONNX')).toBeGreaterThan(0.1)

@@ -1,4 +1,4 @@
-/** @file Changes to JSON: other values, other types, deep nesting, keys that JavaScript's objects treat in a way of their own. */
+/** @file Changes to JSON: other values, other types, deep nesting, keys that are special to JavaScript's objects. */
 
 import type { Random } from '../../src/calibration/rng.ts'
 import { mutateBytes } from './mutate-wire.ts'
@@ -47,7 +47,7 @@ const KEYS = [
   'normalizers',
 ]
 
-/** Everything in `json` that holds something: [holder, key]. */
+/** All entries in `json` and below, as [holder, key]. */
 function places(root: Json): [Record<string, Json>, string][] {
   const found: [Record<string, Json>, string][] = []
   // Without recursion, nearest to the root first: some values are nested deeper than the stack.
@@ -61,7 +61,7 @@ function places(root: Json): [Record<string, Json>, string][] {
   return found
 }
 
-/** A copy; null of what is nested too deep to be copied. */
+/** A copy; null in place of values that are nested too deep to be copied. */
 function copied(value: Json): Json {
   try {
     return JSON.parse(JSON.stringify(value)) as Json
@@ -82,7 +82,7 @@ function change(random: Random, root: { json: Json }): void {
       return
     case 1: {
       const [otherHolder, otherKey] = pick(random, all)
-      // A copy: something put into itself would never end.
+      // A copy: a value put into itself would never end.
       define(key, copied(otherHolder[otherKey]!))
       return
     }
@@ -102,7 +102,7 @@ export function mutateJson(random: Random, text: string): Uint8Array {
   try {
     bytes = Buffer.from(JSON.stringify(root.json))
   } catch {
-    bytes = Buffer.from('['.repeat(100_000) + ']'.repeat(100_000)) // nested until the stack ended: go all the way
+    bytes = Buffer.from('['.repeat(100_000) + ']'.repeat(100_000)) // nested as deep as the stack allows: go down all the way
   }
   return random.int(10) === 0 ? mutateBytes(random, bytes) : bytes
 }

@@ -1,4 +1,4 @@
-/** @file Changes to a model's messages that leave the file readable: shapes, names, wiring, attributes, where data lies. */
+/** @file Changes to a model's messages that leave the file readable: shapes, names, wiring, attributes, places of data. */
 
 import type { Random } from '../../src/calibration/rng.ts'
 import { type Onnx, onnx } from '../../src/graph/onnx-file/onnx-proto.ts'
@@ -88,7 +88,7 @@ const inTensor =
   }
 
 const CHANGES: readonly Change[] = [
-  // A constant of the shape arithmetic says something else.
+  // Another value in a constant of the shape arithmetic.
   inTensor((random, tensor) => {
     if (tensor.dataType !== 7 || !tensor.int64Data || tensor.int64Data.length === 0) return
     tensor.int64Data[random.int(tensor.int64Data.length)] = long(pick(random, SIZES))
@@ -98,7 +98,7 @@ const CHANGES: readonly Change[] = [
     if (random.int(3) === 0) tensor.dims.push(long(pick(random, SIZES)))
     else if (tensor.dims.length > 0) tensor.dims[random.int(tensor.dims.length)] = long(pick(random, SIZES))
   }),
-  // Dims and values that agree, but with nothing else.
+  // Dims and values that agree with each other and with nothing else.
   inTensor((random, tensor) => {
     tensor.dims = pick(random, [[], [0], [1], [2, 2], [1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1], [3, 0, 2]])
     const count = tensor.dims.reduce((a, b) => Number(a) * Number(b), 1)
@@ -134,7 +134,7 @@ const CHANGES: readonly Change[] = [
     else pick(random, tensor.externalData).value = number()
     delete tensor.rawData
   }),
-  // What a value is called, and who reads it.
+  // Names and readers of values.
   inGraph((random, _, node, names) => {
     if (node.input?.length) node.input[random.int(node.input.length)] = pick(random, names)
   }),
@@ -150,7 +150,7 @@ const CHANGES: readonly Change[] = [
   inGraph((random, _, node, names) => {
     node.input = Array.from({ length: random.int(5) }, () => pick(random, names))
   }),
-  // Another operator, with or without what it needs.
+  // Another operator, with or without the inputs it needs.
   inGraph((random, _, node) => {
     node.opType = pick(random, OPERATORS)
     node.domain = ''

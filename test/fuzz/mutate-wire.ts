@@ -21,13 +21,13 @@ const MESSAGES = {
   leaf: {},
 } as const satisfies Record<string, Readonly<Record<number, string>>>
 
-/** A record: its number or bytes, or, where it is a message we know, its records. */
+/** A record: its number or bytes, or its records where it is a message we know. */
 interface Item {
   field: number
   wireType: number
   content: Uint8Array
   children: Item[] | undefined
-  /** A lie about the length of the content. */
+  /** A wrong length of the content. */
   claimed?: number
 }
 
@@ -53,7 +53,7 @@ function encode(items: readonly Item[]): Uint8Array {
   return new Uint8Array(Buffer.concat(parts))
 }
 
-/** Numbers that arithmetic trips over, as varints. */
+/** Numbers that break careless arithmetic, as varints. */
 const VARINTS: readonly (readonly number[])[] = [
   [0],
   [1],
@@ -145,7 +145,7 @@ export function mutateBytes(random: Random, bytes: Uint8Array): Uint8Array {
       return new Uint8Array(Buffer.concat([result.subarray(0, Math.max(a, b)), result.subarray(Math.min(a, b))]))
     }
     default:
-      // Near the ends more often: there are the headers.
+      // Positions near the ends are more likely: headers are there.
       for (let n = pick(random, [1, 2, 8]); n > 0 && result.length > 0; n--)
         result[random.int(Math.min(result.length, pick(random, [16, 256, result.length])))] = random.int(256)
       return result

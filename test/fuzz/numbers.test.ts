@@ -26,7 +26,7 @@ const compared = () =>
     .filter(line => line !== '')
     .map(line => JSON.parse(line) as Compared)
 
-/** Compares models from `first` on, in a process. @returns the one it died at; undefined when it came to its end. */
+/** Compares models from `first` on in a process. @returns the number at which it died; undefined when it reached its end. */
 async function runProcess(first: number): Promise<{ number: number; phase: string; said: string } | undefined> {
   const done = compared().filter(({ what }) => what === 'compared').length
   const args = [folder, SEED, first, COUNT - done].map(String)
@@ -51,7 +51,7 @@ test(
   async () => {
     const problems: string[] = []
     for (let died = await runProcess(0); died; died = await runProcess(died.number + 1)) {
-      // A source that ends onnxruntime's process says nothing about us.
+      // A source that ends the process of onnxruntime tells nothing about us.
       if (died.phase !== 'source') problems.push(`model ${died.number}: died ${died.phase}: ${died.said}`)
     }
     const all = compared()
@@ -63,7 +63,7 @@ test(
     expect(problems.map(problem => `seed ${SEED} ${problem}`)).toEqual([])
     const errors = all.flatMap(({ error }) => error ?? [])
     expect(errors.length).toBe(COUNT)
-    // An oracle that compares a file with itself would find nothing.
+    // A comparison of a file with itself would find nothing.
     expect(errors.filter(error => error > 0).length).toBeGreaterThan(COUNT / 2)
   },
   120_000 + 5000 * COUNT,

@@ -1,6 +1,6 @@
 /**
- * @file Weights of unusual size: whole ones or single columns many times larger or smaller, with another weight that makes up for it
- * or without, zeros, numbers that are none.
+ * @file Weights of unusual size: whole weights or single columns many times larger or smaller, with or without another weight that
+ * makes up for it; zeros; NaN and infinities.
  */
 
 import type { Random } from '../../src/calibration/rng.ts'
@@ -37,7 +37,7 @@ const CHANGES: readonly Change[] = [
   },
 ]
 
-/** Weights that follow each other: what multiplies one and divides the others changes little or nothing of what the model computes. */
+/** Chains of weights: one is multiplied and the others are divided, which changes little or nothing of the result of the model. */
 const CHAINS: readonly (readonly [string, ...string[]])[] = [
   ['v', 'o'],
   ['up', 'down'],
@@ -45,7 +45,7 @@ const CHAINS: readonly (readonly [string, ...string[]])[] = [
   ['gain2', 'gate', 'up'],
 ]
 
-/** Weights and gains of `model` are changed in place: a chain, up to two single ones, or both. */
+/** Changes weights and gains of `model` in place: a chain, up to two single ones, or both. */
 export function rescaleWeights(random: Random, model: Onnx.IModelProto): void {
   const tensors = model.graph!.initializer!.filter(
     ({ dataType, rawData }) => dataType === FLOAT && rawData && rawData.length > 0,

@@ -1,6 +1,6 @@
 /**
- * @file The process the fuzzer's cases run in: `run-cases.ts FOLDER SEED FIRST END STEP`. It may die: what it is at stands in
- * FOLDER/at, and what it finds in FOLDER/found, one JSON object a line.
+ * @file The process of the fuzzer's cases: `run-cases.ts FOLDER SEED FIRST END STEP`. A case may end it, so FOLDER/at holds its
+ * position, and FOLDER/found its findings, one JSON object a line.
  */
 
 import { appendFileSync, openSync, readdirSync, writeSync } from 'node:fs'
@@ -24,7 +24,7 @@ async function runOnce(number: number): Promise<{ kind: string; outcome: Outcome
   const place = join(folder, 'case')
   const { kind, run } = makeCase(seed, number, place)
   const before = contents(place)
-  // Of the processor, not of the clock: the machine may be busy with other things. What waits for ever is seen from outside.
+  // Time of the processor, not of the clock: the machine may be busy. The parent sees a case that waits for ever.
   const started = process.cpuUsage()
   let outcome: Outcome | string = 'accepted'
   try {
@@ -48,7 +48,7 @@ let peak = peakBytes()
 for (let number = first; number < end; number += step) {
   writeSync(at, String(number).padEnd(12), 0)
   let result = await runOnce(number)
-  // The first of a kind compiles what the others run: slow is what is slow twice.
+  // The first case of a kind compiles code for the others: a case is slow when it is slow twice.
   if (result.elapsedMs > MAX_CASE_MS) {
     const again = await runOnce(number)
     if (again.elapsedMs < result.elapsedMs) result = again

@@ -1,5 +1,5 @@
 /**
- * @file Decoders of one block and 30 KB, as messages: what the fuzzer starts from. Together they have what real exports have: shape
+ * @file Decoders of one block and 30 KB, as messages: the sources of the fuzzer. Together they have what real exports have: shape
  * arithmetic, caches, fused operators, branches, a loop, functions, Constant nodes, typed fields, half precision, external data.
  */
 
@@ -162,7 +162,7 @@ function finish(d: Draft, x: string, normOf = (y: string, gain: string) => d.nor
   )
 }
 
-/** As optimum writes a Llama: primitive operators, shapes computed by nodes. */
+/** A Llama as optimum writes it: primitive operators, shapes computed by nodes. */
 function primitive(normOf?: (d: Draft) => (y: string, gain: string) => string): Draft {
   const d = new Draft()
   const norm = normOf?.(d)
@@ -209,7 +209,7 @@ function primitive(normOf?: (d: Draft) => (y: string, gain: string) => string): 
   return d
 }
 
-/** As onnxruntime-genai's model builder writes one: fused operators. */
+/** A Llama as onnxruntime-genai's model builder writes it: fused operators. */
 function fused(): Draft {
   const d = new Draft()
   const domain = 'com.microsoft'
@@ -258,7 +258,7 @@ function modelOf(
 
 const alone = (proto: Onnx.IModelProto): SourceModel => ({ proto, files: new Map() })
 
-/** Both branches of one If, as optimum's merged decoders. */
+/** Both branches of one If, as in optimum's merged decoders. */
 function branches(): Onnx.IModelProto {
   const d = primitive()
   const body = (name: string): Onnx.IGraphProto => ({ name, node: d.nodes, output: OUTPUTS })
@@ -270,7 +270,7 @@ function branches(): Onnx.IModelProto {
   return modelOf(merged, {}, [...INPUTS, flag])
 }
 
-/** Norms as functions that call functions; a loop and a sparse constant that logits do not need. */
+/** Norms as functions that call functions, and a loop and a sparse constant that do not lead to the logits. */
 function functions(): Onnx.IModelProto {
   const d = primitive(draft => (y, gain) => draft.op('Norm', [y, gain], { power: 2 }, { domain: 'own' }))
   const norm = new Draft()
@@ -352,7 +352,7 @@ function external(): SourceModel {
   }
 }
 
-/** By name; every call makes new ones. */
+/** Models by name. Every call makes new ones. */
 export function sourceModels(): ReadonlyMap<string, SourceModel> {
   return new Map([
     ['primitive', alone(modelOf(primitive()))],

@@ -1,4 +1,4 @@
-/** @file Lets Node run the TypeScript of this repository as it lies there: `node --import ./test/fuzz/typescript.js FILE.ts`. */
+/** @file Makes Node run the TypeScript of this repository without a build: `node --import ./test/fuzz/typescript.js FILE.ts`. */
 
 import { readFileSync } from 'node:fs'
 import { register } from 'node:module'
@@ -7,7 +7,7 @@ import { isMainThread } from 'node:worker_threads'
 
 if (isMainThread) register(import.meta.url)
 
-/** A hook of Node's module loader; types are dropped, nothing is checked. */
+/** Hook of Node's module loader. It drops types and checks nothing. */
 export async function load(url, context, next) {
   if (!url.endsWith('.ts')) return next(url, context)
   const { default: ts } = await import('typescript')

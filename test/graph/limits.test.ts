@@ -14,7 +14,7 @@ import { tempDir } from '../helpers/temp-dir.ts'
 const folder = tempDir()
 const path = join(folder, 'model.onnx')
 
-/** How `content` is refused, and the memory that took, in MiB. */
+/** Refusal of `content`, and the memory that took, in MiB. */
 function refusal(content: Uint8Array | Onnx.IModelProto): { code: string; message: string; grownMiB: number } {
   writeFileSync(path, content instanceof Uint8Array ? content : modelBytes(content))
   const before = process.memoryUsage().rss

@@ -23,7 +23,7 @@ export interface VjpInput {
   readonly avoid?: readonly number[]
   /** Exact values instead of random ones. */
   readonly values?: readonly number[]
-  /** false: no gradient is asked for, so that rules see an input they need not serve. */
+  /** false: no gradient is computed for this input, and rules see an input that they need not serve. */
   readonly wrt?: boolean
 }
 
@@ -35,7 +35,7 @@ export interface VjpSpec {
   readonly build: (g: Builder, ...inputs: Value[]) => Value | readonly Value[]
   /** float64 unless a kernel is missing. */
   readonly dtype?: 'float32' | 'float64'
-  /** Half the width of the difference. 1 is exact for functions linear in each input. */
+  /** Half the width of the difference. 1 is exact for functions that are linear in each input. */
   readonly step?: number
   readonly tolerance?: number
   readonly opset?: number
@@ -45,7 +45,7 @@ export interface VjpOutcome {
   readonly input: number
   readonly analytic: number
   readonly numeric: number
-  /** What `analytic` and `numeric` may differ by. */
+  /** Greatest allowed difference between `analytic` and `numeric`. */
   readonly allowed: number
   /** Elements of the analytic gradient. */
   readonly dx: readonly number[]
@@ -88,7 +88,7 @@ function sample(input: VjpInput, next: () => number): number[] {
 const directions = (length: number, next: () => number): number[] =>
   Array.from({ length }, () => Math.fround(2 * next() - 1))
 
-/** A row's numbers depend on its name alone: not on the type it runs in, nor on the rows around it. */
+/** Random numbers of a row. They depend on its name alone: not on the type it runs in, nor on the rows around it. */
 const seedOf = (name: string): number => [...name].reduce((hash, char) => (hash * 31 + char.charCodeAt(0)) | 0, 7)
 
 /** One row inside the common graph. */
@@ -247,7 +247,7 @@ export async function checkVjp(
   return specs.map(spec => reports.get(spec)!)
 }
 
-/** What is wrong with a row, in words; undefined when nothing is. A gradient that is zero throughout is refused. */
+/** Error of a row, in words; undefined when there is none. A gradient that is zero throughout is refused. */
 export function vjpFailure({ spec, seed, outcomes, error }: VjpReport): string | undefined {
   if (error !== undefined) return `${spec.name}: ${messageOf(error)}`
   for (const { input, analytic, numeric, allowed } of outcomes) {

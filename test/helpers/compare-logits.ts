@@ -1,4 +1,4 @@
-/** @file Logits of a model file as onnxruntime computes them, to compare those of a quantized one with. */
+/** @file Logits of a model file, computed by onnxruntime, for comparison with those of a quantized file. */
 
 import { type ModelIo, describeIo, feedsFor } from '../../src/decoder/model-io.ts'
 import { readFloats } from '../../src/kernels/float16.ts'

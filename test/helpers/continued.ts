@@ -1,4 +1,4 @@
-/** @file What a file says of the last token, when another file has made the KV cache of the tokens before it. */
+/** @file Logits of the last token from one file, with the KV cache of the tokens before it from another. */
 
 import { describeIo, feedsFor, nextPast } from '../../src/decoder/model-io.ts'
 import { readFloats } from '../../src/kernels/float16.ts'
@@ -23,7 +23,7 @@ export async function continued(
   return readFloats(logits!).slice(-io.vocabSize!)
 }
 
-/** Largest difference, of the range of what is expected. */
+/** Largest difference, as a part of the range of the expected logits. */
 export function differenceOfRange(got: Float32Array, expected: Float32Array): number {
   const range = Math.max(...expected) - Math.min(...expected)
   return Math.max(...expected.map((value, i) => Math.abs(value - got[i]!))) / range

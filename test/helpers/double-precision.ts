@@ -1,4 +1,4 @@
-/** @file A float32 program as the same program in float64, so that what should be equal can be asked to be so to nine digits. */
+/** @file A float32 program as the same program in float64, for comparisons to nine digits. */
 
 import { dtypeNumber } from '../../src/graph/dtype.ts'
 import { Graph, Node, Value } from '../../src/graph/ir.ts'

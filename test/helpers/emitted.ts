@@ -1,4 +1,4 @@
-/** @file What holds of every file we write, whatever it was made from. */
+/** @file Checks that hold for every file we write, whatever its source. */
 
 import { expect } from 'vitest'
 import type { Graph, Value } from '../../src/graph/ir.ts'
@@ -35,7 +35,7 @@ function checkGraph(graph: Graph, outer: ReadonlySet<string>, domains: Set<strin
   for (const { name } of valueInfo ?? []) expect(own.has(name ?? ''), `types are told of "${name}"`).toBe(true)
 }
 
-/** Fails where names, order, imported domains or what is said of inner values cannot be right. */
+/** Fails where names, order, imported domains, or declared types and shapes of inner values are wrong. */
 export function checkEmitted(path: string): void {
   const model = loadModel(path)
   const domains = new Set<string>()

@@ -1,4 +1,4 @@
-/** @file How far a block's output moves when all its transformations are applied with random scales and shifts, in float64. */
+/** @file Change of a block's output, in float64, when all its transformations are applied with random scales and shifts. */
 
 import { Builder } from '../../src/graph/builder.ts'
 import { Graph } from '../../src/graph/ir.ts'

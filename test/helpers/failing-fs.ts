@@ -5,7 +5,7 @@
 
 import type fs from 'node:fs'
 
-/** Calls that may change something on the disk or say what became of it. */
+/** Calls that change the disk or report its state. */
 const COUNTED: readonly (keyof typeof fs)[] = [
   ...(['openSync', 'writeSync', 'fsyncSync', 'closeSync', 'renameSync', 'rmSync', 'mkdirSync'] as const),
   ...(['lstatSync', 'readdirSync'] as const),
@@ -16,7 +16,7 @@ interface Faults {
   count: number
   /** The call that fails; none at Infinity. */
   at: number
-  /** And all that follow, as if the process had ended. */
+  /** All later calls fail too, as if the process had ended. */
   forever: boolean
   reset(at?: number, forever?: boolean): void
 }
@@ -38,7 +38,7 @@ export function failingFs(original: typeof fs): typeof fs {
       const index = faults.count++
       if (index === faults.at || (faults.forever && index > faults.at))
         throw Object.assign(new Error(`EIO: i/o error, ${name} [call ${index}]`), { code: 'EIO' })
-      return name === 'fsyncSync' ? undefined : call(...args) // The tests' disk need not last.
+      return name === 'fsyncSync' ? undefined : call(...args) // Files of tests need not be durable.
     }
   }
   return { ...(wrapped as unknown as typeof fs), default: wrapped } as typeof fs

@@ -1,6 +1,7 @@
 /**
- * @file A block as a float64 program whose constants are plain arrays, and what a mapping means on those arrays: written from the
- * definition in src/quant/plan/mappings/mappings.ts alone, to check with it what was found. Shares no code with src/quant/learn/equivalence.ts.
+ * @file A block as a float64 program whose constants are plain arrays, and mappings applied to those arrays. Written from the
+ * definition in src/quant/plan/mappings/mappings.ts alone, to check the mappings that were found. Shares no code with
+ * src/quant/learn/equivalence.ts.
  */
 
 import { Random } from '../../src/calibration/rng.ts'
@@ -17,7 +18,7 @@ import { biasSite } from '../../src/quant/plan/mappings/mappings.ts'
 import { type End, type Mapping } from '../../src/quant/plan/mappings/mapping.ts'
 import { type Site } from '../../src/quant/plan/site.ts'
 
-/** What mappings may change. */
+/** Constants that mappings may change. */
 export interface Constants {
   /** [K, N], row-major. */
   readonly weights: Map<Linear, Float64Array>
@@ -47,8 +48,8 @@ function vectorAt({ sites }: Constants, { node, input }: Site): Float64Array {
 }
 
 /**
- * The constants of a block. Gains and biases that mappings touch are moved at random: those of untrained models are all
- * ones and zeros, which too much would leave as they are.
+ * Constants of a block. Gains and biases that mappings touch are moved at random. In untrained models they are all ones and zeros,
+ * which many wrong mappings would leave as they are.
  */
 export function constantsOf(block: Block, mappings: readonly Mapping[], seed: number): Constants {
   const constants: Constants = {
@@ -137,8 +138,8 @@ export function applyMapping(
 }
 
 /**
- * The block as a float64 program that gives `wanted`. onnxruntime has no float64 Erf: Tanh stands for it, which is as good for
- * comparing two programs.
+ * The block as a float64 program that gives `wanted`. onnxruntime has no float64 Erf, so Tanh stands for it. Two programs can be
+ * compared with either.
  */
 function float64Program(block: Block, constants: Constants, wanted: readonly Value[]): Graph {
   const g = new Builder(new Graph('float64'))
@@ -183,7 +184,7 @@ function float64Program(block: Block, constants: Constants, wanted: readonly Val
   return g.graph
 }
 
-/** What the block computes from `x`, with these constants: the values that are wanted, in order. */
+/** Values of the block for `x` with these constants: those in `wanted`, in order. */
 async function valuesFloat64(
   block: Block,
   constants: Constants,
@@ -196,7 +197,7 @@ async function valuesFloat64(
   return wanted.map((_, i) => readElements(outputs[`wanted${i}`]!) as Float64Array)
 }
 
-/** What the block computes from `x`, with these constants. */
+/** Output of the block for `x` with these constants. */
 export const runFloat64 = async (block: Block, constants: Constants, x: Float64Array): Promise<Float64Array> =>
   (await valuesFloat64(block, constants, x, [block.output]))[0]!
 
@@ -207,8 +208,8 @@ export function relativeError(got: Float64Array, expected: Float64Array): number
 }
 
 /**
- * How far the block's output moves: `all` when every mapping is applied with random numbers (0 for an equivalence), `halves` when
- * only the division of one mapping is (far from 0, if the mapping means anything), one for each.
+ * Change of the block's output. `all`: every mapping is applied with random numbers (0 for an equivalence). `halves`: only the
+ * division of one mapping is applied, one entry for each mapping (far from 0, if the mapping has an effect).
  */
 export async function mappingErrors(
   block: Block,
@@ -231,7 +232,7 @@ export async function mappingErrors(
   return { all: relativeError(await runFloat64(block, transformed, x), expected), halves }
 }
 
-/** How far each of some values inside the block moves when every mapping is applied with random numbers. */
+/** Change of each of the given values inside the block when every mapping is applied with random numbers. */
 export async function insideErrors(
   block: Block,
   mappings: readonly Mapping[],

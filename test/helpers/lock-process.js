@@ -1,4 +1,4 @@
-/** @file A process that takes a lock when it is told, and says whether it got it. Runs the built files, as users do. */
+/** @file A process that takes a lock on request and reports the result. Runs the built files, as users do. */
 
 import process from 'node:process'
 import { Lock } from '../../dist/files/lock.js'

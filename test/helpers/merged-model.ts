@@ -7,7 +7,7 @@ import { saveModel } from '../../src/graph/onnx-file/save.ts'
 
 const FIXTURE = resolve(import.meta.dirname, '../../fixtures/tiny-llama/model.onnx')
 
-/** Writes the file into `folder` and returns its path; `change` may alter the branch that is chosen by use_cache_branch. */
+/** Writes the file into `folder` and returns its path. `change` may alter the branch that use_cache_branch chooses. */
 export async function writeMergedModel(
   folder: string,
   change: (branch: Graph, model: Model) => void = () => {},

@@ -44,7 +44,7 @@ export function modelBytes(model: Onnx.IModelProto): Uint8Array {
   return new Uint8Array(onnx.ModelProto.encode(model).finish())
 }
 
-/** A record of `field` holding text: what a newer schema would put there. */
+/** A record of `field` holding text, as a newer schema may have. */
 export function textRecord(field: number, text: string): Uint8Array {
   const content = Buffer.from(text)
   return new Uint8Array(Buffer.concat([recordHeader(field, content.length), content]))

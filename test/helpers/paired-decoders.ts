@@ -1,4 +1,6 @@
-/** @file A decoder in two files, as optimum wrote them before it merged them into one: the fixture without its past, and as it is. */
+/**
+ * @file A decoder in two files, as optimum wrote them before merged files: the fixture without its past, and the fixture itself.
+ */
 
 import { copyFileSync } from 'node:fs'
 import { join, resolve } from 'node:path'
@@ -21,7 +23,7 @@ export async function writePromptModel(path: string): Promise<string> {
     node.inputs = [node.inputs[1]]
     node.attributes.clear()
   }
-  // What else reads them asks for their length.
+  // The other readers ask for their length.
   const empty = new Map(
     [...pasts].map(past => {
       const dims = past.shape!.map((dim, axis) => (axis === 0 ? 1 : typeof dim === 'number' ? dim : 0))

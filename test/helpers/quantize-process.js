@@ -1,4 +1,4 @@
-/** @file A process that quantizes as it is told by its parent, to be killed. Runs the built files, as users do. */
+/** @file A process that quantizes on request of its parent, which kills it. Runs the built files, as users do. */
 
 import process from 'node:process'
 import { quantizeModel } from '../../dist/index.js'

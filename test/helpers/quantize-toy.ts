@@ -1,4 +1,4 @@
-/** @file Quantizes a toy decoder in a few samples, as tests of layers that no real file has do. */
+/** @file Quantizes a toy decoder with a few samples, for tests of layers that no real file at hand has. */
 
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -9,7 +9,7 @@ import { parseScheme } from '../../src/quant/terms/scheme.ts'
 import { testFolder } from './test-folder.ts'
 import { toyTokens } from './toy-decoder.ts'
 
-/** Rounded; at w4a4 with transformations. The output lies in a folder that goes with the test. */
+/** Rounds; at w4a4 learns transformations. The output lies in a folder that is removed after the test. */
 export function quantizeToy(
   model: string,
   scheme: string,

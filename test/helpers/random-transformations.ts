@@ -1,4 +1,4 @@
-/** @file Files of learned parameters that were drawn at random: transformations that do something, without learning. */
+/** @file Files of learned parameters with random numbers: transformations that have an effect, without learning. */
 
 import { Random } from '../../src/calibration/rng.ts'
 import { tensorOf } from '../../src/graph/tensor.ts'

@@ -1,11 +1,11 @@
-/** @file A model with one float type for another: what exporters write for --dtype, of files that are at hand. */
+/** @file A model with one float type in place of another, as exporters write for --dtype. */
 
 import { type DType, dtypeNumber, type FloatType } from '../../src/graph/dtype.ts'
 import type { Graph, Model, Value } from '../../src/graph/ir.ts'
 import type { Tensor } from '../../src/graph/tensor.ts'
 import { readFloats, storeFloats } from '../../src/kernels/float16.ts'
 
-/** Everything of type `from`, constants and Casts included, as `to`; in place. */
+/** Replaces type `from` by `to` in place, in constants and Casts too. */
 export function retype(model: Model, from: FloatType, to: FloatType): Model {
   const retyped = (tensor: Tensor): Tensor =>
     tensor.dtype === from ? storeFloats(to, tensor.dims, readFloats(tensor)) : tensor
@@ -17,7 +17,7 @@ export function retype(model: Model, from: FloatType, to: FloatType): Model {
     if (value.tensor) value.tensor = retyped(value.tensor)
   }
   const visit = (graph: Graph) => {
-    // What the file says of inner values, of their old types.
+    // Declared types of inner values are the old ones.
     graph.source = undefined
     const values = new Set([...graph.inputs, ...graph.initializers, ...graph.outputs])
     for (const node of graph.nodes) {

@@ -1,4 +1,4 @@
-/** @file A layer of a mixture of experts as exporters write them: a user's graph of symbolic shapes, made by hand. */
+/** @file A layer of a mixture of experts as exporters write it: a user's graph of symbolic shapes, made by hand. */
 
 import { dtypeNumber } from '../../src/graph/dtype.ts'
 import { type Attribute, type Dim, Graph, type Model, newModel, Node, Value } from '../../src/graph/ir.ts'

@@ -14,13 +14,13 @@ export interface CliResult {
 }
 
 export interface CliStreams {
-  /** A file for stdout, by its descriptor; `CliResult.stdout` stays empty then. */
+  /** Descriptor of a file for stdout; `CliResult.stdout` stays empty then. */
   readonly stdout?: number
-  /** In a process group of its own, for signals that all of its processes get. */
+  /** Starts the process in a group of its own, for signals that reach all its processes. */
   readonly detached?: boolean
 }
 
-/** A process under way, without a terminal; `ended` resolves when it is over and its output complete. */
+/** A running process without a terminal. `ended` resolves when it has ended and its output is complete. */
 export function startCli(
   args: readonly string[],
   { stdout: file, detached }: CliStreams = {},

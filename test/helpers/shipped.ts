@@ -1,4 +1,4 @@
-/** @file Whether what is trained is what ships: learns every block of a model, exports them, and compares what both compute. */
+/** @file Comparison of training with shipping: learns every block of a model, exports them, and compares what both compute. */
 
 import { join } from 'node:path'
 import { ActivationStore } from '../../src/calibration/activation-store.ts'
@@ -35,7 +35,7 @@ function relativeError(got: Float32Array, expected: Float32Array): number {
 const ids = (i: number, count: number, vocabulary: number): BigInt64Array =>
   BigInt64Array.from({ length: count }, (_, t) => BigInt((i * 131 + t * 37 + 5) % vocabulary))
 
-/** The fake-quant forward as the last step of training would run it: x -> y. */
+/** Fake-quant forward x -> y, as the last step of training runs it. */
 async function trainedForward({ plan, learned }: FinishedBlock, input: Tensor): Promise<Float32Array> {
   const g = new Builder(new Graph('trained'))
   const x = g.input('x', 'float32', staticShape(plan.block.input))
@@ -56,7 +56,7 @@ async function trainedForward({ plan, learned }: FinishedBlock, input: Tensor): 
   return readElements(y!) as Float32Array
 }
 
-/** Learns every block; what the last forward of each gave for sample 0. */
+/** Learns every block. Gives the finished blocks, and the last forward of each for sample 0. */
 async function learnAll(analysis: Analysis, method: Method, vocabulary: number, work: string) {
   const { seqLen } = analysis
   let files = 0
@@ -81,7 +81,7 @@ async function learnAll(analysis: Analysis, method: Method, vocabulary: number, 
 
 export interface Shipped {
   readonly finished: readonly FinishedBlock[]
-  /** Difference between the file and the training program, of each block's output for one sample. */
+  /** Difference of each block output between the file and the training program, for one sample. */
   readonly errors: readonly number[]
 }
 
@@ -98,7 +98,8 @@ export async function shipped(
   exportBlocks(analysis.model, finished, options)
   await saveModel(analysis.model, join(work, 'plain.onnx'))
 
-  // Block outputs are inner values of the file: a copy shows them. Where a norm with the residual inside does not give it, it can.
+  // Block outputs are inner values of the file, so a copy has them as outputs. Where a norm with the residual inside
+  // does not give its block output, it gets one more output.
   const opened = loadModel(join(work, 'plain.onnx'))
   const produced = opened.graph.nodes.flatMap(node => node.outputs)
   const names = analysis.blocks.map(({ output }) => {

@@ -1,4 +1,4 @@
-/** @file A folder of one single test, gone after it. */
+/** @file A folder of one single test, removed after it. */
 
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'

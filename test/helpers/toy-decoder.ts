@@ -1,4 +1,4 @@
-/** @file A decoder of a few nodes with random weights, as a user's graph: for what no exporter's file at hand has. */
+/** @file A decoder of a few nodes with random weights, as a user's graph, for forms that no exporter's file at hand has. */
 
 import { type DType, dtypeNumber } from '../../src/graph/dtype.ts'
 import { type Attribute, Graph, type Model, newModel, Node, Value } from '../../src/graph/ir.ts'
@@ -60,7 +60,7 @@ export class ToyGraph {
     return value
   }
 
-  /** Random numbers around `mean`; the same for the same place in the order of calls. */
+  /** Random numbers around `mean`: the same for the same place in the order of calls. */
   weight(
     name: string,
     dims: readonly number[],
@@ -80,7 +80,7 @@ export class ToyGraph {
     return this.op(scope, 'Cast', [x], { to: dtypeNumber(to) })
   }
 
-  /** x, of the weight's own type, times a stored weight. */
+  /** Product of x, in the weight's own type, with a stored weight. */
   linear(scope: string, x: Value, rows: number, columns: number, dtype: DType = 'float32'): Value {
     return this.op(scope, 'MatMul', [x, this.weight(`${scope}.weight`, [rows, columns], { dtype })])
   }
@@ -89,7 +89,7 @@ export class ToyGraph {
     return this.op(scope, 'SimplifiedLayerNormalization', [x, gain], { axis: -1 })
   }
 
-  /** Causal attention by com.microsoft MultiHeadAttention: a linear for each of q, k, v, and one for what comes out. */
+  /** Causal attention by com.microsoft MultiHeadAttention, with a linear for each of q, k and v, and one for its result. */
   attention(scope: string, x: Value): Value {
     const { hidden, heads } = TOY
     const parts = ['q_proj', 'k_proj', 'v_proj'].map(part => this.linear(`${scope}/${part}`, x, hidden, hidden))
@@ -107,7 +107,7 @@ export class ToyGraph {
 export interface ToyOptions {
   readonly opset?: number
   readonly layers?: number
-  /** hidden states -> hidden states, of layer `/layers.i`. */
+  /** Layer `/layers.i`: hidden states -> hidden states. */
   readonly layer?: (toy: ToyGraph, x: Value, scope: string) => Value
 }
 

@@ -52,7 +52,7 @@ function activationsOf({ tokens, heads, size, seed }: TokenCase): Float32Array {
   })
 }
 
-/** What the graph makes of x, and the gradient that dy sends back. */
+/** Result of the graph for x, and the gradient for dy. */
 async function byGraph(
   { tokens, heads, size, quantizer }: TokenCase,
   x: ArrayLike<number>,

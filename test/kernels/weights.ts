@@ -17,7 +17,7 @@ export interface WeightCase {
   readonly N: number
   readonly quantizer: WeightQuantizer
   readonly seed: number
-  /** Whether ratios clip the range. */
+  /** True when ratios clip the range. */
   readonly clipped: boolean
 }
 

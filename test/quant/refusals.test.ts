@@ -11,7 +11,7 @@ import { TOY, toyDecoder, ToyGraph, toyLayer } from '../helpers/toy-decoder.ts'
 
 const { hidden, heads } = TOY
 
-/** Why the model is refused; inspected, it is described all the same. */
+/** Reason for the refusal of the model. `inspect` describes such a model all the same. */
 async function problemOf(toy: ToyGraph): Promise<{ code: string; message: string } | undefined> {
   const path = join(testFolder(), 'model.onnx')
   await saveModel(toy.model, path)

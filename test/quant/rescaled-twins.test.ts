@@ -28,7 +28,7 @@ const EXPONENTS: Readonly<Record<string, number>> = {
   'mlp/down_proj.weight': 17,
 }
 
-/** Of a constant of the quantized model, by the constant it was made from. */
+/** Exponent of a constant of the quantized model, by the constant it was made from. */
 function exponentOf(name: string): number {
   const [, layer, part] = /layers\.(\d)[./](.*)/.exec(name) ?? []
   const key = Object.keys(EXPONENTS).find(each => part?.replaceAll('.', '/').startsWith(each.replace(/\.weight$/, '')))

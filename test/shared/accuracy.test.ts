@@ -1,4 +1,4 @@
-/** @file Learning beats rounding where it should, end to end on a model that was really trained. The whole table: bench/accuracy.js. */
+/** @file Learning beats rounding where it should, end to end on a trained model. bench/accuracy.js has the whole table. */
 
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'

@@ -1,4 +1,7 @@
-/** @file Where queries, keys and values are quantized in real exporters' files: behind the rotary embedding wherever the graph shows it. */
+/**
+ * @file Places where queries, keys and values are quantized in real exporters' files: behind the rotary embedding wherever the
+ * graph shows it.
+ */
 
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
@@ -26,7 +29,7 @@ const FILES: Record<string, readonly string[]> = {
   // The rotary embedding is a node of its own.
   'dynamo-llama-opset23': ['RotaryEmbedding [1,4,24,16]', 'RotaryEmbedding [1,2,24,16]', 'Reshape [1,24,2,16]'],
   'genai-llama-dml': ['RotaryEmbedding [1,24,64]', 'RotaryEmbedding [1,24,32]', 'MatMul [1,24,32]'],
-  // The rotary embedding is inside the attention node: before it, q, k and v in one where they come so.
+  // The rotary embedding is inside the attention node: q, k and v are quantized before it, in one where they come so.
   'mobius-llama': ['MatMul [1,24,64]', 'MatMul [1,24,32]', 'MatMul [1,24,32]'],
   'genai-llama-fp32': ['MatMul [1,24,128]'],
   // One value head, taken out of six heads of queries, keys and values.

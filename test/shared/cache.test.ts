@@ -1,6 +1,6 @@
 /**
- * @file Quantized files with a cache: a prompt and then one token at a time say what the whole sequence says at once, and a kept cache
- * goes from the float file to the quantized one and back.
+ * @file Quantized files with a cache. A prompt and then one token at a time give what the whole sequence gives at once. A kept
+ * cache goes from the float file to the quantized one and back.
  */
 
 import { mkdtempSync, rmSync } from 'node:fs'

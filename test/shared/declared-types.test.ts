@@ -1,4 +1,4 @@
-/** @file What our files say of inner values is what onnxruntime computes: element types, and sizes that are numbers. */
+/** @file Declared types and numeric sizes of inner values in our files: they are what onnxruntime computes. */
 
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -20,7 +20,7 @@ const TOKENS = 12
 /** Types that onnxruntime-node can hand out. */
 const SHOWN: readonly DType[] = ['float32', 'float16', 'int64', 'int32', 'bool', 'uint8', 'int8']
 
-/** Inner values with a declared type -> what is wrong about it, as a run shows. */
+/** Errors in the declarations of inner values, found by a run: value -> error. */
 async function wrongDeclarations(path: string, folder: string): Promise<{ checked: number; wrong: string[] }> {
   const model: Model = loadModel(path)
   const { graph } = model
@@ -79,7 +79,7 @@ describe.skipIf(!sharedDir)('declared types of written files', () => {
     const before = await wrongDeclarations(modelOf(name), folder)
     const after = await wrongDeclarations(output, dirname(output))
     expect(after.checked).toBeGreaterThan(20)
-    // What the exporter has said wrongly (genai of its constants) is not ours.
+    // Wrong declarations of the exporter (genai: constants) are not ours.
     expect(after.wrong.filter(line => !before.wrong.includes(line))).toEqual([])
   })
 })

@@ -1,17 +1,20 @@
-/** @file What each folder of ../shared holds, counted by hand from ../shared/design/exporters.md: the one list that tests of real files go through. */
+/**
+ * @file Contents of each folder of ../shared, counted by hand from ../shared/design/exporters.md. Tests of real files go through
+ * this list.
+ */
 
 import { join } from 'node:path'
 import { sharedDir } from '../helpers/shared.ts'
 
 export interface SharedFile {
   readonly blocks: number
-  /** Of each block. */
+  /** Linears of each block. */
   readonly linears: number
-  /** Whether it takes and gives back keys and values. */
+  /** The file takes and gives back keys and values. */
   readonly cache: boolean
   /** Each block has a router, which stays float. */
   readonly routers?: true
-  /** Kernels of the CPU refuse it. */
+  /** CPU kernels refuse it. */
   readonly runs?: false
 }
 
@@ -24,7 +27,7 @@ const [PLAIN, PACKED_PLAIN] = [6, 4]
 
 const twoLayers = (linears: number, cache = true): SharedFile => ({ blocks: 2, linears, cache })
 
-/** Folder under ../shared, or file, -> what is in it. */
+/** Folder under ../shared, or file -> its contents. */
 export const FILES: Readonly<Record<string, SharedFile>> = {
   'models/wiki-llama/optimum-past': { blocks: 4, linears: SEPARATE, cache: true },
   'models/wiki-llama/optimum-nopast': { blocks: 4, linears: SEPARATE, cache: false },

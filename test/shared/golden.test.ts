@@ -32,19 +32,19 @@ import { trainBlock } from '../../src/quant/learn/train-block.ts'
 import { sharedDir } from '../helpers/shared.ts'
 
 const STEPS = 10
-/** Relative. The issue asks for 1e-3; a wrong rule in the gradient of the clamp alone costs 2e-3 by the fifth step. */
+/** Relative tolerance. 1e-3 was asked for; a wrong rule in the gradient of the clamp alone costs 2e-3 by the fifth step. */
 const TOLERANCE = 1e-4
 
 const noTokenizer = () => {
   throw new Error('golden tokens need no tokenizer')
 }
 
-/** Every element of an end with a scale of its own. */
+/** A scale of its own for every element of an end. */
 const untied = (end: End): End => ({ ...end, scales: end.scales.map((_, i) => i) })
 
 /**
- * The reference's transformations: none between up and down, and a scale for every channel between queries and keys. That one is
- * no equivalence behind rotary embeddings, but it is what the golden losses were made with.
+ * Transformations of the reference: none between up and down, and a scale for every channel between queries and keys. The latter is
+ * no equivalence behind rotary embeddings, but the golden losses were made with it.
  */
 function referenceMappings(mappings: readonly Mapping[]): Mapping[] {
   return mappings
@@ -56,7 +56,7 @@ function referenceMappings(mappings: readonly Mapping[]): Mapping[] {
     })
 }
 
-/** The reference looks at one linear only of those behind a norm when it chooses the first scales. */
+/** The reference chooses the first scales from one linear only of those behind a norm. */
 function firstLinear(mapping: Mapping): Mapping {
   const chosen = mapping.multiplied.filter(end => end.kind === 'rows' && /q_proj|up_proj|o_proj/.test(end.linear.name))
   return { ...mapping, multiplied: chosen }
@@ -100,7 +100,7 @@ async function withBlock<Result>(
       ...{ scheme, values: analysis.values, let: golden.setting.let },
       select: referenceMappings,
     })
-    // First scales come from the activations of all samples; losses need the first few only.
+    // First scales come from the activations of all samples. Losses need only the first few samples.
     const samples = golden.setting.let ? golden.samples : STEPS
     const source = loadTokens(join(sharedDir!, 'golden/calib_ids.npy'), noTokenizer)
     const calibration = { ...calibrationSamples(source, { samples, seqLen: golden.seqLen, seed: 0 }), notes: [] }
@@ -145,9 +145,9 @@ describe.skipIf(!sharedDir)('clipping: the first losses of block 0 equal the ref
 })
 
 /**
- * At 4 bits for weights and activations the path is chaotic: the reference's own arithmetic in float64 leaves its float32 losses by 5e-3 at
- * the third step of w4a4_let and by 1e-2 at the sixth of outlier_w4a4_let (let-gradients.py). So the first loss and all gradients of
- * the first step are compared closely, and later losses as far as the path lets anyone follow.
+ * At 4 bits for weights and activations the path is chaotic. The reference's own arithmetic in float64 leaves its float32 losses by
+ * 5e-3 at the third step of w4a4_let and by 1e-2 at the sixth of outlier_w4a4_let (let-gradients.py). So the first loss and all
+ * gradients of the first step are compared closely, and later losses only as far as the path can be followed.
  */
 describe.skipIf(!sharedDir)('transformation and clipping: block 0 learns as the reference implementation does', () => {
   const CASES = [

@@ -1,4 +1,4 @@
-/** @file The mappings of real exporters' files: what is found, and that it leaves the block as it is, to nine digits in float64. */
+/** @file Mappings found in real exporters' files. They leave the block as it is, to nine digits in float64. */
 
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
@@ -9,7 +9,9 @@ import { insideErrors, mappingErrors } from '../helpers/float64-block.ts'
 import { sharedDir } from '../helpers/shared.ts'
 import { FILES as CACHED } from './files.ts'
 
-/** What an architecture allows, from ../shared/design/exporters.md and its sizes: `kind size`, a + where the mapping has a shift. */
+/**
+ * Mappings of an architecture, from ../shared/design/exporters.md and its sizes: `kind size`, with + where the mapping has a shift.
+ */
 interface Expected {
   readonly mappings: readonly string[]
   readonly skipped?: readonly RegExp[]

@@ -26,7 +26,7 @@ async function quantized(scheme: string, options: Partial<QuantizeOptions> = {})
   })
 }
 
-/** Logits of the last token: of the whole sequence at once, and of one step after the others. */
+/** Logits of the last token: from the whole sequence at once, and from one step after the other. */
 async function lastLogits(session: Session, io: ModelIo): Promise<{ whole: Float32Array; step: Float32Array }> {
   const fetches = [io.logits.name, ...io.past.map(({ present }) => present!)]
   const last = (logits: Float32Array) => logits.slice(-io.vocabSize!)

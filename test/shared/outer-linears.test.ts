@@ -18,7 +18,7 @@ import { sharedDir } from '../helpers/shared.ts'
 
 const TOKENS = 24
 
-/** Folder under ../shared -> vocabulary, hidden size, whether one tensor is both (config.json's tie_word_embeddings). */
+/** Folder under ../shared -> vocabulary, hidden size, tied or not (config.json's tie_word_embeddings). */
 const FILES: Record<string, readonly [number, number, boolean]> = {
   'models/wiki-llama/optimum-past': [2048, 256, false],
   'models/wiki-llama/genai-fp32': [2048, 256, false],
@@ -74,7 +74,7 @@ describe.skipIf(!sharedDir)('lm_head and embeddings of real files', () => {
   })
   afterAll(() => rmSync(folder, { recursive: true }))
 
-  /** Only what is outside the blocks is quantized. */
+  /** Quantizes only weights outside the blocks. */
   const quantizeOuter = (
     name: string,
     outer: Pick<QuantizeOptions, 'lmHead' | 'embedding'>,

@@ -29,7 +29,7 @@ describe.skipIf(!sharedDir)('gains shared by the norms of queries and keys', () 
     const [from, output] = [testFolder(), testFolder()]
     const model = loadModel(modelOf('zoo/optimum-qwen3'))
     const gains = model.graph.initializers.filter(({ name }) => /[qk]_norm\.weight$/.test(name))
-    // Files made of fresh norms share some of them already; at least one is there.
+    // Files of fresh norms share some gains already: at least one is there.
     const [first, ...others] = gains
     replaceUses(model.graph, new Map(others.map(other => [other, first!])))
     model.graph.initializers = model.graph.initializers.filter(value => !others.includes(value))

@@ -1,4 +1,4 @@
-/** @file Real exporters' files through the whole pipeline: the result opens where the source does and says the same. */
+/** @file Real exporters' files through the whole pipeline. The result opens where the source does and gives the same logits. */
 
 import { existsSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -20,7 +20,7 @@ const METHOD = {
   ...{ accuracyLevel: 0 as const, session: {} },
 }
 
-/** Schemes, and how far logits may be from the source's, as a part of their range. */
+/** Schemes, and the greatest allowed difference of logits from the source, as a part of their range. */
 const SCHEMES = [
   ['w8a16', 0.02],
   ['w8a8', 0.05],

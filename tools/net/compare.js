@@ -8,7 +8,7 @@ function leaves(value, path = '') {
   return entries.flatMap(([key, item]) => leaves(item, path === '' ? key : `${path} / ${key}`))
 }
 
-/** What differs between two results of a case: "path: before -> after". */
+/** Differences between two results of a case: "path: before -> after". */
 function differences(before, after) {
   const [a, b] = [new Map(leaves(before)), new Map(leaves(after))]
   return [...new Set([...a.keys(), ...b.keys()])]

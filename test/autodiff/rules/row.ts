@@ -1,4 +1,4 @@
-/** @file How rows are written: an op over inputs, or a small graph. */
+/** @file Rows of gradient tests: an op over inputs, or a small graph. */
 
 import type { AttributeInput, Builder } from '../../../src/graph/builder.ts'
 import type { Value } from '../../../src/graph/ir.ts'

@@ -186,7 +186,7 @@ it('keeps a number record newer than the schema', () => {
   expect(Buffer.from(roundTrip(modelBytes(model))).includes(Buffer.from(numberRecord(99, 300)))).toBe(true)
 })
 
-/** What a graph is made of, as numbers: each node reads values by index among those there are. */
+/** Recipe of a random graph, as numbers: each node reads values by index among those there are. */
 interface Plan {
   readonly nodes: readonly {
     readonly reads: readonly number[]

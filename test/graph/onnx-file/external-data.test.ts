@@ -1,4 +1,4 @@
-/** @file Which external-data entries are followed, and which are refused. */
+/** @file External-data entries: those that are followed, and those that are refused. */
 
 import { execFileSync } from 'node:child_process'
 import { mkdirSync, readFileSync, symlinkSync, truncateSync, writeFileSync } from 'node:fs'

@@ -1,4 +1,4 @@
-/** @file What is written is read back the same, and when writing fails nothing has changed. */
+/** @file Saved models: they are read back the same, and when writing fails nothing has changed. */
 
 import {
   existsSync,

@@ -1,4 +1,4 @@
-/** @file What computing constants takes: values count as long as somebody needs them, products by their multiplications. */
+/** @file Cost of computing constants: values count as long as a node needs them, products by their multiplications. */
 
 import { expect, test } from 'vitest'
 import { Builder } from '../../../src/graph/builder.ts'

@@ -29,7 +29,7 @@ function declare(old: Old): { graph: Graph; inputs: (Value | undefined)[]; feeds
   return { graph, inputs, feeds: { x0: old.inputs[0]! } }
 }
 
-/** What onnxruntime makes of the old file. */
+/** Result of onnxruntime for the old file. */
 async function runOld(old: Old): Promise<Tensors> {
   const { graph, inputs, feeds } = declare(old)
   const node = fusedNode(old, inputs)

@@ -95,7 +95,7 @@ function declareInputs({ inputs, constants = [] }: Fused, graph: Graph): (Value 
   })
 }
 
-/** What onnxruntime's own kernel makes of the node, in a file of `opset`. */
+/** Result of onnxruntime's own kernel for the node, in a file of `opset`. */
 export async function runFused(fused: Fused): Promise<Tensors> {
   const graph = new Graph('fused')
   const node = fusedNode(fused, declareInputs(fused, graph))

@@ -12,7 +12,7 @@ import { expectClose, runAtOpset } from './compare.ts'
 const TOKENS = 5
 
 interface Form {
-  /** What the rows go through; by default a gated expert. */
+  /** Nodes that the rows go through; by default a gated expert. */
   readonly through?: (m: RoutedModel, rows: Value) => Value
   /** Mask of the tokens of expert e, and which of its axes is the token. */
   readonly mask?: (m: RoutedModel, indices: Value, e: number) => { readonly mask: Value; readonly tokenAxis: number }

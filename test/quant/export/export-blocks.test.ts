@@ -1,4 +1,4 @@
-/** @file What is trained is what ships: the exported file computes what the training program's own forward computed. */
+/** @file The exported file computes what the forward pass of the training program computed. */
 
 import { mkdirSync, mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'

@@ -18,7 +18,7 @@ const folder = tempDir()
 const V = 10
 const IDS = [3, 0, 9, 3, 7]
 
-/** How a head reads the table [V, D], or a weight of its own. */
+/** Ways in which a head reads the table [V, D], or a weight of its own. */
 type Head = 'transpose' | 'gemm' | 'own' | 'reversed'
 
 /** embedding -> Neg -> lm_head; with 'reversed' the head's weight [D, V] is stored, and the table is its transpose. */
@@ -76,7 +76,7 @@ async function run(user: UserGraph) {
   return { rows: rows!, logits: logits! }
 }
 
-/** What the model gives with these tables. */
+/** Outputs of the model with these tables. */
 function expected(D: number, table: Float32Array, head: Float32Array, bias: Float32Array | undefined) {
   const rows = Float32Array.from(IDS.flatMap(id => [...table.subarray(id * D, (id + 1) * D)]))
   const logits = IDS.flatMap((_, i) =>

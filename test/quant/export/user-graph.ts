@@ -19,7 +19,7 @@ export function stored(dims: readonly number[], numbers: Float32Array, dtype: 'f
 export interface UserGraphOptions {
   readonly opset?: number
   readonly dtype?: 'float32' | 'float16'
-  /** Whether values say their type, as in files that went through shape inference. */
+  /** True gives values their types, as in files that went through shape inference. */
   readonly typed?: boolean
 }
 

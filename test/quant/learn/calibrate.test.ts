@@ -1,4 +1,4 @@
-/** @file Where calibration tokens come from when none are given. */
+/** @file Source of calibration tokens when none are given. */
 
 import { expect, test } from 'vitest'
 import { checkMemory } from '../../../src/quant/learn/calibrate.ts'

@@ -1,4 +1,4 @@
-/** @file What transformations start from, on a block small enough to compute by hand. */
+/** @file Start values of transformations, on a block small enough to compute by hand. */
 
 import { expect, test } from 'vitest'
 import { Builder } from '../../../src/graph/builder.ts'

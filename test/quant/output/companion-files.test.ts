@@ -1,4 +1,4 @@
-/** @file Which files travel with the model, what they say of the output, and that nothing of strangers is copied or changed. */
+/** @file Companion files: they travel with the model and stay true of the output, and no file of strangers is copied or changed. */
 
 import { mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
