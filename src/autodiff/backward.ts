@@ -21,7 +21,7 @@ import { NO_GRADIENT, type VjpEntry, type VjpRule } from './vjp.ts'
  * and type), with respect to each value of `wrt`. Shapes must be static, nodes in topological order.
  *
  * Visits only nodes between `wrt` and the seeds. Every value of `wrt` gets an entry, zeros where nothing flows. Nodes that
- * rules appended and nothing reads are removed again. A LayerNormalization on the path may be given its optional outputs.
+ * rules appended and nothing reads are removed again.
  * @throws E_UNSUPPORTED naming the node, when an op on the path has no rule.
  */
 export function gradients(g: Builder, seeds: ReadonlyMap<Value, Value>, wrt: readonly Value[]): Map<Value, Value> {

@@ -5,7 +5,6 @@ import { elementwiseRules } from './rules/elementwise.ts'
 import { gatherRules } from './rules/gather.ts'
 import { matMulRules } from './rules/matmul.ts'
 import { movementRules } from './rules/movement.ts'
-import { normalizationRules } from './rules/normalization.ts'
 import { reduceRules } from './rules/reduce.ts'
 import { NO_GRADIENT, type VjpTable } from './vjp.ts'
 
@@ -20,6 +19,5 @@ export const VJP_RULES: VjpTable = {
   ...movementRules,
   ...gatherRules,
   ...matMulRules,
-  ...normalizationRules,
   ...Object.fromEntries(`${PIECEWISE_CONSTANT} ${INDEX_OR_SHAPE}`.split(' ').map(op => [op, NO_GRADIENT])),
 }

@@ -115,13 +115,11 @@ test('a body that reads a value on the path is an error, not a silent zero', () 
 test('a gradient through an output that has no rule is refused', () => {
   const g = new Builder()
   const x = g.input('x', 'float32', [2, 4])
-  const [, mean] = g.ops('LayerNormalization', [x, g.input('w', 'float32', [4])], 2)
-  mean!.dtype = 'float32'
-  mean!.shape = [2, 1]
+  const [, other] = g.ops('Relu', [x], 2)
+  other!.dtype = 'float32'
+  other!.shape = [2, 1]
   const seed = g.input('seed', 'float32', [2, 1])
-  expect(() => gradients(g, new Map([[mean!, seed]]), [x])).toThrow(
-    'no gradient rule for output 1 of LayerNormalization',
-  )
+  expect(() => gradients(g, new Map([[other!, seed]]), [x])).toThrow('no gradient rule for output 1 of Relu')
 })
 
 test('a seed of another shape is refused', () => {

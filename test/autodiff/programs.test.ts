@@ -103,28 +103,6 @@ describe('programs, as they are read', () => {
     `)
   })
 
-  test('SimplifiedLayerNormalization asks the forward node for its statistics', () => {
-    const text = backwardOf(g => {
-      const x = g.input('x', 'float32', [16, 8])
-      const scale = g.input('scale', 'float32', [8])
-      return { y: g.op('SimplifiedLayerNormalization', [x, scale]), wrt: [x, scale] }
-    })
-    expect(text).toMatchInlineSnapshot(`
-      "graph backward(dy: float32[16, 8]) {
-        mul: float32[16, 8] = Mul(x, inv_std)
-        mul_1: float32[16, 8] = Mul(dy, mul)
-        mul_2: float32[16, 8] = Mul(dy, scale)
-        mul_3: float32[16, 8] = Mul(mul_2, mul)
-        reduceMean: float32[16, 1] = ReduceMean(mul_3, [1]) {keepdims: 1}
-        mul_4: float32[16, 8] = Mul(mul, reduceMean)
-        sub: float32[16, 8] = Sub(mul_2, mul_4)
-        mul_5: float32[16, 8] = Mul(inv_std, sub)
-        reduceSum: float32[8] = ReduceSum(mul_1, [0]) {keepdims: 0}
-        return mul_5, reduceSum
-      }"
-    `)
-  })
-
   test('the halves of a rotary embedding: joined, not padded and added', () => {
     const text = backwardOf(g => {
       const x = g.input('x', 'float32', [4, 16, 8])

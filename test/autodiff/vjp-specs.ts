@@ -9,7 +9,6 @@ import { elementwiseRows } from './rules/elementwise.ts'
 import { gatherRows } from './rules/gather.ts'
 import { matMulRows } from './rules/matmul.ts'
 import { movementRows } from './rules/movement.ts'
-import { normalizationRows } from './rules/normalization.ts'
 import { reduceRows } from './rules/reduce.ts'
 import { c } from './rules/row.ts'
 
@@ -20,7 +19,6 @@ export const VJP_SPECS: readonly VjpSpec[] = [
   ...reduceRows,
   ...movementRows,
   ...matMulRows,
-  ...normalizationRows,
   ...gatherRows,
 ]
 

@@ -1,65 +1,12 @@
-/** @file A node that calls a function of the file, as the nodes of that function. Changes neither of them. */
+/** @file Pass: replaces a node that calls a function of the file by the nodes of that function. Changes neither of them. */
 
 import { QuantError } from '../../errors.ts'
+import { dependencies } from '../dependencies.ts'
 import { type Attribute, Graph, type LocalFunction, Node, Value } from '../ir.ts'
-import { MAX_CALL_DEPTH, MAX_NODES } from '../limits.ts'
+import { REWRITES } from '../rewrites/table.ts'
+import type { BodyPass } from './pass.ts'
 
-/**
- * Nodes a call of each function stands for, functions it calls written out. Calls in a circle, and deeper than any are followed,
- * count as one.
- */
-function writtenOutSizes(functions: ReadonlyMap<string, LocalFunction>): ReadonlyMap<string, number> {
-  const sizes = new Map<string, number>()
-  const sizeOf = (kind: string, depth: number): number => {
-    const local = functions.get(kind)
-    if (local === undefined || depth > MAX_CALL_DEPTH) return 1
-    const known = sizes.get(kind)
-    if (known !== undefined) return known
-    sizes.set(kind, 1)
-    const size = local.body.nodes.reduce((sum, node) => sum + sizeOf(node.kind, depth + 1), 0)
-    sizes.set(kind, size)
-    return size
-  }
-  for (const kind of functions.keys()) sizeOf(kind, 0)
-  return sizes
-}
-
-/** The calls that are being written out, and what all of them have come to. */
-export class Calls {
-  private readonly open = new Set<string>()
-  private readonly sizes: ReadonlyMap<string, number>
-  private written = 0
-
-  constructor(functions: ReadonlyMap<string, LocalFunction>) {
-    this.sizes = writtenOutSizes(functions)
-  }
-
-  /** @throws E_NOT_ONNX for a function that calls itself; E_TOO_LARGE, before anything of it is copied. */
-  enter({ kind, name }: Node): void {
-    if (this.open.has(kind)) throw new QuantError('E_NOT_ONNX', `the function ${kind} calls itself`)
-    const hint = 'Export the model with its functions inlined.'
-    if (this.open.size === MAX_CALL_DEPTH)
-      throw new QuantError(
-        'E_TOO_LARGE',
-        `functions call functions deeper than ${MAX_CALL_DEPTH}, the last ${kind}`,
-        hint,
-      )
-    if (this.open.size === 0) this.written += this.sizes.get(kind) ?? 1
-    if (this.written > MAX_NODES)
-      throw new QuantError(
-        'E_TOO_LARGE',
-        `with its functions written out, as far as ${kind} "${name}", the graph has more than ${MAX_NODES} nodes`,
-        hint,
-      )
-    this.open.add(kind)
-  }
-
-  leave({ kind }: Node): void {
-    this.open.delete(kind)
-  }
-}
-
-/** Attributes of a node of a body, with what the caller passes in place of references; what nobody passes is left out. */
+/** Attributes of a node of a body. References are replaced by the attributes of the call, or by defaults; others are left out. */
 function resolved(node: Node, call: Node, { defaults }: LocalFunction): Map<string, Attribute> {
   const entries = [...node.attributes].flatMap(([name, attribute]): [string, Attribute][] => {
     if (attribute.type !== 'reference') return [[name, attribute]]
@@ -70,11 +17,11 @@ function resolved(node: Node, call: Node, { defaults }: LocalFunction): Map<stri
 }
 
 /**
- * What `call` stands for (ONNX IR, "Functions"): nodes that read the inputs of the call, and the values it gives, in order. The call
- * is their origin: it is the node of the user's graph they were made from.
+ * The nodes that `call` stands for (ONNX IR, "Functions"), which read the inputs of the call, and its outputs, in order. Their origin
+ * is the call, because it is a node of the user's graph.
  * @throws E_UNSUPPORTED for functions with control flow.
  */
-export function inline(call: Node, local: LocalFunction): Graph {
+function inline(call: Node, local: LocalFunction): Graph {
   const { body } = local
   const values = new Map<Value, Value | undefined>()
   body.inputs.forEach((formal, i) => values.set(formal, call.inputs[i]))
@@ -107,4 +54,20 @@ export function inline(call: Node, local: LocalFunction): Graph {
   })
   graph.outputs = body.outputs.map(output => mapped(output) ?? own(output))
   return graph
+}
+
+/** Ops that have a rewrite are rewritten instead: exporters add functions for fused ops, which runtimes without the op use. */
+export const INLINE_FUNCTIONS: BodyPass = {
+  name: 'inline functions',
+  bodyOf: ({ functions, calls, opset }, node) => {
+    const local = REWRITES.has(node.kind) ? undefined : functions.get(node.kind)
+    if (!local) return undefined
+    calls.enter(node)
+    return {
+      graph: inline(node, local),
+      inputs: [...dependencies(node)],
+      opset: local.opset || opset,
+      leave: () => calls.leave(node),
+    }
+  },
 }

@@ -1,16 +1,15 @@
 /**
- * @file Nodes of old files as the opset of our programs writes them: attributes that became inputs, defaults that changed.
- * Knows ONNX's changelog, and no fused op.
+ * @file Pass: writes nodes of old files as the opset of our programs does: attributes that became inputs, defaults that changed.
+ * Knows the changelog of ONNX, and no fused op.
  */
 
 import type { Builder } from '../builder.ts'
 import { type Attribute, Node, Value } from '../ir.ts'
 import { declined, required } from '../rewrites/rewrite.ts'
 import { constantNumbers, normalizeAxis, type Shape, staticShape } from '../shape.ts'
+import type { Inputs, NodePass } from './pass.ts'
 
-type Inputs = readonly (Value | undefined)[]
-
-/** The node as we write it, or undefined when we write it the same. `opset` is the file's. */
+/** The node as we write it; undefined when we write it the same. `opset` is that of the file. */
 type Modernization = (g: Builder, node: Node, inputs: Inputs, opset: number) => Node | undefined
 
 interface Changes {
@@ -148,10 +147,15 @@ const MODERNIZATIONS: Readonly<Record<string, Modernization>> = {
 }
 
 /**
- * The node as opset 21 writes it: a new detached node whose inputs are values of g (`inputs` and constants made here, at
- * most with nodes before it), or `node` itself when nothing changes. `opset` is the file's ai.onnx version, 7 to 26.
- * @throws E_UNSUPPORTED for Dropout in training mode.
+ * Gives the node as opset 21 writes it: a new detached node whose inputs are values of g (`inputs`, and constants or nodes made here).
+ * `opset` is the file's version of ai.onnx, 7 to 26. @throws E_UNSUPPORTED for Dropout in training mode.
  */
-export function modernize(g: Builder, node: Node, inputs: Inputs, opset: number): Node {
-  return MODERNIZATIONS[node.kind]?.(g, node, inputs, opset) ?? node
+export const MODERNIZE: NodePass = {
+  name: 'modernize',
+  // Rewrites know the old and the new form of their ops.
+  after: ['rewrite fused ops'],
+  apply: ({ g, opset }, node, inputs) => {
+    const modern = MODERNIZATIONS[node.kind]?.(g, node, inputs, opset)
+    return modern && { node: modern, inputs: modern.inputs }
+  },
 }

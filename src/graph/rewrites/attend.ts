@@ -3,11 +3,11 @@
  * B batch, S queries, T keys, N query heads, G key and value heads, hd channels of a head.
  */
 
-import type { Builder } from '../builder.ts'
 import type { Node, Value } from '../ir.ts'
 import { staticShape } from '../shape.ts'
 import { floatTensor } from '../tensor.ts'
-import { declined, once } from './rewrite.ts'
+import type { RewriteBuilder } from './rewrite-builder.ts'
+import { declined } from './rewrite.ts'
 
 /** Closes a score. Finite, so that two masks may be added, and far below any score: exp of it is exactly 0. */
 const CLOSED = -1e9
@@ -30,7 +30,7 @@ export interface AttentionInputs {
 }
 
 /** [B, S, heads * hd] -> [B, heads, S, hd]. @throws E_UNSUPPORTED when the channels do not divide. */
-export function splitHeads(g: Builder, node: Node, x: Value, heads: number): Value {
+export function splitHeads(g: RewriteBuilder, node: Node, x: Value, heads: number): Value {
   const shape = staticShape(x)
   const [batch, seqLen, channels] = shape
   if (shape.length !== 3 || channels! % heads !== 0)
@@ -39,15 +39,15 @@ export function splitHeads(g: Builder, node: Node, x: Value, heads: number): Val
 }
 
 /** [B, heads, S, hd] -> [B, S, heads * hd]. */
-export function mergeHeads(g: Builder, x: Value): Value {
+export function mergeHeads(g: RewriteBuilder, x: Value): Value {
   const [batch, heads, seqLen, headDim] = staticShape(x)
   return g.reshape(g.transpose(x, [0, 2, 1, 3]), [batch!, seqLen!, heads! * headDim!])
 }
 
 /** Lets token i see tokens j <= i, and with a window only j > i - window. [1, 1, S, S], the same value for the same mask. */
-export function causalMask(g: Builder, seqLen: number, window: number = Infinity): Value {
+export function causalMask(g: RewriteBuilder, seqLen: number, window: number = Infinity): Value {
   const width = Math.min(window, seqLen)
-  return once(g, `causal:${seqLen}:${width}`, () => {
+  return g.once(`causal:${seqLen}:${width}`, () => {
     const mask = new Float32Array(seqLen * seqLen).fill(CLOSED)
     for (let i = 0; i < seqLen; i++) mask.fill(0, i * seqLen + Math.max(0, i - width + 1), i * seqLen + i + 1)
     return g.initializer('causal_mask', floatTensor([1, 1, seqLen, seqLen], mask))
@@ -55,21 +55,21 @@ export function causalMask(g: Builder, seqLen: number, window: number = Infinity
 }
 
 /** A boolean mask (true = may see) as one to add. Rows closed everywhere come out uniform; working copies have none. */
-export function additiveMask(g: Builder, mask: Value): Value {
-  return once(g, `additive:${mask.name}`, () => g.op('Where', [mask, g.scalar(0), g.scalar(CLOSED)]))
+export function additiveMask(g: RewriteBuilder, mask: Value): Value {
+  return g.once(`additive:${mask.name}`, () => g.op('Where', [mask, g.scalar(0), g.scalar(CLOSED)]))
 }
 
 /** One mask for many: their sum depends on constants only, so that the scores are added to once. */
-function sumMasks(g: Builder, masks: readonly Value[]): Value | undefined {
+function sumMasks(g: RewriteBuilder, masks: readonly Value[]): Value | undefined {
   if (masks.length < 2) return masks[0]
-  return once(g, `masks:${masks.map(mask => mask.name).join()}`, () => masks.reduce((sum, mask) => g.add(sum, mask)))
+  return g.once(`masks:${masks.map(mask => mask.name).join()}`, () => masks.reduce((sum, mask) => g.add(sum, mask)))
 }
 
 /** Softmax over the last axis of scores [B, N, S, T] and, if there is one, a sink. */
-function probabilities(g: Builder, scores: Value, sink: Value | undefined): Value {
+function probabilities(g: RewriteBuilder, scores: Value, sink: Value | undefined): Value {
   if (!sink) return g.op('Softmax', [scores], { axis: -1 })
   const [batch, heads, seqLen, keys] = staticShape(scores)
-  const column = once(g, `sink:${sink.name}:${batch}:${seqLen}`, () =>
+  const column = g.once(`sink:${sink.name}:${batch}:${seqLen}`, () =>
     g.op('Expand', [g.reshape(sink, [1, heads!, 1, 1]), g.ints([batch!, heads!, seqLen!, 1])]),
   )
   return g.slice(g.op('Softmax', [g.concat([scores, column], -1)], { axis: -1 }), 3, 0, keys!)
@@ -79,7 +79,11 @@ function probabilities(g: Builder, scores: Value, sink: Value | undefined): Valu
  * softmax(softcap(scale * q k') + masks) v, [B, N, S, hv]. The query heads that share a key head are stacked as more
  * queries of it, [B, G, N / G * S, hd], a matter of shape alone: keys and values are neither copied nor broadcast.
  */
-export function attend(g: Builder, node: Node, { q, k, v, scale, softcap, masks, sink }: AttentionInputs): Value {
+export function attend(
+  g: RewriteBuilder,
+  node: Node,
+  { q, k, v, scale, softcap, masks, sink }: AttentionInputs,
+): Value {
   const [batch, heads, seqLen, headDim] = staticShape(q) as [number, number, number, number]
   const [, kvHeads, keys] = staticShape(k) as [number, number, number]
   if (heads % kvHeads !== 0) throw declined(node, `${heads} query heads over ${kvHeads} key heads`)

@@ -3,14 +3,14 @@
  * G key and value heads, hd channels of a head. A working copy has no past: S = T for decoders.
  */
 
-import type { Builder } from '../builder.ts'
 import type { Node, Value } from '../ir.ts'
 import { constantNumbers, staticShape } from '../shape.ts'
 import { additiveMask, attend, causalMask, mergeHeads, splitHeads } from './attend.ts'
-import { declined, once, required, requireEmptyPast, type Rewrite } from './rewrite.ts'
+import type { RewriteBuilder } from './rewrite-builder.ts'
+import { declined, required, requireEmptyPast, type Rewrite } from './rewrite.ts'
 
 /** The causal mask of q and k [B, heads, length, hd]. @throws E_UNSUPPORTED when their lengths differ. */
-function causalFor(g: Builder, node: Node, q: Value, k: Value): Value {
+function causalFor(g: RewriteBuilder, node: Node, q: Value, k: Value): Value {
   const [queries, keys] = [q, k].map(value => staticShape(value)[2]!)
   // With more keys than queries, versions of the ops disagree on which diagonal is meant.
   if (queries !== keys) throw declined(node, `a causal mask over ${queries} queries and ${keys} keys`)
@@ -54,20 +54,20 @@ const onnxAttention: Rewrite = (g, node, inputs) => {
 }
 
 /** The part of a MultiHeadAttention bias [Hq | Hk | Hv] that belongs to one projection, added to it. */
-function addBias(g: Builder, x: Value, bias: Value | undefined, start: number): Value {
+function addBias(g: RewriteBuilder, x: Value, bias: Value | undefined, start: number): Value {
   if (!bias) return x
   return g.add(x, g.slice(bias, 0, start, start + staticShape(x)[2]!))
 }
 
 /** Padding of MultiHeadAttention, int32 [B, T] or [B, S, T], 1 = a real token; undefined when all tokens are. */
-function paddingMask(g: Builder, node: Node, padding: Value): Value | undefined {
+function paddingMask(g: RewriteBuilder, node: Node, padding: Value): Value | undefined {
   const real = constantNumbers(padding)
   const shape = staticShape(padding)
   if (real === undefined) throw declined(node, 'key_padding_mask that is not constant')
   if (shape.length !== 2 && shape.length !== 3) throw declined(node, `key_padding_mask of shape [${shape.join(', ')}]`)
   if (real.every(flag => flag !== 0)) return undefined
   const filter = node.float('mask_filter_value', -10000)
-  return once(g, `padding:${padding.name}:${filter}`, () => {
+  return g.once(`padding:${padding.name}:${filter}`, () => {
     const open = g.cast(g.reshape(padding, [shape[0]!, 1, shape.length === 3 ? shape[1]! : 1, shape.at(-1)!]), 'bool')
     return g.op('Where', [open, g.scalar(0), g.scalar(filter)])
   })

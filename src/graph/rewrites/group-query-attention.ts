@@ -3,13 +3,13 @@
  * heads, hd channels of a head. Knows no cache: a working copy has no past, and every token of it is real.
  */
 
-import type { Builder } from '../builder.ts'
 import type { Node, Value } from '../ir.ts'
 import { constantNumbers, staticShape } from '../shape.ts'
 import { floatTensor } from '../tensor.ts'
 import { attend, causalMask, mergeHeads, splitHeads } from './attend.ts'
 import { rmsNorm } from './norms.ts'
-import { declined, once, required, requireEmptyPast, type Rewrite } from './rewrite.ts'
+import type { RewriteBuilder } from './rewrite-builder.ts'
+import { declined, required, requireEmptyPast, type Rewrite } from './rewrite.ts'
 import { cacheRows, checkWidth, rotaryTables, rotate } from './rotary.ts'
 
 type Inputs = readonly (Value | undefined)[]
@@ -33,7 +33,7 @@ function checkPast(node: Node, inputs: Inputs, seqLen: number): void {
 }
 
 /** [B, S, .. * hd] each, from three inputs, or from one whose columns are [q | k | v]. */
-function projections(g: Builder, node: Node, inputs: Inputs, count: number, kvCount: number): Value[] {
+function projections(g: RewriteBuilder, node: Node, inputs: Inputs, count: number, kvCount: number): Value[] {
   const query = required(node, inputs, 0, 'query')
   const [, key, value] = inputs
   if (key && value) return [query, key, value]
@@ -46,7 +46,7 @@ function projections(g: Builder, node: Node, inputs: Inputs, count: number, kvCo
 }
 
 /** Per-head RMS norms of q and k (inputs 14, 15), then rotary positions (inputs 7, 8, 9). */
-function prepare(g: Builder, node: Node, inputs: Inputs, q: Value, k: Value): [Value, Value] {
+function prepare(g: RewriteBuilder, node: Node, inputs: Inputs, q: Value, k: Value): [Value, Value] {
   const epsilon = node.float('qk_norm_epsilon', 1e-6)
   const [queryGain, keyGain] = [inputs[14], inputs[15]]
   const normed = [
@@ -64,15 +64,15 @@ function prepare(g: Builder, node: Node, inputs: Inputs, q: Value, k: Value): [V
 }
 
 /** The logit that joins every softmax: head_sink (input 11), or 0 with smooth_softmax. */
-function sinkOf(g: Builder, node: Node, inputs: Inputs, count: number): Value | undefined {
+function sinkOf(g: RewriteBuilder, node: Node, inputs: Inputs, count: number): Value | undefined {
   if (inputs[11]) return inputs[11]
   if (node.int('smooth_softmax', -1) !== 1) return undefined
-  return once(g, `zeroSink:${count}`, () =>
+  return g.once(`zeroSink:${count}`, () =>
     g.initializer('zero_sink', floatTensor([count], Array<number>(count).fill(0))),
   )
 }
 
-function masksOf(g: Builder, node: Node, inputs: Inputs, seqLen: number): Value[] {
+function masksOf(g: RewriteBuilder, node: Node, inputs: Inputs, seqLen: number): Value[] {
   const window = node.int('local_window_size', -1)
   const causal = node.int('causal', 1) === 1
   if (!causal && window > 0) throw declined(node, 'local_window_size without causal')

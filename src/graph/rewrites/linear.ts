@@ -1,15 +1,15 @@
-/** @file How weights are read in the working copy: every product is a MatMul, and a table is never rearranged as a whole. */
+/** @file Reads of weights: every product becomes a MatMul, and a table is never rearranged as a whole. */
 
-import type { Builder } from '../builder.ts'
 import { isFloat } from '../dtype.ts'
 import type { Node, Value } from '../ir.ts'
 import { staticShape } from '../shape.ts'
 import { findStoredWeight } from '../stored-weight.ts'
+import type { RewriteBuilder } from './rewrite-builder.ts'
 import type { Rewrite } from './rewrite.ts'
 import { gatherRows } from './selected-rows.ts'
 
 /** Gemm (ONNX 13): alpha * A' B' + beta * C, as MatMul, so that a linear is one kind of node. */
-function gemm(g: Builder, node: Node, [a, b, c]: readonly (Value | undefined)[]): Value[] {
+function gemm(g: RewriteBuilder, node: Node, [a, b, c]: readonly (Value | undefined)[]): Value[] {
   const left = node.int('transA', 0) ? g.transposeLast(a!) : a!
   const right = node.int('transB', 0) ? g.transposeLast(b!) : b!
   const alpha = node.float('alpha', 1)
@@ -21,10 +21,10 @@ function gemm(g: Builder, node: Node, [a, b, c]: readonly (Value | undefined)[])
 }
 
 /**
- * Gather of rows. From a transposed or half-precision table (a tied embedding: rows of Transpose(lm_head)) it gathers
- * as the table is stored, and rearranges only what was gathered.
+ * Gather of rows. A tied embedding gathers rows of Transpose(lm_head), or of a half-precision table: then the rewrite gathers from the
+ * table as it is stored, and rearranges only the gathered rows.
  */
-function gather(g: Builder, node: Node, inputs: readonly (Value | undefined)[]): Value[] {
+function gather(g: RewriteBuilder, node: Node, inputs: readonly (Value | undefined)[]): Value[] {
   const chosen = gatherRows(g, node, inputs)
   if (chosen) return [chosen]
   const [table, indices] = inputs as [Value, Value]
@@ -37,4 +37,5 @@ function gather(g: Builder, node: Node, inputs: readonly (Value | undefined)[]):
   return [g.transpose(gathered, [...Array.from({ length: rank - 1 }, (_, i) => i + 1), 0])]
 }
 
+/** One row per op kind. */
 export const LINEAR_REWRITES: Record<string, Rewrite> = { Gemm: gemm, Gather: gather }

@@ -4,11 +4,11 @@
  */
 
 import { QuantError } from '../../errors.ts'
-import type { Builder } from '../builder.ts'
 import type { Node, Value } from '../ir.ts'
 import { type Shape, staticShape } from '../shape.ts'
 import { floatTensor } from '../tensor.ts'
-import { declined, once, required, type Rewrite } from './rewrite.ts'
+import type { RewriteBuilder } from './rewrite-builder.ts'
+import { declined, required, type Rewrite } from './rewrite.ts'
 
 /** What `rotate` multiplies with. `width` is rot, `interleaved` whether a pair is (2i, 2i + 1) or (i, i + rot / 2). */
 export interface RotaryTables {
@@ -23,8 +23,8 @@ export type HeadLayout = 'BNSH' | 'BSNH'
 
 const lastDim = (value: Value): number => staticShape(value).at(-1)!
 
-const filled = (g: Builder, dims: Shape, number: number): Value =>
-  once(g, `filled:${dims.join()}:${number}`, () =>
+const filled = (g: RewriteBuilder, dims: Shape, number: number): Value =>
+  g.once(`filled:${dims.join()}:${number}`, () =>
     g.initializer('filled', floatTensor(dims, Array<number>(dims.reduce((a, b) => a * b, 1)).fill(number))),
   )
 
@@ -33,7 +33,7 @@ const filled = (g: Builder, dims: Shape, number: number): Value =>
  * or an offset [1]. Result [S, rot / 2] or [B, S, rot / 2].
  * @throws E_SEQ_LEN when the cache is shorter than the sequence.
  */
-export function cacheRows(g: Builder, node: Node, cache: Value, seqLen: number, positions?: Value): Value {
+export function cacheRows(g: RewriteBuilder, node: Node, cache: Value, seqLen: number, positions?: Value): Value {
   const [length] = staticShape(cache)
   if (length! < seqLen) {
     throw new QuantError(
@@ -42,7 +42,7 @@ export function cacheRows(g: Builder, node: Node, cache: Value, seqLen: number, 
       'Use a shorter --seq-len.',
     )
   }
-  return once(g, `cacheRows:${cache.name}:${seqLen}:${positions?.name}`, () => {
+  return g.once(`cacheRows:${cache.name}:${seqLen}:${positions?.name}`, () => {
     if (!positions) return g.slice(cache, 0, 0, seqLen)
     const isOffset = staticShape(positions).length === 1
     const tokens = isOffset ? g.add(positions, g.ints([...Array(seqLen).keys()])) : positions
@@ -55,7 +55,7 @@ export function cacheRows(g: Builder, node: Node, cache: Value, seqLen: number, 
  * for the first of a pair, and 1 and 0 for channels that do not turn. They depend on constants only, and are folded.
  */
 export function rotaryTables(
-  g: Builder,
+  g: RewriteBuilder,
   angles: { readonly cos: Value; readonly sin: Value },
   headDim: number,
   interleaved: boolean,
@@ -74,15 +74,15 @@ export function rotaryTables(
   }
   const key = `rotary:${headDim}:${interleaved}:${layout}`
   return {
-    cos: once(g, `${key}:cos:${angles.cos.name}`, () => widen(angles.cos, angles.cos, 1)),
-    sin: once(g, `${key}:sin:${angles.sin.name}`, () => widen(g.neg(angles.sin), angles.sin, 0)),
+    cos: g.once(`${key}:cos:${angles.cos.name}`, () => widen(angles.cos, angles.cos, 1)),
+    sin: g.once(`${key}:sin:${angles.sin.name}`, () => widen(g.neg(angles.sin), angles.sin, 0)),
     width: 2 * half,
     interleaved,
   }
 }
 
 /** x with the two channels of every pair exchanged. Split and Concat are each other's gradient; Slice would need padding. */
-function swapPairs(g: Builder, x: Value, width: number, interleaved: boolean): Value {
+function swapPairs(g: RewriteBuilder, x: Value, width: number, interleaved: boolean): Value {
   const shape = staticShape(x)
   const rest = shape.at(-1)! - width
   const split = (value: Value, sizes: readonly number[]) =>
@@ -99,14 +99,14 @@ function swapPairs(g: Builder, x: Value, width: number, interleaved: boolean): V
 }
 
 /** Turns every pair (a, b) to (a cos - b sin, b cos + a sin); x in the layout the tables were made for. */
-export function rotate(g: Builder, x: Value, tables: RotaryTables): Value {
+export function rotate(g: RewriteBuilder, x: Value, tables: RotaryTables): Value {
   const swapped = swapPairs(g, x, tables.width, tables.interleaved)
   return g.add(g.mul(x, tables.cos), g.mul(swapped, tables.sin))
 }
 
 /** x [B, N, S, hd] or [B, S, N * hd], turned; the same shape. `headDim` is needed for the second only. */
 function rotateInput(
-  g: Builder,
+  g: RewriteBuilder,
   x: Value,
   headDim: number,
   interleaved: boolean,

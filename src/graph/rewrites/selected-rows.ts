@@ -1,45 +1,24 @@
 /**
- * @file Rows that are chosen at run time (NonZero of a mask over tokens, as in a mixture of experts), in a working copy, whose shapes are
- * fixed: every row goes through, and those that were not chosen are dropped where rows are put back. That is the same sum, as long as no
- * row sees another on the way, which is checked node by node. Knows no model.
+ * @file Ops that choose rows at run time and put them back: NonZero of a mask over tokens, Gather and ScatterElements, as in a mixture of
+ * experts. Shapes of a working copy are fixed, so every row goes through the experts, and rows that were not chosen are dropped where
+ * rows are put back. The sum is the same as long as no row mixes with another on the way; row-rules.ts checks that. Knows no model.
  */
 
-import { QuantError } from '../../errors.ts'
-import type { Builder } from '../builder.ts'
 import type { Node, Value } from '../ir.ts'
-import { reductionAxes, sliceRanges, splitSizes } from '../node-arguments.ts'
-import { constantNumbers, normalizeAxis, type Shape, staticShape } from '../shape.ts'
-import { elementCount, int64Tensor } from '../tensor.ts'
+import { constantNumbers, normalizeAxis, staticShape } from '../shape.ts'
+import { int64Tensor } from '../tensor.ts'
+import type { RewriteBuilder } from './rewrite-builder.ts'
 import { declined, required, type Rewrite } from './rewrite.ts'
+import type { Rows } from './rows.ts'
 
-interface Selection {
-  /** Which rows were chosen: bool [rows]. */
-  readonly chosen: Value
-  /** Which of the two coordinates NonZero gives is the row: the other is looked up for it. */
-  readonly rowCoordinate: number
-}
-
-/** A value with one entry per row of a selection. */
-interface Rows {
-  readonly selection: Selection
-  readonly axis: number
-  /** Axis of the coordinates, in what NonZero gave. */
-  readonly coordinates?: number | undefined
-  /** The one coordinate it holds, if it is that and nothing else. */
-  readonly coordinate?: number | undefined
-}
-
-/** null: rows end here. */
-const ROWS = new WeakMap<Value, Rows | null>()
-
-const rowsOf = (value: Value | undefined): Rows | undefined => (value && ROWS.get(value)) ?? undefined
+const rowsOf = (g: RewriteBuilder, value: Value | undefined): Rows | undefined => value && g.rows.get(value)
 
 /**
- * The axis of a boolean mask along which at most one element is set, because the mask says at which of the places of a TopK an index
- * stands: those are distinct. @returns undefined when the graph does not show it.
+ * Axis of a boolean mask along which at most one element is set. The mask compares an index with the indices of a TopK, which are
+ * distinct along the axis of the TopK. @returns undefined when the graph does not show it.
  */
 function exclusiveAxis(mask: Value): number | undefined {
-  /** For each axis of `value` the axis of the mask it is. */
+  /** Axis of the mask for each axis of `value`. */
   let axes: (number | undefined)[] = staticShape(mask).map((_, i) => i)
   for (let value = mask; value.producer;) {
     const { producer } = value
@@ -78,7 +57,7 @@ function exclusiveAxis(mask: Value): number | undefined {
   return undefined
 }
 
-/** NonZero (ONNX 13) of a mask [a, b] with at most one element set per row: for every row that element, or the first for none. */
+/** NonZero (ONNX 13) of a mask [a, b] with at most one element set per row. Gives that element for every row; the first one for rows without. */
 const nonZero: Rewrite = (g, node, inputs) => {
   const mask = required(node, inputs, 0, 'X')
   const shape = staticShape(mask)
@@ -91,35 +70,36 @@ const nonZero: Rewrite = (g, node, inputs) => {
   const place = g.reshape(g.op('ArgMax', [numbers], { axis: exclusive, keepdims: 0 }), [1, count])
   const row = g.initializer('every_row', int64Tensor([1, count], Array(count).keys()))
   const positions = g.concat(exclusive === 0 ? [place, row] : [row, place], 0)
-  ROWS.set(positions, { selection: { chosen, rowCoordinate: 1 - exclusive }, axis: 1, coordinates: 0 })
+  g.rows.set(positions, { selection: { chosen, rowCoordinate: 1 - exclusive }, axis: 1, coordinates: 0 })
   return [positions]
 }
 
-/** Whether the indices are those of all rows in order, as many as `data` has on that axis. */
+/** True if the indices are those of all rows in order, and `data` has as many rows on that axis. */
 const isEveryRow = (rows: Rows | undefined, data: Value, axis: number): boolean =>
   rows !== undefined &&
   rows.coordinate === rows.selection.rowCoordinate &&
   staticShape(data)[axis] === staticShape(rows.selection.chosen)[0]
 
-/** Gather of chosen rows: all of them, in their order. @returns undefined for any other Gather. */
-export function gatherRows(g: Builder, node: Node, [data, indices]: readonly (Value | undefined)[]): Value | undefined {
-  const rows = rowsOf(indices)
+/** Gather of chosen rows: all rows, in their order. @returns undefined for any other Gather. */
+export function gatherRows(g: RewriteBuilder, node: Node, inputs: readonly (Value | undefined)[]): Value | undefined {
+  const [data, indices] = inputs
+  const rows = rowsOf(g, indices)
   if (!rows || staticShape(indices!).length !== 1) return undefined
   const axis = normalizeAxis(node.int('axis', 0), staticShape(data!).length)
   if (!isEveryRow(rows, data!, axis)) return undefined
   const gathered = g.op('Identity', [data])
-  ROWS.set(gathered, { selection: rows.selection, axis })
+  g.rows.set(gathered, { selection: rows.selection, axis })
   return gathered
 }
 
-/** ScatterElements (ONNX 18) of chosen rows, one index per row. Any other one stays as it is. */
+/** ScatterElements (ONNX 18) of chosen rows, one index per row. Others are copied. */
 const scatterElements: Rewrite = (g, node, inputs) => {
   const [data, indices, updates] = inputs as [Value, Value, Value]
-  const rows = rowsOf(indices)
+  const rows = rowsOf(g, indices)
   if (!rows) return g.copy(node, inputs)
   const reduction = node.string('reduction', 'none')
   const axis = normalizeAxis(node.int('axis', 0), staticShape(data).length)
-  const source = rowsOf(updates)
+  const source = rowsOf(g, updates)
   if (
     !isEveryRow(rows, data, axis) ||
     rows.axis !== axis ||
@@ -135,128 +115,11 @@ const scatterElements: Rewrite = (g, node, inputs) => {
     shape.map((dim, i) => (i === axis ? dim : 1)),
   )
   const kept = g.op('Where', [condition, updates, reduction === 'add' ? g.scalar(0, updates.dtype) : data])
-  ROWS.set(kept, null)
+  g.rows.set(kept, undefined)
   return [reduction === 'add' ? g.add(data, kept) : kept]
 }
 
-/** Axis of `to` that `axis` of `from` becomes when one is reshaped into the other; undefined when it is merged or cut. */
-function keptAxis(from: Shape, to: Shape, axis: number): number | undefined {
-  const stride = (shape: Shape, i: number) => elementCount(shape.slice(i + 1))
-  const kept = to.findIndex((dim, i) => dim === from[axis] && stride(to, i) === stride(from, axis))
-  return kept < 0 ? undefined : kept
-}
-
-/** Where the rows of an input are in the outputs; undefined when rows would mix. */
-type RowRule = (node: Node, rows: Rows, index: number) => (Rows | undefined)[] | undefined
-
-const rank = (value: Value | undefined): number => staticShape(value!).length
-
-/** Element by element, shapes aligned at their ends. */
-const aligned: RowRule = (node, { selection, axis, coordinate }, index) => {
-  const isMove = node.kind === 'Expand' || node.kind === 'Cast' || node.kind === 'Identity'
-  const moved = axis + rank(node.outputs[0]) - rank(node.inputs[index])
-  return [{ selection, axis: moved, coordinate: isMove ? coordinate : undefined }]
-}
-
-const reshaped: RowRule = (node, rows) => {
-  const [from, to] = [staticShape(node.inputs[0]!), staticShape(node.outputs[0]!)]
-  const at = (axis: number | undefined) => (axis === undefined ? undefined : keptAxis(from, to, axis))
-  const axis = at(rows.axis)
-  return axis === undefined ? undefined : [{ ...rows, axis, coordinates: at(rows.coordinates) }]
-}
-
-/** Ops along an axis that is not the rows'. */
-const along =
-  (axes: (node: Node) => readonly number[]): RowRule =>
-  (node, { selection, axis }) =>
-    axes(node).includes(axis) ? undefined : [{ selection, axis }]
-
-const axisOf =
-  (fallback: number) =>
-  (node: Node): number[] => [normalizeAxis(node.int('axis', fallback), rank(node.outputs[0]))]
-
-const ELEMENTWISE =
-  'Add Sub Mul Div Pow Max Min Where Expand Neg Abs Sqrt Exp Log Erf Sigmoid Tanh Relu Reciprocal Clip Cast Identity Sin Cos Round ' +
-  'Equal Less LessOrEqual Greater GreaterOrEqual Not And Or IsNaN LeakyRelu Softplus'
-
-const ROW_RULES: Readonly<Record<string, RowRule>> = {
-  ...Object.fromEntries(ELEMENTWISE.split(' ').map(kind => [kind, aligned])),
-  ...Object.fromEntries(['Reshape', 'Flatten', 'Squeeze', 'Unsqueeze'].map(kind => [kind, reshaped])),
-  Softmax: along(axisOf(-1)),
-  Concat: along(axisOf(0)),
-  Slice: along(node => sliceRanges(node).map(({ axis }) => axis)),
-  Transpose: (node, rows) => {
-    const perm = node.ints('perm') ?? staticShape(node.inputs[0]!).map((_, i, all) => all.length - 1 - i)
-    const { coordinates } = rows
-    return [
-      {
-        ...rows,
-        axis: perm.indexOf(rows.axis),
-        coordinates: coordinates === undefined ? undefined : perm.indexOf(coordinates),
-      },
-    ]
-  },
-  Split: (node, { selection, axis, coordinates }) => {
-    const [along] = axisOf(0)(node)
-    if (along === axis) return undefined
-    const single = along === coordinates && splitSizes(node).every(size => size === 1)
-    return node.outputs.map((_, i) => ({ selection, axis, coordinate: single ? i : undefined }))
-  },
-  Gather: (node, { selection, axis, coordinates }, index) => {
-    const [data, indices] = node.inputs as [Value, Value]
-    const along = normalizeAxis(node.int('axis', 0), rank(data))
-    if (index === 1) return [{ selection, axis: along + axis }]
-    if (along === axis || rowsOf(indices)) return undefined
-    const [only, ...others] = constantNumbers(indices) ?? []
-    const coordinate = along === coordinates && others.length === 0 ? only : undefined
-    return [{ selection, axis: along < axis ? axis + rank(indices) - 1 : axis, coordinate }]
-  },
-  MatMul: (node, { selection, axis }, index) =>
-    index === 1 || axis === rank(node.inputs[0]) - 1
-      ? undefined
-      : [{ selection, axis: axis + rank(node.outputs[0]) - rank(node.inputs[0]) }],
-  ...Object.fromEntries(
-    ['ReduceMean', 'ReduceSum', 'ReduceMax', 'ReduceMin'].map((kind): [string, RowRule] => [
-      kind,
-      (node, { selection, axis }) => {
-        const axes = reductionAxes(node)
-        if (axes.includes(axis)) return undefined
-        const before = axes.filter(reduced => reduced < axis).length
-        return [{ selection, axis: node.int('keepdims', 1) ? axis : axis - before }]
-      },
-    ]),
-  ),
-}
-
-/**
- * Follows chosen rows through a node of the working copy. Does nothing where there are none.
- * @throws E_UNSUPPORTED when the node would let rows see each other: among them are some that were not chosen.
- */
-export function followRows(node: Node): void {
-  const [output] = node.outputs
-  if (!output || ROWS.has(output)) return
-  const read = node.inputs.flatMap((value, index) => {
-    const rows = rowsOf(value)
-    return rows ? [{ rows, index }] : []
-  })
-  if (read.length === 0) return
-  const results = read.map(({ rows, index }) => ROW_RULES[node.kind]?.(node, rows, index))
-  const [first] = results
-  const agree = results.every(
-    result => result?.[0]?.axis === first?.[0]?.axis && result?.[0]?.selection === first?.[0]?.selection,
-  )
-  if (!first?.[0] || !agree) {
-    throw new QuantError(
-      'E_UNSUPPORTED',
-      `${node.kind} "${node.name}" reads rows chosen at run time in a way that is not understood`,
-      'omniquant knows mixtures of experts that treat every token by itself.',
-    )
-  }
-  node.outputs.forEach((value, i) => {
-    if (value && first[i]) ROWS.set(value, first[i])
-  })
-}
-
+/** One row per op kind. Gather is in linear.ts. */
 export const SELECTION_REWRITES: Readonly<Record<string, Rewrite>> = {
   NonZero: nonZero,
   ScatterElements: scatterElements,

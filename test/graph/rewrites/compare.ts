@@ -5,9 +5,10 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { expect } from 'vitest'
 import { VJP_RULES } from '../../../src/autodiff/vjp-rules.ts'
-import { type AttributeInput, Builder, float } from '../../../src/graph/builder.ts'
+import { type AttributeInput, float } from '../../../src/graph/builder.ts'
 import { encodeModel } from '../../../src/graph/onnx-file/encode.ts'
 import { type Attribute, Graph, newModel, Node, Value } from '../../../src/graph/ir.ts'
+import { RewriteBuilder } from '../../../src/graph/rewrites/rewrite-builder.ts'
 import { REWRITES } from '../../../src/graph/rewrites/table.ts'
 import { elementCount, floatTensor, readNumbers, type Tensor, tensorOf } from '../../../src/graph/tensor.ts'
 import { openModel, runGraph, type Tensors } from '../../../src/kernels/session.ts'
@@ -122,8 +123,8 @@ export async function runAtOpset(graph: Graph, feeds: Tensors, opset: number): P
 }
 
 /** The rewritten node in a graph of its own. */
-export function rewriteGraph(fused: Fused): Builder {
-  const g = new Builder()
+export function rewriteGraph(fused: Fused): RewriteBuilder {
+  const g = new RewriteBuilder()
   const inputs = fused.inputs.map((tensor, i) => {
     if (!tensor) return undefined
     if (fused.constants?.includes(i)) return g.initializer(`x${i}`, tensor)

@@ -1,6 +1,7 @@
 /** @file Rotary embeddings against the kernels of onnxruntime. */
 
 import { describe, expect, it } from 'vitest'
+import { RewriteBuilder } from '../../../src/graph/rewrites/rewrite-builder.ts'
 import { REWRITES } from '../../../src/graph/rewrites/table.ts'
 import { int64Tensor, type Tensor } from '../../../src/graph/tensor.ts'
 import { type Fused, expectSame, fusedNode, random, rewriteGraph } from './compare.ts'
@@ -53,12 +54,18 @@ describe('com.microsoft RotaryEmbedding', () => {
 
   it('makes the tables again when the nodes that made them were taken back', () => {
     const fused = node(heads, positions, 16)
-    const g = rewriteGraph(fused)
-    const inputs = [...g.graph.inputs, ...g.graph.initializers].filter(({ name }) => name.startsWith('x'))
-    const before = g.graph.nodes.length
-    g.graph.nodes.length = 0
-    REWRITES.get(kind)!(g, fusedNode(fused, inputs), inputs)
-    expect(g.graph.nodes.length).toBe(before)
+    const whole = rewriteGraph(fused).graph
+    const inputs = [...whole.inputs, ...whole.initializers].filter(({ name }) => name.startsWith('x'))
+    const g = new RewriteBuilder()
+    const rewrite = () => REWRITES.get(kind)!(g, fusedNode(fused, inputs), inputs)
+    const refused = () => {
+      rewrite()
+      throw new Error('refused later')
+    }
+    expect(() => g.attempt(refused)).toThrow('refused later')
+    expect(g.graph.nodes).toEqual([])
+    rewrite()
+    expect(g.graph.nodes).toHaveLength(whole.nodes.length)
   })
 })
 

@@ -1,9 +1,9 @@
 import { resolve } from 'node:path'
 import { describe, expect, test } from 'vitest'
-import { Builder } from '../../../../src/graph/builder.ts'
 import { Graph, Node, type Value } from '../../../../src/graph/ir.ts'
 import { attend } from '../../../../src/graph/rewrites/attend.ts'
 import { rmsNorm } from '../../../../src/graph/rewrites/norms.ts'
+import { RewriteBuilder } from '../../../../src/graph/rewrites/rewrite-builder.ts'
 import { rotate, rotaryTables } from '../../../../src/graph/rewrites/rotary.ts'
 import { elementCount, floatTensor, type Tensor } from '../../../../src/graph/tensor.ts'
 import { Random } from '../../../../src/calibration/rng.ts'
@@ -21,7 +21,7 @@ const ATTENTION = new Node('Attention', [], [])
 
 /** Writes small decoders whose constants are random. */
 class Decoder {
-  readonly g = new Builder(new Graph('test'))
+  readonly g = new RewriteBuilder(new Graph('test'))
   private readonly random = new Random(7)
   readonly x: Value = this.g.input('x', 'float32', [1, TOKENS, HIDDEN])
 
@@ -407,7 +407,7 @@ test('tiny-llama: every block has all mappings of a Llama, and computes the same
 
 test('a block of the size of Llama 8B with 2048 tokens takes well under a second, and its weights are not read', () => {
   const [hidden, heads, kvHeads, headDim, ffn, tokens] = [4096, 32, 8, 128, 14336, 2048]
-  const g = new Builder(new Graph('large'))
+  const g = new RewriteBuilder(new Graph('large'))
   const x = g.input('x', 'float32', [1, tokens, hidden])
   const weight = (rows: number, cols: number): Value => {
     const data = { file: '/nowhere/model.onnx', offset: 0, length: 4 * rows * cols }
