@@ -158,7 +158,7 @@ class Copier {
 
   /** Copies what `outputs` need of a graph. */
   async addGraph(graph: Graph, inputs: readonly Value[], outputs: readonly Value[]): Promise<void> {
-    const nodes = extract(graph, inputs, outputs)
+    const { nodes } = extract(graph, inputs, outputs)
     for (const value of [...outputs, ...nodes.flatMap(node => [...dependencies(node)])]) this.read.add(value)
     for (const node of nodes) {
       const local = REWRITES.has(node.kind) ? undefined : this.functions.get(node.kind)
@@ -235,11 +235,7 @@ class Copier {
   /** Computes pending values; they become initializers in place. */
   private async fold(values: ReadonlySet<Value>): Promise<void> {
     if (values.size === 0) return
-    const graph = new Graph('constants')
-    graph.outputs = [...values]
-    graph.nodes = extract(this.g.graph, [], graph.outputs)
-    const read = new Set(graph.nodes.flatMap(node => node.inputs))
-    graph.initializers = this.g.graph.initializers.filter(value => read.has(value))
+    const graph = extract(this.g.graph, [], [...values])
     this.budget.charge(graph)
     const tensors = await this.options.evaluate(graph)
     for (const value of values) {
@@ -260,9 +256,11 @@ class Copier {
       return value
     })
     const live = extract(graph, graph.inputs, graph.outputs)
-    const read = live.flatMap(node => (node.outputs.some(value => value && this.pending.has(value)) ? [] : node.inputs))
+    const read = live.nodes.flatMap(node =>
+      node.outputs.some(value => value && this.pending.has(value)) ? [] : node.inputs,
+    )
     await this.fold(new Set(read.filter(value => value !== undefined && this.pending.has(value)) as Value[]))
-    graph.nodes = extract(graph, graph.inputs, graph.outputs)
+    graph.nodes = extract(graph, graph.inputs, graph.outputs).nodes
     const passed = withoutIdentities(graph)
     const used = new Set(graph.nodes.flatMap(node => node.inputs))
     const shared = shareEqual(graph.initializers.filter(value => used.has(value)))

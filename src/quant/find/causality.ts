@@ -1,6 +1,7 @@
 /** @file Whether attention looks ahead: what tells an encoder from a decoder. Looks at the constants of one block, runs nothing. */
 
 import { QuantError } from '../../errors.ts'
+import { dependents } from '../../graph/dependencies.ts'
 import type { Node, Value } from '../../graph/ir.ts'
 import { printNode } from '../../graph/print.ts'
 import { staticShape } from '../../graph/shape.ts'
@@ -42,7 +43,7 @@ function closes(node: Node, scores: ReadonlySet<Value>, tokens: number): boolean
  * @throws E_UNSUPPORTED naming the product that makes the scores.
  */
 export function requireCausal({ nodes, input }: Block): void {
-  const data = new Set<Value>([input, ...nodes.flatMap(({ outputs }) => outputs as Value[])])
+  const data = dependents(nodes, [input])
   const product = nodes.find(node => node.kind === 'MatMul' && node.inputs.every(value => value && data.has(value)))
   const tokens = product && staticShape(product.outputs[0]!).at(-1)
   if (!product || tokens === undefined || tokens < 2 || staticShape(input).at(-2) !== tokens) return

@@ -1,10 +1,10 @@
 /** @file lm_head and embeddings, found by structure: the product that makes the logits, and the tables that token ids are looked up in. */
 
+import { dependents } from '../../graph/dependencies.ts'
 import type { Node, Value } from '../../graph/ir.ts'
 import { staticShape } from '../../graph/shape.ts'
 import { findStoredWeight } from '../../graph/stored-weight.ts'
 import type { Analysis } from './analysis.ts'
-import { dataValues } from './blocks.ts'
 import { findLinears, labelOf, type Linear } from './linears.ts'
 
 /** What was found; for what was not, why. */
@@ -53,7 +53,7 @@ function embeddingOf(node: Node): Linear | string {
 
 /** lm_head and embeddings of a model. */
 export function findOuterLinears({ working, blocks }: Pick<Analysis, 'working' | 'blocks'>): OuterLinears {
-  const data = dataValues(working)
+  const data = dependents(working.nodes, working.inputs)
   const inside = new Set(blocks.flatMap(({ nodes }) => nodes))
   const outside = working.nodes.filter(node => !inside.has(node))
   const { linears, skipped } = findLinears(outside, data)
