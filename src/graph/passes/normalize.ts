@@ -11,6 +11,7 @@ import { dtypeFromNumber, isFloat } from '../dtype.ts'
 import { extract } from '../extract.ts'
 import { inferableKinds } from '../infer-shapes.ts'
 import { Graph, type LocalFunction, type Model, type Node, type Value } from '../ir.ts'
+import { keepsElements } from '../ops.ts'
 import { followRows } from '../rewrites/selected-rows.ts'
 import { REWRITES } from '../rewrites/table.ts'
 import { constantNumbers, staticShape } from '../shape.ts'
@@ -45,8 +46,8 @@ const MIN_WEIGHT_ELEMENTS = 1024
 /** Constants up to this size are shape arithmetic and are evaluated together, as soon as one of them is needed. */
 const MAX_SHAPE_ELEMENTS = 64
 
-/** Ops that only rearrange a weight. */
-const PLUMBING = new Set(['Transpose', 'Reshape', 'Cast', 'Identity', 'Squeeze', 'Unsqueeze'])
+/** The op only rearranges a weight. */
+const rearranges = (kind: string): boolean => keepsElements(kind) || kind === 'Transpose'
 
 class Copier {
   readonly g: Builder = new Builder(new Graph('working copy'))
@@ -124,8 +125,8 @@ class Copier {
       for (const node of nodes.slice(first)) {
         followRows(node)
         if (!node.inputs.every(input => this.isConstant(input))) continue
-        const plumbing = PLUMBING.has(node.kind) && this.weights.has(node.inputs[0]!)
-        for (const output of node.outputs) if (output) (plumbing ? this.weights : this.pending).add(output)
+        const isWeight = rearranges(node.kind) && this.weights.has(node.inputs[0]!)
+        for (const output of node.outputs) if (output) (isWeight ? this.weights : this.pending).add(output)
       }
       return outputs
     } catch (error) {

@@ -5,6 +5,7 @@ import { QuantError } from '../../errors.ts'
 import { dtypeFromNumber, isFloat } from '../dtype.ts'
 import type { Graph, Node, Value } from '../ir.ts'
 import { MAX_COORDINATES } from '../limits.ts'
+import { classOf } from '../ops.ts'
 import { constantNumbers, requireConstantValue, sameShape, type Shape, staticShape } from '../shape.ts'
 import { elementCount, floatTensor, int64Tensor, type Tensor } from '../tensor.ts'
 
@@ -42,8 +43,8 @@ export function simplify(node: Node, inputs: Inputs): Value | undefined {
 /** Whether the node that made `value` changes neither elements nor shape. */
 export function isNoOp(value: Value): boolean {
   const node = value.producer
-  if (!node || !['Reshape', 'Expand', 'Squeeze', 'Unsqueeze', 'Flatten', 'Slice', 'Tile'].includes(node.kind))
-    return false
+  const opClass = node && classOf(node.kind)
+  if (!node || (opClass !== 'view' && opClass !== 'repetition' && node.kind !== 'Slice')) return false
   const [before, after] = [known(node.inputs[0]), known(value)]
   if (!before || !after || !sameShape(before, after)) return false
   // A Slice of unchanged shape may still run backwards.

@@ -2,6 +2,7 @@
 
 import { dependents } from '../../graph/dependencies.ts'
 import type { Node, Value } from '../../graph/ir.ts'
+import { keepsElements } from '../../graph/ops.ts'
 import { staticShape } from '../../graph/shape.ts'
 import { findStoredWeight } from '../../graph/stored-weight.ts'
 import type { Analysis } from './analysis.ts'
@@ -14,12 +15,12 @@ export interface OuterLinears {
   readonly embeddings: readonly Linear[] | string
 }
 
-/** Indices that are the token ids themselves, in another shape or type. */
-const ID_PLUMBING: ReadonlySet<string> = new Set(['Reshape', 'Unsqueeze', 'Squeeze', 'Cast', 'Transpose', 'Expand'])
+/** The op gives token ids that it reads in another shape or type. */
+const passesIds = (kind: string): boolean => keepsElements(kind) || kind === 'Transpose' || kind === 'Expand'
 
 function isTokenIds(indices: Value, inputs: readonly Value[]): boolean {
   let value = indices
-  while (value.producer && ID_PLUMBING.has(value.producer.kind)) value = value.producer.inputs[0]!
+  while (value.producer && passesIds(value.producer.kind)) value = value.producer.inputs[0]!
   return inputs.includes(value)
 }
 
