@@ -1,6 +1,7 @@
 /** @file What only the graph says of a model's sizes: head width behind a symbolic dimension, length of position tables. */
 
 import { consumersOf, type Graph, type Node, type Value } from '../graph/ir.ts'
+import { keepsElements } from '../graph/ops.ts'
 import { constantNumbers } from '../graph/shape.ts'
 
 /** How many nodes a walk towards the inputs visits before it gives up. */
@@ -88,10 +89,8 @@ function positionOffset(value: Value | undefined, positionIds: Value): number | 
   for (let current = value, step = 0; current !== undefined && step < MAX_STEPS; step++) {
     if (current === positionIds) return offset
     const node: Node | undefined = current.producer
-    if (node === undefined || !['Add', 'Cast', 'Identity', 'Reshape', 'Unsqueeze', 'Squeeze'].includes(node.opType)) {
-      return undefined
-    }
-    if (node.opType === 'Add') offset += scalarOffset(node)
+    if (node === undefined || (node.kind !== 'Add' && !keepsElements(node.kind))) return undefined
+    if (node.kind === 'Add') offset += scalarOffset(node)
     current = node.inputs.find(input => input !== undefined && (input === positionIds || carries(input)))
   }
   return undefined

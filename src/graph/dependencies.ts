@@ -1,4 +1,4 @@
-/** @file What a node needs before it can run, bodies of Loop and If included. Changes nothing. */
+/** @file Dependencies between the nodes and values of a graph, bodies of Loop and If included. Changes nothing. */
 
 import type { Graph, Node, Value } from './ir.ts'
 
@@ -20,5 +20,15 @@ export function dependencies(node: Node): Set<Value> {
   const values = new Set<Value>()
   for (const input of node.inputs) if (input) values.add(input)
   for (const body of node.subgraphs()) for (const value of capturedValues(body)) values.add(value)
+  return values
+}
+
+/** Values that depend on `inputs`, and the inputs themselves. @param nodes in topological order */
+export function dependents(nodes: readonly Node[], inputs: readonly Value[]): ReadonlySet<Value> {
+  const values = new Set<Value>(inputs)
+  for (const node of nodes) {
+    if (![...dependencies(node)].some(value => values.has(value))) continue
+    for (const output of node.outputs) if (output) values.add(output)
+  }
   return values
 }

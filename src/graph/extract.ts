@@ -1,24 +1,26 @@
-/** @file The nodes between given values of a graph. Copies and changes nothing. */
+/** @file A part of a graph: what some of its values are computed from. Copies no node and changes none. */
 
 import { internalError } from '../errors.ts'
 import { dependencies } from './dependencies.ts'
-import type { Value } from './ir.ts'
-import { Graph, type Node } from './ir.ts'
+import { Graph, type Node, type Value } from './ir.ts'
 
 /**
- * Nodes of `graph` needed to compute `outputs` from `inputs` and constants, in the order of the graph.
+ * The graph that computes `outputs` from `inputs` and constants: the needed nodes in the order of `graph`, and the inputs and
+ * initializers they read.
  * @throws E_INTERNAL listing every other value that would have to be given: graph inputs, values of graphs around
  */
-export function extract(graph: Graph, inputs: readonly Value[], outputs: readonly Value[]): Node[] {
+export function extract(graph: Graph, inputs: readonly Value[], outputs: readonly Value[]): Graph {
   const here = new Set(graph.nodes)
   const needed = new Set<Node>()
   const missing = new Set<Value>()
-  const seen = new Set<Value>(inputs)
-  const pending = outputs.filter(value => !seen.has(value))
+  const given = new Set<Value>(inputs)
+  const read = new Set<Value>()
+  const pending = [...outputs]
   for (let value = pending.pop(); value !== undefined; value = pending.pop()) {
-    if (seen.has(value)) continue
-    seen.add(value)
-    const producer = value.producer
+    if (read.has(value)) continue
+    read.add(value)
+    if (given.has(value)) continue
+    const { producer } = value
     if (producer && here.has(producer)) {
       if (needed.has(producer)) continue
       needed.add(producer)
@@ -30,16 +32,10 @@ export function extract(graph: Graph, inputs: readonly Value[], outputs: readonl
     const names = [...missing].map(value => `"${value.name}"`).sort()
     throw internalError(`computing ${wanted} also needs ${names.join(', ')}`)
   }
-  return graph.nodes.filter(node => needed.has(node))
-}
-
-/** What of a graph is needed for some of its values, which are its outputs then. */
-export function programOf(graph: Graph, outputs: readonly Value[]): Graph {
-  const program = new Graph(graph.name)
-  program.nodes = extract(graph, graph.inputs, outputs)
-  const read = new Set<Value | undefined>([...outputs, ...program.nodes.flatMap(({ inputs }) => inputs)])
-  program.inputs = graph.inputs.filter(value => read.has(value))
-  program.initializers = graph.initializers.filter(value => read.has(value))
-  program.outputs = [...outputs]
-  return program
+  const part = new Graph(graph.name)
+  part.inputs = inputs.filter(value => read.has(value))
+  part.initializers = graph.initializers.filter(value => read.has(value) && !given.has(value))
+  part.nodes = graph.nodes.filter(node => needed.has(node))
+  part.outputs = [...outputs]
+  return part
 }

@@ -175,7 +175,7 @@ export function newModel(graph: Graph, opset: number = PROGRAM_OPSET): Model {
   }
 }
 
-/** Who reads each value, in node order, subgraphs included; a graph output does not count as a reader. */
+/** Readers of each value, in node order, subgraphs included; a graph output does not count as a reader. */
 export function consumersOf(graph: Graph): Map<Value, Node[]> {
   const consumers = new Map<Value, Node[]>()
   const visit = (current: Graph) => {
@@ -193,17 +193,26 @@ export function consumersOf(graph: Graph): Map<Value, Node[]> {
   return consumers
 }
 
-/** Makes every reader of `from`, graph outputs included, read `to`; one pass over the graph for any number of replacements. */
-export function replaceUses(graph: Graph, replacements: ReadonlyMap<Value, Value>): void {
-  const resolve = (value: Value): Value => {
-    let current = value
-    for (let next = replacements.get(current); next !== undefined && next !== current; next = replacements.get(current))
-      current = next
-    return current
+/**
+ * Every tensor of a graph: initializers and attributes of nodes, bodies included. Of a model also those of its functions, their
+ * default attributes included.
+ */
+export function* tensorsOf(root: Graph | Model): Iterable<Tensor> {
+  if (!(root instanceof Graph)) {
+    yield* tensorsOf(root.graph)
+    for (const { body, defaults } of root.functions?.values() ?? []) {
+      yield* tensorsOf(body)
+      yield* attributeTensors(defaults.values())
+    }
+    return
   }
-  for (const node of graph.nodes) {
-    node.inputs = node.inputs.map(input => input && resolve(input))
-    for (const body of node.subgraphs()) replaceUses(body, replacements)
+  for (const { tensor } of root.initializers) if (tensor) yield tensor
+  for (const node of root.nodes) yield* attributeTensors(node.attributes.values())
+}
+
+function* attributeTensors(attributes: Iterable<Attribute>): Iterable<Tensor> {
+  for (const attribute of attributes) {
+    if (attribute.type === 'tensor') yield attribute.value
+    else if (attribute.type === 'graph') yield* tensorsOf(attribute.value)
   }
-  graph.outputs = graph.outputs.map(resolve)
 }

@@ -8,10 +8,9 @@ import * as ort from 'onnxruntime-node'
 import { isMemoryError, memoryError, messageOf, QuantError } from '../errors.ts'
 import { isFileRange } from '../files/file-range.ts'
 import type { DType } from '../graph/dtype.ts'
-import { type Graph, newModel } from '../graph/ir.ts'
+import { type Graph, newModel, tensorsOf } from '../graph/ir.ts'
 import { encodeModel, type Place } from '../graph/onnx-file/encode.ts'
 import { isInside } from '../graph/onnx-file/external-data.ts'
-import { tensorsOf } from '../graph/onnx-file/layout.ts'
 import { type Elements, readElements, type Tensor, tensorOf } from '../graph/tensor.ts'
 
 /** Version of onnxruntime. */

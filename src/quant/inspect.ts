@@ -1,14 +1,15 @@
 /** @file What a file holds and what would be quantized in it. Reads headers, no weights; writes nothing. */
 
 import { QuantError } from '../errors.ts'
+import { dependents } from '../graph/dependencies.ts'
 import { type DType, isFloat } from '../graph/dtype.ts'
-import type { Dim, Graph, Model, Value } from '../graph/ir.ts'
+import { type Dim, type Model, tensorsOf, type Value } from '../graph/ir.ts'
 import { loadModel } from '../graph/onnx-file/load.ts'
 import { modelFiles, modelSizeBytes } from '../graph/onnx-file/model-files.ts'
 import { elementCount, sizeBytes, type Tensor } from '../graph/tensor.ts'
 import type { Analysis } from './find/analysis.ts'
 import { analyze } from './find/analyze.ts'
-import { type Block, dataValues } from './find/blocks.ts'
+import type { Block } from './find/blocks.ts'
 import { findOuterLinears, isTied, type OuterLinears } from './find/embeddings.ts'
 import { findLinears, type Linear, type SkippedLinear } from './find/linears.ts'
 import { unusedWeights } from './find/unused-weights.ts'
@@ -37,18 +38,7 @@ const INSPECTED_TOKENS = 61
 
 const ESTIMATED_SCHEMES = ['w4a16', 'w3a16', 'w2a16', 'w8a16', 'w8a8', 'w4a4']
 
-/** Every stored tensor, subgraphs and Constant nodes included. */
-function tensorsOf(graph: Graph): Tensor[] {
-  return [
-    ...graph.initializers.flatMap(({ tensor }) => tensor ?? []),
-    ...graph.nodes.flatMap(node => [
-      ...[...node.attributes.values()].flatMap(attribute => (attribute.type === 'tensor' ? attribute.value : [])),
-      ...node.subgraphs().flatMap(tensorsOf),
-    ]),
-  ]
-}
-
-function typesOf(tensors: readonly Tensor[]): InspectedType[] {
+function typesOf(tensors: Iterable<Tensor>): InspectedType[] {
   const types = new Map<DType, Tensor[]>()
   for (const tensor of tensors) {
     const list = types.get(tensor.dtype)
@@ -107,7 +97,7 @@ function skippedOf({ working, blocks }: Analysis, { lmHead }: OuterLinears): Ski
   const inside = new Set(blocks.flatMap(({ nodes }) => nodes))
   const { linears, skipped } = findLinears(
     working.nodes.filter(node => !inside.has(node)),
-    dataValues(working),
+    dependents(working.nodes, working.inputs),
   )
   const outside = [
     ...linears
@@ -187,8 +177,7 @@ async function tryAnalysis(path: string, seqLen: number | undefined): Promise<An
  */
 export async function inspectModel({ model: path, seqLen }: InspectOptions): Promise<InspectReport> {
   const model: Model = loadModel(path)
-  const tensors = tensorsOf(model.graph)
-  const types = typesOf(tensors)
+  const types = typesOf(tensorsOf(model.graph))
   const size = modelSizeBytes(model)
   const analysis = await tryAnalysis(model.path!, seqLen)
   return {

@@ -2,11 +2,12 @@
 
 import { describe, expect, it } from 'vitest'
 import { Builder, Names } from '../../src/graph/builder.ts'
-import { consumersOf, Node, replaceUses, Value } from '../../src/graph/ir.ts'
+import { consumersOf, Node, Value } from '../../src/graph/ir.ts'
 import { print } from '../../src/graph/print.ts'
 import { floatTensor, int64Tensor, readNumbers, type Tensor } from '../../src/graph/tensor.ts'
 import { verify } from '../../src/graph/onnx-file/verify.ts'
 import { runGraph } from '../../src/kernels/session.ts'
+import { replaceUses } from '../helpers/replace-uses.ts'
 
 describe('Names', () => {
   it('are never given twice, even when one looks like another numbered', () => {

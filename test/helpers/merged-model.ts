@@ -1,9 +1,10 @@
 /** @file A merged decoder as optimum writes them, made of the fixture: one If, both branches with the same weights. */
 
 import { join, resolve } from 'node:path'
-import { Graph, type Model, newModel, Node, replaceUses, Value } from '../../src/graph/ir.ts'
+import { Graph, type Model, newModel, Node, Value } from '../../src/graph/ir.ts'
 import { loadModel } from '../../src/graph/onnx-file/load.ts'
 import { saveModel } from '../../src/graph/onnx-file/save.ts'
+import { replaceUses } from './replace-uses.ts'
 
 const FIXTURE = resolve(import.meta.dirname, '../../fixtures/tiny-llama/model.onnx')
 

@@ -4,11 +4,11 @@
 
 import { copyFileSync } from 'node:fs'
 import { join, resolve } from 'node:path'
-import { replaceUses } from '../../src/graph/ir.ts'
 import { loadModel } from '../../src/graph/onnx-file/load.ts'
 import { saveModel } from '../../src/graph/onnx-file/save.ts'
 import { tensorOf } from '../../src/graph/tensor.ts'
 import { Value } from '../../src/graph/ir.ts'
+import { replaceUses } from './replace-uses.ts'
 
 const FIXTURE = resolve(import.meta.dirname, '../../fixtures/tiny-llama')
 

@@ -4,7 +4,7 @@ import { writeFileSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { expect, test } from 'vitest'
 import { describeIo, feedsFor } from '../../src/decoder/model-io.ts'
-import { consumersOf, type Graph, type Model, Node, replaceUses, Value } from '../../src/graph/ir.ts'
+import { consumersOf, type Graph, type Model, Node, Value } from '../../src/graph/ir.ts'
 import { loadModel } from '../../src/graph/onnx-file/load.ts'
 import { saveModel } from '../../src/graph/onnx-file/save.ts'
 import { readFloats } from '../../src/kernels/float16.ts'
@@ -14,6 +14,7 @@ import { quantizeModel } from '../../src/quant/quantize-model.ts'
 import { parseScheme } from '../../src/quant/terms/scheme.ts'
 import { testFolder } from '../helpers/test-folder.ts'
 import { toyTokens } from '../helpers/toy-decoder.ts'
+import { replaceUses } from '../helpers/replace-uses.ts'
 
 const FIXTURE = resolve(import.meta.dirname, '../../fixtures/tiny-llama')
 const TOKENS = BigInt64Array.from({ length: 24 }, (_, i) => BigInt((i * 37 + 5) % 320))

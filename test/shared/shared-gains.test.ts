@@ -4,7 +4,6 @@ import { copyFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { describeIo, feedsFor } from '../../src/decoder/model-io.ts'
-import { replaceUses } from '../../src/graph/ir.ts'
 import { loadModel } from '../../src/graph/onnx-file/load.ts'
 import { saveModel } from '../../src/graph/onnx-file/save.ts'
 import { readFloats } from '../../src/kernels/float16.ts'
@@ -14,6 +13,7 @@ import { parseScheme } from '../../src/quant/terms/scheme.ts'
 import { sharedDir } from '../helpers/shared.ts'
 import { testFolder } from '../helpers/test-folder.ts'
 import { modelOf } from './files.ts'
+import { replaceUses } from '../helpers/replace-uses.ts'
 
 async function logits(path: string): Promise<Float32Array> {
   const session = await openModel(path)

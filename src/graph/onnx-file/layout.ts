@@ -2,8 +2,7 @@
 
 import { basename } from 'node:path'
 import { isFileRange } from '../../files/file-range.ts'
-import type { Graph, Model } from '../ir.ts'
-import type { Tensor } from '../tensor.ts'
+import type { Model } from '../ir.ts'
 import { RAW_DATA } from './decode-tensor.ts'
 import { encodeModel, type Place } from './encode.ts'
 import {
@@ -35,17 +34,6 @@ function append(layout: Layout, piece: Piece, alignment = 1): number {
   layout.pieces.push({ offset, piece })
   layout.sizeBytes = offset + piece.length
   return offset
-}
-
-/** Every tensor of a graph: initializers, and attributes of nodes, bodies included. */
-export function* tensorsOf(graph: Graph): Iterable<Tensor> {
-  for (const { tensor } of graph.initializers) if (tensor) yield tensor
-  for (const node of graph.nodes) {
-    for (const attribute of node.attributes.values()) {
-      if (attribute.type === 'tensor') yield attribute.value
-      else if (attribute.type === 'graph') yield* tensorsOf(attribute.value)
-    }
-  }
 }
 
 /** The model file at `path` and, when `dataPath` is given and any tensor is large enough, the data file. */

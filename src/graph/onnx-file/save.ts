@@ -9,9 +9,9 @@ import { diskError } from '../../files/disk-errors.ts'
 import { isFileRange, readPieces } from '../../files/file-range.ts'
 import { type FileSet, publishTogether } from '../../files/file-set.ts'
 import { checkReplaceable, statsOf } from '../../files/names.ts'
-import type { Model } from '../ir.ts'
+import { type Model, tensorsOf } from '../ir.ts'
 import { isInside } from './external-data.ts'
-import { type Layout, layOut, tensorsOf } from './layout.ts'
+import { type Layout, layOut } from './layout.ts'
 
 export interface SaveOptions {
   /**
@@ -58,7 +58,7 @@ export function checkTarget(model: Model, target: string): void {
   const stats = statsOf(target)
   if (!stats) return
   const sources = new Set<string>(model.path === undefined ? [] : [model.path])
-  for (const { data } of tensorsOf(model.graph)) if (isFileRange(data)) sources.add(data.file)
+  for (const { data } of tensorsOf(model)) if (isFileRange(data)) sources.add(data.file)
   for (const source of sources) {
     const other = statsOf(source)
     if (other && other.dev === stats.dev && other.ino === stats.ino) {
@@ -74,7 +74,7 @@ export function hasExternalSource(model: Model): boolean {
   const file = realpathSync.native(model.path)
   const folders = [dirname(file), realpathSync.native(dirname(model.path))]
   const isDataFile = (other: string) => other !== file && folders.some(folder => isInside(folder, other))
-  for (const { data } of tensorsOf(model.graph)) if (isFileRange(data) && isDataFile(data.file)) return true
+  for (const { data } of tensorsOf(model)) if (isFileRange(data) && isDataFile(data.file)) return true
   return false
 }
 

@@ -97,11 +97,7 @@ export class CopyWriter implements CopyState {
 
   async fold(values: ReadonlySet<Value>): Promise<void> {
     if (values.size === 0) return
-    const graph = new Graph('constants')
-    graph.outputs = [...values]
-    graph.nodes = extract(this.g.graph, [], graph.outputs)
-    const read = new Set(graph.nodes.flatMap(node => node.inputs))
-    graph.initializers = this.g.graph.initializers.filter(value => read.has(value))
+    const graph = extract(this.g.graph, [], [...values])
     this.budget.charge(graph)
     const tensors = await this.evaluate(graph)
     for (const value of values) {

@@ -8,7 +8,7 @@ export const DROP_UNREAD_NODES: GraphPass = {
   // Constants that were computed no longer need the nodes that gave them.
   after: ['fold constants'],
   apply: ({ g: { graph } }) => {
-    graph.nodes = extract(graph, graph.inputs, graph.outputs)
+    graph.nodes = extract(graph, graph.inputs, graph.outputs).nodes
     return new Map()
   },
 }

@@ -1,9 +1,8 @@
 /** @file Whether the constants of a model may be computed: what that would take, against what a model of its size may take. */
 
 import { QuantError } from '../../errors.ts'
-import type { Graph, Model } from '../ir.ts'
+import { type Graph, type Model, tensorsOf } from '../ir.ts'
 import { type ComputedLimits, computedLimits } from '../limits.ts'
-import { tensorsOf } from '../onnx-file/layout.ts'
 import { elementCount, sizeBytes, type Tensor } from '../tensor.ts'
 import { costOf } from './fold-cost.ts'
 
@@ -16,10 +15,9 @@ interface Looks {
 const gigabytes = (bytes: number): string => `${(bytes / 1e9).toPrecision(3)} GB`
 
 /** Bytes of all tensors of a file. */
-function storedBytes({ graph, functions }: Model): number {
+function storedBytes(model: Model): number {
   let sum = 0
-  for (const each of [graph, ...[...(functions?.values() ?? [])].map(({ body }) => body)])
-    for (const tensor of tensorsOf(each)) sum += sizeBytes(tensor)
+  for (const tensor of tensorsOf(model)) sum += sizeBytes(tensor)
   return sum
 }
 

@@ -9,7 +9,7 @@ export const FOLD_CONSTANTS: GraphPass = {
   apply: async state => {
     const { graph } = state.g
     const { pending } = state
-    const nodes = extract(graph, graph.inputs, graph.outputs)
+    const { nodes } = extract(graph, graph.inputs, graph.outputs)
     const stay = nodes.filter(node => !node.outputs.some(value => value && pending.has(value)))
     const read = stay.flatMap(node => node.inputs).filter(value => value !== undefined && pending.has(value))
     await state.fold(new Set(read as Value[]))

@@ -1,9 +1,10 @@
 /** @file Pass: marks values that depend on constants alone, and values that only rearrange a weight. */
 
+import { keepsElements } from '../ops.ts'
 import type { FactPass } from './pass.ts'
 
-/** Ops that only rearrange a weight. */
-const PLUMBING = new Set(['Transpose', 'Reshape', 'Cast', 'Identity', 'Squeeze', 'Unsqueeze'])
+/** The op only rearranges a weight. */
+const rearranges = (kind: string): boolean => keepsElements(kind) || kind === 'Transpose'
 
 export const MARK_CONSTANTS: FactPass = {
   name: 'mark constants',
@@ -12,7 +13,7 @@ export const MARK_CONSTANTS: FactPass = {
   note: (state, node) => {
     if (!node.inputs.every(input => state.isConstant(input))) return
     const [data] = node.inputs
-    const isWeight = PLUMBING.has(node.kind) && data !== undefined && state.weights.has(data)
+    const isWeight = rearranges(node.kind) && data !== undefined && state.weights.has(data)
     for (const output of node.outputs) if (output) (isWeight ? state.weights : state.pending).add(output)
   },
 }

@@ -5,6 +5,7 @@
 
 import type { Builder } from '../builder.ts'
 import { type Attribute, Node, Value } from '../ir.ts'
+import { rowsFor } from '../ops.ts'
 import { declined, required } from '../rewrites/rewrite.ts'
 import { constantNumbers, normalizeAxis, type Shape, staticShape } from '../shape.ts'
 import type { Inputs, NodePass } from './pass.ts'
@@ -122,15 +123,7 @@ const cast: Modernization = (_, node, inputs) =>
   node.attributes.has('round_mode') ? changed(node, { inputs, attributes: { round_mode: undefined } }) : undefined
 
 const MODERNIZATIONS: Readonly<Record<string, Modernization>> = {
-  ReduceSum: axesToInput,
-  ReduceMean: axesToInput,
-  ReduceMax: axesToInput,
-  ReduceMin: axesToInput,
-  ReduceProd: axesToInput,
-  ReduceL1: axesToInput,
-  ReduceL2: axesToInput,
-  ReduceSumSquare: axesToInput,
-  ReduceLogSumExp: axesToInput,
+  ...rowsFor(['reduction'], axesToInput),
   Squeeze: axesToInput,
   Unsqueeze: axesToInput,
   Split: split,

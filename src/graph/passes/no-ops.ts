@@ -1,16 +1,16 @@
 /** @file Pass: drops nodes that change neither elements nor shape, once their shapes are known. */
 
 import type { Value } from '../ir.ts'
+import { classOf } from '../ops.ts'
 import { constantNumbers, sameShape } from '../shape.ts'
 import { knownShape } from './known-shape.ts'
 import type { ValuePass } from './pass.ts'
 
-const RESHAPES = new Set(['Reshape', 'Expand', 'Squeeze', 'Unsqueeze', 'Flatten', 'Slice', 'Tile'])
-
 /** True if the node that made `value` changes neither elements nor shape. */
 function isNoOp(value: Value): boolean {
   const node = value.producer
-  if (!node || !RESHAPES.has(node.kind)) return false
+  const opClass = node && classOf(node.kind)
+  if (!node || (opClass !== 'view' && opClass !== 'repetition' && node.kind !== 'Slice')) return false
   const [before, after] = [knownShape(node.inputs[0]), knownShape(value)]
   if (!before || !after || !sameShape(before, after)) return false
   // A Slice of unchanged shape may still run backwards.

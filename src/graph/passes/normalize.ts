@@ -39,7 +39,7 @@ class Copier {
 
   /** Copies the nodes of a graph that `outputs` need. */
   async addGraph(graph: Graph, inputs: readonly Value[], outputs: readonly Value[]): Promise<void> {
-    const nodes = extract(graph, inputs, outputs)
+    const { nodes } = extract(graph, inputs, outputs)
     for (const value of [...outputs, ...nodes.flatMap(node => [...dependencies(node)])]) this.read.add(value)
     for (const node of nodes) {
       const body = await this.bodyOf(node)

@@ -6,6 +6,7 @@
 import { QuantError } from '../../errors.ts'
 import type { Node, Value } from '../ir.ts'
 import { reductionAxes, sliceRanges, splitSizes } from '../node-arguments.ts'
+import { ELEMENTWISE, rowsFor } from '../ops.ts'
 import { constantNumbers, normalizeAxis, type Shape, staticShape } from '../shape.ts'
 import { elementCount } from '../tensor.ts'
 import type { Rows } from './rows.ts'
@@ -50,13 +51,19 @@ const axisOf =
   (fallback: number) =>
   (node: Node): number[] => [normalizeAxis(node.int('axis', fallback), rank(node.outputs[0]))]
 
-const ELEMENTWISE =
-  'Add Sub Mul Div Pow Max Min Where Expand Neg Abs Sqrt Exp Log Erf Sigmoid Tanh Relu Reciprocal Clip Cast Identity Sin Cos Round ' +
-  'Equal Less LessOrEqual Greater GreaterOrEqual Not And Or IsNaN LeakyRelu Softplus'
+/** Reductions along other axes than that of the rows. */
+const reduced: RowRule = (node, { selection, axis }) => {
+  const axes = reductionAxes(node)
+  if (axes.includes(axis)) return undefined
+  const before = axes.filter(other => other < axis).length
+  return [{ selection, axis: node.int('keepdims', 1) ? axis : axis - before }]
+}
 
 const ROW_RULES: Readonly<Record<string, RowRule>> = {
-  ...Object.fromEntries(ELEMENTWISE.split(' ').map(kind => [kind, aligned])),
-  ...Object.fromEntries(['Reshape', 'Flatten', 'Squeeze', 'Unsqueeze'].map(kind => [kind, reshaped])),
+  ...rowsFor(ELEMENTWISE, aligned),
+  ...rowsFor(['view'], reshaped),
+  ...rowsFor(['reduction'], reduced),
+  Expand: aligned,
   Softmax: along(axisOf(-1)),
   Concat: along(axisOf(0)),
   Slice: along(node => sliceRanges(node).map(({ axis }) => axis)),
@@ -90,17 +97,6 @@ const ROW_RULES: Readonly<Record<string, RowRule>> = {
     index === 1 || axis === rank(node.inputs[0]) - 1
       ? undefined
       : [{ selection, axis: axis + rank(node.outputs[0]) - rank(node.inputs[0]) }],
-  ...Object.fromEntries(
-    ['ReduceMean', 'ReduceSum', 'ReduceMax', 'ReduceMin'].map((kind): [string, RowRule] => [
-      kind,
-      (node, { selection, axis }) => {
-        const axes = reductionAxes(node)
-        if (axes.includes(axis)) return undefined
-        const before = axes.filter(reduced => reduced < axis).length
-        return [{ selection, axis: node.int('keepdims', 1) ? axis : axis - before }]
-      },
-    ]),
-  ),
 }
 
 /**

@@ -4,6 +4,7 @@
  */
 
 import { QuantError } from '../../errors.ts'
+import { dependents } from '../../graph/dependencies.ts'
 import type { Graph, Node, Value } from '../../graph/ir.ts'
 import { printNode } from '../../graph/print.ts'
 import { findLinears, type Linear, type SkippedLinear } from './linears.ts'
@@ -25,16 +26,6 @@ interface Segment {
   readonly input: Value
   readonly output: Value
   readonly nodes: readonly Node[]
-}
-
-/** Values of a working copy that depend on its inputs; weights and what only rearranges them do not. */
-export function dataValues(graph: Graph): ReadonlySet<Value> {
-  const data = new Set<Value>(graph.inputs)
-  for (const node of graph.nodes) {
-    if (node.inputs.some(input => input && data.has(input)))
-      for (const output of node.outputs) if (output) data.add(output)
-  }
-  return data
 }
 
 /** Splits the graph at every value that alone crosses from what is before it to what is after it. */
@@ -86,7 +77,7 @@ function groupSegments(all: readonly Segment[], starts: readonly number[]): Segm
  * @throws E_NO_BLOCKS saying which check failed, and on which node.
  */
 export function findBlocks(graph: Graph): Block[] {
-  const data = dataValues(graph)
+  const data = dependents(graph.nodes, graph.inputs)
   const all = segments(graph, data)
   const starts = all.flatMap((segment, i) => (hasAttention(segment, data) ? [i] : []))
   if (starts.length === 0) {

@@ -1,7 +1,9 @@
 /** @file Whether attention looks ahead: what tells an encoder from a decoder. Looks at the constants of one block, runs nothing. */
 
 import { QuantError } from '../../errors.ts'
+import { dependents } from '../../graph/dependencies.ts'
 import type { Node, Value } from '../../graph/ir.ts'
+import { isElementwise, keepsElements } from '../../graph/ops.ts'
 import { printNode } from '../../graph/print.ts'
 import { staticShape } from '../../graph/shape.ts'
 import { readBytes, type Tensor } from '../../graph/tensor.ts'
@@ -12,9 +14,7 @@ import type { Block } from './blocks.ts'
 const CLOSED = -1e3
 
 /** What may lie between the scores and their softmax and keeps each score in its place, or beside others of its row. */
-const PASSES: ReadonlySet<string> = new Set(
-  'Add Sub Mul Div Tanh Where Max Min Clip Reshape Identity Cast Concat Squeeze Unsqueeze'.split(' '),
-)
+const passes = (kind: string): boolean => isElementwise(kind) || keepsElements(kind) || kind === 'Concat'
 
 /** The number that decides what the first token sees of the last one: element (0, last) of the last two axes, both `tokens` long. */
 function corner(tensor: Tensor, tokens: number): number | undefined {
@@ -42,7 +42,7 @@ function closes(node: Node, scores: ReadonlySet<Value>, tokens: number): boolean
  * @throws E_UNSUPPORTED naming the product that makes the scores.
  */
 export function requireCausal({ nodes, input }: Block): void {
-  const data = new Set<Value>([input, ...nodes.flatMap(({ outputs }) => outputs as Value[])])
+  const data = dependents(nodes, [input])
   const product = nodes.find(node => node.kind === 'MatMul' && node.inputs.every(value => value && data.has(value)))
   const tokens = product && staticShape(product.outputs[0]!).at(-1)
   if (!product || tokens === undefined || tokens < 2 || staticShape(input).at(-2) !== tokens) return
@@ -58,7 +58,7 @@ export function requireCausal({ nodes, input }: Block): void {
         'omniquant quantizes decoder language models.',
       )
     }
-    if (!PASSES.has(node.kind)) return
+    if (!passes(node.kind)) return
     scores.add(node.outputs[0]!)
   }
 }

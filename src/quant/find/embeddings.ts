@@ -1,10 +1,11 @@
 /** @file lm_head and embeddings, found by structure: the product that makes the logits, and the tables that token ids are looked up in. */
 
+import { dependents } from '../../graph/dependencies.ts'
 import type { Node, Value } from '../../graph/ir.ts'
+import { keepsElements } from '../../graph/ops.ts'
 import { staticShape } from '../../graph/shape.ts'
 import { findStoredWeight } from '../../graph/stored-weight.ts'
 import type { Analysis } from './analysis.ts'
-import { dataValues } from './blocks.ts'
 import { findLinears, labelOf, type Linear } from './linears.ts'
 
 /** What was found; for what was not, why. */
@@ -14,12 +15,12 @@ export interface OuterLinears {
   readonly embeddings: readonly Linear[] | string
 }
 
-/** Indices that are the token ids themselves, in another shape or type. */
-const ID_PLUMBING: ReadonlySet<string> = new Set(['Reshape', 'Unsqueeze', 'Squeeze', 'Cast', 'Transpose', 'Expand'])
+/** The op gives token ids that it reads in another shape or type. */
+const passesIds = (kind: string): boolean => keepsElements(kind) || kind === 'Transpose' || kind === 'Expand'
 
 function isTokenIds(indices: Value, inputs: readonly Value[]): boolean {
   let value = indices
-  while (value.producer && ID_PLUMBING.has(value.producer.kind)) value = value.producer.inputs[0]!
+  while (value.producer && passesIds(value.producer.kind)) value = value.producer.inputs[0]!
   return inputs.includes(value)
 }
 
@@ -53,7 +54,7 @@ function embeddingOf(node: Node): Linear | string {
 
 /** lm_head and embeddings of a model. */
 export function findOuterLinears({ working, blocks }: Pick<Analysis, 'working' | 'blocks'>): OuterLinears {
-  const data = dataValues(working)
+  const data = dependents(working.nodes, working.inputs)
   const inside = new Set(blocks.flatMap(({ nodes }) => nodes))
   const outside = working.nodes.filter(node => !inside.has(node))
   const { linears, skipped } = findLinears(outside, data)

@@ -1,5 +1,6 @@
 /** @file Experts of a mixture, by structure: linears whose result is multiplied by what came of the routing. Knows no model family. */
 
+import { dependents } from '../../graph/dependencies.ts'
 import type { Node, Value } from '../../graph/ir.ts'
 import type { Block } from './blocks.ts'
 import type { Linear } from './linears.ts'
@@ -20,7 +21,7 @@ export interface Expert {
 
 /** Values that depend on the routers' results, and on nothing else of the tokens. */
 function routingValues({ input, nodes }: Block, routers: ReadonlySet<Node>): Set<Value> {
-  const data = new Set([input, ...nodes.flatMap(({ outputs }) => outputs)])
+  const data = dependents(nodes, [input])
   const routing = new Set<Value>()
   for (const node of nodes) {
     const read = node.inputs.filter(value => data.has(value!)) as Value[]
@@ -32,7 +33,7 @@ function routingValues({ input, nodes }: Block, routers: ReadonlySet<Node>): Set
 
 /** What the result of `linear` meets of the routing before it is added to other results. */
 function gatesOf(linear: Linear, { nodes, input }: Block, routing: ReadonlySet<Value>): Gate[] {
-  const data = new Set([input, ...nodes.flatMap(({ outputs }) => outputs)])
+  const data = dependents(nodes, [input])
   const carried = new Set(linear.node.outputs)
   const gates: Gate[] = []
   for (const node of nodes) {

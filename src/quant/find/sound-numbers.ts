@@ -3,18 +3,16 @@
 import { QuantError } from '../../errors.ts'
 import { isFloat } from '../../graph/dtype.ts'
 import type { Node, Value } from '../../graph/ir.ts'
+import { classOf } from '../../graph/ops.ts'
 import { staticShape } from '../../graph/shape.ts'
 import { elementCount } from '../../graph/tensor.ts'
 import { readFloats } from '../../kernels/float16.ts'
 import { DAMAGED, firstUnsound, placeOf, shownFloat, unsoundReason } from '../../kernels/magnitude.ts'
 import type { Analysis } from './analysis.ts'
 
-/** Operators that gains and biases are operands of. Masks, which may be infinite, are matrices, or chosen by Where. */
-const ARITHMETIC: ReadonlySet<string> = new Set(['Add', 'Sub', 'Mul', 'Div'])
-
-/** Vectors that `nodes` add to values, or multiply them by. */
+/** Vectors that `nodes` add to values, or multiply them by. Masks, which may be infinite, are matrices, or chosen by Where. */
 function vectorsOf(nodes: readonly Node[]): Set<Value> {
-  const operands = nodes.flatMap(({ kind, inputs }) => (ARITHMETIC.has(kind) ? inputs : []))
+  const operands = nodes.flatMap(({ kind, inputs }) => (classOf(kind) === 'arithmetic' ? inputs : []))
   return new Set(
     operands.filter((value): value is Value => {
       const { dtype, dims } = value?.tensor ?? { dtype: 'bool', dims: [] }

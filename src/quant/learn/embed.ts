@@ -3,7 +3,6 @@
 import type { ActivationStore } from '../../calibration/activation-store.ts'
 import { feedsFor, rowsOf } from '../../decoder/model-io.ts'
 import { extract } from '../../graph/extract.ts'
-import { Graph } from '../../graph/ir.ts'
 import { staticShape } from '../../graph/shape.ts'
 import { readElements } from '../../graph/tensor.ts'
 import { compile } from '../../kernels/session.ts'
@@ -21,15 +20,9 @@ export async function embed(
   to: ActivationStore,
 ): Promise<void> {
   const { working, io, blocks } = analysis
-  const graph = new Graph('prefix')
   const { input } = blocks[0]!
   const batch = rowsOf(io, 1)
-  graph.inputs = working.inputs
-  graph.outputs = [input]
-  graph.nodes = extract(working, working.inputs, [input])
-  const read = new Set(graph.nodes.flatMap(node => node.inputs))
-  graph.initializers = working.initializers.filter(value => read.has(value))
-  const session = await compile(graph, { optimization: 'disabled' })
+  const session = await compile(extract(working, working.inputs, [input]), { optimization: 'disabled' })
   try {
     for (let i = 0; i < to.samples; i++) {
       const count = Math.min(batch, samples - i * batch)

@@ -1,7 +1,7 @@
 /** @file Fold programs of a block: learned parameters to codes, scales and zero points, one linear at a time. */
 
 import { Builder } from '../../graph/builder.ts'
-import { programOf } from '../../graph/extract.ts'
+import { extract } from '../../graph/extract.ts'
 import { Graph } from '../../graph/ir.ts'
 import type { EmittedRange } from '../../kernels/weights.ts'
 import type { Linear } from '../find/linears.ts'
@@ -40,7 +40,7 @@ export function foldPrograms(plan: BlockPlan, vector: ParameterVector | undefine
   const part = (write: () => void): Graph => {
     g.graph.outputs = []
     write()
-    return programOf(g.graph, g.graph.outputs)
+    return extract(g.graph, g.graph.inputs, g.graph.outputs)
   }
   const linears = plan.block.linears.flatMap((linear, index): LinearFold[] => {
     const fake = quantized.get(linear)

@@ -3,6 +3,7 @@
  * (arXiv 2308.13137 section 4.1). Softmax outputs stay as they are.
  */
 
+import { dependents } from '../../graph/dependencies.ts'
 import type { Node, Value } from '../../graph/ir.ts'
 import { staticShape } from '../../graph/shape.ts'
 import { elementCount } from '../../graph/tensor.ts'
@@ -116,7 +117,7 @@ export function findActivationSites(
   values: ReadonlyMap<Value, Value>,
 ): { readonly sites: readonly ActivationSite[]; readonly note: string | undefined } {
   const sites = linearSites(block)
-  const data = new Set([block.input, ...block.nodes.flatMap(({ outputs }) => outputs as Value[])])
+  const data = dependents(block.nodes, [block.input])
   const products = attentionProducts(block, data)
   const [scores, mix] = products
   if (products.length !== 2 || !scores || !mix) {

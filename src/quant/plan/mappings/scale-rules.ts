@@ -6,6 +6,7 @@
 import { dependencies } from '../../../graph/dependencies.ts'
 import type { Node, Value } from '../../../graph/ir.ts'
 import { sliceRanges, splitSizes } from '../../../graph/node-arguments.ts'
+import { rowsFor } from '../../../graph/ops.ts'
 import { constantNumbers, normalizeAxis, staticShape } from '../../../graph/shape.ts'
 import { elementCount } from '../../../graph/tensor.ts'
 import type { Block } from '../../find/blocks.ts'
@@ -213,10 +214,7 @@ const RULES: Readonly<Record<string, Rule>> = {
   Abs: homogeneous,
   Relu: homogeneous,
   LeakyRelu: homogeneous,
-  Reshape: reshape,
-  Flatten: reshape,
-  Squeeze: reshape,
-  Unsqueeze: reshape,
+  ...rowsFor(['view'], reshape),
   Transpose: transpose,
   Slice: moves(slice),
   Split: moves(split),

@@ -1,0 +1,224 @@
+/**
+ * @file What the code takes for granted of onnxruntime (docs/onnxruntime.md), asked of the onnxruntime that is installed. When one of
+ * these tests fails after an update, the code named in that table has to be looked at. Nothing here may end the process.
+ */
+
+import { describe, expect, test } from 'vitest'
+import { Builder } from '../../src/graph/builder.ts'
+import { type Attribute, newModel, Node, Value } from '../../src/graph/ir.ts'
+import { saveModel } from '../../src/graph/onnx-file/save.ts'
+import { floatTensor, readElements, readNumbers, type Tensor, tensorOf } from '../../src/graph/tensor.ts'
+import { compile, openModel, runGraph, type SessionOptions } from '../../src/kernels/session.ts'
+import { tempDir } from '../helpers/temp-dir.ts'
+import { join } from 'node:path'
+
+type Attributes = Readonly<Record<string, number | string>>
+
+/** One node over constants, its output declared as nothing: onnxruntime says what comes out. */
+function graphOf(
+  kind: string,
+  inputs: readonly Tensor[],
+  attributes: Attributes = {},
+  outputType: 'float32' | 'int64' | 'int32' = 'float32',
+) {
+  const g = new Builder()
+  const values = inputs.map((tensor, i) => g.initializer(`in${i}`, tensor))
+  const y = new Value('y', outputType)
+  const entries = Object.entries(attributes).map(([name, value]): [string, Attribute] => [
+    name,
+    typeof value === 'number' ? { type: 'int', value } : { type: 'string', value },
+  ])
+  const at = kind.lastIndexOf('.')
+  g.graph.nodes.push(
+    new Node(kind.slice(at + 1), values, [y], new Map(entries), kind.slice(0, Math.max(0, at)), 'node'),
+  )
+  g.graph.outputs.push(y)
+  return g.graph
+}
+
+const run = async (...[kind, inputs, attributes, type]: Parameters<typeof graphOf>): Promise<Tensor> =>
+  (await runGraph(graphOf(kind, inputs, attributes, type))).y!
+
+const wave = (count: number): number[] => Array.from({ length: count }, (_, i) => Math.sin(i * i + 1))
+
+const bytes = (count: number): Uint8Array => Uint8Array.from({ length: count }, (_, i) => (i * 37) % 251)
+
+/** Root of the mean square of a - b, in units of b's. */
+function distance(a: Tensor, b: Tensor): number {
+  const [left, right] = [readNumbers(a), readNumbers(b)]
+  const square = (numbers: readonly number[]) => numbers.reduce((sum, x) => sum + x * x, 0)
+  return Math.sqrt(square(left.map((x, i) => x - right[i]!)) / square(right))
+}
+
+describe('MatMulNBits', () => {
+  const product = (bits: number, block: number) => {
+    const [K, N] = [256, 4]
+    const blocks = Math.ceil(K / block)
+    return run(
+      'com.microsoft.MatMulNBits',
+      [
+        floatTensor([1, K], wave(K)),
+        tensorOf('uint8', [N, blocks, (block * bits) / 8], bytes((N * blocks * block * bits) / 8)),
+        floatTensor([N, blocks], Array<number>(N * blocks).fill(1)),
+      ],
+      { K, N, bits, block_size: block },
+    )
+  }
+
+  test.each([2, 4, 8])('has weights of %i bits', async bits => {
+    expect((await product(bits, 32)).dims).toEqual([1, 4])
+  })
+
+  test.each([3, 5, 6, 7])('has none of %i bits', async bits => {
+    await expect(product(bits, 32)).rejects.toThrow(/Only 2b, 4b and 8b quantization is supported/)
+  })
+
+  test.each([16, 32, 64, 128, 256])('has blocks of %i', async block => {
+    expect((await product(4, block)).dims).toEqual([1, 4])
+  })
+
+  test.each([8, 48, 512])('has no blocks of %i', async block => {
+    await expect(product(4, block)).rejects.toThrow(/Only block sizes 16, 32, 64, 128, and 256 are supported/)
+  })
+})
+
+describe('quantized activations', () => {
+  test('a MatMul of a DequantizeLinear rounds its activations, unless the graph is run as written', async () => {
+    const [K, N] = [128, 32]
+    const g = new Builder()
+    const x = g.input('x', 'float32', [4, K])
+    const w = new Value('w', 'float32', [K, N])
+    const constants = [
+      g.initializer('q', { dtype: 'uint4', dims: [K, N], data: bytes((K * N) / 2) }),
+      g.initializer(
+        'scale',
+        floatTensor(
+          [K / 32, N],
+          wave((K / 32) * N).map(each => Math.abs(each) + 0.1),
+        ),
+      ),
+      g.initializer('zero', { dtype: 'uint4', dims: [K / 32, N], data: bytes(((K / 32) * N) / 2) }),
+    ]
+    const attributes = new Map<string, Attribute>([
+      ['axis', { type: 'int', value: 0 }],
+      ['block_size', { type: 'int', value: 32 }],
+    ])
+    g.graph.nodes.push(new Node('DequantizeLinear', constants, [w], attributes, '', 'dequantize'))
+    g.output(g.matMul(x, w), 'y')
+    const feeds = { x: floatTensor([4, K], wave(4 * K)) }
+    const result = async (optimization: SessionOptions['optimization'] & string) =>
+      (await runGraph(g.graph, feeds, { optimization, prepacking: true })).y!
+    const exact = await result('disabled')
+    expect(distance(await result('basic'), exact)).toBeLessThan(1e-6)
+    expect(distance(await result('all'), exact)).toBeGreaterThan(1e-3)
+    // Programs run without prepacking, where MatMulNBits computes in float32.
+    const unpacked = await runGraph(g.graph, feeds, { prepacking: false })
+    expect(distance(unpacked.y!, exact)).toBeLessThan(1e-6)
+  })
+
+  test('MatMulInteger takes one zero point for all rows of A, none for each', async () => {
+    const zeros = (dims: number[]) => tensorOf('uint8', dims, new Uint8Array(dims[0] ?? 1).fill(3))
+    const operands = [tensorOf('uint8', [2, 4], bytes(8)), tensorOf('int8', [4, 3], Int8Array.from(bytes(12)))]
+    expect((await run('MatMulInteger', [...operands, zeros([])], {}, 'int32')).dims).toEqual([2, 3])
+    await expect(run('MatMulInteger', [...operands, zeros([2])], {}, 'int32')).rejects.toThrow(/scalar/)
+  })
+
+  test('a reduction of no rows along K gives [0, K]', async () => {
+    const g = new Builder()
+    const x = g.input('x', 'float32', [2, 8])
+    x.shape = ['n', 8]
+    const y = new Value('y', 'float32')
+    const axes = g.ints([-1])
+    g.graph.nodes.push(new Node('ReduceMax', [x, axes], [y]))
+    g.graph.outputs.push(y)
+    const rows = async (n: number) => (await runGraph(g.graph, { x: floatTensor([n, 8], wave(n * 8)) })).y!.dims
+    expect(await rows(2)).toEqual([2, 1])
+    expect(await rows(0)).toEqual([0, 8])
+  })
+})
+
+describe('programs', () => {
+  test('FusedMatMul has a kernel for float32 and none for float64', async () => {
+    const operands = (dtype: 'float32' | 'float64') => [0, 1].map(() => floatTensor([2, 2], [1, 2, 3, 4], dtype))
+    const fused = 'com.microsoft.FusedMatMul'
+    expect(readNumbers(await run(fused, operands('float32'), { transA: 1 }))).toEqual([10, 14, 14, 20])
+    await expect(run(fused, operands('float64'), { transA: 1 })).rejects.toThrow()
+  })
+
+  test.each(['SoftmaxGrad', 'LayerNormalizationGrad', 'AdamWOptimizer', 'GatherGrad', 'FakeQuant'])(
+    'there is no %s',
+    async kind => {
+      await expect(run(`com.microsoft.${kind}`, [floatTensor([1], [1])])).rejects.toThrow(
+        /not a registered function\/op/,
+      )
+    },
+  )
+
+  test('nodes of one name are refused', async () => {
+    const g = new Builder()
+    const x = g.input('x', 'float32', [1])
+    g.output(g.neg(g.neg(x)), 'y')
+    for (const node of g.graph.nodes) node.name = 'same'
+    await expect(compile(g.graph)).rejects.toThrow(/same/)
+  })
+
+  test('division of integers by zero is an error of the run', async () => {
+    const ints = (value: number) => tensorOf('int32', [1], Int32Array.of(value))
+    await expect(run('Div', [ints(1), ints(0)], {}, 'int32')).rejects.toThrow()
+  })
+
+  test('the same program gives the same bytes twice', async () => {
+    const operands = [floatTensor([64, 128], wave(64 * 128)), floatTensor([128, 64], wave(128 * 64))]
+    const [first, second] = [await run('MatMul', operands), await run('MatMul', operands)]
+    expect(readElements(first)).toEqual(readElements(second))
+  })
+
+  test('a run blocks the thread it is called from', async () => {
+    const g = new Builder()
+    const x = g.input('x', 'float32', [1024, 1024])
+    let y = x
+    for (let i = 0; i < 4; i++) y = g.matMul(y, x)
+    g.output(y, 'y')
+    const session = await compile(g.graph, { threads: 1 })
+    const feeds = { x: floatTensor([1024, 1024], wave(2 ** 20)) }
+    let last = performance.now()
+    let longest = 0
+    const timer = setInterval(() => {
+      longest = Math.max(longest, performance.now() - last)
+      last = performance.now()
+    }, 1)
+    const start = performance.now()
+    await session.run(feeds)
+    const took = performance.now() - start
+    await new Promise(resolve => setTimeout(resolve, 5))
+    clearInterval(timer)
+    await session.release()
+    expect(longest).toBeGreaterThan(took / 2)
+  })
+})
+
+describe('edges of a graph', () => {
+  test('a scalar and an output of unknown rank both have no dimensions', async () => {
+    const path = join(tempDir(), 'model.onnx')
+    const g = new Builder()
+    const x = g.input('x', 'float32', [])
+    const any = new Value('any', 'float32')
+    const shape = new Value('shape', 'int64', ['rank'])
+    g.graph.inputs.push(any, shape)
+    const unknown = new Value('unknown', 'float32')
+    g.graph.nodes.push(new Node('Reshape', [any, shape], [unknown]))
+    g.output(g.neg(x), 'scalar')
+    g.graph.outputs.push(unknown)
+    await saveModel(newModel(g.graph), path)
+    const session = await openModel(path)
+    expect(session.inputs.filter(({ name }) => name !== 'shape').map(({ shape }) => shape)).toEqual([[], []])
+    expect(session.outputs.map(({ shape }) => shape)).toEqual([[], []])
+    await session.release()
+  })
+
+  test('bfloat16 cannot be an output', async () => {
+    const g = new Builder()
+    g.output(g.cast(g.input('x', 'float32', [2]), 'bfloat16'), 'y')
+    await expect(compile(g.graph)).rejects.toThrow(/Unsupported data type/)
+  })
+})
