@@ -2,15 +2,16 @@
 
 import { QuantError } from '../errors.ts'
 import { type DType, isFloat } from '../graph/dtype.ts'
-import type { Dim, Graph, Model, Value } from '../graph/ir.ts'
+import type { Dim, Graph, Model, Node, Value } from '../graph/ir.ts'
 import { loadModel } from '../graph/onnx-file/load.ts'
 import { modelFiles, modelSizeBytes } from '../graph/onnx-file/model-files.ts'
+import { isRefused, type Refused } from '../graph/refusal.ts'
 import { elementCount, sizeBytes, type Tensor } from '../graph/tensor.ts'
 import type { Analysis } from './find/analysis.ts'
 import { analyze } from './find/analyze.ts'
 import { type Block, dataValues } from './find/blocks.ts'
 import { findOuterLinears, isTied, type OuterLinears } from './find/embeddings.ts'
-import { findLinears, type Linear, type SkippedLinear } from './find/linears.ts'
+import { findLinears, type Linear } from './find/linears.ts'
 import { unusedWeights } from './find/unused-weights.ts'
 import type {
   InspectedLinear,
@@ -98,12 +99,15 @@ function mappingsOf(block: Block, { values, leaving, otherBranch }: Analysis): I
     { scheme: parseScheme('w4a4'), let: true, values, leaving },
     otherBranch,
   )
-  return [...mappings.map(({ name, size, shift }) => ({ name, size, shift: shift !== undefined })), ...skippedMappings]
+  return [
+    ...mappings.map(({ name, size, shift }) => ({ name, size, shift: shift !== undefined })),
+    ...skippedMappings.map(({ at, reason }) => ({ name: at, reason })),
+  ]
 }
 
 /** What is kept as it is: in the blocks for the reason given, the rest because it lies outside of them. */
 function skippedOf({ working, blocks }: Analysis, { lmHead }: OuterLinears): SkippedReport[] {
-  const report = ({ node, reason }: SkippedLinear) => ({ node: node.origin?.name || node.name, reason })
+  const report = ({ at, reason }: Refused<Node>) => ({ node: at.origin?.name || at.name, reason })
   const inside = new Set(blocks.flatMap(({ nodes }) => nodes))
   const { linears, skipped } = findLinears(
     working.nodes.filter(node => !inside.has(node)),
@@ -111,15 +115,15 @@ function skippedOf({ working, blocks }: Analysis, { lmHead }: OuterLinears): Ski
   )
   const outside = [
     ...linears
-      .filter(({ node }) => typeof lmHead === 'string' || node !== lmHead.node)
-      .map(({ node }) => ({ node, reason: 'it is not in a block' })),
-    ...skipped.map(({ node }) => ({ node, reason: 'it is not in a block' })),
+      .filter(({ node }) => isRefused(lmHead) || node !== lmHead.node)
+      .map(({ node }) => ({ at: node, reason: 'it is not in a block' })),
+    ...skipped.map(({ at }) => ({ at, reason: 'it is not in a block' })),
   ]
   return [...blocks.flatMap(block => block.skipped), ...outside].map(report)
 }
 
 function outerOf({ lmHead, embeddings }: OuterLinears): InspectedOuter[] {
-  const tables = typeof embeddings === 'string' ? [] : embeddings
+  const tables = isRefused(embeddings) ? [] : embeddings
   const describe = (role: InspectedOuter['role'], tied: boolean, linear: Linear): InspectedOuter => {
     const { name, inFeatures, outFeatures, weight } = linear
     const { dtype } = weight.tensor!
@@ -135,7 +139,7 @@ function outerOf({ lmHead, embeddings }: OuterLinears): InspectedOuter[] {
   }
   return [
     ...tables.map(table => describe('embedding', isTied(lmHead, table), table)),
-    ...(typeof lmHead === 'string'
+    ...(isRefused(lmHead)
       ? []
       : [
           describe(

@@ -53,7 +53,7 @@ export function learningNotes(finished: readonly { readonly report: BlockReport 
 export function skippedIn({ block, quantizers, heldFloat }: BlockPlan): SkippedReport[] {
   const ignored = block.linears.filter(linear => !quantizers.has(linear))
   return [
-    ...block.skipped.map(({ node, reason }) => ({ node: node.origin?.name ?? node.name, reason })),
+    ...block.skipped.map(({ at, reason }) => ({ node: at.origin?.name ?? at.name, reason })),
     ...ignored.map(linear => ({
       node: linear.name,
       reason: heldFloat.has(linear) ? 'the node it is in cannot be quantized as a whole' : 'it was to be left as it is',

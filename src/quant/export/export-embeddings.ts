@@ -2,6 +2,7 @@
 
 import { floatTypeOf, giveAs, GraphWriter, type Stem } from '../../graph/graph-writer.ts'
 import type { Model, Node, Value } from '../../graph/ir.ts'
+import { isRefused } from '../../graph/refusal.ts'
 import { findStoredWeight } from '../../graph/stored-weight.ts'
 import type { Tensor } from '../../graph/tensor.ts'
 import type { PackedWeight } from '../../kernels/pack/matmul-nbits.ts'
@@ -34,9 +35,9 @@ function exportTable(model: Model, origin: Node, { bits, blockSize, b, scales, z
   const own = findStoredWeight(origin.inputs[0]!)
   const isLookup = (node: Node): boolean => {
     if (node === origin) return true
-    if (node.kind !== 'Gather' || node.int('axis', 0) !== 0 || 'reason' in own) return false
+    if (node.kind !== 'Gather' || node.int('axis', 0) !== 0 || isRefused(own)) return false
     const other = findStoredWeight(node.inputs[0]!)
-    return 'tensor' in other && other.tensor === own.tensor && other.transposed === own.transposed
+    return !isRefused(other) && other.tensor === own.tensor && other.transposed === own.transposed
   }
   const { name } = origin.inputs[0]!
   // lm_head may have stored these very tensors.

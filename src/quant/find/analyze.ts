@@ -14,7 +14,7 @@ import type { Analysis } from './analysis.ts'
 import { findBlocks } from './blocks.ts'
 import { requireCausal } from './causality.ts'
 import { leavingValues } from './leaving.ts'
-import { type OtherBranch, readersElsewhere } from './other-branch.ts'
+import { OTHER_BRANCH, type OtherBranch, readersElsewhere } from './other-branch.ts'
 
 /** Ops that only quantized models have. */
 const QUANTIZED_OPS: ReadonlySet<string> = new Set([
@@ -99,13 +99,14 @@ async function findOtherBranch(
   const origins = blocks.flatMap(({ linears }) => linears.map(({ origin }) => origin))
   const readers = readersElsewhere(model, origins, new Set(working.nodes.map(({ origin }) => origin)))
   if ([...readers.values()].every(nodes => nodes.length === 0) && io.useCacheBranch === undefined) return undefined
-  if (io.useCacheBranch === undefined) return { readers, traced: 'no input is known to choose the other branch' }
+  const refused = (reason: string): OtherBranch => ({ readers, traced: { at: OTHER_BRANCH, reason } })
+  if (io.useCacheBranch === undefined) return refused('no input is known to choose the other branch')
   try {
     const copy = await copyWith({ [io.useCacheBranch]: tensorOf('bool', [1], Uint8Array.of(1)) })
     const { graph, values } = copy
     return { readers, traced: { blocks: findBlocks(graph), values, leaving: leavingValues(copy, outputs) } }
   } catch (error) {
     if (!(error instanceof QuantError)) throw error
-    return { readers, traced: `the other branch cannot be traced (${error.message})` }
+    return refused(`the other branch cannot be traced (${error.message})`)
   }
 }

@@ -6,7 +6,8 @@
 import { QuantError } from '../../errors.ts'
 import type { Graph, Node, Value } from '../../graph/ir.ts'
 import { printNode } from '../../graph/print.ts'
-import { findLinears, type Linear, type SkippedLinear } from './linears.ts'
+import type { Refused } from '../../graph/refusal.ts'
+import { findLinears, type Linear } from './linears.ts'
 
 /** A decoder block: `output` depends on the model's input through `input` alone. */
 export interface Block {
@@ -17,7 +18,8 @@ export interface Block {
   /** Nodes of the working copy that depend on `input`, in order. */
   readonly nodes: readonly Node[]
   readonly linears: readonly Linear[]
-  readonly skipped: readonly SkippedLinear[]
+  /** Products whose weight stays float. */
+  readonly skipped: readonly Refused<Node>[]
 }
 
 /** Nodes between two neighbouring cuts. */
@@ -106,7 +108,7 @@ export function findBlocks(graph: Graph): Block[] {
     throw new QuantError(
       'E_NO_BLOCKS',
       `block ${empty.index} (from "${empty.input.name}" to "${empty.output.name}") has no weights that can be quantized` +
-        (empty.skipped[0] ? `: ${empty.skipped[0].reason} (${printNode(empty.skipped[0].node)})` : ''),
+        (empty.skipped[0] ? `: ${empty.skipped[0].reason} (${printNode(empty.skipped[0].at)})` : ''),
       'Only MatMul and Gemm with a constant 2-D weight are quantized.',
     )
   }

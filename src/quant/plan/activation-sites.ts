@@ -4,6 +4,7 @@
  */
 
 import type { Node, Value } from '../../graph/ir.ts'
+import type { Refused } from '../../graph/refusal.ts'
 import { staticShape } from '../../graph/shape.ts'
 import { elementCount } from '../../graph/tensor.ts'
 import type { ActivationQuantizer } from '../../kernels/tokens.ts'
@@ -109,21 +110,19 @@ function attentionProducts(block: Block, data: ReadonlySet<Value>): Node[] {
 /**
  * Sites of a block. Queries, keys and values are quantized as near to where they are computed as the user's graph shows them: after
  * the rotary embedding where it is there, before it where it is inside a fused attention node.
- * @param values user's value -> value of the working copy (Analysis.values). @returns `note`: why attention is left as it is, if it is.
+ * @param values user's value -> value of the working copy (Analysis.values). @returns `refused`: operands of attention that stay float, where some do.
  */
 export function findActivationSites(
   block: Block,
   values: ReadonlyMap<Value, Value>,
-): { readonly sites: readonly ActivationSite[]; readonly note: string | undefined } {
+): { readonly sites: readonly ActivationSite[]; readonly refused: Refused | undefined } {
   const sites = linearSites(block)
   const data = new Set([block.input, ...block.nodes.flatMap(({ outputs }) => outputs as Value[])])
   const products = attentionProducts(block, data)
   const [scores, mix] = products
   if (products.length !== 2 || !scores || !mix) {
-    return {
-      sites,
-      note: `queries, keys and values are not quantized: ${products.length} products of activations, not 2`,
-    }
+    const reason = `${products.length} products of activations, not 2`
+    return { sites, refused: { at: 'queries, keys and values', reason } }
   }
   const userOf = firstUserValues(values)
   const operands = [
@@ -142,9 +141,8 @@ export function findActivationSites(
       sites.push({ ...site, readers })
     }
   }
-  const note =
-    missing.length === 0 ? undefined : `${missing.join(', ')} are not quantized: the graph does not show them`
-  return { sites, note }
+  const refused = missing.length === 0 ? undefined : { at: missing.join(', '), reason: 'the graph does not show them' }
+  return { sites, refused }
 }
 
 /** Where an operand of attention, its channels on `axis`, is best quantized. */

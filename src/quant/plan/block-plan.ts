@@ -2,6 +2,7 @@
 
 import type { DType } from '../../graph/dtype.ts'
 import type { Node, Value } from '../../graph/ir.ts'
+import type { Refused } from '../../graph/refusal.ts'
 import type { WeightQuantizer } from '../../kernels/qparams.ts'
 import type { Block } from '../find/blocks.ts'
 import type { Leaving } from '../find/leaving.ts'
@@ -9,7 +10,7 @@ import type { Linear } from '../find/linears.ts'
 import type { QuantScheme } from '../terms/scheme.ts'
 import type { QuantizedActivations } from './activation-sites.ts'
 import { isFused } from './fused-experts.ts'
-import { linearsOf, type Mapping, type SkippedMapping } from './mappings/mapping.ts'
+import { linearsOf, type Mapping } from './mappings/mapping.ts'
 import type { Site } from './site.ts'
 import type { WeightSchemeOf } from './weight-rules.ts'
 
@@ -45,8 +46,8 @@ export interface BlockPlan {
   readonly activations: QuantizedActivations | undefined
   /** Transformations to learn. */
   readonly mappings: readonly Mapping[]
-  /** Transformations that cannot be made, and why. */
-  readonly skippedMappings: readonly SkippedMapping[]
+  /** Transformations that cannot be made, by name. */
+  readonly skippedMappings: readonly Refused[]
   /** Biases of linears, where they have one. */
   readonly biases: ReadonlyMap<Linear, Site>
   /** Gains and biases that the mappings change, in a fixed order. */

@@ -2,6 +2,7 @@
 
 import { QuantError } from '../../errors.ts'
 import type { Node } from '../../graph/ir.ts'
+import { isRefused, type Refused } from '../../graph/refusal.ts'
 import type { WeightQuantizer } from '../../kernels/qparams.ts'
 import type { Analysis } from '../find/analysis.ts'
 import { findOuterLinears, isTied, type OuterLinears } from '../find/embeddings.ts'
@@ -37,11 +38,11 @@ function quantizerOf({ inFeatures, weight }: Linear, bits: OuterBits, symmetric:
 }
 
 /** @throws E_UNSUPPORTED when what is wanted is not there or cannot be stored. */
-function required<T>(found: T | string, flag: string): T {
-  if (typeof found !== 'string') return found
+function required<T>(found: T | Refused<unknown>, flag: string): T {
+  if (!isRefused(found)) return found
   throw new QuantError(
     'E_UNSUPPORTED',
-    `${flag}: ${found}`,
+    `${flag}: ${found.reason}`,
     `Leave out ${flag}: \`omniquant inspect\` shows what there is.`,
   )
 }
@@ -92,7 +93,7 @@ function tiedNotes(
   headBits: OuterBits | undefined,
   tableBits: OuterBits | undefined,
 ): string[] {
-  const table = typeof embeddings === 'string' ? undefined : embeddings.find(each => isTied(lmHead, each))
+  const table = isRefused(embeddings) ? undefined : embeddings.find(each => isTied(lmHead, each))
   if (!table || headBits === tableBits) return []
   const alone = headBits === undefined ? ['the embedding', '--lm-head'] : ['lm_head', '--embedding']
   return [

@@ -121,7 +121,7 @@ describe('experts that all see every token', () => {
     expect(found.sort()).toEqual(
       [...names.map(name => `layers.0.${name}`), ...[0, 1, 2, 3].flatMap(expertNames)].sort(),
     )
-    expect(blocks[0]!.skipped.map(({ node, reason }) => [node.name, reason])).toEqual([
+    expect(blocks[0]!.skipped.map(({ at, reason }) => [at.name, reason])).toEqual([
       ['/model/layers/0/gate/MatMul', 'router: which experts a token is sent to depends on it'],
     ])
   })

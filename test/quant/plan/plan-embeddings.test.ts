@@ -135,7 +135,7 @@ describe('found are', () => {
     const table = toy.weight('embed.weight', [V, D])
     const sum = toy.op('Add', [embed(toy, table), toy.op('Neg', [embed(toy, table)])])
     const { embeddings } = await toy.outer(head(toy, sum))
-    expect(embeddings.length).toBe(1)
+    expect(embeddings).toHaveLength(1)
   })
 })
 
@@ -169,7 +169,7 @@ describe('not found, with the reason, are', () => {
   ])('%s', async (_, build, reason) => {
     const toy = new Toy()
     const { lmHead, analysis } = await toy.outer(build(toy))
-    expect(lmHead).toBe(reason)
+    expect(lmHead).toMatchObject({ reason })
     expect(() => planOuter(analysis, { lmHead: 8 }, false)).toThrow(
       expect.objectContaining({ code: 'E_UNSUPPORTED', message: `--lm-head: ${reason}` }),
     )
@@ -207,7 +207,7 @@ describe('not found, with the reason, are', () => {
   ])('%s', async (_, build, reason) => {
     const toy = new Toy()
     const { embeddings, analysis } = await toy.outer(head(toy, build(toy)))
-    expect(embeddings).toBe(reason)
+    expect(embeddings).toMatchObject({ reason })
     expect(() => planOuter(analysis, { embedding: 4 }, false)).toThrow(
       expect.objectContaining({ code: 'E_UNSUPPORTED', message: `--embedding: ${reason}` }),
     )

@@ -34,12 +34,6 @@ export interface Mapping {
 
 type Rows = End & { readonly kind: 'rows' }
 
-/** A transformation that was looked for and cannot be made. */
-export interface SkippedMapping {
-  readonly name: string
-  readonly reason: string
-}
-
 /** The linears that read what a mapping divides. */
 export const rowsOf = ({ multiplied }: Mapping): Rows[] => multiplied.filter((end): end is Rows => end.kind === 'rows')
 

@@ -4,13 +4,14 @@
  */
 
 import type { Node, Value } from '../../../graph/ir.ts'
+import type { Refused } from '../../../graph/refusal.ts'
 import { staticShape } from '../../../graph/shape.ts'
 import { elementCount } from '../../../graph/tensor.ts'
 import type { Block } from '../../find/blocks.ts'
 import type { Leaving } from '../../find/leaving.ts'
 import type { Linear } from '../../find/linears.ts'
 import type { Site } from '../site.ts'
-import type { End, Mapping, SkippedMapping } from './mapping.ts'
+import type { End, Mapping } from './mapping.ts'
 import { traceScales } from './scale-rules.ts'
 import { describeNode, type ScaleTrace } from './scale-trace.ts'
 
@@ -205,7 +206,7 @@ function mappingOf(candidate: Candidate, trace: ScaleTrace, name: string): Mappi
 }
 
 /** Linears whose input comes from nothing that can be scaled, by the value they read. */
-function unscaledReads({ reads }: ScaleTrace): SkippedMapping[] {
+function unscaledReads({ reads }: ScaleTrace): Refused[] {
   const readers = new Map<Value, Linear[]>()
   for (const { linear, ids } of reads) {
     if (ids.some(id => id >= 0)) continue
@@ -215,7 +216,7 @@ function unscaledReads({ reads }: ScaleTrace): SkippedMapping[] {
   return [...readers].map(([value, linears]) => {
     const maker: Node | undefined = value.producer
     return {
-      name: `-> ${names(linears.map(({ name }) => shortName(name)))}`,
+      at: `-> ${names(linears.map(({ name }) => shortName(name)))}`,
       reason: `what it reads${maker ? `, made by ${describeNode(maker)},` : ''} has no gain and is not computed by a linear`,
     }
   })
@@ -226,18 +227,18 @@ function unscaledReads({ reads }: ScaleTrace): SkippedMapping[] {
  * every product of queries and keys is in one of the two. Reads no weight.
  * @param leaving what must not be scaled because it leaves the user's graph; absent: the graph has no output but the logits.
  */
-export function findMappings(block: Block, leaving?: Leaving): { mappings: Mapping[]; skipped: SkippedMapping[] } {
+export function findMappings(block: Block, leaving?: Leaving): { mappings: Mapping[]; skipped: Refused[] } {
   const trace = traceScales(block, leaving)
   const sources = sourcesOf(trace)
   const mappings: Mapping[] = []
-  const skipped: SkippedMapping[] = []
+  const skipped: Refused[] = []
   for (const candidate of candidatesOf(trace, sources)) {
     const name = nameOf(candidate, trace, sources)
     const mapping = mappingOf(candidate, trace, name)
     if (mapping) mappings.push(mapping)
     else {
       const [root] = candidate.classes.keys()
-      skipped.push({ name, reason: trace.classes.refusal(root!)! })
+      skipped.push({ at: name, reason: trace.classes.refusal(root!)! })
     }
   }
   return { mappings, skipped: [...skipped, ...unscaledReads(trace)] }
