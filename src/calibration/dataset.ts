@@ -3,9 +3,9 @@
 import { extname } from 'node:path'
 import { messageOf, QuantError } from '../errors.ts'
 import { readBounded } from '../files/bounded-file.ts'
+import { readNpy } from '../files/npy.ts'
 import { parseJsonl } from './jsonl.ts'
 import { beginningOfLongText, decodeText, isLongText, samplesOfLongText } from './long-text.ts'
-import { readNpy } from './npy.ts'
 import { Random } from './rng.ts'
 import type { Tokenizer } from './tokenizer.ts'
 
