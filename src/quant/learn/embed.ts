@@ -1,6 +1,7 @@
 /** @file Runs what comes before the first block: from token ids to hidden states. */
 
 import type { ActivationStore } from '../../calibration/activation-store.ts'
+import type { Calibration } from '../../calibration/calibrate.ts'
 import { feedsFor, rowsOf } from '../../decoder/model-io.ts'
 import { extract } from '../../graph/extract.ts'
 import { Graph } from '../../graph/ir.ts'
@@ -9,7 +10,6 @@ import { readElements } from '../../graph/tensor.ts'
 import { compile } from '../../kernels/session.ts'
 import type { Analysis } from '../find/analysis.ts'
 import { checkStates } from '../find/sound-numbers.ts'
-import type { Calibration } from './calibrate.ts'
 
 /**
  * Hidden states of the calibration tokens where the first block begins: `to` holds those of one run as one sample.
