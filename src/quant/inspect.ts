@@ -10,13 +10,13 @@ import { elementCount, sizeBytes, type Tensor } from '../graph/tensor.ts'
 import type { Analysis } from './find/analysis.ts'
 import { analyze } from './find/analyze.ts'
 import { type Block, dataValues } from './find/blocks.ts'
-import { findOuterLinears, isTied, type OuterLinears } from './find/embeddings.ts'
+import { findEmbeddings, isTied, type EmbeddingLayers } from './find/embeddings.ts'
 import { findLinears, type Linear } from './find/linears.ts'
 import { unusedWeights } from './find/unused-weights.ts'
 import type {
   InspectedLinear,
   InspectedMapping,
-  InspectedOuter,
+  InspectedEmbedding,
   InspectedPort,
   InspectedType,
   InspectReport,
@@ -106,7 +106,7 @@ function mappingsOf(block: Block, { values, leaving, otherBranch }: Analysis): I
 }
 
 /** What is kept as it is: in the blocks for the reason given, the rest because it lies outside of them. */
-function skippedOf({ working, blocks }: Analysis, { lmHead }: OuterLinears): SkippedReport[] {
+function skippedOf({ working, blocks }: Analysis, { lmHead }: EmbeddingLayers): SkippedReport[] {
   const report = ({ at, reason }: Refused<Node>) => ({ node: at.origin?.name || at.name, reason })
   const inside = new Set(blocks.flatMap(({ nodes }) => nodes))
   const { linears, skipped } = findLinears(
@@ -122,9 +122,9 @@ function skippedOf({ working, blocks }: Analysis, { lmHead }: OuterLinears): Ski
   return [...blocks.flatMap(block => block.skipped), ...outside].map(report)
 }
 
-function outerOf({ lmHead, embeddings }: OuterLinears): InspectedOuter[] {
+function outerOf({ lmHead, embeddings }: EmbeddingLayers): InspectedEmbedding[] {
   const tables = isRefused(embeddings) ? [] : embeddings
-  const describe = (role: InspectedOuter['role'], tied: boolean, linear: Linear): InspectedOuter => {
+  const describe = (role: InspectedEmbedding['role'], tied: boolean, linear: Linear): InspectedEmbedding => {
     const { name, inFeatures, outFeatures, weight } = linear
     const { dtype } = weight.tensor!
     return {
@@ -156,7 +156,7 @@ type Quantizable = Pick<InspectReport, 'blocks' | 'outer' | 'skipped' | 'estimat
 function quantizable(analysis: Analysis, size: number): Quantizable {
   const { blocks, io } = analysis
   const linears = blocks.flatMap(block => block.linears)
-  const outer = findOuterLinears(analysis)
+  const outer = findEmbeddings(analysis)
   return {
     ...(io.vocabSize !== undefined && { vocabSize: io.vocabSize }),
     ...(io.maxPositions !== undefined && { maxPositions: io.maxPositions }),

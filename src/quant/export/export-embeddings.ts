@@ -7,7 +7,7 @@ import { findStoredWeight } from '../../graph/stored-weight.ts'
 import type { Tensor } from '../../graph/tensor.ts'
 import type { PackedWeight } from '../../kernels/pack/matmul-nbits.ts'
 import { packRounded, tableRows } from '../../kernels/pack/rounded.ts'
-import type { OuterJob } from '../plan/plan-embeddings.ts'
+import type { EmbeddingJob } from '../plan/plan-embeddings.ts'
 import type { ExportOptions } from '../terms/options.ts'
 import { exportLinears } from './export-linears.ts'
 
@@ -15,15 +15,15 @@ import { exportLinears } from './export-linears.ts'
  * Quantizes the weights of `jobs` and replaces what reads them, in place. Weights are read and packed one after the other.
  * @throws E_UNSUPPORTED when a weight is no sound number.
  */
-export function exportOuter(model: Model, jobs: readonly OuterJob[], options: ExportOptions): void {
+export function exportEmbeddings(model: Model, jobs: readonly EmbeddingJob[], options: ExportOptions): void {
   for (const { quantizer, lmHead, embedding } of jobs) {
     const { name, weight, transposed, inFeatures, outFeatures } = (lmHead ?? embedding)!
     const packed = packRounded({ name, tensor: weight.tensor!, transposed }, quantizer)
     // GatherBlockQuantized wants rows, MatMulNBits blocks: of the same bytes.
     const table = embedding && { ...packed, b: tableRows(packed, inFeatures) }
     if (lmHead) {
-      const { origin, twins } = lmHead
-      exportLinears(model, [{ origin, twins, packed: table ?? packed, inFeatures, outFeatures }], options)
+      const { origin, otherBranch } = lmHead
+      exportLinears(model, [{ origin, otherBranch, packed: table ?? packed, inFeatures, outFeatures }], options)
     }
     if (table) exportTable(model, embedding.origin, table)
   }

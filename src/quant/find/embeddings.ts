@@ -9,7 +9,7 @@ import { dataValues } from './blocks.ts'
 import { findLinears, labelOf, type Linear } from './linears.ts'
 
 /** What was found; for what was not, why. */
-export interface OuterLinears {
+export interface EmbeddingLayers {
   readonly lmHead: Linear | Refused<Node | Value>
   /** A table [vocabulary, hidden] as the linear it would be behind one-hot ids' transpose: K = hidden, N = vocabulary. */
   readonly embeddings: readonly Linear[] | Refused<Node | Value>
@@ -54,7 +54,7 @@ function embeddingOf(node: Node): Linear | Refused<Node> {
 }
 
 /** lm_head and embeddings of a model. */
-export function findOuterLinears({ working, blocks }: Pick<Analysis, 'working' | 'blocks'>): OuterLinears {
+export function findEmbeddings({ working, blocks }: Pick<Analysis, 'working' | 'blocks'>): EmbeddingLayers {
   const data = dataValues(working)
   const inside = new Set(blocks.flatMap(({ nodes }) => nodes))
   const outside = working.nodes.filter(node => !inside.has(node))
@@ -85,5 +85,5 @@ export function findOuterLinears({ working, blocks }: Pick<Analysis, 'working' |
 }
 
 /** Whether a table is the very tensor that lm_head multiplies with, in the same orientation. */
-export const isTied = (lmHead: OuterLinears['lmHead'], table: Linear): boolean =>
+export const isTied = (lmHead: EmbeddingLayers['lmHead'], table: Linear): boolean =>
   !isRefused(lmHead) && lmHead.weight === table.weight && lmHead.transposed === table.transposed

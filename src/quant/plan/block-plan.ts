@@ -15,7 +15,7 @@ import type { Site } from './site.ts'
 import type { WeightSchemeOf } from './weight-rules.ts'
 
 /** What the other branch has at the places a plan changes. */
-export interface Twins {
+export interface OtherPlaces {
   /** For each linear of the block: nodes that get the same packed weight. */
   readonly linears: readonly (readonly Node[])[]
   /** For each of plan.changedSites: where the same constant is. */
@@ -41,7 +41,7 @@ export interface BlockPlan {
   /** Linears inside a fused node -> the block_size all of that node's weights have. */
   readonly blockSizes: ReadonlyMap<Linear, number>
   /** Linears that were to be quantized and stay float, because the fused node they are in cannot hold all that was wanted. */
-  readonly heldFloat: ReadonlySet<Linear>
+  readonly unquantizable: ReadonlySet<Linear>
   /** Undefined: activations stay as they are. */
   readonly activations: QuantizedActivations | undefined
   /** Transformations to learn. */
@@ -55,7 +55,7 @@ export interface BlockPlan {
   /** Linears that get a bias they did not have, because what they read is shifted. */
   readonly addedBiases: readonly Linear[]
   /** In merged files: the same places in the other branch. */
-  readonly twins?: Twins | undefined
+  readonly otherBranch?: OtherPlaces | undefined
   /** Things worth telling the user. */
   readonly notes: readonly string[]
 }

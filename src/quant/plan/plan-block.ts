@@ -101,7 +101,7 @@ export function planBlock(block: Block, options: PlanOptions): BlockPlan {
     block,
     quantizers,
     blockSizes: fused.blockSizes,
-    heldFloat: new Set([...fused.float].filter(linear => wanted.has(linear))),
+    unquantizable: new Set([...fused.float].filter(linear => wanted.has(linear))),
     activations: attention && { quantizer: scheme.activations!, sites: attention.sites },
     mappings,
     skippedMappings: skipped,

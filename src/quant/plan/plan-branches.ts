@@ -28,7 +28,7 @@ export function planBranches(block: Block, options: PlanOptions, other: OtherBra
     ...plan,
     ...(isRefused(mappings) && withoutMappings(plan, mappings)),
     ...(isRefused(attention) && { activations: withoutAttention(plan) }),
-    twins: {
+    otherBranch: {
       linears,
       sites: isRefused(mappings) ? [] : mappings,
       values: isRefused(attention) ? [] : attention,
@@ -79,10 +79,10 @@ const withoutAttention = ({ activations }: BlockPlan): QuantizedActivations | un
 const userValues = ({ activations }: BlockPlan): Value[] =>
   (activations?.sites ?? []).flatMap(({ user }) => (user ? [user] : []))
 
-function sameLinears(block: Block, readers: readonly (readonly Node[])[], twin: Block): boolean {
+function sameLinears(block: Block, readers: readonly (readonly Node[])[], other: Block): boolean {
   return (
-    block.linears.length === twin.linears.length &&
-    readers.every((nodes, i) => nodes.length === 0 || nodes.includes(twin.linears[i]!.origin))
+    block.linears.length === other.linears.length &&
+    readers.every((nodes, i) => nodes.length === 0 || nodes.includes(other.linears[i]!.origin))
   )
 }
 
@@ -108,26 +108,26 @@ function effects({ block, mappings, changedSites, biases, addedBiases }: BlockPl
   ]
 }
 
-/** Constants that `twin` changes as `plan` does; refused where one plan would not be exact in the other branch. */
-function sameMappings(plan: BlockPlan, twin: BlockPlan): BlockPlan['changedSites'] | Refused {
+/** Constants that `other` changes as `plan` does; refused where one plan would not be exact in the other branch. */
+function sameMappings(plan: BlockPlan, other: BlockPlan): BlockPlan['changedSites'] | Refused {
   const sameConstants =
-    plan.changedSites.length === twin.changedSites.length &&
+    plan.changedSites.length === other.changedSites.length &&
     plan.changedSites.every(({ site, dtype }, i) => {
-      const other = twin.changedSites[i]!
-      const [a, b] = [site, other.site].map(({ node, input }) => node.inputs[input]!.tensor!)
+      const there = other.changedSites[i]!
+      const [a, b] = [site, there.site].map(({ node, input }) => node.inputs[input]!.tensor!)
       return (
-        dtype === other.dtype && a!.dims.join() === b!.dims.join() && Buffer.compare(readBytes(a!), readBytes(b!)) === 0
+        dtype === there.dtype && a!.dims.join() === b!.dims.join() && Buffer.compare(readBytes(a!), readBytes(b!)) === 0
       )
     })
-  const isSame = sameConstants && JSON.stringify(effects(plan)) === JSON.stringify(effects(twin))
-  return isSame ? twin.changedSites : refused(DIFFERENT)
+  const isSame = sameConstants && JSON.stringify(effects(plan)) === JSON.stringify(effects(other))
+  return isSame ? other.changedSites : refused(DIFFERENT)
 }
 
-/** Queries, keys and values of `twin`; refused where they are quantized at another step of the computation. */
-function sameAttention(plan: BlockPlan, twin: BlockPlan): Value[] | Refused {
+/** Queries, keys and values of `other`; refused where they are quantized at another step of the computation. */
+function sameAttention(plan: BlockPlan, other: BlockPlan): Value[] | Refused {
   const describe = ({ value, group }: ActivationSite) =>
     `${value.producer?.kind} of [${staticShape(value)}] by ${group}`
   const list = ({ activations }: BlockPlan) =>
     (activations?.sites ?? []).filter(({ user }) => user !== undefined).map(describe)
-  return list(plan).join() === list(twin).join() ? userValues(twin) : refused(DIFFERENT)
+  return list(plan).join() === list(other).join() ? userValues(other) : refused(DIFFERENT)
 }

@@ -156,9 +156,9 @@ test('merged files: both branches scale the same outputs, or neither does', asyn
       `present.${block.index}.key`,
       `present.${block.index}.value`,
     ])
-  for (const { mappings, changedSites, twins, notes } of plan(new Set())) {
+  for (const { mappings, changedSites, otherBranch, notes } of plan(new Set())) {
     expect(kindsOf(mappings)).toEqual(['norm', 'norm', 'up-down'])
-    expect(twins!.sites).toHaveLength(changedSites.length)
+    expect(otherBranch!.sites).toHaveLength(changedSites.length)
     expect(notes).toEqual([])
   }
 })
