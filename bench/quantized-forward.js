@@ -1,6 +1,7 @@
 /** @file A quantized file against the float one it came from: milliseconds of a prefill of 128 tokens and of one token, in turns. */
 
-import { describeIo, feedsFor } from '../dist/decoder/model-io.js'
+import { feedsFor } from '../dist/decoder/feeds.js'
+import { describeIo } from '../dist/decoder/model-io.js'
 import { openModel } from '../dist/kernels/session.js'
 
 const ROUNDS = 15

@@ -47,7 +47,7 @@ export function member(json: Json | undefined, ...keys: readonly string[]): Json
 }
 
 /** A count or an id; the first one where a file gives several, as Llama 3 does for eos_token_id. */
-export function wholeNumber(json: Json | undefined): number | undefined {
+function wholeNumber(json: Json | undefined): number | undefined {
   const value = Array.isArray(json) ? json[0] : json
   return typeof value === 'number' && Number.isSafeInteger(value) && value >= 0 ? value : undefined
 }

@@ -1,7 +1,7 @@
 /** @file All blocks, one after the other, each kept on disk when it is finished: a run that ends early goes on after the last one. */
 
 import { calibrate, type Calibration } from '../calibration/calibrate.ts'
-import { runsFor } from '../decoder/model-io.ts'
+import { runsFor } from '../decoder/feeds.ts'
 import type { SourceWatch } from '../files/digest.ts'
 import type { WorkFolder } from '../files/work-folder.ts'
 import type { Analysis } from './find/analysis.ts'

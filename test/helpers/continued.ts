@@ -1,6 +1,7 @@
 /** @file What a file says of the last token, when another file has made the KV cache of the tokens before it. */
 
-import { describeIo, feedsFor, nextPast } from '../../src/decoder/model-io.ts'
+import { feedsFor, nextPast } from '../../src/decoder/feeds.ts'
+import { describeIo } from '../../src/decoder/model-io.ts'
 import { readFloats } from '../../src/kernels/float16.ts'
 import type { Session } from '../../src/kernels/session.ts'
 

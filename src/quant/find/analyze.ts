@@ -1,7 +1,8 @@
 /** @file From a file to what can be quantized in it: the one place that loads, refuses, normalizes and finds the blocks. */
 
 import { dirname } from 'node:path'
-import { checkSeqLen, describeIo, feedsFor, type ModelIo } from '../../decoder/model-io.ts'
+import { feedsFor } from '../../decoder/feeds.ts'
+import { checkSeqLen, describeIo, type ModelIo } from '../../decoder/model-io.ts'
 import { partnerOf } from '../../decoder/paired-files.ts'
 import { QuantError } from '../../errors.ts'
 import type { Graph, Value } from '../../graph/ir.ts'

@@ -2,7 +2,7 @@
 
 import type { ActivationStore } from '../../calibration/activation-store.ts'
 import type { Calibration } from '../../calibration/calibrate.ts'
-import { feedsFor, rowsOf } from '../../decoder/model-io.ts'
+import { feedsFor, rowsOf } from '../../decoder/feeds.ts'
 import { extract } from '../../graph/extract.ts'
 import { Graph } from '../../graph/ir.ts'
 import { staticShape } from '../../graph/shape.ts'

@@ -70,11 +70,11 @@ describe('an output', () => {
       expect(kindsOf(kept)).toEqual(['norm', 'norm', 'up-down'])
       expect(skipped).toEqual([
         {
-          name: 'q_proj -> k_proj',
+          at: 'q_proj -> k_proj',
           reason: `"present.${block.index}.key" is made of it, an output that stays as it is`,
         },
         {
-          name: 'v_proj -> o_proj',
+          at: 'v_proj -> o_proj',
           reason: `"present.${block.index}.value" is made of it, an output that stays as it is`,
         },
       ])

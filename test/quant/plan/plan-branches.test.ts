@@ -2,7 +2,8 @@
 
 import { dirname, join } from 'node:path'
 import { describe, expect, test } from 'vitest'
-import { describeIo, feedsFor } from '../../../src/decoder/model-io.ts'
+import { feedsFor } from '../../../src/decoder/feeds.ts'
+import { describeIo } from '../../../src/decoder/model-io.ts'
 import { type Graph, type Model, Node, Value } from '../../../src/graph/ir.ts'
 import { loadModel } from '../../../src/graph/onnx-file/load.ts'
 import { floatTensor, readBytes, readElements } from '../../../src/graph/tensor.ts'

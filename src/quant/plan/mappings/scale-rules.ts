@@ -37,11 +37,6 @@ const homogeneous: Rule = (trace, node) => {
   if (x) trace.set(node, 0, x.channels, x)
 }
 
-const passes: Rule = (trace, node) => {
-  const x = trace.of(node.inputs[0])
-  if (x) trace.set(node, 0, x.channels, x, x.shift)
-}
-
 type Movement = (x: Channels, node: Node) => (Channels | undefined)[] | undefined
 
 /** An op that moves elements of its first input as its other inputs, constants, say. */
@@ -208,7 +203,6 @@ const RULES: Readonly<Record<string, Rule>> = {
   Div: divide,
   MatMul: product,
   Softmax: softmax,
-  Identity: passes,
   Neg: homogeneous,
   Abs: homogeneous,
   Relu: homogeneous,
