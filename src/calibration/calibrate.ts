@@ -42,7 +42,7 @@ export interface Calibration {
   readonly notes: readonly string[]
 }
 
-/** Blocks are run as primitives, so that a model which a kernel refuses can be quantized all the same. */
+/** Rethrows, with the way out: a model that no kernel runs can still be quantized, because blocks are run as primitives. */
 function modelDoesNotRun(error: unknown): never {
   if (!(error instanceof QuantError) || error.code !== 'E_RUNTIME') throw error
   throw new QuantError(
@@ -53,10 +53,10 @@ function modelDoesNotRun(error: unknown): never {
   )
 }
 
-/** Models from here on are run without a second, rearranged copy of their weights. */
+/** Bytes of weights from which on a model is run without prepacking, which would copy all of them. */
 const LARGE_BYTES = 2 ** 30
 
-/** Bytes of the weights as onnxruntime's CPU kernels have them: float32. */
+/** Bytes of the weights as float32, the type onnxruntime's CPU kernels compute in. */
 function floatBytes(graph: Graph): number {
   const floats = graph.initializers.filter(({ tensor }) => tensor && isFloat(tensor.dtype))
   return floats.reduce((sum, { tensor }) => sum + 4 * elementCount(tensor!.dims), 0)
@@ -93,7 +93,7 @@ export async function calibrate(
   }
   const weights = floatBytes(model.graph)
   checkMemory(weights, totalmem())
-  // Memory of large models is better spent on the weights themselves: they are mapped then.
+  // Without prepacking the weights are mapped from the file, which saves memory for large models.
   const prepacking = weights < LARGE_BYTES
   const writer = await openModel(model.path!, { ...session, prepacking }).catch(modelDoesNotRun)
   try {

@@ -8,7 +8,7 @@ import type { ModelIo, Port } from './model-io.ts'
 
 /** The KV cache of an earlier run. */
 export interface Past {
-  /** Tokens it covers (tensors may be longer or shorter: rings of sliding windows). */
+  /** Tokens it covers. The tensors of sliding windows are rings and may be longer or shorter. */
   readonly length: number
   /** By name of the past input. */
   readonly tensors: Tensors
@@ -31,10 +31,10 @@ function zeros(dtype: DType, dims: readonly number[]): Tensor {
   return { dtype, dims, data: new Uint8Array(byteLength(dtype, elementCount(dims))) }
 }
 
-/** Number of sequences that a run of `wanted` ones is made of. */
+/** Number of sequences in a run that is to have `wanted`: the fixed batch, where there is one. */
 export const rowsOf = ({ batch }: ModelIo, wanted: number): number => batch ?? wanted
 
-/** Runs that `sequences` take at the model's fixed batch, or at one sequence each. */
+/** Number of runs for `sequences`: at the model's fixed batch, or with one sequence each. */
 export const runsFor = ({ batch = 1 }: ModelIo, sequences: number): number => Math.ceil(sequences / batch)
 
 /** `tokens` [batch, seqLen] with the last sequence repeated to [rows, seqLen]. */
@@ -49,11 +49,11 @@ function repeated(tokens: BigInt64Array, batch: number, rows: number): BigInt64A
 }
 
 /**
- * What to feed for `batch` sequences of `seqLen` tokens, no padding. A model of a fixed batch gets the last sequence as often as it
- * needs, and gives as many rows of logits (`rowsOf`): those after the first `batch` mean nothing.
+ * Tensors to feed for `batch` sequences of `seqLen` tokens, without padding. For a model with a fixed batch the last sequence is
+ * repeated. The logits then have `rowsOf` rows; rows after the first `batch` mean nothing.
  * @param tokens [batch, seqLen] token ids.
- * @param past the cache of the tokens before; empty tensors when absent.
- * @param logitsToKeep for how many positions, from the end, logits are wanted; 0 = all. Few models listen to it.
+ * @param past the cache after earlier tokens (decode); absent: the cache starts empty (prefill).
+ * @param logitsToKeep number of positions, counted from the end, that need logits; 0 = all. Few models have this input.
  */
 export function feedsFor(
   io: ModelIo,
@@ -95,7 +95,7 @@ export function feedsFor(
   return feeds
 }
 
-/** The cache after a run that gave `outputs` and now covers `length` tokens. @throws E_INTERNAL unless `hasCache(io)`. */
+/** The cache for the next run, from the `outputs` of one; it covers `length` tokens. @throws E_INTERNAL unless `hasCache(io)`. */
 export function nextPast(io: ModelIo, outputs: Tensors, length: number): Past {
   const tensors: Tensors = {}
   for (const { name, present } of io.past) {

@@ -28,7 +28,7 @@ export interface PastPort extends Port {
   readonly present: string | undefined
 }
 
-/** What a decoder takes and gives. */
+/** Inputs and outputs of a decoder. */
 export interface ModelIo {
   /** Sequences in every run, where the file fixes their number. */
   readonly batch?: number | undefined
@@ -87,7 +87,7 @@ function isModel(source: Model | IoSource): source is Model {
   return 'graph' in source
 }
 
-/** The value whose name or else whose shape [.., .., vocabulary] says logits. */
+/** The output that holds logits: by its name, else by its shape [batch, sequence, vocabulary]. */
 function findLogits(outputs: readonly IoValue[], config: ModelConfig): IoValue {
   const isFloat = ({ dtype }: IoValue) => dtype === undefined || ['float32', 'float16', 'bfloat16'].includes(dtype)
   const named = outputs.find(({ name }) => name === (config.names.get('logits') ?? 'logits'))
@@ -114,7 +114,7 @@ export function describeIo(source: Model | IoSource, folder?: string): ModelIo {
   const graph = isModel(source) ? source.graph : undefined
   const place = folder ?? (isModel(source) && source.path !== undefined ? dirname(source.path) : undefined)
   const config = readModelConfig(place === undefined ? [] : modelFolders(place))
-  // Initializers may be listed as inputs too (IR version 3): nobody has to feed them.
+  // Initializers may be listed as inputs too (IR version 3). They need no feed.
   const inputs = isModel(source) ? source.graph.inputs.filter(input => input.tensor === undefined) : source.inputs
   const outputs: readonly IoValue[] = isModel(source) ? source.graph.outputs : source.outputs
 
@@ -162,13 +162,14 @@ export function describeIo(source: Model | IoSource, folder?: string): ModelIo {
   }
 }
 
-/** Whether what a run gives back can be fed to the next one, with one token more. */
+/** True where a run gives back its whole cache, so that decode can feed one token at a time. */
 export function hasCache(io: ModelIo): boolean {
   return io.seqLen === undefined && io.past.length > 0 && io.past.every(({ present }) => present !== undefined)
 }
 
 /**
- * Refuses sequences that the model has no positions for or whose length it does not take, before onnxruntime stumbles over them.
+ * Refuses sequences that are longer than the model's positions, or not of the one length it takes. onnxruntime would fail later
+ * and say less.
  * @throws E_SEQ_LEN
  */
 export function checkSeqLen(io: ModelIo, seqLen: number): void {

@@ -1,4 +1,4 @@
-/** @file Where calibration tokens come from when none are given. */
+/** @file Calibration tokens when no file is given. */
 
 import { expect, test } from 'vitest'
 import { checkMemory } from '../../src/calibration/calibrate.ts'

@@ -1,4 +1,4 @@
-/** @file What the JSON files beside a model say, whichever of them there are. */
+/** @file Facts from the JSON files beside a model, with and without each of them. */
 
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'

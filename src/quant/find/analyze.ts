@@ -83,14 +83,14 @@ export async function analyze(path: string, asked: number, capSeqLen = false): P
   return { model, folder, io, seqLen, working, values, blocks, otherBranch, leaving, partner, notes }
 }
 
-/** Inputs that go by the name of another: whoever feeds the model has to know. */
+/** A note about inputs that have the name of another one, for those who feed the model. */
 function permutedNotes({ renamed }: ModelIo): string[] {
   if (renamed.length === 0) return []
   const list = renamed.map(({ name, role }) => `"${name}" is ${role}`).join(', ')
   return [`the exporter has permuted the names of inputs, which stay as they are: ${list}`]
 }
 
-/** Where another branch has the blocks' weights: traced as well, if an input chooses it. */
+/** Readers of the blocks' weights in another branch; the branch is traced as well if an input is known to choose it. */
 async function findOtherBranch(
   { model, io, working, blocks }: Pick<Analysis, 'model' | 'io' | 'working' | 'blocks'>,
   outputs: readonly Value[],

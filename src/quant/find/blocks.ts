@@ -1,6 +1,6 @@
 /**
- * @file Finds decoder blocks by structure. Knows no model family: a block is what lies between two values every path from
- * the input to the logits passes through, from one attention to the next. Names only label what was found.
+ * @file Finds decoder blocks by structure. Every path from the input to the logits passes through the input and the output of a block,
+ * and each block holds one attention. Knows no model family; names are only labels.
  */
 
 import { QuantError } from '../../errors.ts'
@@ -67,7 +67,7 @@ function segments(graph: Graph, data: ReadonlySet<Value>): Segment[] {
 const hasAttention = (segment: Segment, data: ReadonlySet<Value>): boolean =>
   segment.nodes.some(node => node.kind === 'MatMul' && node.inputs.every(input => input && data.has(input)))
 
-/** Whether the segment ends by adding something to what it began with. */
+/** True for a segment that ends by adding to the value it began with. */
 function isResidual(segment: Segment): boolean {
   const last = segment.output.producer
   return last?.kind === 'Add' && last.inputs.includes(segment.input)

@@ -8,14 +8,14 @@ import type { Analysis } from './analysis.ts'
 import { dataValues } from './blocks.ts'
 import { findLinears, labelOf, type Linear } from './linears.ts'
 
-/** What was found; for what was not, why. */
+/** The weights over the vocabulary; refused where they are not found. */
 export interface EmbeddingLayers {
   readonly lmHead: Linear | Refused<Node | Value>
-  /** A table [vocabulary, hidden] as the linear it would be behind one-hot ids' transpose: K = hidden, N = vocabulary. */
+  /** Each table [vocabulary, hidden] is described as a linear with K = hidden and N = vocabulary. */
   readonly embeddings: readonly Linear[] | Refused<Node | Value>
 }
 
-/** Indices that are the token ids themselves, in another shape or type. */
+/** Ops that change the shape or type of token ids, not the ids. */
 const ID_PLUMBING: ReadonlySet<string> = new Set(['Reshape', 'Unsqueeze', 'Squeeze', 'Cast', 'Transpose', 'Expand'])
 
 function isTokenIds(indices: Value, inputs: readonly Value[]): boolean {
@@ -24,7 +24,7 @@ function isTokenIds(indices: Value, inputs: readonly Value[]): boolean {
   return inputs.includes(value)
 }
 
-/** The node behind `value`, back along what has one input that depends on the tokens, that is among `candidates`. */
+/** First of `candidates` on the way back from `value`, through nodes with one input that depends on the tokens. */
 function firstOf(value: Value, candidates: ReadonlySet<Node>, data: ReadonlySet<Value>): Node | undefined {
   let current: Value | undefined = value
   while (current?.producer) {
@@ -84,6 +84,6 @@ export function findEmbeddings({ working, blocks }: Pick<Analysis, 'working' | '
   }
 }
 
-/** Whether a table is the very tensor that lm_head multiplies with, in the same orientation. */
+/** True for a table that is the tensor lm_head multiplies with, in the same orientation. */
 export const isTied = (lmHead: EmbeddingLayers['lmHead'], table: Linear): boolean =>
   !isRefused(lmHead) && lmHead.weight === table.weight && lmHead.transposed === table.transposed

@@ -15,7 +15,7 @@ export interface TracedBranch {
   readonly leaving: LeavingValues
 }
 
-/** What a refusal about the branch as a whole is about. */
+/** Subject of refusals about the branch as a whole. */
 export const OTHER_BRANCH = 'the other branch'
 
 export interface OtherBranch {
@@ -52,9 +52,9 @@ function productsOf(graph: Graph): Product[] {
 }
 
 /**
- * Products that read a weight of `origins` in another graph of the model. Where a weight is read several times, the first reader
- * answers to the first, as long as there are as many.
- * @param traced nodes that were analyzed: they answer to nobody.
+ * Products that read a weight of `origins` in another graph of the model. Readers of the same weight are paired by position, if both
+ * graphs have equally many.
+ * @param traced nodes that were analyzed; they are not paired.
  */
 export function readersElsewhere(
   model: Model,

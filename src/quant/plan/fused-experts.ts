@@ -1,5 +1,5 @@
 /**
- * @file Experts inside one node of the user's graph (com.microsoft MoE): what all of them must have in common to become a QMoE node
+ * @file Experts inside one node of the user's graph (com.microsoft MoE): the limits within which they become a QMoE node
  * (onnxruntime 1.30). Knows the op's limits, not its layout.
  */
 
@@ -13,13 +13,13 @@ const MIN_BLOCK = 16
 
 const MAX_BLOCK = 256
 
-/** Whether the linear is one of many in a node of the user's graph. */
+/** True for a linear that is one of many in a node of the user's graph. */
 export const isFused = ({ origin }: Linear): boolean => origin.kind === 'com.microsoft.MoE'
 
 /**
- * The one block_size of a QMoE node: a power of two that divides every group, and every weight's K so often that whole bytes of zero
- * points come out. At least two blocks: onnxruntime 1.30 reads a node with a single one as if it had none; and of 2 bits only the
- * smallest: with others it rounds what it multiplies (1e-3 of the result). undefined: nothing fits.
+ * The block_size of a QMoE node: the largest power of two that divides every group and gives every weight at least two blocks and
+ * whole bytes of zero points. onnxruntime 1.30 reads a node with a single block as if it had none. With 2 bits it rounds its factors
+ * (1e-3 of the result) unless blocks are the smallest. undefined: no size fits.
  */
 function commonBlockSize(linears: readonly (readonly [Linear, WeightQuantizer])[]): number | undefined {
   const fits = (block: number) =>

@@ -37,7 +37,7 @@ function weightQuantizers(
   )
 }
 
-/** Where the user's graph reads the constant; undefined when it is made of others inside a fused node. */
+/** The same constant in the user's graph; undefined when a fused node computes it from others. */
 function userSite(site: Site, values: ReadonlyMap<Value, Value>): ChangedSite | undefined {
   const node = site.node.origin
   const constant = site.node.inputs[site.input]!
@@ -55,7 +55,7 @@ function sitesOf(mapping: Mapping, biases: ReadonlyMap<Linear, Site>): Site[] {
   return [...vectors, ...readers.filter(site => site !== undefined)]
 }
 
-/** How a block will be quantized. */
+/** Plans a block. */
 export function planBlock(block: Block, options: PlanOptions): BlockPlan {
   const { scheme, values, weightSchemeOf = () => scheme.weights, select = mappings => mappings } = options
   const wanted = weightQuantizers(block, scheme, weightSchemeOf)
@@ -119,7 +119,7 @@ export function planBlock(block: Block, options: PlanOptions): BlockPlan {
   }
 }
 
-/** What becomes of types that quantized products have no CPU kernel for. */
+/** Notes about types that have no CPU kernel for quantized products. */
 function typeNotes(linears: readonly Linear[]): string[] {
   const types = new Set(linears.map(({ origin }) => floatTypeOf(origin.inputs[1]!)))
   return [...types]

@@ -86,7 +86,7 @@ function sameLinears(block: Block, readers: readonly (readonly Node[])[], other:
   )
 }
 
-/** What the mappings of a plan do, in numbers that mean the same in every branch. */
+/** Effects of a plan's mappings, as numbers that mean the same in every branch. */
 function effects({ block, mappings, changedSites, biases, addedBiases }: BlockPlan): unknown {
   const linearIndex = (linear: Linear) => block.linears.indexOf(linear)
   const siteIndex = (end: { readonly node: Node; readonly input: number }) =>

@@ -58,7 +58,7 @@ function checkRows({ name, inFeatures }: Linear, bits: EmbeddingBits): void {
 }
 
 /**
- * What happens to the weights outside the blocks. A tied pair is one job when both are wanted in the same bits.
+ * Plans the weights outside the blocks. A tied pair is one job when both are wanted in the same bits.
  * @param symmetric no zero points, as for the blocks' weights.
  * @throws E_UNSUPPORTED when something wanted is not there or cannot be stored.
  */
@@ -103,7 +103,7 @@ function tiedNotes(
   ]
 }
 
-/** What was planned, for the user. */
+/** The plan as a report for the user. */
 export function embeddingReports({ jobs }: EmbeddingPlan): EmbeddingReport[] {
   return jobs.map(({ quantizer: { bits, group }, lmHead, embedding }) => {
     const { name, inFeatures, outFeatures } = (lmHead ?? embedding)!

@@ -25,7 +25,7 @@ import { equivalenceError } from '../../helpers/equivalence.ts'
 import { noise } from '../../kernels/weights.ts'
 
 const [T, H, I, E, K] = [12, 32, 48, 4, 2]
-/** What is added to the logits of each expert: the last one is hardly ever chosen. */
+/** Biases of the experts' logits: the last expert is hardly ever chosen. */
 const LIKED = [0.3, 0, 0.2, -4]
 
 class Decoder {

@@ -1,4 +1,4 @@
-/** @file What leaves the user's graph besides the logits, and the mappings that would scale it. */
+/** @file Values that leave the user's graph besides the logits, and the mappings that would scale them. */
 
 import { resolve } from 'node:path'
 import { describe, expect, test } from 'vitest'
@@ -21,7 +21,7 @@ const FIXTURE = resolve(import.meta.dirname, '../../../fixtures/tiny-llama')
 const kindsOf = (mappings: readonly Mapping[]): string[] => mappings.map(({ kind }) => kind).sort()
 const ALL = ['norm', 'norm', 'query-key', 'up-down', 'value']
 
-/** What a toy decoder's mappings change, and which are made when nothing may change. */
+/** Outputs that a toy decoder's mappings change, and the mappings made when no output may change. */
 async function mappingsOf({ model, graph }: ToyGraph) {
   const copy = await normalize(model, {
     ...{ fixedInputs: new Map(), shapes: new Map([['input_ids', [1, 8]]]), outputs: ['logits'] },

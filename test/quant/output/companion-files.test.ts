@@ -1,4 +1,4 @@
-/** @file Which files travel with the model, what they say of the output, and that nothing of strangers is copied or changed. */
+/** @file Files that travel with the model: their contents for the output, and that no foreign file is copied or changed. */
 
 import { mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'

@@ -30,7 +30,7 @@ const quantized = ({ quantizers }: BlockPlan): string[] =>
   [...quantizers].map(
     ([{ name }, { bits, group, symmetric }]) => `${short(name)} w${bits}g${group}${symmetric ? 'sym' : ''}`,
   )
-/** What reads quantized activations, by site. */
+/** Readers of quantized activations, by site. */
 const readers = ({ activations, block }: BlockPlan): string[][] =>
   (activations?.sites ?? [])
     .filter(({ user }) => user === undefined)

@@ -12,7 +12,7 @@ export type Axis = readonly Factor[]
 
 export const sizeOf = (axis: Axis): number => elementCount(axis.map(({ size }) => size))
 
-/** As few factors as say the same; none for an axis of size 1. */
+/** Joins neighbouring factors where strides allow it; an axis of size 1 has none. */
 export function coalesce(factors: readonly Factor[]): Axis {
   const result: Factor[] = []
   for (const { size, stride } of factors) {

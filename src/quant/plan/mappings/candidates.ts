@@ -17,7 +17,7 @@ export interface Candidate {
   readonly classes: Map<number, number>
 }
 
-/** What makes channels: columns of a linear, or a gain. */
+/** Maker of channels: columns of a linear, or a gain. */
 export interface Source {
   readonly name: string
   readonly first: number

@@ -1,6 +1,6 @@
 /**
- * @file Which channel every element of a value belongs to, carried through ops that only move elements. An array with strides, as
- * cheap for 2048 tokens as for one: what channels do not depend on has stride 0. Knows no op and no scale.
+ * @file Channel of every element of a value, carried through ops that only move elements. An array with strides: an axis that
+ * channels do not depend on has stride 0, so that 2048 tokens cost as much as one. Knows no op and no scale.
  */
 
 import { broadcastShapes, type Shape } from '../../../graph/shape.ts'
@@ -42,7 +42,7 @@ export class Channels {
     return this.axes.map(sizeOf)
   }
 
-  /** Whether ids are the same all along an axis. */
+  /** True where ids are the same all along an axis. */
   isConstantAlong(axis: number): boolean {
     return this.axes[axis]!.every(({ stride }) => stride === 0)
   }
@@ -191,7 +191,7 @@ export class Channels {
     return new Channels(dense(axes.with(axis, [{ size: total, stride: 1 }]), axis), ids)
   }
 
-  /** What `combine` makes of the ids of `a` and `b`, broadcast to each other; it is called once for every pair that occurs. */
+  /** Results of `combine` for the ids of `a` and `b`, broadcast to each other. It is called once for every pair that occurs. */
   static zip(a: Channels, b: Channels, combine: (a: number, b: number) => number): Channels | undefined {
     const shape = broadcastShapes(a.shape, b.shape)
     const [x, y] = [a.expand(shape), b.expand(shape)]

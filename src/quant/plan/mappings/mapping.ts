@@ -17,7 +17,7 @@ export interface Mapping {
   readonly kind: 'norm' | 'value' | 'up-down' | 'query-key'
   /** For people: "input_layernorm -> q_proj, k_proj, v_proj". */
   readonly name: string
-  /** How many scales are learned. */
+  /** Number of scales that are learned. */
   readonly size: number
   /** Divided by their scale. */
   readonly divided: readonly End[]

@@ -1,5 +1,5 @@
 /**
- * @file What each op does to the scales of the channels it reads. An op passes a scale on, ends it, or refuses it, and one without
+ * @file Rules of ops for the scales of the channels they read. An op passes a scale on, ends it, or refuses it, and one without
  * a row refuses: so a channel that nothing refused can be scaled without changing the block. Knows no model family.
  */
 
@@ -129,7 +129,7 @@ const sum: Rule = (trace, node) => {
   })
 }
 
-/** Whether a constant has one element for each channel on the last axis of `value`, and lies along it. */
+/** True for a constant with one element for each channel on the last axis of `value`. */
 function isVectorOf(constant: Value, value: Value): boolean {
   const dims = staticShape(constant)
   const channels = staticShape(value).at(-1) ?? 1
