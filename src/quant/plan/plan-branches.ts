@@ -98,7 +98,10 @@ function effects({ block, mappings, changedSites, biases, addedBiases }: BlockPl
   ]
   return [
     mappings.map(({ kind, size, divided, multiplied, shift }) => [
-      ...[kind, size, divided.map(effect), multiplied.map(effect)],
+      kind,
+      size,
+      divided.map(effect),
+      multiplied.map(effect),
       shift && [
         siteIndex(shift),
         multiplied.map(end => end.kind === 'rows' && biases.has(end.linear) && siteIndex(biases.get(end.linear)!)),
