@@ -4,7 +4,8 @@
  *     node bench/quantized-forward.js FLOAT.onnx QUANTIZED.onnx
  */
 
-import { describeIo, feedsFor } from '../dist/decoder/model-io.js'
+import { feedsFor } from '../dist/decoder/feeds.js'
+import { describeIo } from '../dist/decoder/model-io.js'
 import { openModel } from '../dist/kernels/session.js'
 import { showHelp, wrongUsage } from './help.js'
 

@@ -6,7 +6,7 @@ export { type EvaluateOptions, type EvaluateReport, evaluateModel, type Measured
 export {
   type InspectedBlock,
   type InspectedLinear,
-  type InspectedOuter,
+  type InspectedEmbedding,
   type InspectedPort,
   type InspectedType,
   type InspectReport,
@@ -17,7 +17,7 @@ export { type QuantizeOptions } from './quant/terms/options.ts'
 export {
   type BlockReport,
   type OnEvent,
-  type OuterReport,
+  type EmbeddingReport,
   type QuantizeEvent,
   type QuantizeReport,
   type SkippedReport,

@@ -1,18 +1,18 @@
-/** @file How many sequences of equal length to run at once. Knows neither what is run nor on what. */
+/** @file Number of sequences of equal length in one run. Knows no model and no data. */
 
 import { QuantError } from '../errors.ts'
 
-/** What one run may bring back to JavaScript at once; larger batches gain nothing. */
+/** Most bytes of outputs that one run copies to JavaScript; larger batches gain nothing. */
 const MAX_RUN_BYTES = 256 * 2 ** 20
 
-/** How many sequences to run at once when each brings back `bytesPerSequence`; one where that alone is much. */
+/** Sequences for one run when each has outputs of `bytesPerSequence`; at least one. */
 export function batchFor(bytesPerSequence: number, sequences: number): number {
   return Math.max(1, Math.min(sequences, 32, Math.floor(MAX_RUN_BYTES / bytesPerSequence)))
 }
 
 /**
- * Works with a batch that is known to suit, or else with `guess`; a model that cannot run that many sequences (some
- * exporters leave the batch of the rotary tables at 1) is tried once more with single ones.
+ * Works with the `wanted` batch, or else with `guess`. If the model cannot run `guess` sequences at once, it is tried again with
+ * one: some exporters fix the batch of the rotary tables at 1.
  * @throws what `work` throws with a batch that was asked for, or of one.
  */
 export async function withBatch<T>(

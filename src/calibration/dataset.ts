@@ -3,13 +3,13 @@
 import { extname } from 'node:path'
 import { messageOf, QuantError } from '../errors.ts'
 import { readBounded } from '../files/bounded-file.ts'
+import { readNpy } from '../files/npy.ts'
 import { parseJsonl } from './jsonl.ts'
 import { beginningOfLongText, decodeText, isLongText, samplesOfLongText } from './long-text.ts'
-import { readNpy } from './npy.ts'
 import { Random } from './rng.ts'
 import type { Tokenizer } from './tokenizer.ts'
 
-/** Tokens of a file: one stream, or rows of equal length that somebody has cut already. */
+/** Tokens of a file: one stream, or rows of equal length, cut beforehand. */
 export interface TokenSource {
   readonly path: string
   /** Row after row. */
@@ -31,11 +31,11 @@ export interface SampleOptions {
   /** Tokens per sample. */
   readonly seqLen: number
   readonly seed: number
-  /** When known, every token that is used must be below it. */
+  /** Size of the vocabulary, where it is known: every token must be below it. */
   readonly vocabSize?: number | undefined
 }
 
-/** Larger files of token ids, and texts that are wanted whole, would fill the memory: 64 MiB of text take 3 GB. */
+/** Most bytes of a file that is read whole: tokenizing 64 MiB of text takes 3 GB of memory. */
 const MAX_TEXT_BYTES = 64 * 2 ** 20
 
 function readText(path: string): string {

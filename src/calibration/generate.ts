@@ -1,6 +1,7 @@
 /** @file The model writes its own calibration text. Knows no files. */
 
-import { checkSeqLen, feedsFor, hasCache, type ModelIo, nextPast, type Past, rowsOf } from '../decoder/model-io.ts'
+import { feedsFor, nextPast, type Past, rowsOf } from '../decoder/feeds.ts'
+import { checkSeqLen, hasCache, type ModelIo } from '../decoder/model-io.ts'
 import { QuantError } from '../errors.ts'
 import { byteLength } from '../graph/dtype.ts'
 import { readFloats } from '../kernels/float16.ts'

@@ -1,4 +1,4 @@
-/** @file Texts that are too long to be tokenized whole: of these only the parts that are needed are read. Knows no model. */
+/** @file Texts too long to be tokenized whole: only the parts that are needed are read. Knows no model. */
 
 import { closeSync, openSync, readSync, statSync } from 'node:fs'
 import { extname } from 'node:path'
@@ -15,13 +15,13 @@ const WHOLE_BYTES = 16 * 2 ** 20
 /** Largest part for one sample; a line of a .jsonl file has to fit in. */
 const MAX_SAMPLE_BYTES = 16 * 2 ** 20
 
-/** Largest part for an evaluation: some four hours of it. */
+/** Largest part for an evaluation, which takes about four hours. */
 const MAX_BEGINNING_BYTES = 64 * 2 ** 20
 
 /** Size of the first try, in bytes per token: most tokens have fewer. */
 const BYTES_PER_TOKEN = 8
 
-/** Tokens before the end of a part that are not used: where a text is cut, tokens may differ from those of the whole. */
+/** Tokens at the end of a part that are dropped: near a cut, tokens may differ from those of the whole text. */
 const MARGIN_TOKENS = 64
 
 /** Bytes that are read at once in search of the end of a line. */
@@ -41,10 +41,10 @@ export interface Places {
   readonly seed: number
 }
 
-/** Some of a file: whole characters, or the whole lines of a .jsonl file. */
+/** Part of a file: whole characters, or whole lines of a .jsonl file. */
 interface Part {
   readonly content: string | number[][]
-  /** Whether the file ends with it. */
+  /** True where the file ends with this part. */
   readonly last: boolean
 }
 
@@ -53,7 +53,7 @@ const TEXTS = ['.txt', '.md', '.jsonl']
 
 const isJsonl = (path: string): boolean => extname(path).toLowerCase() === '.jsonl'
 
-/** Whether a byte goes on with a character of UTF-8. */
+/** True for a continuation byte of UTF-8. */
 const goesOn = (byte: number | undefined): boolean => byte !== undefined && (byte & 0xc0) === 0x80
 
 /** @throws E_CALIBRATION when it is not UTF-8. */
@@ -74,7 +74,7 @@ class TextFile {
   readonly path: string
   readonly sizeBytes: number
   private readonly descriptor: number
-  /** Whether it consists of lines that only make sense whole. */
+  /** True for .jsonl, whose lines must not be cut. */
   private readonly lines: boolean
 
   constructor(path: string) {
@@ -117,7 +117,7 @@ class TextFile {
     )
   }
 
-  /** What begins near `offset` and has at most `length` bytes. @throws E_CALIBRATION */
+  /** A part of at most `length` bytes that begins near `offset`. @throws E_CALIBRATION */
   part(offset: number, length: number): Part {
     const start = this.begin(offset)
     const bytes = this.read(start, length)
@@ -148,7 +148,7 @@ function withFile<T>(path: string, use: (file: TextFile) => T): T {
   }
 }
 
-/** Whether a file is a text, and not token ids, that is too long to be tokenized whole. @throws E_CALIBRATION */
+/** True for a text, not token ids, that is too long to be tokenized whole. @throws E_CALIBRATION */
 export function isLongText(path: string): boolean {
   if (!TEXTS.includes(extname(path).toLowerCase())) return false
   const stats = statSync(path, { throwIfNoEntry: false })

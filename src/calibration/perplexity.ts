@@ -1,7 +1,8 @@
 /** @file Perplexity of a model on windows of tokens. Knows no files and no text. */
 
 import { performance } from 'node:perf_hooks'
-import { checkSeqLen, feedsFor, type ModelIo, rowsOf } from '../decoder/model-io.ts'
+import { feedsFor, rowsOf } from '../decoder/feeds.ts'
+import { checkSeqLen, type ModelIo } from '../decoder/model-io.ts'
 import { internalError, QuantError } from '../errors.ts'
 import { readFloats } from '../kernels/float16.ts'
 import type { Session } from '../kernels/session.ts'

@@ -63,15 +63,4 @@ export class Random {
   int(n: number): number {
     return Math.floor(this.next() * n)
   }
-
-  /** Fisher-Yates, in place; returns the same array. */
-  shuffle<T>(items: T[]): T[] {
-    for (let i = items.length - 1; i > 0; i--) {
-      const j = this.int(i + 1)
-      const item = items[i]!
-      items[i] = items[j]!
-      items[j] = item
-    }
-    return items
-  }
 }

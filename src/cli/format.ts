@@ -10,7 +10,7 @@
 import { printableLine } from '../printable.ts'
 import type { EvaluateReport, Measured } from '../quant/evaluate.ts'
 import type { InspectedBlock, InspectedPort, InspectReport } from '../quant/inspected.ts'
-import type { OuterReport, QuantizeReport, SkippedReport } from '../quant/terms/report.ts'
+import type { EmbeddingReport, QuantizeReport, SkippedReport } from '../quant/terms/report.ts'
 
 /** "999 B", "1.2 MB": powers of 1000, as file managers and download pages count. */
 export function formatBytes(bytes: number): string {
@@ -88,7 +88,7 @@ function skippedLines(skipped: readonly SkippedReport[]): string {
 const noteLines = (notes: readonly string[]): string => notes.map(note => printableLine(`note: ${note}`)).join('\n')
 
 /** What was quantized outside the blocks, a line each. */
-function outerLines(outer: readonly OuterReport[]): string {
+function outerLines(outer: readonly EmbeddingReport[]): string {
   return outer
     .map(({ role, name, bits, group, vocabSize, hiddenSize }) => {
       const what = role === 'lm_head+embedding' ? 'lm_head and embedding, stored once' : role

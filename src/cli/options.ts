@@ -6,8 +6,8 @@ import type { InspectOptions } from '../quant/inspect.ts'
 import type { QuantizeOptions } from '../quant/terms/options.ts'
 import { type Effort, PRESETS } from '../quant/terms/presets.ts'
 import {
-  OUTER_BITS,
-  type OuterBits,
+  EMBEDDING_BITS,
+  type EmbeddingBits,
   parseScheme,
   parseWeightOverride,
   type PatternOverride,
@@ -163,8 +163,8 @@ function overrideOf(text: string): PatternOverride {
   )
 }
 
-function outerBits(flag: string, text: string | undefined): OuterBits | undefined {
-  const bits = OUTER_BITS.find(known => String(known) === text)
+function outerBits(flag: string, text: string | undefined): EmbeddingBits | undefined {
+  const bits = EMBEDDING_BITS.find(known => String(known) === text)
   if (text === undefined || bits !== undefined) return bits
   throw usageError(`${flag} takes 2, 4 or 8 bits, not "${text}"`)
 }

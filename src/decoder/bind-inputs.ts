@@ -5,7 +5,7 @@ import type { DType } from '../graph/dtype.ts'
 import type { Dim } from '../graph/ir.ts'
 import { type CacheRole, type InputRole, inputRole } from './io-roles.ts'
 
-/** What is known of an input or output before it is run. */
+/** Input or output of a graph, as its file or session declares it. */
 export interface IoValue {
   readonly name: string
   readonly dtype: DType | undefined
@@ -25,10 +25,10 @@ export interface CacheBinding extends Bound, CacheRole {
   readonly sliding: boolean
 }
 
-/** An input that is something else than its name says. */
+/** An input whose role is not the one its name says. */
 export interface RenamedInput {
   readonly name: string
-  /** What it is: "position_ids", "the keys of layer 0". */
+  /** Its true role: "position_ids", "the keys of layer 0". */
   readonly role: string
 }
 
@@ -51,7 +51,7 @@ export interface Bindings {
 
 const INTEGERS: readonly DType[] = ['int64', 'int32']
 
-// What the name promises: element types, ranks, and how to say it.
+// Element types and ranks that belong to each role.
 const EXPECTED: Record<Exclude<InputRole, CacheRole> | 'past', { dtypes: readonly DType[]; ranks: readonly number[] }> =
   {
     input_ids: { dtypes: INTEGERS, ranks: [2] },
@@ -101,7 +101,7 @@ const MAX_RUN_TOKENS = 2 ** 22
 const isBatched = ({ role }: RoleOf): boolean => role !== 'num_logits_to_keep' && role !== 'use_cache_branch'
 
 /**
- * What the file fixes of every run. A row of positions for all sequences fixes nothing.
+ * Batch and sequence length, where the file fixes them. A single row of positions shared by all sequences fixes no batch.
  * @throws E_INPUTS when inputs fix different batches; E_TOO_LARGE for a run that no decoder has.
  */
 function fixedRun(bound: readonly RoleOf[], inputIds: IoValue): Pick<Bindings, 'batch' | 'seqLen' | 'sharedPositions'> {
@@ -129,9 +129,9 @@ function fixedRun(bound: readonly RoleOf[], inputIds: IoValue): Pick<Bindings, '
 }
 
 /**
- * The roles of inputs whose names went to others (torch dynamo writes the names in the order of one list and the inputs in that of
- * another): caches are the 4-D ones, in their own order; position_ids are as long as input_ids, attention_mask is not.
- * @returns undefined where that does not settle every one of them.
+ * Roles by shape, for files whose names are permuted: torch dynamo writes names in the order of one list and inputs in the order of
+ * another. Caches are the 4-D inputs, in their own order. position_ids is as long as input_ids; attention_mask is not.
+ * @returns undefined where shapes do not settle the role of every input.
  */
 function bindByShape(named: readonly RoleOf[]): RoleOf[] | undefined {
   const roles = named.map(({ role }) => role)

@@ -1,10 +1,10 @@
-/** @file What only the graph says of a model's sizes: head width behind a symbolic dimension, length of position tables. */
+/** @file Sizes that only the graph shows: the head width behind a symbolic dimension, the length of position tables. */
 
 import { consumersOf, type Graph, type Node, type Value } from '../graph/ir.ts'
 import { keepsElements } from '../graph/ops.ts'
 import { constantNumbers } from '../graph/shape.ts'
 
-/** How many nodes a walk towards the inputs visits before it gives up. */
+/** Most nodes that a walk towards the inputs visits. */
 const MAX_STEPS = 64
 
 function constantDims(value: Value | undefined): readonly number[] | undefined {
@@ -26,7 +26,7 @@ function lastDim(value: Value | undefined): number | undefined {
     if (!['Add', 'Cast', 'Identity', 'SimplifiedLayerNormalization', 'RotaryEmbedding'].includes(node.opType)) {
       return undefined
     }
-    // A bias has the width of what it is added to; otherwise go on with the activation.
+    // A bias is as wide as the value it is added to. Without a bias the walk goes on with the activation.
     const bias: readonly number[] | undefined = node.inputs
       .slice(0, 2)
       .map(constantDims)
@@ -44,8 +44,8 @@ function attentionReading(graph: Graph, past: Value): Node | undefined {
 }
 
 /**
- * How long the buffer of the cache tensor `past` must be even when it holds nothing: a GroupQueryAttention with
- * sliding_window_cache overwrites a ring of at least local_window_size positions (onnxruntime 1.30 refuses less).
+ * Least length of the cache tensor `past`, also when the cache is empty. A GroupQueryAttention with sliding_window_cache
+ * overwrites a ring of at least local_window_size positions; onnxruntime 1.30 refuses a shorter one.
  */
 export function cacheCapacityOf(graph: Graph, past: Value): number {
   const attention = attentionReading(graph, past)
@@ -83,7 +83,7 @@ function scalarOffset(node: Node): number {
   return 0
 }
 
-/** What is added to the position ids on the way to `value`; undefined when `value` does not come from them. */
+/** Sum of the constants added to the position ids on the way to `value`; undefined when `value` does not come from them. */
 function positionOffset(value: Value | undefined, positionIds: Value): number | undefined {
   let offset = 0
   for (let current = value, step = 0; current !== undefined && step < MAX_STEPS; step++) {

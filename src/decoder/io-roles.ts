@@ -1,4 +1,4 @@
-/** @file Which role an input or output of a model plays, by its name. Knows neither types nor graphs. */
+/** @file Roles of a model's inputs and outputs, by name. Knows neither types nor graphs. */
 
 export type CacheKind = 'key' | 'value'
 

@@ -1,4 +1,4 @@
-/** @file The small JSON files that lie beside a model, and what they say of its tokens and sizes. Knows no graph. */
+/** @file The JSON files beside a model: special tokens, sizes, names of inputs and outputs. Knows no graph. */
 
 import { existsSync, statSync } from 'node:fs'
 import { basename, dirname, join, resolve } from 'node:path'
@@ -21,8 +21,8 @@ function isFolder(path: string): boolean {
 }
 
 /**
- * Folders in which the files of a model are looked for, nearest first: its own, then the one above when its own is the
- * `onnx/` folder of the transformers.js layout.
+ * Folders to search for the files of a model, nearest first: its own, and the one above if its own is the `onnx/` folder of the
+ * transformers.js layout.
  * @param path a model file, or a folder.
  */
 export function modelFolders(path: string): string[] {
@@ -56,12 +56,12 @@ export function member(json: Json | undefined, ...keys: readonly string[]): Json
 }
 
 /** A count or an id; the first one where a file gives several, as Llama 3 does for eos_token_id. */
-export function wholeNumber(json: Json | undefined): number | undefined {
+function wholeNumber(json: Json | undefined): number | undefined {
   const value = Array.isArray(json) ? json[0] : json
   return typeof value === 'number' && Number.isSafeInteger(value) && value >= 0 ? value : undefined
 }
 
-/** What the configuration files beside a model say; every member may be unknown. */
+/** Facts from the configuration files beside a model; every member may be unknown. */
 export interface ModelConfig {
   readonly bosTokenId?: number | undefined
   readonly eosTokenId?: number | undefined
@@ -92,7 +92,7 @@ export function readModelConfig(folders: readonly string[]): ModelConfig {
   const config = member(outer, 'text_config') ?? outer
 
   const firstOf = (...candidates: (Json | undefined)[]) => candidates.map(wholeNumber).find(n => n !== undefined)
-  // No size is 0: files that say so do not know.
+  // A size of 0 in a file means that the size is unknown.
   const sizeOf = (...candidates: (Json | undefined)[]) => firstOf(...candidates.filter(size => size !== 0))
   const vocabSize = sizeOf(member(genai, 'vocab_size'), member(config, 'vocab_size'))
   // A default that was never adapted to the vocabulary (GPT-2's 50256 in a small model) is not an id of this model.

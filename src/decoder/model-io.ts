@@ -1,11 +1,10 @@
-/** @file A decoder's inputs and outputs by role, and the tensors to feed it. Knows no session and no text. */
+/** @file A decoder's inputs and outputs by role, with their sizes and limits. Feeds nothing (feeds.ts). */
 
 import { dirname } from 'node:path'
-import { internalError, QuantError } from '../errors.ts'
+import { QuantError } from '../errors.ts'
 import { byteLength, type DType } from '../graph/dtype.ts'
 import type { Graph, Model, Value } from '../graph/ir.ts'
-import { elementCount, type Tensor, tensorOf } from '../graph/tensor.ts'
-import type { Tensors, ValueInfo } from '../kernels/session.ts'
+import type { ValueInfo } from '../kernels/session.ts'
 import { bindInputs, type IoValue, type RenamedInput, show } from './bind-inputs.ts'
 import { checkCaches, knownSize, presentOf } from './caches.ts'
 import { cacheCapacityOf, headDimOf, positionTableLength } from './graph-sizes.ts'
@@ -29,7 +28,7 @@ export interface PastPort extends Port {
   readonly present: string | undefined
 }
 
-/** What a decoder takes and gives. */
+/** Inputs and outputs of a decoder. */
 export interface ModelIo {
   /** Sequences in every run, where the file fixes their number. */
   readonly batch?: number | undefined
@@ -64,14 +63,6 @@ export interface IoSource {
   readonly outputs: readonly ValueInfo[]
 }
 
-/** The KV cache of an earlier run. */
-export interface Past {
-  /** Tokens it covers (tensors may be longer or shorter: rings of sliding windows). */
-  readonly length: number
-  /** By name of the past input. */
-  readonly tensors: Tensors
-}
-
 /** Heads, and channels of a head: the largest models have 128 and 512. */
 const MAX_CACHE_DIM = 2 ** 16
 
@@ -96,7 +87,7 @@ function isModel(source: Model | IoSource): source is Model {
   return 'graph' in source
 }
 
-/** The value whose name or else whose shape [.., .., vocabulary] says logits. */
+/** The output that holds logits: by its name, else by its shape [batch, sequence, vocabulary]. */
 function findLogits(outputs: readonly IoValue[], config: ModelConfig): IoValue {
   const isFloat = ({ dtype }: IoValue) => dtype === undefined || ['float32', 'float16', 'bfloat16'].includes(dtype)
   const named = outputs.find(({ name }) => name === (config.names.get('logits') ?? 'logits'))
@@ -123,7 +114,7 @@ export function describeIo(source: Model | IoSource, folder?: string): ModelIo {
   const graph = isModel(source) ? source.graph : undefined
   const place = folder ?? (isModel(source) && source.path !== undefined ? dirname(source.path) : undefined)
   const config = readModelConfig(place === undefined ? [] : modelFolders(place))
-  // Initializers may be listed as inputs too (IR version 3): nobody has to feed them.
+  // Initializers may be listed as inputs too (IR version 3). They need no feed.
   const inputs = isModel(source) ? source.graph.inputs.filter(input => input.tensor === undefined) : source.inputs
   const outputs: readonly IoValue[] = isModel(source) ? source.graph.outputs : source.outputs
 
@@ -171,105 +162,14 @@ export function describeIo(source: Model | IoSource, folder?: string): ModelIo {
   }
 }
 
-/** Whether what a run gives back can be fed to the next one, with one token more. */
+/** True where a run gives back its whole cache, so that decode can feed one token at a time. */
 export function hasCache(io: ModelIo): boolean {
   return io.seqLen === undefined && io.past.length > 0 && io.past.every(({ present }) => present !== undefined)
 }
 
-function integers(port: Port, dims: readonly number[], values: BigInt64Array): Tensor {
-  switch (port.dtype) {
-    case 'int64':
-      return tensorOf('int64', dims, values)
-    case 'int32':
-      return tensorOf('int32', dims, Int32Array.from(values, Number))
-    case 'bool':
-      return tensorOf('bool', dims, Uint8Array.from(values, Number))
-    default:
-      throw internalError(`input "${port.name}" was bound although it is ${port.dtype}`)
-  }
-}
-
-function zeros(dtype: DType, dims: readonly number[]): Tensor {
-  return { dtype, dims, data: new Uint8Array(byteLength(dtype, elementCount(dims))) }
-}
-
-/** Number of sequences that a run of `wanted` ones is made of. */
-export const rowsOf = ({ batch }: ModelIo, wanted: number): number => batch ?? wanted
-
-/** Runs that `sequences` take at the model's fixed batch, or at one sequence each. */
-export const runsFor = ({ batch = 1 }: ModelIo, sequences: number): number => Math.ceil(sequences / batch)
-
-/** `tokens` [batch, seqLen] with the last sequence repeated to [rows, seqLen]. */
-function repeated(tokens: BigInt64Array, batch: number, rows: number): BigInt64Array {
-  if (rows < batch) throw internalError(`${batch} sequences for a model that takes ${rows}`)
-  if (rows === batch) return tokens
-  const seqLen = tokens.length / batch
-  const all = new BigInt64Array(rows * seqLen)
-  all.set(tokens)
-  for (let row = batch; row < rows; row++) all.set(tokens.subarray(-seqLen), row * seqLen)
-  return all
-}
-
 /**
- * What to feed for `batch` sequences of `seqLen` tokens, no padding. A model of a fixed batch gets the last sequence as often as it
- * needs, and gives as many rows of logits (`rowsOf`): those after the first `batch` mean nothing.
- * @param tokens [batch, seqLen] token ids.
- * @param past the cache of the tokens before; empty tensors when absent.
- * @param logitsToKeep for how many positions, from the end, logits are wanted; 0 = all. Few models listen to it.
- */
-export function feedsFor(
-  io: ModelIo,
-  tokens: BigInt64Array,
-  batch: number,
-  seqLen: number,
-  past?: Past,
-  logitsToKeep: number = 0,
-): Tensors {
-  if (tokens.length !== batch * seqLen) throw internalError(`${tokens.length} tokens are not [${batch}, ${seqLen}]`)
-  const pastLength = past?.length ?? 0
-  const total = pastLength + seqLen
-  const rows = rowsOf(io, batch)
-  const feeds: Tensors = {
-    [io.inputIds.name]: integers(io.inputIds, [rows, seqLen], repeated(tokens, batch, rows)),
-  }
-  if (io.attentionMask) {
-    const mask = new BigInt64Array(rows * total).fill(1n)
-    feeds[io.attentionMask.name] = integers(io.attentionMask, [rows, total], mask)
-  }
-  if (io.positionIds) {
-    const dims = [io.sharedPositions ? 1 : rows, seqLen]
-    const positions = BigInt64Array.from({ length: elementCount(dims) }, (_, i) => BigInt(pastLength + (i % seqLen)))
-    feeds[io.positionIds.name] = integers(io.positionIds, dims, positions)
-  }
-  for (const { name, dtype, heads, headDim, capacity } of io.past) {
-    feeds[name] = past?.tensors[name] ?? zeros(dtype, [rows, heads, capacity, headDim])
-  }
-  if (io.logitsToKeep) {
-    feeds[io.logitsToKeep.name] = integers(
-      io.logitsToKeep,
-      io.logitsToKeep.dims,
-      BigInt64Array.of(BigInt(logitsToKeep)),
-    )
-  }
-  if (io.useCacheBranch !== undefined) {
-    feeds[io.useCacheBranch] = tensorOf('bool', [1], Uint8Array.of(past === undefined ? 0 : 1))
-  }
-  return feeds
-}
-
-/** The cache after a run that gave `outputs` and now covers `length` tokens. @throws E_INTERNAL unless `hasCache(io)`. */
-export function nextPast(io: ModelIo, outputs: Tensors, length: number): Past {
-  const tensors: Tensors = {}
-  for (const { name, present } of io.past) {
-    const tensor = present === undefined ? undefined : outputs[present]
-    if (tensor === undefined) throw internalError(`the run gave nothing for the cache input "${name}"`)
-    tensors[name] = tensor
-  }
-  return { length, tensors }
-}
-
-/**
- * Refuses sequences that the model has no positions for or whose length it does not take, before onnxruntime stumbles over them.
+ * Refuses sequences that are longer than the model's positions, or not of the one length it takes. onnxruntime would fail later
+ * and say less.
  * @throws E_SEQ_LEN
  */
 export function checkSeqLen(io: ModelIo, seqLen: number): void {

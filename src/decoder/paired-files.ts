@@ -1,4 +1,4 @@
-/** @file Decoders that are two files: one for the prompt, one that goes on from its cache. Knows file names only. */
+/** @file Decoders of two files: one for the prompt (prefill), one for the tokens after it (decode). Knows file names only. */
 
 import { existsSync } from 'node:fs'
 import { basename, dirname, join } from 'node:path'

@@ -5,6 +5,7 @@
 
 import { dtypeFromNumber, isFloat } from './dtype.ts'
 import type { Node, Value } from './ir.ts'
+import type { Refused } from './refusal.ts'
 import type { Tensor } from './tensor.ts'
 
 /** A stored matrix. */
@@ -16,11 +17,6 @@ export interface StoredWeight {
   readonly transposed: boolean
 }
 
-/** Why a value is no stored matrix, as the end of a sentence about it. */
-export interface NotStored {
-  readonly reason: string
-}
-
 const dimsOf = (value: Value): string => value.shape?.join(', ') ?? '?'
 
 /** Rank and dimensions of both values are known and equal. */
@@ -30,13 +26,13 @@ function keepsShape(from: Value, to: Value): boolean {
 }
 
 /** op kind -> whether the node swaps the two axes of a matrix; a reason where it does more than that. */
-const STEPS: Readonly<Record<string, (node: Node, from: Value) => boolean | NotStored>> = {
+const STEPS: Readonly<Record<string, (node: Node, from: Value) => boolean | Refused<Node>>> = {
   // Without perm all axes are reversed. A perm of another rank shows in the rank of what is stored.
   Transpose: node => (node.ints('perm') ?? [1, 0]).join() === '1,0',
-  Cast: node => (isFloat(dtypeFromNumber(node.int('to', 1))) ? false : { reason: 'rounded by a Cast' }),
+  Cast: node => (isFloat(dtypeFromNumber(node.int('to', 1))) ? false : { at: node, reason: 'rounded by a Cast' }),
   Identity: () => false,
   Reshape: (node, from) =>
-    keepsShape(from, node.outputs[0]!) ? false : { reason: `reshaped from [${dimsOf(from)}] before use` },
+    keepsShape(from, node.outputs[0]!) ? false : { at: node, reason: `reshaped from [${dimsOf(from)}] before use` },
 }
 
 /** Tensor of an initializer or of a Constant node. */
@@ -45,21 +41,22 @@ export function storedTensor({ tensor, producer }: Value): Tensor | undefined {
   return tensor ?? (value?.type === 'tensor' ? value.value : undefined)
 }
 
-/** The stored matrix [rows, columns] behind `value`. */
-export function findStoredWeight(value: Value): StoredWeight | NotStored {
+/** The stored matrix [rows, columns] behind `value`; refused, as the end of a sentence about `value`, where the walk stops. */
+export function findStoredWeight(value: Value): StoredWeight | Refused<Node | Value> {
   let weight = value
   let transposed = false
   let tensor = storedTensor(weight)
   while (!tensor) {
     const { producer } = weight
     const from = producer?.inputs[0]
-    if (!producer || !from) return { reason: 'not stored in the file' }
-    const swaps = STEPS[producer.kind]?.(producer, from) ?? { reason: `computed by ${producer.kind}` }
+    if (!producer || !from) return { at: weight, reason: 'not stored in the file' }
+    const swaps = STEPS[producer.kind]?.(producer, from) ?? { at: producer, reason: `computed by ${producer.kind}` }
     if (typeof swaps !== 'boolean') return swaps
     transposed = transposed !== swaps
     weight = from
     tensor = storedTensor(weight)
   }
-  if (tensor.dims.length !== 2) return { reason: `stored as [${tensor.dims.join(', ')}], which is no matrix` }
+  if (tensor.dims.length !== 2)
+    return { at: weight, reason: `stored as [${tensor.dims.join(', ')}], which is no matrix` }
   return { weight, tensor, transposed }
 }

@@ -1,7 +1,7 @@
 /** @file Disk space of a run: hidden states, finished blocks, output. */
 
 import { dirname } from 'node:path'
-import { runsFor } from '../decoder/model-io.ts'
+import { runsFor } from '../decoder/feeds.ts'
 import { checkDiskSpace } from '../files/disk-space.ts'
 import type { WorkFolder } from '../files/work-folder.ts'
 import { staticShape } from '../graph/shape.ts'

@@ -3,20 +3,21 @@
 import { QuantError } from '../errors.ts'
 import { dependents } from '../graph/dependencies.ts'
 import { type DType, isFloat } from '../graph/dtype.ts'
-import { type Dim, type Model, tensorsOf, type Value } from '../graph/ir.ts'
+import { type Dim, type Model, type Node, tensorsOf, type Value } from '../graph/ir.ts'
 import { loadModel } from '../graph/onnx-file/load.ts'
 import { modelFiles, modelSizeBytes } from '../graph/onnx-file/model-files.ts'
+import { isRefused, type Refused } from '../graph/refusal.ts'
 import { elementCount, sizeBytes, type Tensor } from '../graph/tensor.ts'
 import type { Analysis } from './find/analysis.ts'
 import { analyze } from './find/analyze.ts'
 import type { Block } from './find/blocks.ts'
-import { findOuterLinears, isTied, type OuterLinears } from './find/embeddings.ts'
-import { findLinears, type Linear, type SkippedLinear } from './find/linears.ts'
+import { findEmbeddings, isTied, type EmbeddingLayers } from './find/embeddings.ts'
+import { findLinears, type Linear } from './find/linears.ts'
 import { unusedWeights } from './find/unused-weights.ts'
 import type {
   InspectedLinear,
   InspectedMapping,
-  InspectedOuter,
+  InspectedEmbedding,
   InspectedPort,
   InspectedType,
   InspectReport,
@@ -88,12 +89,15 @@ function mappingsOf(block: Block, { values, leaving, otherBranch }: Analysis): I
     { scheme: parseScheme('w4a4'), let: true, values, leaving },
     otherBranch,
   )
-  return [...mappings.map(({ name, size, shift }) => ({ name, size, shift: shift !== undefined })), ...skippedMappings]
+  return [
+    ...mappings.map(({ name, size, shift }) => ({ name, size, shift: shift !== undefined })),
+    ...skippedMappings.map(({ at, reason }) => ({ name: at, reason })),
+  ]
 }
 
 /** What is kept as it is: in the blocks for the reason given, the rest because it lies outside of them. */
-function skippedOf({ working, blocks }: Analysis, { lmHead }: OuterLinears): SkippedReport[] {
-  const report = ({ node, reason }: SkippedLinear) => ({ node: node.origin?.name || node.name, reason })
+function skippedOf({ working, blocks }: Analysis, { lmHead }: EmbeddingLayers): SkippedReport[] {
+  const report = ({ at, reason }: Refused<Node>) => ({ node: at.origin?.name || at.name, reason })
   const inside = new Set(blocks.flatMap(({ nodes }) => nodes))
   const { linears, skipped } = findLinears(
     working.nodes.filter(node => !inside.has(node)),
@@ -101,16 +105,16 @@ function skippedOf({ working, blocks }: Analysis, { lmHead }: OuterLinears): Ski
   )
   const outside = [
     ...linears
-      .filter(({ node }) => typeof lmHead === 'string' || node !== lmHead.node)
-      .map(({ node }) => ({ node, reason: 'it is not in a block' })),
-    ...skipped.map(({ node }) => ({ node, reason: 'it is not in a block' })),
+      .filter(({ node }) => isRefused(lmHead) || node !== lmHead.node)
+      .map(({ node }) => ({ at: node, reason: 'it is not in a block' })),
+    ...skipped.map(({ at }) => ({ at, reason: 'it is not in a block' })),
   ]
   return [...blocks.flatMap(block => block.skipped), ...outside].map(report)
 }
 
-function outerOf({ lmHead, embeddings }: OuterLinears): InspectedOuter[] {
-  const tables = typeof embeddings === 'string' ? [] : embeddings
-  const describe = (role: InspectedOuter['role'], tied: boolean, linear: Linear): InspectedOuter => {
+function outerOf({ lmHead, embeddings }: EmbeddingLayers): InspectedEmbedding[] {
+  const tables = isRefused(embeddings) ? [] : embeddings
+  const describe = (role: InspectedEmbedding['role'], tied: boolean, linear: Linear): InspectedEmbedding => {
     const { name, inFeatures, outFeatures, weight } = linear
     const { dtype } = weight.tensor!
     return {
@@ -125,7 +129,7 @@ function outerOf({ lmHead, embeddings }: OuterLinears): InspectedOuter[] {
   }
   return [
     ...tables.map(table => describe('embedding', isTied(lmHead, table), table)),
-    ...(typeof lmHead === 'string'
+    ...(isRefused(lmHead)
       ? []
       : [
           describe(
@@ -142,7 +146,7 @@ type Quantizable = Pick<InspectReport, 'blocks' | 'outer' | 'skipped' | 'estimat
 function quantizable(analysis: Analysis, size: number): Quantizable {
   const { blocks, io } = analysis
   const linears = blocks.flatMap(block => block.linears)
-  const outer = findOuterLinears(analysis)
+  const outer = findEmbeddings(analysis)
   return {
     ...(io.vocabSize !== undefined && { vocabSize: io.vocabSize }),
     ...(io.maxPositions !== undefined && { maxPositions: io.maxPositions }),

@@ -48,7 +48,7 @@ export interface InspectedBlock {
 }
 
 /** A weight outside the blocks, which stays float unless it is asked for. */
-export interface InspectedOuter {
+export interface InspectedEmbedding {
   readonly role: 'lm_head' | 'embedding'
   readonly name: string
   readonly vocabSize: number
@@ -81,7 +81,7 @@ export interface InspectReport {
   /** Empty when the model cannot be quantized. */
   readonly blocks: readonly InspectedBlock[]
   /** lm_head and embeddings, as far as they are found. */
-  readonly outer: readonly InspectedOuter[]
+  readonly outer: readonly InspectedEmbedding[]
   readonly skipped: readonly SkippedReport[]
   /** Bytes of the output, per scheme. */
   readonly estimates: readonly { readonly scheme: string; readonly sizeBytes: number }[]

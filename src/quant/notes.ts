@@ -50,13 +50,15 @@ export function learningNotes(finished: readonly { readonly report: BlockReport 
 }
 
 /** What stays float in a block: what cannot be quantized, and what was not to be. */
-export function skippedIn({ block, quantizers, heldFloat }: BlockPlan): SkippedReport[] {
+export function skippedIn({ block, quantizers, unquantizable }: BlockPlan): SkippedReport[] {
   const ignored = block.linears.filter(linear => !quantizers.has(linear))
   return [
-    ...block.skipped.map(({ node, reason }) => ({ node: node.origin?.name ?? node.name, reason })),
+    ...block.skipped.map(({ at, reason }) => ({ node: at.origin?.name ?? at.name, reason })),
     ...ignored.map(linear => ({
       node: linear.name,
-      reason: heldFloat.has(linear) ? 'the node it is in cannot be quantized as a whole' : 'it was to be left as it is',
+      reason: unquantizable.has(linear)
+        ? 'the node it is in cannot be quantized as a whole'
+        : 'it was to be left as it is',
     })),
   ]
 }

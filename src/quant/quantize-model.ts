@@ -9,7 +9,7 @@ import { hasExternalSource, type SaveOptions } from '../graph/onnx-file/save.ts'
 import { withinCores } from '../kernels/threads.ts'
 import { checkRoom } from './check-room.ts'
 import { exportBlocks } from './export/export-blocks.ts'
-import { exportOuter } from './export/export-embeddings.ts'
+import { exportEmbeddings } from './export/export-embeddings.ts'
 import { analyze } from './find/analyze.ts'
 import { checkConstants } from './find/sound-numbers.ts'
 import { chooseEffort } from './learn/choose-effort.ts'
@@ -17,7 +17,7 @@ import { saveParameters } from './learn/replay.ts'
 import { groupNotes, learningNotes, overrideNotes, skippedIn } from './notes.ts'
 import { planOutput } from './output/paths.ts'
 import { checkOutput, placeOf, saveOutput } from './output/save-output.ts'
-import { outerReports, planOuter } from './plan/plan-embeddings.ts'
+import { embeddingReports, planEmbeddings } from './plan/plan-embeddings.ts'
 import { checkRules } from './plan/weight-rules.ts'
 import { finishedBefore, isWorthKeeping } from './resume.ts'
 import { runBlocks } from './run-blocks.ts'
@@ -44,7 +44,7 @@ async function quantize(asked: QuantizeOptions): Promise<QuantizeReport> {
   checkConstants(analysis)
   const names = blocks.flatMap(({ linears }) => linears.map(({ name }) => name))
   checkRules(options, names)
-  const outer = planOuter(analysis, options, scheme.weights.symmetric)
+  const outer = planEmbeddings(analysis, options, scheme.weights.symmetric)
   const output = planOutput(model.path!, options.output, schemeName(scheme))
   const sizeBefore = modelSizeBytes(model)
   onEvent?.({ type: 'analyzed', blocks: blocks.length, linears: names.length })
@@ -75,7 +75,7 @@ async function quantize(asked: QuantizeOptions): Promise<QuantizeReport> {
     onEvent?.({ type: 'saving' })
     source.check()
     exportBlocks(model, finished, options)
-    exportOuter(model, outer.jobs, options)
+    exportEmbeddings(model, outer.jobs, options)
     const scaled = scaledOutputs(finished)
     if (scaled.length > 0) model.metadata.set(SCALED_OUTPUTS, scaled.join(','))
     if (options.saveParams !== undefined) saveParameters(options.saveParams, options, finished, output.path)
@@ -91,7 +91,7 @@ async function quantize(asked: QuantizeOptions): Promise<QuantizeReport> {
       files: saved.files,
       scheme: schemeName(scheme),
       blocks: finished.map(({ report }) => report),
-      outer: outerReports(outer),
+      outer: embeddingReports(outer),
       skipped: plans.flatMap(skippedIn),
       notes: [
         ...(before > 0 ? [`went on from an earlier run, which had finished ${before} of ${blocks.length} blocks`] : []),

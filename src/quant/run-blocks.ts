@@ -1,12 +1,12 @@
 /** @file All blocks, one after the other, each kept on disk when it is finished: a run that ends early goes on after the last one. */
 
-import { runsFor } from '../decoder/model-io.ts'
+import { calibrate, type Calibration } from '../calibration/calibrate.ts'
+import { runsFor } from '../decoder/feeds.ts'
 import type { SourceWatch } from '../files/digest.ts'
 import type { WorkFolder } from '../files/work-folder.ts'
 import type { Analysis } from './find/analysis.ts'
 import { BlockStreams } from './hidden-states.ts'
 import { BlockJob } from './learn/block-job.ts'
-import { calibrate, type Calibration } from './learn/calibrate.ts'
 import { embed } from './learn/embed.ts'
 import type { FinishedBlock, StoredBlock } from './learn/finished-block.ts'
 import { namedParameters } from './learn/learned.ts'
@@ -105,7 +105,11 @@ async function calibrationOf(
   inputs: SourceWatch,
 ): Promise<Calibration> {
   if (!work.has(CALIBRATION)) {
-    const calibration = await calibrate(analysis, options)
+    const onProgress = (done: number, total: number) => {
+      options.signal?.throwIfAborted()
+      options.onEvent?.({ type: 'calibrating', done, total })
+    }
+    const calibration = await calibrate(analysis, { ...options, onProgress })
     inputs.check()
     work.write(CALIBRATION, calibration)
   }

@@ -5,9 +5,9 @@ import { join } from 'node:path'
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
 import { calibrationSamples, evaluationWindows, loadTokens, type TokenSource } from '../../src/calibration/dataset.ts'
-import { writeNpy } from '../../src/calibration/npy.ts'
 import type { Tokenizer } from '../../src/calibration/tokenizer.ts'
 import { testFolder } from '../helpers/test-folder.ts'
+import { writeNpy } from '../helpers/write-npy.ts'
 
 /** One token per UTF-16 unit. */
 const characters = (): Tokenizer => ({

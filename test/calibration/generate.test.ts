@@ -1,4 +1,4 @@
-/** @file Text that a model writes: drawn from its own distribution, the same with and without cache, for every batch. */
+/** @file Text that a model writes: its own distribution, the same with and without cache, whatever the batch. */
 
 import { expect, test } from 'vitest'
 import { generateTokens } from '../../src/calibration/generate.ts'

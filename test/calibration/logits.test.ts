@@ -22,7 +22,7 @@ test.each([[[NaN, 1]], [[1, NaN]], [[Infinity, 1]], [[-Infinity, -Infinity]]])('
   expect(() => drawToken(row, 0, 2, new Random(0))).toThrow('not numbers')
 })
 
-/** Counts of each token in 20 000 draws. */
+/** Share of each token in 20 000 draws. */
 function frequencies(logits: readonly number[], options = {}): number[] {
   const row = Float32Array.from([77, ...logits, 77])
   const random = new Random(1)

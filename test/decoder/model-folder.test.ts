@@ -1,4 +1,4 @@
-/** @file Contents of the JSON files beside a model, for every choice of them that is there. */
+/** @file Facts from the JSON files beside a model, with and without each of them. */
 
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'

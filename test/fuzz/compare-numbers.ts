@@ -6,7 +6,8 @@
 
 import { appendFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { describeIo, feedsFor } from '../../src/decoder/model-io.ts'
+import { feedsFor } from '../../src/decoder/feeds.ts'
+import { describeIo } from '../../src/decoder/model-io.ts'
 import { QuantError } from '../../src/errors.ts'
 import { loadModel } from '../../src/graph/onnx-file/load.ts'
 import { readFloats } from '../../src/kernels/float16.ts'

@@ -3,6 +3,7 @@
 import { expect, test } from 'vitest'
 import { dtypeNumber } from '../../src/graph/dtype.ts'
 import { type Attribute, Node, Value } from '../../src/graph/ir.ts'
+import { isRefused } from '../../src/graph/refusal.ts'
 import { findStoredWeight } from '../../src/graph/stored-weight.ts'
 import { floatTensor } from '../../src/graph/tensor.ts'
 
@@ -53,5 +54,7 @@ test.each<[Value, string]>([
   [transpose(stored(2, 2, 2), [0, 2, 1]), 'stored as [2, 2, 2], which is no matrix'],
   [transpose(new Value('input', 'float32', [4, 4])), 'not stored in the file'],
 ])('no stored matrix: %#', (value, reason) => {
-  expect(findStoredWeight(value)).toEqual({ reason })
+  const found = findStoredWeight(value)
+  expect(isRefused(found)).toBe(true)
+  expect(found).toMatchObject({ reason })
 })

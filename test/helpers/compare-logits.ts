@@ -1,6 +1,7 @@
 /** @file Logits of a model file, computed by onnxruntime, for comparison with those of a quantized file. */
 
-import { type ModelIo, describeIo, feedsFor } from '../../src/decoder/model-io.ts'
+import { feedsFor } from '../../src/decoder/feeds.ts'
+import { type ModelIo, describeIo } from '../../src/decoder/model-io.ts'
 import { readFloats } from '../../src/kernels/float16.ts'
 import { openModel } from '../../src/kernels/session.ts'
 

@@ -1,6 +1,7 @@
 /** @file Logits of the last token from one file, with the KV cache of the tokens before it from another. */
 
-import { describeIo, feedsFor, nextPast } from '../../src/decoder/model-io.ts'
+import { feedsFor, nextPast } from '../../src/decoder/feeds.ts'
+import { describeIo } from '../../src/decoder/model-io.ts'
 import { readFloats } from '../../src/kernels/float16.ts'
 import type { Session } from '../../src/kernels/session.ts'
 

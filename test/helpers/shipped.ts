@@ -2,7 +2,7 @@
 
 import { join } from 'node:path'
 import { ActivationStore } from '../../src/calibration/activation-store.ts'
-import { feedsFor } from '../../src/decoder/model-io.ts'
+import { feedsFor } from '../../src/decoder/feeds.ts'
 import { Builder } from '../../src/graph/builder.ts'
 import { Graph, Value } from '../../src/graph/ir.ts'
 import { loadModel } from '../../src/graph/onnx-file/load.ts'

@@ -40,13 +40,13 @@ describe.skipIf(!sharedDir)('queries, keys and values', () => {
   test.each(Object.entries(FILES))('%s', async (file, expected) => {
     const { blocks, values } = await analyze(join(sharedDir!, 'zoo', file), 24)
     for (const block of blocks) {
-      const { sites, note } = findActivationSites(block, values)
+      const { sites, refused } = findActivationSites(block, values)
       const attention = sites.filter(({ user }) => user !== undefined)
       expect(attention.map(({ user, value }) => `${user!.producer!.opType} [${staticShape(value)}]`)).toEqual(expected)
       for (const { group } of attention) expect(group).toBe(16)
       const inputs = new Set(block.linears.map(({ node }) => node.inputs[0]))
       expect(sites.length - attention.length).toBe(inputs.size)
-      expect(note).toBeUndefined()
+      expect(refused).toBeUndefined()
     }
   })
 })

@@ -90,7 +90,7 @@ describe.skipIf(!sharedDir)('mappings of real files', () => {
     for (const block of blocks) {
       const { mappings, skipped } = findMappings(block)
       expect(mappings.map(describeMapping).sort()).toEqual([...expected.mappings].sort())
-      expect(skipped.map(({ name: which, reason }) => `${which}: ${reason}`)).toEqual(
+      expect(skipped.map(({ at, reason }) => `${at}: ${reason}`)).toEqual(
         (expected.skipped ?? []).map(pattern => expect.stringMatching(pattern) as string),
       )
     }

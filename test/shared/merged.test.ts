@@ -2,7 +2,8 @@
 
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
-import { describeIo, feedsFor, type ModelIo, nextPast } from '../../src/decoder/model-io.ts'
+import { feedsFor, nextPast } from '../../src/decoder/feeds.ts'
+import { describeIo, type ModelIo } from '../../src/decoder/model-io.ts'
 import type { Graph } from '../../src/graph/ir.ts'
 import { loadModel } from '../../src/graph/onnx-file/load.ts'
 import { readFloats } from '../../src/kernels/float16.ts'

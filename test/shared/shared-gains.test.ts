@@ -3,7 +3,8 @@
 import { copyFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { describe, expect, test } from 'vitest'
-import { describeIo, feedsFor } from '../../src/decoder/model-io.ts'
+import { feedsFor } from '../../src/decoder/feeds.ts'
+import { describeIo } from '../../src/decoder/model-io.ts'
 import { loadModel } from '../../src/graph/onnx-file/load.ts'
 import { saveModel } from '../../src/graph/onnx-file/save.ts'
 import { readFloats } from '../../src/kernels/float16.ts'
@@ -29,7 +30,7 @@ describe.skipIf(!sharedDir)('gains shared by the norms of queries and keys', () 
     const [from, output] = [testFolder(), testFolder()]
     const model = loadModel(modelOf('zoo/optimum-qwen3'))
     const gains = model.graph.initializers.filter(({ name }) => /[qk]_norm\.weight$/.test(name))
-    // Files of fresh norms share some gains already: at least one is there.
+    // Files made of fresh norms share some of them already; at least one is there.
     const [first, ...others] = gains
     replaceUses(model.graph, new Map(others.map(other => [other, first!])))
     model.graph.initializers = model.graph.initializers.filter(value => !others.includes(value))

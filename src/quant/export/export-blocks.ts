@@ -20,7 +20,7 @@ export function exportBlocks(model: Model, finished: readonly ExportedBlock[], o
   replaceConstants(
     model,
     finished.flatMap(({ plan, constants }) =>
-      constants.map((data, j) => ({ ...plan.changedSites[j]!, data, twin: plan.twins?.sites[j] })),
+      constants.map((data, j) => ({ ...plan.changedSites[j]!, data, otherBranch: plan.otherBranch?.sites[j] })),
     ),
   )
   quantizeValues(
@@ -35,7 +35,7 @@ export function exportBlocks(model: Model, finished: readonly ExportedBlock[], o
       const bias = plan.addedBiases.findIndex(other => other.origin === origin)
       return [
         {
-          ...{ origin, twins: plan.twins?.linears[j], packed: weight, inFeatures, outFeatures },
+          ...{ origin, otherBranch: plan.otherBranch?.linears[j], packed: weight, inFeatures, outFeatures },
           ...(plan.activations && { activation: plan.activations.quantizer }),
           ...addedBias(bias, biases),
           rank: staticShape(node.inputs[0]!).length,
@@ -63,13 +63,13 @@ function fusedExperts({ plan, packed }: ExportedBlock): ExportedExperts[] {
 }
 
 /** Queries, keys and values: in merged files of both branches, and of what one of them hands on to the other. */
-function quantizedValues({ activations, twins }: BlockPlan): QuantizedValue[] {
+function quantizedValues({ activations, otherBranch }: BlockPlan): QuantizedValue[] {
   const sites = (activations?.sites ?? []).filter(({ user }) => user !== undefined)
   return sites.flatMap(({ user, group, value }, j) => {
     const shape = staticShape(value)
     const how = { group, channels: shape.at(-1)!, rank: shape.length, quantizer: activations!.quantizer }
-    if (!twins) return [{ ...how, value: user! }]
-    return [user!, twins.values[j]!].map(each => ({ ...how, value: each, outputs: true }))
+    if (!otherBranch) return [{ ...how, value: user! }]
+    return [user!, otherBranch.values[j]!].map(each => ({ ...how, value: each, outputs: true }))
   })
 }
 

@@ -2,11 +2,12 @@
 
 import { floatTypeOf, giveAs, GraphWriter, type Stem } from '../../graph/graph-writer.ts'
 import type { Model, Node, Value } from '../../graph/ir.ts'
+import { isRefused } from '../../graph/refusal.ts'
 import { findStoredWeight } from '../../graph/stored-weight.ts'
 import type { Tensor } from '../../graph/tensor.ts'
 import type { PackedWeight } from '../../kernels/pack/matmul-nbits.ts'
 import { packRounded, tableRows } from '../../kernels/pack/rounded.ts'
-import type { OuterJob } from '../plan/plan-embeddings.ts'
+import type { EmbeddingJob } from '../plan/plan-embeddings.ts'
 import type { ExportOptions } from '../terms/options.ts'
 import { exportLinears } from './export-linears.ts'
 
@@ -14,15 +15,15 @@ import { exportLinears } from './export-linears.ts'
  * Quantizes the weights of `jobs` and replaces what reads them, in place. Weights are read and packed one after the other.
  * @throws E_UNSUPPORTED when a weight is no sound number.
  */
-export function exportOuter(model: Model, jobs: readonly OuterJob[], options: ExportOptions): void {
+export function exportEmbeddings(model: Model, jobs: readonly EmbeddingJob[], options: ExportOptions): void {
   for (const { quantizer, lmHead, embedding } of jobs) {
     const { name, weight, transposed, inFeatures, outFeatures } = (lmHead ?? embedding)!
     const packed = packRounded({ name, tensor: weight.tensor!, transposed }, quantizer)
     // GatherBlockQuantized wants rows, MatMulNBits blocks: of the same bytes.
     const table = embedding && { ...packed, b: tableRows(packed, inFeatures) }
     if (lmHead) {
-      const { origin, twins } = lmHead
-      exportLinears(model, [{ origin, twins, packed: table ?? packed, inFeatures, outFeatures }], options)
+      const { origin, otherBranch } = lmHead
+      exportLinears(model, [{ origin, otherBranch, packed: table ?? packed, inFeatures, outFeatures }], options)
     }
     if (table) exportTable(model, embedding.origin, table)
   }
@@ -34,9 +35,9 @@ function exportTable(model: Model, origin: Node, { bits, blockSize, b, scales, z
   const own = findStoredWeight(origin.inputs[0]!)
   const isLookup = (node: Node): boolean => {
     if (node === origin) return true
-    if (node.kind !== 'Gather' || node.int('axis', 0) !== 0 || 'reason' in own) return false
+    if (node.kind !== 'Gather' || node.int('axis', 0) !== 0 || isRefused(own)) return false
     const other = findStoredWeight(node.inputs[0]!)
-    return 'tensor' in other && other.tensor === own.tensor && other.transposed === own.transposed
+    return !isRefused(other) && other.tensor === own.tensor && other.transposed === own.transposed
   }
   const { name } = origin.inputs[0]!
   // lm_head may have stored these very tensors.

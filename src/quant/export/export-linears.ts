@@ -22,7 +22,7 @@ export interface ExportedLinear {
   /** The MatMul or Gemm of the user's graph. */
   readonly origin: Node
   /** Others, in other branches, that read the same weight: what is packed is stored once for all of them. */
-  readonly twins?: readonly Node[] | undefined
+  readonly otherBranch?: readonly Node[] | undefined
   /** For MatMulNBits; or in planes, which have one scale per output channel and can be multiplied with integers. */
   readonly packed: PackedWeight | PackedPlanes
   /** How the input is quantized, each row of the last axis by itself; not at all when absent. */
@@ -54,8 +54,10 @@ export function exportLinears(
   const activations = new Map<Graph, SharedActivations>()
   const byOrigin = new Map(
     linears.flatMap(linear => {
-      const weight = new SharedWeight(writer, (linear.twins ?? []).length > 0)
-      return [linear.origin, ...(linear.twins ?? [])].map(origin => [origin, { ...linear, origin, weight }] as const)
+      const weight = new SharedWeight(writer, (linear.otherBranch ?? []).length > 0)
+      return [linear.origin, ...(linear.otherBranch ?? [])].map(
+        origin => [origin, { ...linear, origin, weight }] as const,
+      )
     }),
   )
   const absent = new Set(byOrigin.keys())

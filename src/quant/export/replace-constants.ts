@@ -15,7 +15,7 @@ export interface ReplacedConstant {
   /** As many numbers as the constant has now. */
   readonly data: Float32Array
   /** Where another branch has the same constant: both read the new one. */
-  readonly twin?: { readonly node: Node; readonly input: number } | undefined
+  readonly otherBranch?: { readonly node: Node; readonly input: number } | undefined
 }
 
 /**
@@ -25,7 +25,7 @@ export interface ReplacedConstant {
  */
 export function replaceConstants(model: Model, constants: readonly ReplacedConstant[]): void {
   const writer = new GraphWriter(model)
-  for (const { node, input, data, twin } of constants) {
+  for (const { node, input, data, otherBranch } of constants) {
     const value = node.inputs[input]
     const dims = value && dimsOf(value)
     if (!dims || elementCount(dims) !== data.length)
@@ -33,7 +33,8 @@ export function replaceConstants(model: Model, constants: readonly ReplacedConst
         `${data.length} numbers do not replace input ${input} of "${node.name}" [${dims ?? 'unknown'}]`,
       )
     const constant = writer.constant(`${value.name}_transformed`, tensorLike(value, dims, data))
-    for (const place of [{ node, input }, ...(twin ? [twin] : [])]) place.node.inputs[place.input] = constant
+    for (const place of [{ node, input }, ...(otherBranch ? [otherBranch] : [])])
+      place.node.inputs[place.input] = constant
   }
   writer.dropOrphans()
 }

@@ -9,7 +9,7 @@ import type { OtherBranch } from './other-branch.ts'
 export interface Analysis {
   /** The user's graph. */
   readonly model: Model
-  /** Folder of the model file: what weights still on disk are read from. */
+  /** Folder of the model file. Weights still on disk are read from it. */
   readonly folder: string
   readonly io: ModelIo
   /** Tokens per sequence: as asked for, or what the model takes where that was allowed. */
@@ -21,10 +21,10 @@ export interface Analysis {
   readonly blocks: readonly Block[]
   /** In files with several branches, where another one reads weights of these blocks. */
   readonly otherBranch: OtherBranch | undefined
-  /** What leaves the graph besides the logits, and what of it only this file reads again. */
+  /** Values that leave the graph besides the logits, and those of them that only this file reads again. */
   readonly leaving: Leaving
-  /** Name of the file beside it that reads and writes the same cache. */
+  /** Name of the other file of a pair, which reads and writes the same cache. */
   readonly partner: string | undefined
-  /** Things about the file worth telling the user. */
+  /** Notes about the file for the user. */
   readonly notes: readonly string[]
 }

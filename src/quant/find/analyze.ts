@@ -1,7 +1,8 @@
 /** @file From a file to what can be quantized in it: the one place that loads, refuses, normalizes and finds the blocks. */
 
 import { dirname } from 'node:path'
-import { checkSeqLen, describeIo, feedsFor, type ModelIo } from '../../decoder/model-io.ts'
+import { feedsFor } from '../../decoder/feeds.ts'
+import { checkSeqLen, describeIo, type ModelIo } from '../../decoder/model-io.ts'
 import { partnerOf } from '../../decoder/paired-files.ts'
 import { QuantError } from '../../errors.ts'
 import type { Graph, Value } from '../../graph/ir.ts'
@@ -14,7 +15,7 @@ import type { Analysis } from './analysis.ts'
 import { findBlocks } from './blocks.ts'
 import { requireCausal } from './causality.ts'
 import { leavingValues } from './leaving.ts'
-import { type OtherBranch, readersElsewhere } from './other-branch.ts'
+import { OTHER_BRANCH, type OtherBranch, readersElsewhere } from './other-branch.ts'
 
 /** Ops that only quantized models have. */
 const QUANTIZED_OPS: ReadonlySet<string> = new Set([
@@ -82,14 +83,14 @@ export async function analyze(path: string, asked: number, capSeqLen = false): P
   return { model, folder, io, seqLen, working, values, blocks, otherBranch, leaving, partner, notes }
 }
 
-/** Inputs that go by the name of another: whoever feeds the model has to know. */
+/** A note about inputs that have the name of another one, for those who feed the model. */
 function permutedNotes({ renamed }: ModelIo): string[] {
   if (renamed.length === 0) return []
   const list = renamed.map(({ name, role }) => `"${name}" is ${role}`).join(', ')
   return [`the exporter has permuted the names of inputs, which stay as they are: ${list}`]
 }
 
-/** Where another branch has the blocks' weights: traced as well, if an input chooses it. */
+/** Readers of the blocks' weights in another branch; the branch is traced as well if an input is known to choose it. */
 async function findOtherBranch(
   { model, io, working, blocks }: Pick<Analysis, 'model' | 'io' | 'working' | 'blocks'>,
   outputs: readonly Value[],
@@ -99,13 +100,14 @@ async function findOtherBranch(
   const origins = blocks.flatMap(({ linears }) => linears.map(({ origin }) => origin))
   const readers = readersElsewhere(model, origins, new Set(working.nodes.map(({ origin }) => origin)))
   if ([...readers.values()].every(nodes => nodes.length === 0) && io.useCacheBranch === undefined) return undefined
-  if (io.useCacheBranch === undefined) return { readers, traced: 'no input is known to choose the other branch' }
+  const refused = (reason: string): OtherBranch => ({ readers, traced: { at: OTHER_BRANCH, reason } })
+  if (io.useCacheBranch === undefined) return refused('no input is known to choose the other branch')
   try {
     const copy = await copyWith({ [io.useCacheBranch]: tensorOf('bool', [1], Uint8Array.of(1)) })
     const { graph, values } = copy
     return { readers, traced: { blocks: findBlocks(graph), values, leaving: leavingValues(copy, outputs) } }
   } catch (error) {
     if (!(error instanceof QuantError)) throw error
-    return { readers, traced: `the other branch cannot be traced (${error.message})` }
+    return refused(`the other branch cannot be traced (${error.message})`)
   }
 }

@@ -1,13 +1,14 @@
 /**
- * @file Finds decoder blocks by structure. Knows no model family: a block is what lies between two values every path from
- * the input to the logits passes through, from one attention to the next. Names only label what was found.
+ * @file Finds decoder blocks by structure. Every path from the input to the logits passes through the input and the output of a block,
+ * and each block holds one attention. Knows no model family; names are only labels.
  */
 
 import { QuantError } from '../../errors.ts'
 import { dependents } from '../../graph/dependencies.ts'
 import type { Graph, Node, Value } from '../../graph/ir.ts'
 import { printNode } from '../../graph/print.ts'
-import { findLinears, type Linear, type SkippedLinear } from './linears.ts'
+import type { Refused } from '../../graph/refusal.ts'
+import { findLinears, type Linear } from './linears.ts'
 
 /** A decoder block: `output` depends on the model's input through `input` alone. */
 export interface Block {
@@ -18,7 +19,8 @@ export interface Block {
   /** Nodes of the working copy that depend on `input`, in order. */
   readonly nodes: readonly Node[]
   readonly linears: readonly Linear[]
-  readonly skipped: readonly SkippedLinear[]
+  /** Products whose weight stays float. */
+  readonly skipped: readonly Refused<Node>[]
 }
 
 /** Nodes between two neighbouring cuts. */
@@ -56,7 +58,7 @@ function segments(graph: Graph, data: ReadonlySet<Value>): Segment[] {
 const hasAttention = (segment: Segment, data: ReadonlySet<Value>): boolean =>
   segment.nodes.some(node => node.kind === 'MatMul' && node.inputs.every(input => input && data.has(input)))
 
-/** Whether the segment ends by adding something to what it began with. */
+/** True for a segment that ends by adding to the value it began with. */
 function isResidual(segment: Segment): boolean {
   const last = segment.output.producer
   return last?.kind === 'Add' && last.inputs.includes(segment.input)
@@ -97,7 +99,7 @@ export function findBlocks(graph: Graph): Block[] {
     throw new QuantError(
       'E_NO_BLOCKS',
       `block ${empty.index} (from "${empty.input.name}" to "${empty.output.name}") has no weights that can be quantized` +
-        (empty.skipped[0] ? `: ${empty.skipped[0].reason} (${printNode(empty.skipped[0].node)})` : ''),
+        (empty.skipped[0] ? `: ${empty.skipped[0].reason} (${printNode(empty.skipped[0].at)})` : ''),
       'Only MatMul and Gemm with a constant 2-D weight are quantized.',
     )
   }

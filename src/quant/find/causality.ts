@@ -1,4 +1,4 @@
-/** @file Whether attention looks ahead: what tells an encoder from a decoder. Looks at the constants of one block, runs nothing. */
+/** @file Refuses attention that looks ahead, as an encoder's does. Reads the constants of one block, runs nothing. */
 
 import { QuantError } from '../../errors.ts'
 import { dependents } from '../../graph/dependencies.ts'
@@ -10,20 +10,20 @@ import { readBytes, type Tensor } from '../../graph/tensor.ts'
 import { readFloats } from '../../kernels/float16.ts'
 import type { Block } from './blocks.ts'
 
-/** Added to a score, this and less closes it: exporters write -10000, -65504, the least float or minus infinity. */
+/** Largest number that closes a score it is added to. Exporters write -10000, -65504, the least float or minus infinity. */
 const CLOSED = -1e3
 
-/** What may lie between the scores and their softmax and keeps each score in its place, or beside others of its row. */
+/** The op may stand between the scores and their softmax: it keeps each score in its row. */
 const passes = (kind: string): boolean => isElementwise(kind) || keepsElements(kind) || kind === 'Concat'
 
-/** The number that decides what the first token sees of the last one: element (0, last) of the last two axes, both `tokens` long. */
+/** Mask of the last token for the first one: element (0, last) of the last two axes, both `tokens` long. */
 function corner(tensor: Tensor, tokens: number): number | undefined {
   const { dims } = tensor
   if (dims.at(-1) !== tokens || dims.at(-2) !== tokens) return undefined
   return Number((tensor.dtype === 'bool' ? readBytes(tensor) : readFloats(tensor))[tokens - 1])
 }
 
-/** Whether `node` closes, by a constant, the score of the last token for the first; `scores` are what it changes. */
+/** True where `node` closes the score of the last token for the first by a constant; `scores` are the values it may change. */
 function closes(node: Node, scores: ReadonlySet<Value>, tokens: number): boolean {
   const constant = (value: Value | undefined) => (value?.tensor ? corner(value.tensor, tokens) : undefined)
   const lowest = ({ tensor }: Value) => tensor !== undefined && Number(readFloats(tensor)[0]) <= CLOSED

@@ -3,19 +3,20 @@
 import { dependents } from '../../graph/dependencies.ts'
 import type { Node, Value } from '../../graph/ir.ts'
 import { keepsElements } from '../../graph/ops.ts'
+import { isRefused, type Refused, separate } from '../../graph/refusal.ts'
 import { staticShape } from '../../graph/shape.ts'
 import { findStoredWeight } from '../../graph/stored-weight.ts'
 import type { Analysis } from './analysis.ts'
 import { findLinears, labelOf, type Linear } from './linears.ts'
 
-/** What was found; for what was not, why. */
-export interface OuterLinears {
-  readonly lmHead: Linear | string
-  /** A table [vocabulary, hidden] as the linear it would be behind one-hot ids' transpose: K = hidden, N = vocabulary. */
-  readonly embeddings: readonly Linear[] | string
+/** The weights over the vocabulary; refused where they are not found. */
+export interface EmbeddingLayers {
+  readonly lmHead: Linear | Refused<Node | Value>
+  /** Each table [vocabulary, hidden] is described as a linear with K = hidden and N = vocabulary. */
+  readonly embeddings: readonly Linear[] | Refused<Node | Value>
 }
 
-/** The op gives token ids that it reads in another shape or type. */
+/** The op changes the shape or type of token ids, not the ids. */
 const passesIds = (kind: string): boolean => keepsElements(kind) || kind === 'Transpose' || kind === 'Expand'
 
 function isTokenIds(indices: Value, inputs: readonly Value[]): boolean {
@@ -24,7 +25,7 @@ function isTokenIds(indices: Value, inputs: readonly Value[]): boolean {
   return inputs.includes(value)
 }
 
-/** The node behind `value`, back along what has one input that depends on the tokens, that is among `candidates`. */
+/** First of `candidates` on the way back from `value`, through nodes with one input that depends on the tokens. */
 function firstOf(value: Value, candidates: ReadonlySet<Node>, data: ReadonlySet<Value>): Node | undefined {
   let current: Value | undefined = value
   while (current?.producer) {
@@ -36,12 +37,13 @@ function firstOf(value: Value, candidates: ReadonlySet<Node>, data: ReadonlySet<
   return undefined
 }
 
-function embeddingOf(node: Node): Linear | string {
+function embeddingOf(node: Node): Linear | Refused<Node> {
+  const refused = (reason: string): Refused<Node> => ({ at: node, reason })
   const { origin } = node
   const stored = findStoredWeight(node.inputs[0]!)
-  if ('reason' in stored) return `its table is ${stored.reason}`
-  if (!origin || origin.kind !== 'Gather') return `its table is inside ${origin?.kind ?? 'a fused operation'}`
-  if (origin.int('axis', 0) !== 0) return 'its table has tokens in columns'
+  if (isRefused(stored)) return refused(`its table is ${stored.reason}`)
+  if (!origin || origin.kind !== 'Gather') return refused(`its table is inside ${origin?.kind ?? 'a fused operation'}`)
+  if (origin.int('axis', 0) !== 0) return refused('its table has tokens in columns')
   // The working copy looks up columns of a table that the file transposes first.
   const columns = node.int('axis', 0) === 1
   const [rows, cols] = staticShape(node.inputs[0]!) as [number, number]
@@ -53,14 +55,14 @@ function embeddingOf(node: Node): Linear | string {
 }
 
 /** lm_head and embeddings of a model. */
-export function findOuterLinears({ working, blocks }: Pick<Analysis, 'working' | 'blocks'>): OuterLinears {
+export function findEmbeddings({ working, blocks }: Pick<Analysis, 'working' | 'blocks'>): EmbeddingLayers {
   const data = dependents(working.nodes, working.inputs)
   const inside = new Set(blocks.flatMap(({ nodes }) => nodes))
   const outside = working.nodes.filter(node => !inside.has(node))
   const { linears, skipped } = findLinears(outside, data)
-  const products = new Map<Node, Linear | string>([
+  const products = new Map<Node, Linear | Refused<Node>>([
     ...linears.map(linear => [linear.node, linear] as const),
-    ...skipped.map(({ node, reason }) => [node, reason] as const),
+    ...skipped.map(refused => [refused.at, refused] as const),
   ])
   const [logits] = working.outputs
   const head = firstOf(logits!, new Set(products.keys()), data)
@@ -71,18 +73,18 @@ export function findOuterLinears({ working, blocks }: Pick<Analysis, 'working' |
       staticShape(node.inputs[0]!).length === 2 &&
       isTokenIds(node.inputs[1]!, working.inputs),
   )
-  const embeddings = lookups.map(embeddingOf)
+  const { results, refused } = separate(lookups.map(embeddingOf))
   // A table that is looked up twice is one table.
-  const tables = embeddings
-    .filter(embedding => typeof embedding !== 'string')
-    .filter(({ weight }, i, all) => all.findIndex(other => other.weight === weight) === i)
-  const [reason] = embeddings.filter(embedding => typeof embedding === 'string')
+  const tables = results.filter(({ weight }, i, all) => all.findIndex(other => other.weight === weight) === i)
   return {
-    lmHead: head ? products.get(head)! : 'no product with a stored weight makes the logits',
-    embeddings: tables.length > 0 ? tables : (reason ?? 'no table is looked up by the token ids'),
+    lmHead: head ? products.get(head)! : { at: logits!, reason: 'no product with a stored weight makes the logits' },
+    embeddings:
+      tables.length > 0
+        ? tables
+        : (refused[0] ?? { at: working.inputs[0]!, reason: 'no table is looked up by the token ids' }),
   }
 }
 
-/** Whether a table is the very tensor that lm_head multiplies with, in the same orientation. */
-export const isTied = (lmHead: Linear | string, table: Linear): boolean =>
-  typeof lmHead !== 'string' && lmHead.weight === table.weight && lmHead.transposed === table.transposed
+/** True for a table that is the tensor lm_head multiplies with, in the same orientation. */
+export const isTied = (lmHead: EmbeddingLayers['lmHead'], table: Linear): boolean =>
+  !isRefused(lmHead) && lmHead.weight === table.weight && lmHead.transposed === table.transposed

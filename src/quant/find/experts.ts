@@ -1,4 +1,4 @@
-/** @file Experts of a mixture, by structure: linears whose result is multiplied by what came of the routing. Knows no model family. */
+/** @file Experts of a mixture, by structure: linears whose result is multiplied by the result of a router. Knows no model family. */
 
 import { dependents } from '../../graph/dependencies.ts'
 import type { Node, Value } from '../../graph/ir.ts'
@@ -6,7 +6,7 @@ import type { Block } from './blocks.ts'
 import type { Linear } from './linears.ts'
 import { findRouters } from './routers.ts'
 
-/** What an expert's result is multiplied by: [.., tokens, 1], zero or false for tokens that were not sent to it. */
+/** Factor of an expert's result: [.., tokens, 1], zero or false for tokens that were not sent to it. */
 interface Gate {
   readonly value: Value
   /** Zero means that it was sent there: the third input of Where. */
@@ -31,7 +31,7 @@ function routingValues({ input, nodes }: Block, routers: ReadonlySet<Node>): Set
   return routing
 }
 
-/** What the result of `linear` meets of the routing before it is added to other results. */
+/** Gates that the result of `linear` passes before it is added to other results. */
 function gatesOf(linear: Linear, { nodes, input }: Block, routing: ReadonlySet<Value>): Gate[] {
   const data = dependents(nodes, [input])
   const carried = new Set(linear.node.outputs)

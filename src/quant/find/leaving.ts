@@ -1,6 +1,6 @@
 /**
  * @file Values of a working copy that leave the user's graph by an output other than the logits: keys and values for the next step,
- * above all. Walks back from the outputs; knows no operator, and takes what it cannot look into for something that leaves.
+ * above all. Walks back from the outputs; knows no operator; a value it cannot look into counts as leaving.
  */
 
 import { dependencies } from '../../graph/dependencies.ts'
@@ -10,22 +10,22 @@ import type { WorkingCopy } from '../../graph/passes/normalize.ts'
 /** Value of the working copy -> names of the outputs of the user's graph that are made of it. */
 export type LeavingValues = ReadonlyMap<Value, ReadonlySet<string>>
 
-/** What leaves the user's graph, as mappings have to know it. */
+/** Values that leave the user's graph, for the mappings, which must not scale all of them. */
 export interface Leaving {
   readonly values: LeavingValues
-  /** Outputs whose numbers may be scaled, because nobody reads them but this file: it does so again, in the next step. */
+  /** Outputs that may be scaled, because only this file reads them, in the next step. */
   readonly mayChange: ReadonlySet<string>
 }
 
-/** Outputs of bodies of `node` that become its output `value`; a body nothing was copied of is the branch that is not taken. */
+/** Outputs of bodies of `node` that become its output `value`; a body without copied nodes is the branch that is not taken. */
 function fromBodies(node: Node, value: Value, copied: (body: Graph) => boolean): Value[] {
   const index = node.outputs.indexOf(value)
   return node.subgraphs().flatMap(body => (copied(body) ? (body.outputs[index] ?? []) : []))
 }
 
 /**
- * What the outputs are made of. Where one is made by a fused node that the working copy has in pieces, all values inside the node
- * and all that it reads count.
+ * Values of the working copy that the outputs are made of. If a fused node makes an output, all values inside the node and all its
+ * inputs count.
  * @param outputs of the user's graph.
  */
 export function leavingValues({ graph, values }: WorkingCopy, outputs: readonly Value[]): LeavingValues {

@@ -1,6 +1,7 @@
 /** @file Finds the linear layers among a block's nodes: products of an activation with a stored 2-D weight. */
 
 import type { Node, Value } from '../../graph/ir.ts'
+import { isRefused, type Refused, separate } from '../../graph/refusal.ts'
 import { staticShape } from '../../graph/shape.ts'
 import { findStoredWeight } from '../../graph/stored-weight.ts'
 import { findRouters } from './routers.ts'
@@ -21,11 +22,6 @@ export interface Linear {
   readonly outFeatures: number
 }
 
-export interface SkippedLinear {
-  readonly node: Node
-  readonly reason: string
-}
-
 /** "/model/layers.0/self_attn/q_proj/MatMul" -> "layers.0.self_attn.q_proj". */
 export function labelOf(origin: Node, weight: Value): string {
   // One node of many weights: only those have names of their own.
@@ -36,40 +32,39 @@ export function labelOf(origin: Node, weight: Value): string {
   return (named[0] === 'model' ? named.slice(1) : named).join('.')
 }
 
+/** Ops of the user's graph whose weights an export replaces. */
+const STORING_OPS: ReadonlySet<string> = new Set(['MatMul', 'Gemm', 'com.microsoft.MoE'])
+
 /** Not a Gemm that does more than multiply and add: transA, alpha, beta (ONNX 13). */
 export const isPlainProduct = (node: Node): boolean =>
   node.kind !== 'Gemm' || (node.int('transA', 0) === 0 && node.float('alpha', 1) === 1 && node.float('beta', 1) === 1)
 
-/** Linears among `nodes`; `data` are the values that depend on the model's input. */
+/** The linear that the product `node` is; refused where its weight cannot be quantized. */
+function linearOf(node: Node, data: ReadonlySet<Value>, routers: ReadonlySet<Node>): Linear | Refused<Node> {
+  const refused = (reason: string): Refused<Node> => ({ at: node, reason })
+  const [x, w] = node.inputs as [Value, Value]
+  if (!data.has(x)) return refused('its weight is the first operand')
+  const stored = findStoredWeight(w)
+  const { origin } = node
+  if (isRefused(stored)) return refused(`its weight is ${stored.reason}`)
+  if (routers.has(node)) return refused('router: which experts a token is sent to depends on it')
+  if (!origin) return refused('it is part of a fused operation')
+  if (!STORING_OPS.has(origin.kind)) return refused(`its weight is inside ${origin.kind}`)
+  if (!isPlainProduct(origin)) return refused('a Gemm with transA, alpha or beta cannot become MatMulNBits')
+  const [inFeatures, outFeatures] = staticShape(w) as [number, number]
+  const { weight, transposed } = stored
+  return { name: labelOf(origin, weight), node, origin, weight, transposed, inFeatures, outFeatures }
+}
+
+/** Linears among `nodes`, and the products refused; `data` are the values that depend on the model's input. */
 export function findLinears(
   nodes: readonly Node[],
   data: ReadonlySet<Value>,
-): { linears: Linear[]; skipped: SkippedLinear[] } {
-  const linears: Linear[] = []
-  const skipped: SkippedLinear[] = []
+): { linears: Linear[]; skipped: Refused<Node>[] } {
   const routers = findRouters(nodes)
-  for (const node of nodes) {
-    if (node.kind !== 'MatMul' || node.inputs.every(input => data.has(input!))) continue
-    const [x, w] = node.inputs as [Value, Value]
-    if (!data.has(x)) {
-      skipped.push({ node, reason: 'its weight is the first operand' })
-      continue
-    }
-    const stored = findStoredWeight(w)
-    const { origin } = node
-    if ('reason' in stored) skipped.push({ node, reason: `its weight is ${stored.reason}` })
-    else if (routers.has(node)) skipped.push({ node, reason: 'router: which experts a token is sent to depends on it' })
-    else if (!origin) skipped.push({ node, reason: 'it is part of a fused operation' })
-    else if (origin.kind !== 'MatMul' && origin.kind !== 'Gemm' && origin.kind !== 'com.microsoft.MoE')
-      skipped.push({ node, reason: `its weight is inside ${origin.kind}` })
-    else if (!isPlainProduct(origin))
-      skipped.push({ node, reason: 'a Gemm with transA, alpha or beta cannot become MatMulNBits' })
-    else {
-      const [inFeatures, outFeatures] = staticShape(w) as [number, number]
-      const { weight, transposed } = stored
-      const name = labelOf(origin, weight)
-      linears.push({ name, node, origin, weight, transposed, inFeatures, outFeatures })
-    }
-  }
-  return { linears, skipped }
+  const found = nodes
+    .filter(node => node.kind === 'MatMul' && node.inputs.some(input => !data.has(input!)))
+    .map(node => linearOf(node, data, routers))
+  const { results, refused } = separate(found)
+  return { linears: results, skipped: refused }
 }

@@ -1,6 +1,7 @@
 /** @file The other branch of a merged file (one If, chosen by use_cache_branch): products there that read the weights of the blocks. Knows no exporter. */
 
 import type { Graph, Model, Node, Value } from '../../graph/ir.ts'
+import { isRefused, type Refused } from '../../graph/refusal.ts'
 import { findStoredWeight } from '../../graph/stored-weight.ts'
 import type { Tensor } from '../../graph/tensor.ts'
 import type { Block } from './blocks.ts'
@@ -14,11 +15,14 @@ export interface TracedBranch {
   readonly leaving: LeavingValues
 }
 
+/** Subject of refusals about the branch as a whole. */
+export const OTHER_BRANCH = 'the other branch'
+
 export interface OtherBranch {
   /** Product of the analyzed branch -> those elsewhere that read the same stored weight in the same orientation. */
   readonly readers: ReadonlyMap<Node, readonly Node[]>
   /** The branch as it was traced, or why it was not. */
-  readonly traced: TracedBranch | string
+  readonly traced: TracedBranch | Refused
 }
 
 /** A product with a stored 2-D weight. */
@@ -35,7 +39,7 @@ function productOf(node: Node, graph: Graph): Product | undefined {
   const [, factor] = node.inputs
   if (!factor || !isPlainProduct(node)) return undefined
   const stored = findStoredWeight(factor)
-  if ('reason' in stored) return undefined
+  if (isRefused(stored)) return undefined
   const transB = isGemm && node.int('transB', 0) === 1
   return { node, graph, tensor: stored.tensor, transposed: stored.transposed !== transB }
 }
@@ -48,9 +52,9 @@ function productsOf(graph: Graph): Product[] {
 }
 
 /**
- * Products that read a weight of `origins` in another graph of the model. Where a weight is read several times, the first reader
- * answers to the first, as long as there are as many.
- * @param traced nodes that were analyzed: they answer to nobody.
+ * Products that read a weight of `origins` in another graph of the model. Readers of the same weight are paired by position, if both
+ * graphs have equally many.
+ * @param traced nodes that were analyzed; they are not paired.
  */
 export function readersElsewhere(
   model: Model,

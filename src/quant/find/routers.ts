@@ -1,9 +1,9 @@
-/** @file Finds routers: products from whose result a choice is made. By structure; knows no model family. */
+/** @file Finds routers: products whose result feeds TopK or ArgMax. By structure; knows no model family. */
 
 import type { Node } from '../../graph/ir.ts'
 import { normalizeAxis, staticShape } from '../../graph/shape.ts'
 
-/** Products among `nodes` from which a choice among as many as they have outputs is made, without another product on the way. */
+/** Products among `nodes` whose result reaches a TopK or ArgMax over their outputs, without another product on the way. */
 export function findRouters(nodes: readonly Node[]): Set<Node> {
   const makers = new Map(nodes.flatMap(node => node.outputs.map(output => [output, node] as const)))
   const routers = new Set<Node>()

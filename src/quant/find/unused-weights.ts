@@ -1,4 +1,4 @@
-/** @file Weights that a file stores for nothing: broken exports have some. Reads headers only. */
+/** @file Weights that a file stores and does not use, as broken exports do. Reads headers only. */
 
 import { describeIo } from '../../decoder/model-io.ts'
 import { QuantError } from '../../errors.ts'

@@ -1,6 +1,6 @@
 /** @file How much is learned in a run, within the limits it was given; asked of the machine once, and kept. */
 
-import { runsFor } from '../../decoder/model-io.ts'
+import { runsFor } from '../../decoder/feeds.ts'
 import type { WorkFolder } from '../../files/work-folder.ts'
 import type { Analysis } from '../find/analysis.ts'
 import type { EffortLimits, Method } from '../terms/options.ts'

@@ -1,14 +1,14 @@
 /** @file Runs what comes before the first block: from token ids to hidden states. */
 
 import type { ActivationStore } from '../../calibration/activation-store.ts'
-import { feedsFor, rowsOf } from '../../decoder/model-io.ts'
+import type { Calibration } from '../../calibration/calibrate.ts'
+import { feedsFor, rowsOf } from '../../decoder/feeds.ts'
 import { extract } from '../../graph/extract.ts'
 import { staticShape } from '../../graph/shape.ts'
 import { readElements } from '../../graph/tensor.ts'
 import { compile } from '../../kernels/session.ts'
 import type { Analysis } from '../find/analysis.ts'
 import { checkStates } from '../find/sound-numbers.ts'
-import type { Calibration } from './calibrate.ts'
 
 /**
  * Hidden states of the calibration tokens where the first block begins: `to` holds those of one run as one sample.

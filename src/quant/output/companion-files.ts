@@ -48,7 +48,7 @@ function findCompanions(folder: string, model: string): { companions: Companion[
   return { companions, notes }
 }
 
-/** Whether what has a companion's name in the output's folder can stay beside the output. */
+/** True where the file that has a companion's name in the output's folder can stay beside the output. */
 function isSame(target: string, { name, file }: Companion): boolean {
   if (!statSync(target, { throwIfNoEntry: false })?.isFile()) return false
   const there = realpathSync(target)

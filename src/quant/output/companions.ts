@@ -1,4 +1,4 @@
-/** @file What configuration files say of the model file beside them, and how to keep it true for another one. Knows JSON, no disk. */
+/** @file Adapts configuration files, which name the model file beside them, to another model file. Knows JSON, no disk. */
 
 import { isDeepStrictEqual } from 'node:util'
 
@@ -17,7 +17,7 @@ type Json = null | boolean | number | string | Json[] | { [key: string]: Json }
 const isObject = (json: Json | undefined): json is { [key: string]: Json } =>
   typeof json === 'object' && json !== null && !Array.isArray(json)
 
-/** Where transformers.js reads how many data files belong to a model file. */
+/** Section of config.json in which transformers.js reads the number of data files of a model file. */
 const HUB_SECTION = 'transformers.js_config'
 
 const HUB_ENTRY = 'use_external_data_format'
@@ -28,7 +28,7 @@ const stemOf = (file: string): string => file.replace(/\.onnx$/, '').replace(/_f
 /** Data files as transformers.js names and counts them: "model_q4.onnx_data", "model_q4.onnx_data_1", ... */
 const dataFilesOf = ({ after, files }: Renamed): number => files.filter(file => file.startsWith(`${after}_data`)).length
 
-/** How many data files an entry promises `file`: one number for all, or one for each file or stem, the file's own first. */
+/** Number of data files that an entry gives `file`: one number for all, or one for each file or stem; the file's own goes first. */
 function promised(entry: Json | undefined, file: string, stem: string): number {
   const own = isObject(entry) ? (entry[file] ?? entry[stem]) : entry
   return Number(own ?? 0)
@@ -46,7 +46,7 @@ function renameGenai(json: Json, renamed: Renamed): Json {
   return Object.fromEntries(entries)
 }
 
-/** Whether what a config.json says of external data holds for the output. */
+/** True for a config.json whose number of data files is right for the output. */
 function promisesDataFiles(config: Json, renamed: Renamed): boolean {
   const section = isObject(config) ? config[HUB_SECTION] : undefined
   const entry = isObject(section) ? section[HUB_ENTRY] : undefined
@@ -96,11 +96,11 @@ function withoutFiles(json: Json): Json {
 /** A kind of file that says something of the model file. */
 interface Rule {
   readonly indent: number
-  /** What it should say of the output; the same object where it says so. */
+  /** The contents for the output; the same object where nothing has to change. */
   readonly adapt: (json: Json, renamed: Renamed) => Json
-  /** All else that it says. */
+  /** The contents without names of model files. */
   readonly rest: (json: Json) => Json
-  /** What to do where it is wrong about the output and is not to be changed. */
+  /** Advice for the user where the file is wrong about the output and must not be changed. */
   readonly advice: (json: Json, renamed: Renamed) => string | undefined
 }
 
@@ -126,7 +126,7 @@ const RULES: Readonly<Record<string, Rule>> = {
 
 const ruleOf = (name: string): Rule | undefined => (Object.hasOwn(RULES, name) ? RULES[name] : undefined)
 
-/** Whether a file of this name may say something of the model file. */
+/** True for names of files that may name the model file. */
 export const isAdapted = (name: string): boolean => ruleOf(name) !== undefined
 
 /**
@@ -141,7 +141,7 @@ export function adaptCompanion(name: string, text: string, renamed: Renamed): st
   return adapted === json ? undefined : `${JSON.stringify(adapted, undefined, rule.indent)}\n`
 }
 
-/** Whether two files of this name differ in nothing but what they say of model files: one was adapted from the other. */
+/** True for two files of this name that differ only in names of model files: one was adapted from the other. */
 export function sayTheSame(name: string, a: string, b: string): boolean {
   const rule = ruleOf(name)
   try {
@@ -151,6 +151,6 @@ export function sayTheSame(name: string, a: string, b: string): boolean {
   }
 }
 
-/** What to do about a file that is not to be changed; undefined where it is right about the output. @throws SyntaxError */
+/** Advice about a file that must not be changed; undefined where it is right about the output. @throws SyntaxError */
 export const adviceFor = (name: string, text: string, renamed: Renamed): string | undefined =>
   ruleOf(name)?.advice(JSON.parse(text) as Json, renamed)

@@ -9,14 +9,14 @@ export interface OutputPlan {
   readonly path: string
   /** Absolute path of the model it is made from. */
   readonly source: string
-  /** What its data file is to be called, if it gets one, where readers expect a certain name. */
+  /** Name of its data file, if it gets one, where readers expect a certain name. */
   readonly dataFileName?: string
 }
 
-/** Where transformers.js keeps models, below the folder with tokenizer and configuration. */
+/** Folder in which transformers.js keeps models, below the one with tokenizer and configuration. */
 const HUB_FOLDER = 'onnx'
 
-/** Whether a folder has the name of those in which transformers.js keeps models. */
+/** True for a folder with the name of those in which transformers.js keeps models. */
 export const isHubFolder = (folder: string): boolean => basename(resolve(folder)) === HUB_FOLDER
 
 /**

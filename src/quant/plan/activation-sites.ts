@@ -1,17 +1,18 @@
 /**
- * @file Where activations are quantized: what every linear reads, and the queries, keys and values of attention
- * (arXiv 2308.13137 section 4.1). Softmax outputs stay as they are.
+ * @file Sites of quantized activations: the inputs of linears, and the queries, keys and values of attention
+ * (arXiv 2308.13137 section 4.1). Softmax outputs stay float.
  */
 
 import { dependents } from '../../graph/dependencies.ts'
 import type { Node, Value } from '../../graph/ir.ts'
+import type { Refused } from '../../graph/refusal.ts'
 import { staticShape } from '../../graph/shape.ts'
 import { elementCount } from '../../graph/tensor.ts'
 import type { ActivationQuantizer } from '../../kernels/tokens.ts'
 import type { Block } from '../find/blocks.ts'
 import type { Site } from './site.ts'
 
-/** How activations are quantized, and where. */
+/** The quantizer of activations, and its sites. */
 export interface QuantizedActivations {
   readonly quantizer: ActivationQuantizer
   readonly sites: readonly ActivationSite[]
@@ -24,7 +25,7 @@ export interface ActivationSite {
   /** Elements of the last axis that share a scale: all of a token's, or those of one head. */
   readonly group: number
   readonly readers: readonly Site[]
-  /** For queries, keys and values: the value of the user's graph. Linears quantize what they read by themselves. */
+  /** Value of the user's graph, for queries, keys and values. Linears quantize their inputs by themselves. */
   readonly user: Value | undefined
 }
 
@@ -43,7 +44,7 @@ function linearSites({ linears }: Block): ActivationSite[] {
   }))
 }
 
-/** Axis of `from` that `axis` of `to` is, when one is reshaped into the other and that axis keeps its size and stride. */
+/** Axis of `from` that becomes `axis` of `to` in a reshape; undefined where it does not keep its size and stride. */
 function keptAxis(from: readonly number[], to: readonly number[], axis: number): number | undefined {
   const stride = elementCount(to.slice(axis + 1))
   const kept = from.findIndex((dim, i) => dim === to[axis] && elementCount(from.slice(i + 1)) === stride)
@@ -51,8 +52,8 @@ function keptAxis(from: readonly number[], to: readonly number[], axis: number):
 }
 
 /**
- * One step back along what moves or scales whole head vectors: the input of the node and the axis the channels are on there.
- * Quantizing before such a step is the same as after it, and cheaper before heads are repeated or a cache is appended.
+ * One step back through a node that moves or scales whole head vectors: its input, and the axis of the channels there.
+ * Quantizing before such a node gives the same numbers, and costs less before heads are repeated or a cache is appended.
  */
 function stepBack(value: Value, axis: number): { value: Value; axis: number } | undefined {
   const node = value.producer
@@ -110,21 +111,19 @@ function attentionProducts(block: Block, data: ReadonlySet<Value>): Node[] {
 /**
  * Sites of a block. Queries, keys and values are quantized as near to where they are computed as the user's graph shows them: after
  * the rotary embedding where it is there, before it where it is inside a fused attention node.
- * @param values user's value -> value of the working copy (Analysis.values). @returns `note`: why attention is left as it is, if it is.
+ * @param values user's value -> value of the working copy (Analysis.values). @returns `refused`: operands of attention that stay float, where some do.
  */
 export function findActivationSites(
   block: Block,
   values: ReadonlyMap<Value, Value>,
-): { readonly sites: readonly ActivationSite[]; readonly note: string | undefined } {
+): { readonly sites: readonly ActivationSite[]; readonly refused: Refused | undefined } {
   const sites = linearSites(block)
   const data = dependents(block.nodes, [block.input])
   const products = attentionProducts(block, data)
   const [scores, mix] = products
   if (products.length !== 2 || !scores || !mix) {
-    return {
-      sites,
-      note: `queries, keys and values are not quantized: ${products.length} products of activations, not 2`,
-    }
+    const reason = `${products.length} products of activations, not 2`
+    return { sites, refused: { at: 'queries, keys and values', reason } }
   }
   const userOf = firstUserValues(values)
   const operands = [
@@ -143,12 +142,11 @@ export function findActivationSites(
       sites.push({ ...site, readers })
     }
   }
-  const note =
-    missing.length === 0 ? undefined : `${missing.join(', ')} are not quantized: the graph does not show them`
-  return { sites, note }
+  const refused = missing.length === 0 ? undefined : { at: missing.join(', '), reason: 'the graph does not show them' }
+  return { sites, refused }
 }
 
-/** Where an operand of attention, its channels on `axis`, is best quantized. */
+/** The best site for an operand of attention whose channels are on `axis`. */
 function attentionSite(
   operand: Value,
   axis: number,

@@ -2,6 +2,7 @@
 
 import type { DType } from '../../graph/dtype.ts'
 import type { Node, Value } from '../../graph/ir.ts'
+import type { Refused } from '../../graph/refusal.ts'
 import type { WeightQuantizer } from '../../kernels/qparams.ts'
 import type { Block } from '../find/blocks.ts'
 import type { Leaving } from '../find/leaving.ts'
@@ -9,12 +10,12 @@ import type { Linear } from '../find/linears.ts'
 import type { QuantScheme } from '../terms/scheme.ts'
 import type { QuantizedActivations } from './activation-sites.ts'
 import { isFused } from './fused-experts.ts'
-import { linearsOf, type Mapping, type SkippedMapping } from './mappings/mapping.ts'
+import { linearsOf, type Mapping } from './mappings/mapping.ts'
 import type { Site } from './site.ts'
 import type { WeightSchemeOf } from './weight-rules.ts'
 
-/** What the other branch has at the places a plan changes. */
-export interface Twins {
+/** Places in the other branch that a plan changes too. */
+export interface OtherPlaces {
   /** For each linear of the block: nodes that get the same packed weight. */
   readonly linears: readonly (readonly Node[])[]
   /** For each of plan.changedSites: where the same constant is. */
@@ -35,18 +36,18 @@ export interface ChangedSite {
 
 export interface BlockPlan {
   readonly block: Block
-  /** How linears are quantized, in the order of `block.linears`; those that are not in it stay float. */
+  /** Quantizers of linears, in the order of `block.linears`. Linears without one stay float. */
   readonly quantizers: ReadonlyMap<Linear, WeightQuantizer>
   /** Linears inside a fused node -> the block_size all of that node's weights have. */
   readonly blockSizes: ReadonlyMap<Linear, number>
-  /** Linears that were to be quantized and stay float, because the fused node they are in cannot hold all that was wanted. */
-  readonly heldFloat: ReadonlySet<Linear>
+  /** Linears that were to be quantized and stay float, because their fused node cannot be quantized as a whole. */
+  readonly unquantizable: ReadonlySet<Linear>
   /** Undefined: activations stay as they are. */
   readonly activations: QuantizedActivations | undefined
   /** Transformations to learn. */
   readonly mappings: readonly Mapping[]
-  /** Transformations that cannot be made, and why. */
-  readonly skippedMappings: readonly SkippedMapping[]
+  /** Transformations that cannot be made, by name. */
+  readonly skippedMappings: readonly Refused[]
   /** Biases of linears, where they have one. */
   readonly biases: ReadonlyMap<Linear, Site>
   /** Gains and biases that the mappings change, in a fixed order. */
@@ -54,8 +55,8 @@ export interface BlockPlan {
   /** Linears that get a bias they did not have, because what they read is shifted. */
   readonly addedBiases: readonly Linear[]
   /** In merged files: the same places in the other branch. */
-  readonly twins?: Twins | undefined
-  /** Things worth telling the user. */
+  readonly otherBranch?: OtherPlaces | undefined
+  /** Notes for the user. */
   readonly notes: readonly string[]
 }
 
@@ -63,7 +64,7 @@ export interface PlanOptions {
   readonly scheme: QuantScheme
   /** Learn equivalent transformations. */
   readonly let: boolean
-  /** How each weight is quantized, where the rules have exceptions; by default all of them as the scheme says. */
+  /** Scheme of each weight, where the rules have exceptions; by default the scheme of all weights. */
   readonly weightSchemeOf?: WeightSchemeOf | undefined
   /** User's value -> value of the working copy (Analysis.values). */
   readonly values: ReadonlyMap<Value, Value>
@@ -76,6 +77,6 @@ export interface PlanOptions {
 /** Linears whose weight some mapping changes: their range moves while it is learned. */
 export const transformedLinears = ({ mappings }: BlockPlan): ReadonlySet<Linear> => new Set(mappings.flatMap(linearsOf))
 
-/** Whether a linear is multiplied with integers: that needs one scale per output; with groups MatMulNBits dequantizes the weight. */
+/** True for a linear that is multiplied as integers. That needs one scale per output; with groups MatMulNBits dequantizes the weight. */
 export const isInPlanes = ({ activations }: BlockPlan, linear: Linear, { group }: WeightQuantizer): boolean =>
   activations !== undefined && group >= linear.inFeatures && !isFused(linear)

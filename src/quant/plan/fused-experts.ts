@@ -1,9 +1,10 @@
 /**
- * @file Experts inside one node of the user's graph (com.microsoft MoE): what all of them must have in common to become a QMoE node
+ * @file Experts inside one node of the user's graph (com.microsoft MoE): the limits within which they become a QMoE node
  * (onnxruntime 1.30). Knows the op's limits, not its layout.
  */
 
 import type { Node } from '../../graph/ir.ts'
+import { isRefused, type Refused } from '../../graph/refusal.ts'
 import { containerBits } from '../../kernels/pack/matmul-nbits.ts'
 import type { WeightQuantizer } from '../../kernels/qparams.ts'
 import type { Linear } from '../find/linears.ts'
@@ -12,13 +13,13 @@ const MIN_BLOCK = 16
 
 const MAX_BLOCK = 256
 
-/** Whether the linear is one of many in a node of the user's graph. */
+/** True for a linear that is one of many in a node of the user's graph. */
 export const isFused = ({ origin }: Linear): boolean => origin.kind === 'com.microsoft.MoE'
 
 /**
- * The one block_size of a QMoE node: a power of two that divides every group, and every weight's K so often that whole bytes of zero
- * points come out. At least two blocks: onnxruntime 1.30 reads a node with a single one as if it had none; and of 2 bits only the
- * smallest: with others it rounds what it multiplies (1e-3 of the result). undefined: nothing fits.
+ * The block_size of a QMoE node: the largest power of two that divides every group and gives every weight at least two blocks and
+ * whole bytes of zero points. onnxruntime 1.30 reads a node with a single block as if it had none. With 2 bits it rounds its factors
+ * (1e-3 of the result) unless blocks are the smallest. undefined: no size fits.
  */
 function commonBlockSize(linears: readonly (readonly [Linear, WeightQuantizer])[]): number | undefined {
   const fits = (block: number) =>
@@ -39,7 +40,22 @@ export interface FusedPlan {
   readonly notes: readonly string[]
 }
 
-/** Looks at all fused nodes of a block: each is quantized as a whole or not at all. */
+/** block_size of the QMoE node that `node` becomes; refused where it cannot hold `quantized`, the members that are to be quantized. */
+function blockSizeOf(
+  node: Node,
+  members: readonly Linear[],
+  quantized: readonly (readonly [Linear, WeightQuantizer])[],
+): number | Refused<Node> {
+  const refused = (reason: string): Refused<Node> => ({ at: node, reason })
+  const differ = (of: (quantizer: WeightQuantizer) => unknown) =>
+    new Set(quantized.map(([, quantizer]) => of(quantizer))).size > 1
+  if (quantized.length < members.length) return refused('some of its weights are to stay float')
+  if (differ(({ bits }) => containerBits(bits)) || differ(({ symmetric }) => symmetric))
+    return refused('its weights are to have different schemes')
+  return commonBlockSize(quantized) ?? refused('no block size fits its weights')
+}
+
+/** Plans the fused nodes of a block: each is quantized as a whole or not at all. */
 export function planFused(linears: readonly Linear[], quantizers: ReadonlyMap<Linear, WeightQuantizer>): FusedPlan {
   const blockSizes = new Map<Linear, number>()
   const float = new Set<Linear>()
@@ -52,22 +68,11 @@ export function planFused(linears: readonly Linear[], quantizers: ReadonlyMap<Li
       return quantizer ? [[linear, quantizer] as const] : []
     })
     if (quantized.length === 0) continue
-    const different = (of: (quantizer: WeightQuantizer) => unknown) =>
-      new Set(quantized.map(([, quantizer]) => of(quantizer))).size > 1
-    const blockSize = commonBlockSize(quantized)
-    const reason =
-      quantized.length < members.length
-        ? 'some of its weights are to stay float'
-        : different(({ bits }) => containerBits(bits)) || different(({ symmetric }) => symmetric)
-          ? 'its weights are to have different schemes'
-          : blockSize === undefined
-            ? 'no block size fits its weights'
-            : undefined
-    if (reason === undefined) for (const [linear] of quantized) blockSizes.set(linear, blockSize!)
-    else {
+    const blockSize = blockSizeOf(node, members, quantized)
+    if (isRefused(blockSize)) {
       for (const linear of members) float.add(linear)
-      notes.push(`${node.name}: experts stay float, because a QMoE node cannot hold them: ${reason}`)
-    }
+      notes.push(`${node.name}: experts stay float, because a QMoE node cannot hold them: ${blockSize.reason}`)
+    } else for (const [linear] of quantized) blockSizes.set(linear, blockSize)
   }
   return { blockSizes, float, notes }
 }

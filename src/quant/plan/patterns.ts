@@ -1,7 +1,7 @@
-/** @file Patterns for names such as "layers.0.mlp.down_proj": what matches, and what comes near. Knows strings only. */
+/** @file Patterns for names such as "layers.0.mlp.down_proj": matches and near misses. Knows strings only. */
 
 /**
- * Whether a name matches. A name has segments with dots between them; a pattern matches when it is the whole name, or a run of
+ * Matcher of names. A name has segments with dots between them; a pattern matches when it is the whole name, or a run of
  * whole segments of it anywhere: "down_proj", "mlp", "layers.1" (which is not "layers.10") and "layers.1.mlp" all match
  * "layers.1.mlp.down_proj". In a pattern `*` stands for any characters or none, dots included, and `?` for exactly one; everything
  * else stands for itself, capitals too: "layers.0.*", "*.o_proj", "*_proj", "layers.?.mlp".

@@ -2,6 +2,7 @@
 
 import { floatTypeOf } from '../../graph/graph-writer.ts'
 import type { Value } from '../../graph/ir.ts'
+import type { Refused } from '../../graph/refusal.ts'
 import { hasNBitsKernel } from '../../kernels/pack/matmul-nbits.ts'
 import type { WeightQuantizer } from '../../kernels/qparams.ts'
 import type { Block } from '../find/blocks.ts'
@@ -10,7 +11,7 @@ import type { QuantScheme } from '../terms/scheme.ts'
 import { findActivationSites } from './activation-sites.ts'
 import type { BlockPlan, ChangedSite, PlanOptions } from './block-plan.ts'
 import { isFused, planFused } from './fused-experts.ts'
-import { linearsOf, type Mapping, rowsOf, type SkippedMapping } from './mappings/mapping.ts'
+import { linearsOf, type Mapping, rowsOf } from './mappings/mapping.ts'
 import { biasSite, findMappings } from './mappings/mappings.ts'
 import { sameSite, type Site } from './site.ts'
 import type { WeightSchemeOf } from './weight-rules.ts'
@@ -36,7 +37,7 @@ function weightQuantizers(
   )
 }
 
-/** Where the user's graph reads the constant; undefined when it is made of others inside a fused node. */
+/** The same constant in the user's graph; undefined when a fused node computes it from others. */
 function userSite(site: Site, values: ReadonlyMap<Value, Value>): ChangedSite | undefined {
   const node = site.node.origin
   const constant = site.node.inputs[site.input]!
@@ -54,7 +55,7 @@ function sitesOf(mapping: Mapping, biases: ReadonlyMap<Linear, Site>): Site[] {
   return [...vectors, ...readers.filter(site => site !== undefined)]
 }
 
-/** How a block will be quantized. */
+/** Plans a block. */
 export function planBlock(block: Block, options: PlanOptions): BlockPlan {
   const { scheme, values, weightSchemeOf = () => scheme.weights, select = mappings => mappings } = options
   const wanted = weightQuantizers(block, scheme, weightSchemeOf)
@@ -73,12 +74,12 @@ export function planBlock(block: Block, options: PlanOptions): BlockPlan {
     }),
   )
   const mappings: Mapping[] = []
-  const skipped: SkippedMapping[] = [...found.skipped]
+  const skipped: Refused[] = [...found.skipped]
   const changedSites: ChangedSite[] = []
   for (const mapping of select(found.mappings)) {
     const float = linearsOf(mapping).find(linear => !quantizers.has(linear))
     if (float) {
-      skipped.push({ name: mapping.name, reason: `${float.name} stays float` })
+      skipped.push({ at: mapping.name, reason: `${float.name} stays float` })
       continue
     }
     // A shift only moves the middle of a range, which weights alone do not have: it is for quantized activations.
@@ -87,7 +88,7 @@ export function planBlock(block: Block, options: PlanOptions): BlockPlan {
     const made = canShift ? mapping : { ...mapping, shift: undefined }
     const sites = sitesOf(made, biases).map(site => userSite(site, values))
     if (sites.includes(undefined)) {
-      skipped.push({ name: mapping.name, reason: 'a constant it changes is not stored as such in the file' })
+      skipped.push({ at: mapping.name, reason: 'a constant it changes is not stored as such in the file' })
       continue
     }
     mappings.push(made)
@@ -100,7 +101,7 @@ export function planBlock(block: Block, options: PlanOptions): BlockPlan {
     block,
     quantizers,
     blockSizes: fused.blockSizes,
-    heldFloat: new Set([...fused.float].filter(linear => wanted.has(linear))),
+    unquantizable: new Set([...fused.float].filter(linear => wanted.has(linear))),
     activations: attention && { quantizer: scheme.activations!, sites: attention.sites },
     mappings,
     skippedMappings: skipped,
@@ -108,7 +109,7 @@ export function planBlock(block: Block, options: PlanOptions): BlockPlan {
     changedSites,
     addedBiases: block.linears.filter(linear => readers.has(linear) && !biases.has(linear)),
     notes: [
-      ...(attention?.note ? [attention.note] : []),
+      ...(attention?.refused ? [`${attention.refused.at} are not quantized: ${attention.refused.reason}`] : []),
       ...fused.notes,
       ...(scheme.activations && fused.blockSizes.size > 0
         ? ['experts inside MoE nodes read float activations: QMoE quantizes weights only']
@@ -118,7 +119,7 @@ export function planBlock(block: Block, options: PlanOptions): BlockPlan {
   }
 }
 
-/** What becomes of types that quantized products have no CPU kernel for. */
+/** Notes about types that have no CPU kernel for quantized products. */
 function typeNotes(linears: readonly Linear[]): string[] {
   const types = new Set(linears.map(({ origin }) => floatTypeOf(origin.inputs[1]!)))
   return [...types]

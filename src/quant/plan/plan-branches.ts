@@ -1,75 +1,92 @@
 /** @file Plan of a block that a merged file holds in two branches: nothing changes in one branch that does not change in both. */
 
 import type { Node, Value } from '../../graph/ir.ts'
+import { isRefused, type Refused } from '../../graph/refusal.ts'
 import { staticShape } from '../../graph/shape.ts'
 import { readBytes } from '../../graph/tensor.ts'
 import type { Block } from '../find/blocks.ts'
 import type { Linear } from '../find/linears.ts'
-import type { OtherBranch, TracedBranch } from '../find/other-branch.ts'
-import type { ActivationSite } from './activation-sites.ts'
+import { OTHER_BRANCH, type OtherBranch, type TracedBranch } from '../find/other-branch.ts'
+import type { ActivationSite, QuantizedActivations } from './activation-sites.ts'
 import type { BlockPlan, PlanOptions } from './block-plan.ts'
 import type { End } from './mappings/mapping.ts'
 import { planBlock } from './plan-block.ts'
 import { sameSite } from './site.ts'
 
-/** How a block is to be quantized where another branch has it too: nothing is changed in one branch that is not changed in both. */
+/** Plan of a block that another branch has too: changes that the other branch cannot make as well are left out. */
 export function planBranches(block: Block, options: PlanOptions, other: OtherBranch | undefined): BlockPlan {
   const plan = planBlock(block, options)
   if (!other) return plan
   const linears = block.linears.map(({ origin }) => other.readers.get(origin) ?? [])
   const missing = block.linears.filter((linear, i) => plan.quantizers.has(linear) && linears[i]!.length === 0)
   const names = missing.map(({ name }) => name).join(', ')
-  const { traced } = other
-  const twinBlock = typeof traced === 'string' ? undefined : traced.blocks[block.index]
-  const reason =
-    missing.length > 0
-      ? `the other branch has weights of its own for ${names}`
-      : typeof traced === 'string'
-        ? traced
-        : !twinBlock || !sameLinears(block, linears, twinBlock)
-          ? 'the other branch has other blocks'
-          : undefined
-  const twin = reason === undefined ? planBlock(twinBlock!, optionsIn(traced as TracedBranch, options)) : undefined
-  const changes = twin && sameChanges(plan, twin) ? twin.changedSites : undefined
-  const attention = twin && sameAttention(plan, twin) ? userValues(twin) : undefined
-  const why = reason ?? 'the other branch computes it differently'
+  const answer = missing.length > 0 ? refused(`the other branch has weights of its own for ${names}`) : other.traced
+  const otherPlan = isRefused(answer) ? answer : planIn(answer, block, linears, options)
+  const mappings = isRefused(otherPlan) ? otherPlan : sameMappings(plan, otherPlan)
+  const attention = isRefused(otherPlan) ? otherPlan : sameAttention(plan, otherPlan)
   return {
     ...plan,
-    ...(!changes && {
-      ...{ mappings: [], changedSites: [], addedBiases: [] },
-      skippedMappings: [...plan.skippedMappings, ...plan.mappings.map(({ name }) => ({ name, reason: why }))],
-    }),
-    ...(!attention &&
-      plan.activations && {
-        activations: { ...plan.activations, sites: plan.activations.sites.filter(({ user }) => !user) },
-      }),
-    twins: { linears, sites: changes ?? [], values: attention ?? [] },
+    ...(isRefused(mappings) && withoutMappings(plan, mappings)),
+    ...(isRefused(attention) && { activations: withoutAttention(plan) }),
+    otherBranch: {
+      linears,
+      sites: isRefused(mappings) ? [] : mappings,
+      values: isRefused(attention) ? [] : attention,
+    },
     notes: [
       ...plan.notes,
       ...(missing.length > 0 ? [`kept as float in one branch of the file: ${names}`] : []),
-      ...(!changes && plan.mappings.length > 0 ? [`no transformations: ${why}`] : []),
-      ...(!attention && userValues(plan).length > 0 ? [`queries, keys and values are not quantized: ${why}`] : []),
+      ...(isRefused(mappings) && plan.mappings.length > 0 ? [`no transformations: ${mappings.reason}`] : []),
+      ...(isRefused(attention) && userValues(plan).length > 0
+        ? [`queries, keys and values are not quantized: ${attention.reason}`]
+        : []),
     ],
   }
 }
 
-const optionsIn = ({ values, leaving }: TracedBranch, options: PlanOptions): PlanOptions => ({
-  ...options,
-  values,
-  leaving: options.leaving && { ...options.leaving, values: leaving },
-})
+const DIFFERENT = 'the other branch computes it differently'
+
+const refused = (reason: string): Refused => ({ at: OTHER_BRANCH, reason })
+
+/** Plan of the same block in the other branch. */
+function planIn(
+  { blocks, values, leaving }: TracedBranch,
+  block: Block,
+  readers: readonly (readonly Node[])[],
+  options: PlanOptions,
+): BlockPlan | Refused {
+  const same = blocks[block.index]
+  if (!same || !sameLinears(block, readers, same)) return refused('the other branch has other blocks')
+  return planBlock(same, {
+    ...options,
+    values,
+    leaving: options.leaving && { ...options.leaving, values: leaving },
+  })
+}
+
+function withoutMappings({ mappings, skippedMappings }: BlockPlan, { reason }: Refused<unknown>): Partial<BlockPlan> {
+  return {
+    mappings: [],
+    changedSites: [],
+    addedBiases: [],
+    skippedMappings: [...skippedMappings, ...mappings.map(({ name }) => ({ at: name, reason }))],
+  }
+}
+
+const withoutAttention = ({ activations }: BlockPlan): QuantizedActivations | undefined =>
+  activations && { ...activations, sites: activations.sites.filter(({ user }) => !user) }
 
 const userValues = ({ activations }: BlockPlan): Value[] =>
   (activations?.sites ?? []).flatMap(({ user }) => (user ? [user] : []))
 
-function sameLinears(block: Block, readers: readonly (readonly Node[])[], twin: Block): boolean {
+function sameLinears(block: Block, readers: readonly (readonly Node[])[], other: Block): boolean {
   return (
-    block.linears.length === twin.linears.length &&
-    readers.every((nodes, i) => nodes.length === 0 || nodes.includes(twin.linears[i]!.origin))
+    block.linears.length === other.linears.length &&
+    readers.every((nodes, i) => nodes.length === 0 || nodes.includes(other.linears[i]!.origin))
   )
 }
 
-/** What the mappings of a plan do, in numbers that mean the same in every branch. */
+/** Effects of a plan's mappings, as numbers that mean the same in every branch. */
 function effects({ block, mappings, changedSites, biases, addedBiases }: BlockPlan): unknown {
   const linearIndex = (linear: Linear) => block.linears.indexOf(linear)
   const siteIndex = (end: { readonly node: Node; readonly input: number }) =>
@@ -81,7 +98,10 @@ function effects({ block, mappings, changedSites, biases, addedBiases }: BlockPl
   ]
   return [
     mappings.map(({ kind, size, divided, multiplied, shift }) => [
-      ...[kind, size, divided.map(effect), multiplied.map(effect)],
+      kind,
+      size,
+      divided.map(effect),
+      multiplied.map(effect),
       shift && [
         siteIndex(shift),
         multiplied.map(end => end.kind === 'rows' && biases.has(end.linear) && siteIndex(biases.get(end.linear)!)),
@@ -91,25 +111,26 @@ function effects({ block, mappings, changedSites, biases, addedBiases }: BlockPl
   ]
 }
 
-/** Whether two plans of the same linears change them, and equal constants, in the same way: each is exact in its own branch. */
-function sameChanges(plan: BlockPlan, twin: BlockPlan): boolean {
+/** Constants that `other` changes as `plan` does; refused where one plan would not be exact in the other branch. */
+function sameMappings(plan: BlockPlan, other: BlockPlan): BlockPlan['changedSites'] | Refused {
   const sameConstants =
-    plan.changedSites.length === twin.changedSites.length &&
+    plan.changedSites.length === other.changedSites.length &&
     plan.changedSites.every(({ site, dtype }, i) => {
-      const other = twin.changedSites[i]!
-      const [a, b] = [site, other.site].map(({ node, input }) => node.inputs[input]!.tensor!)
+      const there = other.changedSites[i]!
+      const [a, b] = [site, there.site].map(({ node, input }) => node.inputs[input]!.tensor!)
       return (
-        dtype === other.dtype && a!.dims.join() === b!.dims.join() && Buffer.compare(readBytes(a!), readBytes(b!)) === 0
+        dtype === there.dtype && a!.dims.join() === b!.dims.join() && Buffer.compare(readBytes(a!), readBytes(b!)) === 0
       )
     })
-  return sameConstants && JSON.stringify(effects(plan)) === JSON.stringify(effects(twin))
+  const isSame = sameConstants && JSON.stringify(effects(plan)) === JSON.stringify(effects(other))
+  return isSame ? other.changedSites : refused(DIFFERENT)
 }
 
-/** Whether queries, keys and values are quantized at the same step of the computation. */
-function sameAttention(plan: BlockPlan, twin: BlockPlan): boolean {
+/** Queries, keys and values of `other`; refused where they are quantized at another step of the computation. */
+function sameAttention(plan: BlockPlan, other: BlockPlan): Value[] | Refused {
   const describe = ({ value, group }: ActivationSite) =>
     `${value.producer?.kind} of [${staticShape(value)}] by ${group}`
   const list = ({ activations }: BlockPlan) =>
     (activations?.sites ?? []).filter(({ user }) => user !== undefined).map(describe)
-  return list(plan).join() === list(twin).join()
+  return list(plan).join() === list(other).join() ? userValues(other) : refused(DIFFERENT)
 }

@@ -2,13 +2,14 @@
 
 import { QuantError } from '../../errors.ts'
 import type { Node } from '../../graph/ir.ts'
+import { isRefused, type Refused } from '../../graph/refusal.ts'
 import type { WeightQuantizer } from '../../kernels/qparams.ts'
 import type { Analysis } from '../find/analysis.ts'
-import { findOuterLinears, isTied, type OuterLinears } from '../find/embeddings.ts'
+import { findEmbeddings, isTied, type EmbeddingLayers } from '../find/embeddings.ts'
 import type { Linear } from '../find/linears.ts'
 import { readersElsewhere } from '../find/other-branch.ts'
-import type { OuterReport } from '../terms/report.ts'
-import type { OuterBits, OuterOptions } from '../terms/scheme.ts'
+import type { EmbeddingReport } from '../terms/report.ts'
+import type { EmbeddingBits, EmbeddingOptions } from '../terms/scheme.ts'
 
 /**
  * Elements of a token's row that share a scale: both operators take 16 and 32, and share their bytes when the row is a whole number
@@ -19,35 +20,35 @@ const GROUP = 32
 const SMALLER_GROUP = 16
 
 /** One weight to be quantized, or two that are one tensor. */
-export interface OuterJob {
+export interface EmbeddingJob {
   readonly quantizer: WeightQuantizer
   /** The same tensor in both where both are there. */
-  readonly lmHead: (Linear & { readonly twins: readonly Node[] }) | undefined
+  readonly lmHead: (Linear & { readonly otherBranch: readonly Node[] }) | undefined
   readonly embedding: Linear | undefined
 }
 
-export interface OuterPlan {
-  readonly jobs: readonly OuterJob[]
+export interface EmbeddingPlan {
+  readonly jobs: readonly EmbeddingJob[]
   readonly notes: readonly string[]
 }
 
-function quantizerOf({ inFeatures, weight }: Linear, bits: OuterBits, symmetric: boolean): WeightQuantizer {
+function quantizerOf({ inFeatures, weight }: Linear, bits: EmbeddingBits, symmetric: boolean): WeightQuantizer {
   const group = inFeatures % GROUP !== 0 && inFeatures % SMALLER_GROUP === 0 ? SMALLER_GROUP : GROUP
   return { bits, group, symmetric, scaleDtype: weight.tensor!.dtype === 'float16' ? 'float16' : 'float32' }
 }
 
 /** @throws E_UNSUPPORTED when what is wanted is not there or cannot be stored. */
-function required<T>(found: T | string, flag: string): T {
-  if (typeof found !== 'string') return found
+function required<T>(found: T | Refused<unknown>, flag: string): T {
+  if (!isRefused(found)) return found
   throw new QuantError(
     'E_UNSUPPORTED',
-    `${flag}: ${found}`,
+    `${flag}: ${found.reason}`,
     `Leave out ${flag}: \`omniquant inspect\` shows what there is.`,
   )
 }
 
 /** @throws E_UNSUPPORTED when rows of the table do not fill bytes. */
-function checkRows({ name, inFeatures }: Linear, bits: OuterBits): void {
+function checkRows({ name, inFeatures }: Linear, bits: EmbeddingBits): void {
   if ((inFeatures * bits) % 8 === 0) return
   throw new QuantError(
     'E_UNSUPPORTED',
@@ -57,26 +58,26 @@ function checkRows({ name, inFeatures }: Linear, bits: OuterBits): void {
 }
 
 /**
- * What happens to the weights outside the blocks. A tied pair is one job when both are wanted in the same bits.
+ * Plans the weights outside the blocks. A tied pair is one job when both are wanted in the same bits.
  * @param symmetric no zero points, as for the blocks' weights.
  * @throws E_UNSUPPORTED when something wanted is not there or cannot be stored.
  */
-export function planOuter(
+export function planEmbeddings(
   analysis: Pick<Analysis, 'model' | 'working' | 'blocks'>,
-  { lmHead: headBits, embedding: tableBits }: OuterOptions,
+  { lmHead: headBits, embedding: tableBits }: EmbeddingOptions,
   symmetric: boolean,
-): OuterPlan {
+): EmbeddingPlan {
   if (headBits === undefined && tableBits === undefined) return { jobs: [], notes: [] }
-  const found = findOuterLinears(analysis)
+  const found = findEmbeddings(analysis)
   const head = headBits === undefined ? undefined : required(found.lmHead, '--lm-head')
   const tables = tableBits === undefined ? [] : required(found.embeddings, '--embedding')
   for (const table of tables) checkRows(table, tableBits!)
   const traced = new Set(analysis.working.nodes.map(({ origin }) => origin))
   const lmHead = head && {
     ...head,
-    twins: readersElsewhere(analysis.model, [head.origin], traced).get(head.origin) ?? [],
+    otherBranch: readersElsewhere(analysis.model, [head.origin], traced).get(head.origin) ?? [],
   }
-  const jobs = tables.map((embedding): OuterJob => {
+  const jobs = tables.map((embedding): EmbeddingJob => {
     const quantizer = quantizerOf(embedding, tableBits!, symmetric)
     const shared = lmHead && headBits === tableBits && isTied(lmHead, embedding)
     return { quantizer, embedding, lmHead: shared && embedding.inFeatures % quantizer.group === 0 ? lmHead : undefined }
@@ -88,11 +89,11 @@ export function planOuter(
 
 /** A tensor that one of two readers no longer needs stays for the other: the file grows. */
 function tiedNotes(
-  { lmHead, embeddings }: OuterLinears,
-  headBits: OuterBits | undefined,
-  tableBits: OuterBits | undefined,
+  { lmHead, embeddings }: EmbeddingLayers,
+  headBits: EmbeddingBits | undefined,
+  tableBits: EmbeddingBits | undefined,
 ): string[] {
-  const table = typeof embeddings === 'string' ? undefined : embeddings.find(each => isTied(lmHead, each))
+  const table = isRefused(embeddings) ? undefined : embeddings.find(each => isTied(lmHead, each))
   if (!table || headBits === tableBits) return []
   const alone = headBits === undefined ? ['the embedding', '--lm-head'] : ['lm_head', '--embedding']
   return [
@@ -102,8 +103,8 @@ function tiedNotes(
   ]
 }
 
-/** What was planned, for the user. */
-export function outerReports({ jobs }: OuterPlan): OuterReport[] {
+/** The plan as a report for the user. */
+export function embeddingReports({ jobs }: EmbeddingPlan): EmbeddingReport[] {
   return jobs.map(({ quantizer: { bits, group }, lmHead, embedding }) => {
     const { name, inFeatures, outFeatures } = (lmHead ?? embedding)!
     const role = lmHead ? (embedding ? 'lm_head+embedding' : 'lm_head') : 'embedding'

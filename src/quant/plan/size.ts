@@ -1,4 +1,4 @@
-/** @file How large weights become. Knows layouts, reads nothing. */
+/** @file Sizes of quantized weights. Knows layouts, reads nothing. */
 
 import { chooseBlockSize, containerBits } from '../../kernels/pack/matmul-nbits.ts'
 import { planeBits } from '../../kernels/pack/planes.ts'

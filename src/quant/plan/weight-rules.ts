@@ -1,10 +1,10 @@
-/** @file Which weights are quantized how: as the scheme says, but for those whose names a pattern picks. Knows names and schemes. */
+/** @file Exceptions from the scheme, by patterns for names of weights. Knows names and schemes. */
 
 import { QuantError } from '../../errors.ts'
 import { weightOverrideName, type WeightRules, type WeightScheme } from '../terms/scheme.ts'
 import { closestNames, nameMatcher } from './patterns.ts'
 
-/** How the weight of a linear is quantized; undefined: not at all. */
+/** Scheme of a linear's weight; undefined: it stays float. */
 export type WeightSchemeOf = (linear: { readonly name: string }) => WeightScheme | undefined
 
 export function weightSchemeOf(scheme: WeightScheme, { ignore = [], overrides = [] }: WeightRules): WeightSchemeOf {

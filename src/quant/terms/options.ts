@@ -3,7 +3,7 @@
 import type { OptimizerName } from '../../autodiff/optimizers.ts'
 import type { SessionOptions } from '../../kernels/session.ts'
 import type { OnEvent } from './report.ts'
-import type { OuterOptions, QuantScheme, WeightRules } from './scheme.ts'
+import type { EmbeddingOptions, QuantScheme, WeightRules } from './scheme.ts'
 
 /** A transformation, as far as experiments choose among them. */
 export interface NamedMapping {
@@ -72,7 +72,7 @@ export interface ExportOptions {
   readonly format?: 'integer' | 'portable' | undefined
 }
 
-export interface QuantizeOptions extends CalibrationOptions, Method, EffortLimits, OuterOptions {
+export interface QuantizeOptions extends CalibrationOptions, Method, EffortLimits, EmbeddingOptions {
   /** An .onnx file, or a folder with one. */
   readonly model: string
   /** A folder, or a path ending in .onnx; by default `<name>-<scheme>.onnx` beside the model. */

@@ -30,7 +30,7 @@ export interface BlockReport {
 }
 
 /** A weight outside the blocks that was quantized. */
-export interface OuterReport {
+export interface EmbeddingReport {
   /** 'lm_head+embedding': one stored tensor for both. */
   readonly role: 'lm_head' | 'embedding' | 'lm_head+embedding'
   readonly name: string
@@ -53,7 +53,7 @@ export interface QuantizeReport {
   readonly scheme: string
   readonly blocks: readonly BlockReport[]
   /** lm_head and embeddings, where they were to be quantized. */
-  readonly outer: readonly OuterReport[]
+  readonly outer: readonly EmbeddingReport[]
   readonly skipped: readonly SkippedReport[]
   /** Things worth knowing: groups wider than a weight, a shortened sequence, ... */
   readonly notes: readonly string[]

@@ -4,9 +4,9 @@ import { QuantError } from '../../errors.ts'
 import type { ActivationQuantizer } from '../../kernels/tokens.ts'
 
 /** What is wanted of the weights outside the blocks; they stay float where nothing is. */
-export interface OuterOptions {
-  readonly lmHead?: OuterBits | undefined
-  readonly embedding?: OuterBits | undefined
+export interface EmbeddingOptions {
+  readonly lmHead?: EmbeddingBits | undefined
+  readonly embedding?: EmbeddingBits | undefined
 }
 
 /** Exceptions from the scheme; what a pattern matches is in patterns.ts, names are those `inspect` shows. */
@@ -51,9 +51,9 @@ export const GROUP_SIZES: readonly number[] = [16, 32, 64, 128, 256]
 export const DEFAULT_GROUP = 128
 
 /** Bits of lm_head and embeddings: those MatMulNBits and GatherBlockQuantized both have (onnxruntime 1.30). */
-export const OUTER_BITS: readonly OuterBits[] = [2, 4, 8]
+export const EMBEDDING_BITS: readonly EmbeddingBits[] = [2, 4, 8]
 
-export type OuterBits = 2 | 4 | 8
+export type EmbeddingBits = 2 | 4 | 8
 
 /** What an override says of weights; what it leaves open is as the scheme has it. */
 export interface WeightOverride {

@@ -7,9 +7,9 @@ import { dequantize, quantizeWeight } from '../../../src/kernels/weights.ts'
 import { roundToFloat16 } from '../../../src/kernels/float16.ts'
 import type { WeightQuantizer } from '../../../src/kernels/qparams.ts'
 import { transpose2d } from '../../../src/kernels/transpose.ts'
-import { exportOuter } from '../../../src/quant/export/export-embeddings.ts'
+import { exportEmbeddings } from '../../../src/quant/export/export-embeddings.ts'
 import type { Linear } from '../../../src/quant/find/linears.ts'
-import type { OuterJob } from '../../../src/quant/plan/plan-embeddings.ts'
+import type { EmbeddingJob } from '../../../src/quant/plan/plan-embeddings.ts'
 import { tempDir } from '../../helpers/temp-dir.ts'
 import { noise } from '../../kernels/weights.ts'
 import { relativeError, runModel, UserGraph, type UserGraphOptions } from './user-graph.ts'
@@ -59,7 +59,7 @@ function decoder(D: number, head: Head, options: UserGraphOptions = {}) {
     embedding: linear(made(embedded), stored, head !== 'reversed'),
     lmHead: {
       ...linear(made(logits), head === 'own' ? weight : stored, head === 'transpose' || head === 'gemm'),
-      twins: [],
+      otherBranch: [],
     },
   }
 }
@@ -108,7 +108,7 @@ describe('a decoder whose embedding and lm_head are quantized', () => {
   ])('tied (%s), rows of %i, %i bits in groups of %i, symmetric %s: stored once', async (head, D, bits, group, sym) => {
     const { user, table, bias, embedding, lmHead } = decoder(D, head)
     const how = quantizer(bits, group, sym)
-    exportOuter(user.model, [{ quantizer: how, lmHead, embedding }], OPTIONS)
+    exportEmbeddings(user.model, [{ quantizer: how, lmHead, embedding }], OPTIONS)
     const { rows, logits } = await run(user)
     const w = rounded(table, D, how)
     const want = expected(D, w, w, bias)
@@ -128,11 +128,11 @@ describe('a decoder whose embedding and lm_head are quantized', () => {
     [12, 8, 2],
   ])('apart, rows of %i, embedding in %i bits, lm_head in %i', async (D, tableBits, headBits) => {
     const { user, table, own, embedding, lmHead } = decoder(D, 'own')
-    const jobs: OuterJob[] = [
+    const jobs: EmbeddingJob[] = [
       { quantizer: quantizer(tableBits, 32), embedding, lmHead: undefined },
       { quantizer: quantizer(headBits, 32), embedding: undefined, lmHead },
     ]
-    exportOuter(user.model, jobs, OPTIONS)
+    exportEmbeddings(user.model, jobs, OPTIONS)
     const { rows, logits } = await run(user)
     const want = expected(D, rounded(table, D, jobs[0]!.quantizer), rounded(own, D, jobs[1]!.quantizer), undefined)
     expect(relativeError(rows, want.rows)).toBeLessThan(EXACT)
@@ -147,7 +147,7 @@ describe('a decoder whose embedding and lm_head are quantized', () => {
     const { user, table, embedding, lmHead } = decoder(D, 'transpose')
     const how = quantizer(8, 32)
     const job = tableOnly ? { embedding, lmHead: undefined } : { embedding: undefined, lmHead }
-    exportOuter(user.model, [{ quantizer: how, ...job }], OPTIONS)
+    exportEmbeddings(user.model, [{ quantizer: how, ...job }], OPTIONS)
     const { rows, logits } = await run(user)
     const w = rounded(table, D, how)
     const want = expected(D, tableOnly ? w : table, tableOnly ? table : w, undefined)
@@ -160,7 +160,7 @@ describe('a decoder whose embedding and lm_head are quantized', () => {
     const D = 64
     const { user, table, embedding, lmHead } = decoder(D, 'transpose', { dtype: 'float16', typed })
     const how: WeightQuantizer = { ...quantizer(8, 32), scaleDtype: 'float16' }
-    exportOuter(user.model, [{ quantizer: how, lmHead, embedding }], OPTIONS)
+    exportEmbeddings(user.model, [{ quantizer: how, lmHead, embedding }], OPTIONS)
     const { rows, logits } = await run(user)
     const w = rounded(table, D, how)
     const want = expected(D, w.map(roundToFloat16), w, undefined)
@@ -190,7 +190,7 @@ describe('a decoder whose embedding and lm_head are quantized', () => {
     user.graph.nodes.push(new Node('If', [yes], [again], branches, '', 'branch'))
     user.output(again, 'branch_rows')
     const how = quantizer(4, 32)
-    exportOuter(user.model, [{ quantizer: how, lmHead: undefined, embedding }], OPTIONS)
+    exportEmbeddings(user.model, [{ quantizer: how, lmHead: undefined, embedding }], OPTIONS)
     const feeds = { ids: tensorOf('int64', [IDS.length], BigInt64Array.from(IDS, BigInt)) }
     const results = await runModel(user.model, feeds, folder)
     const want = expected(D, rounded(table, D, how), table, undefined)

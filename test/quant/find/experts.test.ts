@@ -25,7 +25,7 @@ import { equivalenceError } from '../../helpers/equivalence.ts'
 import { noise } from '../../kernels/weights.ts'
 
 const [T, H, I, E, K] = [12, 32, 48, 4, 2]
-/** Bias on the logits of each expert: the last one is hardly ever chosen. */
+/** Biases of the experts' logits: the last expert is hardly ever chosen. */
 const LIKED = [0.3, 0, 0.2, -4]
 
 class Decoder {
@@ -121,7 +121,7 @@ describe('experts that all see every token', () => {
     expect(found.sort()).toEqual(
       [...names.map(name => `layers.0.${name}`), ...[0, 1, 2, 3].flatMap(expertNames)].sort(),
     )
-    expect(blocks[0]!.skipped.map(({ node, reason }) => [node.name, reason])).toEqual([
+    expect(blocks[0]!.skipped.map(({ at, reason }) => [at.name, reason])).toEqual([
       ['/model/layers/0/gate/MatMul', 'router: which experts a token is sent to depends on it'],
     ])
   })

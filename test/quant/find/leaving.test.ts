@@ -21,7 +21,7 @@ const FIXTURE = resolve(import.meta.dirname, '../../../fixtures/tiny-llama')
 const kindsOf = (mappings: readonly Mapping[]): string[] => mappings.map(({ kind }) => kind).sort()
 const ALL = ['norm', 'norm', 'query-key', 'up-down', 'value']
 
-/** Values that a toy decoder's mappings change, and the mappings that are made when nothing may change. */
+/** Outputs that a toy decoder's mappings change, and the mappings made when no output may change. */
 async function mappingsOf({ model, graph }: ToyGraph) {
   const copy = await normalize(model, {
     ...{ fixedInputs: new Map(), shapes: new Map([['input_ids', [1, 8]]]), outputs: ['logits'] },
@@ -70,11 +70,11 @@ describe('an output', () => {
       expect(kindsOf(kept)).toEqual(['norm', 'norm', 'up-down'])
       expect(skipped).toEqual([
         {
-          name: 'q_proj -> k_proj',
+          at: 'q_proj -> k_proj',
           reason: `"present.${block.index}.key" is made of it, an output that stays as it is`,
         },
         {
-          name: 'v_proj -> o_proj',
+          at: 'v_proj -> o_proj',
           reason: `"present.${block.index}.value" is made of it, an output that stays as it is`,
         },
       ])
@@ -156,9 +156,9 @@ test('merged files: both branches scale the same outputs, or neither does', asyn
       `present.${block.index}.key`,
       `present.${block.index}.value`,
     ])
-  for (const { mappings, changedSites, twins, notes } of plan(new Set())) {
+  for (const { mappings, changedSites, otherBranch, notes } of plan(new Set())) {
     expect(kindsOf(mappings)).toEqual(['norm', 'norm', 'up-down'])
-    expect(twins!.sites).toHaveLength(changedSites.length)
+    expect(otherBranch!.sites).toHaveLength(changedSites.length)
     expect(notes).toEqual([])
   }
 })

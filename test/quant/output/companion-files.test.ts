@@ -1,4 +1,4 @@
-/** @file Companion files: they travel with the model and stay true of the output, and no file of strangers is copied or changed. */
+/** @file Files that travel with the model: their contents for the output, and that no foreign file is copied or changed. */
 
 import { mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'

@@ -1,4 +1,4 @@
-/** @file Conditions that the weights of one fused node must meet together. */
+/** @file Limits that the weights of one fused node must keep together. */
 
 import { describe, expect, test } from 'vitest'
 import { Node, Value } from '../../../src/graph/ir.ts'

@@ -50,7 +50,7 @@ describe('a pattern', () => {
   })
 })
 
-/** Meaning of a pattern as a regular expression, which takes exponential time for some. */
+/** The meaning of a pattern as a regular expression, which takes exponential time for some. */
 function reference(pattern: string): (name: string) => boolean {
   const glob = pattern.replace(/\*+|[\\^$.|?+()[\]{}]/g, special => {
     if (special.startsWith('*')) return '.*'

@@ -93,7 +93,7 @@ describe('linears that stay float', () => {
     const lost = mappings(all).filter(name => !kept.includes(name))
     expect(lost).toEqual([expect.stringContaining('-> gate_proj, up_proj')])
     expect(kept.length).toBe(all.mappings.length - 1)
-    expect(made.skippedMappings).toContainEqual({ name: lost[0], reason: 'layers.1.mlp.gate_proj stays float' })
+    expect(made.skippedMappings).toContainEqual({ at: lost[0], reason: 'layers.1.mlp.gate_proj stays float' })
     const gate = made.block.linears.find(({ name }) => name.endsWith('gate_proj'))!
     const ends = made.mappings.flatMap(({ divided, multiplied }) => [...divided, ...multiplied])
     expect(ends.some(end => end.kind !== 'vector' && end.linear === gate)).toBe(false)

@@ -2,7 +2,8 @@
 
 import { dirname, join } from 'node:path'
 import { describe, expect, test } from 'vitest'
-import { describeIo, feedsFor } from '../../../src/decoder/model-io.ts'
+import { feedsFor } from '../../../src/decoder/feeds.ts'
+import { describeIo } from '../../../src/decoder/model-io.ts'
 import { type Graph, type Model, Node, Value } from '../../../src/graph/ir.ts'
 import { loadModel } from '../../../src/graph/onnx-file/load.ts'
 import { floatTensor, readBytes, readElements } from '../../../src/graph/tensor.ts'
@@ -101,15 +102,15 @@ describe('both branches', () => {
   test('what they share is found block by block', async () => {
     const plans = await plansOf()
     expect(plans.map(({ mappings }) => mappings.length)).toEqual([5, 5, 5])
-    for (const { twins, changedSites, block } of plans) {
-      expect(twins!.linears.map(nodes => nodes.map(({ name }) => name))).toEqual(
+    for (const { otherBranch, changedSites, block } of plans) {
+      expect(otherBranch!.linears.map(nodes => nodes.map(({ name }) => name))).toEqual(
         block.linears.map(({ origin }) => [origin.name]),
       )
-      expect(twins!.sites.map(({ node, input }) => [node.name, input])).toEqual(
+      expect(otherBranch!.sites.map(({ node, input }) => [node.name, input])).toEqual(
         changedSites.map(({ node, input }) => [node.name, input]),
       )
-      expect(twins!.sites.some(({ node }, i) => node === changedSites[i]!.node)).toBe(false)
-      expect(twins!.values).toHaveLength(3)
+      expect(otherBranch!.sites.some(({ node }, i) => node === changedSites[i]!.node)).toBe(false)
+      expect(otherBranch!.values).toHaveLength(3)
     }
   })
 })
@@ -125,7 +126,7 @@ describe('branches that differ', () => {
     expect(plans.map(({ mappings }) => mappings.length)).toEqual([5, 0, 5])
     expect(plans[1]!.skippedMappings.map(({ reason }) => reason)).toContain('the other branch computes it differently')
     expect(plans[1]!.notes).toEqual(['no transformations: the other branch computes it differently'])
-    expect(plans[1]!.twins!.values).toHaveLength(3)
+    expect(plans[1]!.otherBranch!.values).toHaveLength(3)
   })
 
   test('a weight of its own stays float there, and nothing else of the block is changed', async () => {
@@ -160,7 +161,7 @@ describe('branches that differ', () => {
     })
     expect(plans.map(({ mappings }) => mappings.length)).toEqual([0, 0, 0])
     expect(plans[0]!.notes.join()).toMatch(/no transformations: the other branch cannot be traced .*odd/)
-    expect(plans[0]!.twins!.linears.map(nodes => nodes.length)).toEqual([1, 1, 1, 1, 1, 1, 1])
-    expect(plans[0]!.twins!.values).toEqual([])
+    expect(plans[0]!.otherBranch!.linears.map(nodes => nodes.length)).toEqual([1, 1, 1, 1, 1, 1, 1])
+    expect(plans[0]!.otherBranch!.values).toEqual([])
   })
 })

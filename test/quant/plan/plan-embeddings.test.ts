@@ -6,8 +6,8 @@ import { normalize } from '../../../src/graph/passes/normalize.ts'
 import { int64Tensor, tensorOf } from '../../../src/graph/tensor.ts'
 import { toFloat16Bits } from '../../../src/kernels/float16.ts'
 import { runGraph } from '../../../src/kernels/session.ts'
-import { findOuterLinears, isTied } from '../../../src/quant/find/embeddings.ts'
-import { outerReports, planOuter } from '../../../src/quant/plan/plan-embeddings.ts'
+import { findEmbeddings, isTied } from '../../../src/quant/find/embeddings.ts'
+import { embeddingReports, planEmbeddings } from '../../../src/quant/plan/plan-embeddings.ts'
 import { noise } from '../../kernels/weights.ts'
 
 const [V, D, T] = [40, 32, 5]
@@ -56,7 +56,7 @@ class Toy {
       evaluate: graph => runGraph(graph, {}, { optimization: 'disabled' }),
     })
     const analysis = { model: this.model, working, blocks: [] }
-    return { ...findOuterLinears(analysis), analysis }
+    return { ...findEmbeddings(analysis), analysis }
   }
 }
 
@@ -135,7 +135,7 @@ describe('found are', () => {
     const table = toy.weight('embed.weight', [V, D])
     const sum = toy.op('Add', [embed(toy, table), toy.op('Neg', [embed(toy, table)])])
     const { embeddings } = await toy.outer(head(toy, sum))
-    expect(embeddings.length).toBe(1)
+    expect(embeddings).toHaveLength(1)
   })
 })
 
@@ -169,11 +169,11 @@ describe('not found, with the reason, are', () => {
   ])('%s', async (_, build, reason) => {
     const toy = new Toy()
     const { lmHead, analysis } = await toy.outer(build(toy))
-    expect(lmHead).toBe(reason)
-    expect(() => planOuter(analysis, { lmHead: 8 }, false)).toThrow(
+    expect(lmHead).toMatchObject({ reason })
+    expect(() => planEmbeddings(analysis, { lmHead: 8 }, false)).toThrow(
       expect.objectContaining({ code: 'E_UNSUPPORTED', message: `--lm-head: ${reason}` }),
     )
-    expect(planOuter(analysis, { embedding: 8 }, false).jobs.length).toBe(1)
+    expect(planEmbeddings(analysis, { embedding: 8 }, false).jobs.length).toBe(1)
   })
 
   test.each<[string, (toy: Toy) => Value, string]>([
@@ -207,11 +207,11 @@ describe('not found, with the reason, are', () => {
   ])('%s', async (_, build, reason) => {
     const toy = new Toy()
     const { embeddings, analysis } = await toy.outer(head(toy, build(toy)))
-    expect(embeddings).toBe(reason)
-    expect(() => planOuter(analysis, { embedding: 4 }, false)).toThrow(
+    expect(embeddings).toMatchObject({ reason })
+    expect(() => planEmbeddings(analysis, { embedding: 4 }, false)).toThrow(
       expect.objectContaining({ code: 'E_UNSUPPORTED', message: `--embedding: ${reason}` }),
     )
-    expect(planOuter(analysis, { lmHead: 4 }, false).jobs.length).toBe(1)
+    expect(planEmbeddings(analysis, { lmHead: 4 }, false).jobs.length).toBe(1)
   })
 })
 
@@ -224,8 +224,8 @@ describe('planned', () => {
     const { analysis } = await toy.outer(head(toy, rows, toy.op('Transpose', [table])))
     return analysis
   }
-  const roles = (plan: ReturnType<typeof planOuter>) =>
-    outerReports(plan).map(({ role, bits, group }) => `${role} ${bits} ${group}`)
+  const roles = (plan: ReturnType<typeof planEmbeddings>) =>
+    embeddingReports(plan).map(({ role, bits, group }) => `${role} ${bits} ${group}`)
 
   test.each([
     [64, { lmHead: 4, embedding: 4 }, ['lm_head+embedding 4 32'], ''],
@@ -237,7 +237,7 @@ describe('planned', () => {
     [64, { embedding: 2 }, ['embedding 2 32'], 'quantizing only the embedding'],
     [64, {}, [], ''],
   ] as const)('a tied pair with rows of %i, %o', async (width, options, expected, note) => {
-    const plan = planOuter(await tied(width), options, false)
+    const plan = planEmbeddings(await tied(width), options, false)
     expect(roles(plan)).toEqual(expected)
     if (note === '') expect(plan.notes).toEqual([])
     else expect(plan.notes).toEqual([expect.stringContaining(note)])
@@ -245,13 +245,13 @@ describe('planned', () => {
 
   test('nothing that does not fill bytes', async () => {
     const analysis = await tied(33)
-    expect(() => planOuter(analysis, { embedding: 4 }, false)).toThrow(
+    expect(() => planEmbeddings(analysis, { embedding: 4 }, false)).toThrow(
       expect.objectContaining({
         code: 'E_UNSUPPORTED',
         message: '--embedding 4: rows of 33 elements of "embed_tokens" do not fill bytes with 4 bits each',
       }),
     )
-    expect(roles(planOuter(analysis, { embedding: 8, lmHead: 4 }, false)).length).toBe(2)
+    expect(roles(planEmbeddings(analysis, { embedding: 8, lmHead: 4 }, false)).length).toBe(2)
   })
 
   test('scales of the type of the weight, zero points unless symmetric', async () => {
@@ -261,7 +261,7 @@ describe('planned', () => {
       toy.op('Cast', [head(toy, rows, toy.weight('w', [D, V], 'float16'))], { to: 1 }),
     )
     for (const symmetric of [false, true]) {
-      const { jobs } = planOuter(analysis, { embedding: 8, lmHead: 4 }, symmetric)
+      const { jobs } = planEmbeddings(analysis, { embedding: 8, lmHead: 4 }, symmetric)
       for (const { quantizer } of jobs) expect(quantizer).toMatchObject({ scaleDtype: 'float16', symmetric })
     }
   })
@@ -277,6 +277,6 @@ describe('planned', () => {
     toy.model.graph.nodes.push(
       new Node('If', [toy.ids], [new Value('x')], new Map([['then_branch', { type: 'graph', value: body }]])),
     )
-    expect(planOuter(analysis, { lmHead: 4 }, false).jobs[0]!.lmHead!.twins).toEqual([other])
+    expect(planEmbeddings(analysis, { lmHead: 4 }, false).jobs[0]!.lmHead!.otherBranch).toEqual([other])
   })
 })

@@ -1,76 +1,11 @@
 /**
- * @file Which channel every element of a value belongs to, carried through ops that only move elements. An array with strides, as
- * cheap for 2048 tokens as for one: what channels do not depend on has stride 0. Knows no op and no scale.
+ * @file Channel of every element of a value, carried through ops that only move elements. An array with strides: an axis that
+ * channels do not depend on has stride 0, so that 2048 tokens cost as much as one. Knows no op and no scale.
  */
 
 import { broadcastShapes, type Shape } from '../../../graph/shape.ts'
 import { elementCount } from '../../../graph/tensor.ts'
-
-/** Part of an axis: an axis of 8 heads by 16 tokens that were merged is two factors, the outer one first. */
-interface Factor {
-  readonly size: number
-  readonly stride: number
-}
-
-type Axis = readonly Factor[]
-
-const sizeOf = (axis: Axis): number => elementCount(axis.map(({ size }) => size))
-
-/** As few factors as say the same; none for an axis of size 1. */
-function coalesce(factors: readonly Factor[]): Axis {
-  const result: Factor[] = []
-  for (const { size, stride } of factors) {
-    if (size === 1) continue
-    const outer = result.at(-1)
-    if (outer && outer.stride === stride * size) result[result.length - 1] = { size: outer.size * size, stride }
-    else result.push({ size, stride })
-  }
-  return result
-}
-
-/** The outermost part of a factor, and what is left of it; undefined when sizes do not divide. */
-function splitOuter({ size, stride }: Factor, outer: number): [Factor, Factor] | undefined {
-  const inner = size / outer
-  return Number.isInteger(inner)
-    ? [
-        { size: outer, stride: stride * inner },
-        { size: inner, stride },
-      ]
-    : undefined
-}
-
-/** The same axis of several arrays in factors of the same sizes; undefined when their sizes do not divide. */
-function refine(axes: readonly Axis[]): Factor[][] | undefined {
-  const rest = axes.map(axis => [...axis])
-  const result: Factor[][] = axes.map(() => [])
-  while (rest.some(factors => factors.length > 0)) {
-    const size = Math.min(...rest.map(factors => factors[0]!.size))
-    for (const [i, factors] of rest.entries()) {
-      const parts = splitOuter(factors.shift()!, size)
-      if (!parts) return undefined
-      result[i]!.push(parts[0])
-      if (parts[1].size > 1) factors.unshift(parts[1])
-    }
-  }
-  return result
-}
-
-/** Calls `visit` with one offset per array for every index of the given factors, in row-major order. */
-function walk(sizes: readonly number[], strides: readonly (readonly number[])[], visit: (at: number[]) => void): void {
-  const index = sizes.map(() => 0)
-  const at = strides.map(() => 0)
-  for (let left = elementCount(sizes); left > 0; left--) {
-    visit(at)
-    for (let axis = sizes.length - 1; axis >= 0; axis--) {
-      index[axis]!++
-      const wrapped = index[axis] === sizes[axis]
-      const step = wrapped ? 1 - sizes[axis]! : 1
-      for (let i = 0; i < at.length; i++) at[i]! += step * strides[i]![axis]!
-      if (!wrapped) break
-      index[axis] = 0
-    }
-  }
-}
+import { type Axis, coalesce, dense, type Factor, refine, sizeOf, splitOuter, walk } from './axis-factors.ts'
 
 /**
  * An id for every element of a value; -1 where it belongs to no channel. Methods take the ONNX op's arguments, axes counted from the
@@ -107,7 +42,7 @@ export class Channels {
     return this.axes.map(sizeOf)
   }
 
-  /** Whether ids are the same all along an axis. */
+  /** True where ids are the same all along an axis. */
   isConstantAlong(axis: number): boolean {
     return this.axes[axis]!.every(({ stride }) => stride === 0)
   }
@@ -256,7 +191,7 @@ export class Channels {
     return new Channels(dense(axes.with(axis, [{ size: total, stride: 1 }]), axis), ids)
   }
 
-  /** What `combine` makes of the ids of `a` and `b`, broadcast to each other; it is called once for every pair that occurs. */
+  /** Results of `combine` for the ids of `a` and `b`, broadcast to each other. It is called once for every pair that occurs. */
   static zip(a: Channels, b: Channels, combine: (a: number, b: number) => number): Channels | undefined {
     const shape = broadcastShapes(a.shape, b.shape)
     const [x, y] = [a.expand(shape), b.expand(shape)]
@@ -283,18 +218,4 @@ export class Channels {
     )
     return new Channels(dense(axes), ids)
   }
-}
-
-/** Row-major strides for the factors of stride 1, those of stride 0 left out of the count; `last` is counted last. */
-function dense(axes: readonly Axis[], last?: number): Factor[][] {
-  const order = axes.map((_, i) => i)
-  if (last !== undefined) order.push(...order.splice(last, 1))
-  const result: Factor[][] = axes.map(() => [])
-  let stride = 1
-  for (const i of order.reverse())
-    for (const factor of [...axes[i]!].reverse()) {
-      result[i]!.unshift({ size: factor.size, stride: factor.stride === 0 ? 0 : stride })
-      if (factor.stride !== 0) stride *= factor.size
-    }
-  return result
 }

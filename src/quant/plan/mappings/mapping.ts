@@ -17,7 +17,7 @@ export interface Mapping {
   readonly kind: 'norm' | 'value' | 'up-down' | 'query-key'
   /** For people: "input_layernorm -> q_proj, k_proj, v_proj". */
   readonly name: string
-  /** How many scales are learned. */
+  /** Number of scales that are learned. */
   readonly size: number
   /** Divided by their scale. */
   readonly divided: readonly End[]
@@ -33,12 +33,6 @@ export interface Mapping {
 }
 
 type Rows = End & { readonly kind: 'rows' }
-
-/** A transformation that was looked for and cannot be made. */
-export interface SkippedMapping {
-  readonly name: string
-  readonly reason: string
-}
 
 /** The linears that read what a mapping divides. */
 export const rowsOf = ({ multiplied }: Mapping): Rows[] => multiplied.filter((end): end is Rows => end.kind === 'rows')

@@ -4,147 +4,17 @@
  */
 
 import type { Node, Value } from '../../../graph/ir.ts'
+import type { Refused } from '../../../graph/refusal.ts'
 import { staticShape } from '../../../graph/shape.ts'
 import { elementCount } from '../../../graph/tensor.ts'
 import type { Block } from '../../find/blocks.ts'
 import type { Leaving } from '../../find/leaving.ts'
 import type { Linear } from '../../find/linears.ts'
 import type { Site } from '../site.ts'
-import type { End, Mapping, SkippedMapping } from './mapping.ts'
+import type { End, Mapping } from './mapping.ts'
+import { type Candidate, candidatesOf, names, shortName, sourcesOf, nameOf } from './candidates.ts'
 import { traceScales } from './scale-rules.ts'
 import { describeNode, type ScaleTrace } from './scale-trace.ts'
-
-type Kind = Mapping['kind']
-
-/** Channels that share a scale, as roots of ScaleClasses, which come from the same constants and end in the same ones. */
-interface Candidate {
-  readonly kind: Kind
-  /** Indices into columns and gains, reads, scores of the trace. */
-  readonly sources: readonly number[]
-  readonly reads: readonly number[]
-  readonly scores: readonly number[]
-  /** Root -> an id of the class whose constants are divided. */
-  readonly classes: Map<number, number>
-}
-
-/** What makes channels: columns of a linear, or a gain. */
-interface Source {
-  readonly name: string
-  readonly first: number
-  readonly count: number
-  readonly isGain: boolean
-}
-
-/** The last part of a name that says something: "model.layers.0.self_attn.q_proj.weight" -> "q_proj". */
-function shortName(name: string): string {
-  const parts = name.split(/[./]/).filter(part => part !== '')
-  while (parts.length > 1 && /^(weight|bias|gamma|beta|weight_t)$/.test(parts.at(-1)!)) parts.pop()
-  return parts.at(-1) ?? name
-}
-
-/** "/model/layers.0/input_layernorm/Mul_1" -> "input_layernorm". Constants of equal contents share names, so that the node knows better. */
-function gainName({ node, input }: Site): string {
-  const constant = node.inputs[input]!.name
-  const parts = (node.origin?.name ?? '').split('/').filter(part => part !== '')
-  // Modules have small letters, ops have capitals: what is left names the module.
-  while (/^[A-Z]/.test(parts.at(-1) ?? '')) parts.pop()
-  return parts.length < 2 || node.origin?.opType.includes('Attention') ? shortName(constant) : parts.at(-1)!
-}
-
-function sourcesOf({ columns, vectors }: ScaleTrace): Source[] {
-  const linears = [...columns].map(([linear, first]) => ({
-    name: shortName(linear.name),
-    first,
-    count: linear.outFeatures,
-    isGain: false,
-  }))
-  const gains = vectors.flatMap(({ site, ids, isGain }) =>
-    isGain ? [{ name: gainName(site), first: ids[0]!, count: ids.length, isGain }] : [],
-  )
-  return [...linears, ...gains]
-}
-
-interface Uses {
-  readonly sources: number[]
-  readonly reads: number[]
-  readonly scores: number[]
-  attended: boolean
-  fromLinear: boolean
-  anchor: number
-}
-
-/** Groups the classes that something reads. */
-function candidatesOf({ classes, reads, scores }: ScaleTrace, sources: readonly Source[]): Candidate[] {
-  const uses = new Map<number, Uses>()
-  const useOf = (id: number): Uses => {
-    const root = classes.root(id)
-    let use = uses.get(root)
-    if (!use) {
-      use = { sources: [], reads: [], scores: [], attended: false, fromLinear: false, anchor: id }
-      uses.set(root, use)
-    }
-    return use
-  }
-  const note = (list: number[], index: number) => {
-    if (list.at(-1) !== index) list.push(index)
-  }
-  scores.forEach(({ queries }, i) => {
-    for (const id of queries) note(useOf(id).scores, i)
-  })
-  reads.forEach(({ ids, attended }, i) => {
-    for (const id of ids) {
-      if (id < 0) continue
-      const use = useOf(id)
-      note(use.reads, i)
-      if (attended) use.attended = true
-    }
-  })
-  sources.forEach(({ first, count, isGain }, i) => {
-    for (let id = first; id < first + count; id++) {
-      const use = uses.get(classes.root(id))
-      if (!use) continue
-      note(use.sources, i)
-      if (!isGain) use.fromLinear = true
-    }
-  })
-  const candidates = new Map<string, Candidate>()
-  for (const [root, use] of [...uses].sort(([, a], [, b]) => a.anchor - b.anchor)) {
-    const inScores = use.scores.length > 0
-    if (inScores && use.reads.length > 0)
-      classes.refuse(root, 'its channels are read by linears and by the scores of attention')
-    const kind = inScores ? 'query-key' : use.attended ? 'value' : use.fromLinear ? 'up-down' : 'norm'
-    const key = [kind, use.sources, use.reads, use.scores].join(';')
-    const candidate = candidates.get(key) ?? { kind, ...use, classes: new Map<number, number>() }
-    candidate.classes.set(root, use.anchor)
-    candidates.set(key, candidate)
-  }
-  return [...candidates.values()]
-}
-
-const names = (list: readonly string[]): string => [...new Set(list)].join(', ')
-
-function nameOf(
-  { kind, sources, reads, classes: members }: Candidate,
-  trace: ScaleTrace,
-  all: readonly Source[],
-): string {
-  if (kind !== 'query-key')
-    return `${names(sources.map(i => all[i]!.name))} -> ${names(reads.map(i => shortName(trace.reads[i]!.linear.name)))}`
-  const { classes } = trace
-  const side = (inverse: boolean) =>
-    names(
-      sources.flatMap(i => {
-        const { name, first, count } = all[i]!
-        for (let id = first; id < first + count; id++) {
-          const anchor = members.get(classes.root(id))
-          if (anchor !== undefined && (classes.isInverse(id) !== classes.isInverse(anchor)) === inverse) return [name]
-        }
-        return []
-      }),
-    )
-  const [queries, keys] = [side(false), side(true)]
-  return queries === keys ? `${queries}: queries -> keys` : `${queries} -> ${keys}`.trim()
-}
 
 /** The ends of a mapping. @returns undefined when every class is refused. */
 function mappingOf(candidate: Candidate, trace: ScaleTrace, name: string): Mapping | undefined {
@@ -205,7 +75,7 @@ function mappingOf(candidate: Candidate, trace: ScaleTrace, name: string): Mappi
 }
 
 /** Linears whose input comes from nothing that can be scaled, by the value they read. */
-function unscaledReads({ reads }: ScaleTrace): SkippedMapping[] {
+function unscaledReads({ reads }: ScaleTrace): Refused[] {
   const readers = new Map<Value, Linear[]>()
   for (const { linear, ids } of reads) {
     if (ids.some(id => id >= 0)) continue
@@ -215,7 +85,7 @@ function unscaledReads({ reads }: ScaleTrace): SkippedMapping[] {
   return [...readers].map(([value, linears]) => {
     const maker: Node | undefined = value.producer
     return {
-      name: `-> ${names(linears.map(({ name }) => shortName(name)))}`,
+      at: `-> ${names(linears.map(({ name }) => shortName(name)))}`,
       reason: `what it reads${maker ? `, made by ${describeNode(maker)},` : ''} has no gain and is not computed by a linear`,
     }
   })
@@ -226,18 +96,18 @@ function unscaledReads({ reads }: ScaleTrace): SkippedMapping[] {
  * every product of queries and keys is in one of the two. Reads no weight.
  * @param leaving what must not be scaled because it leaves the user's graph; absent: the graph has no output but the logits.
  */
-export function findMappings(block: Block, leaving?: Leaving): { mappings: Mapping[]; skipped: SkippedMapping[] } {
+export function findMappings(block: Block, leaving?: Leaving): { mappings: Mapping[]; skipped: Refused[] } {
   const trace = traceScales(block, leaving)
   const sources = sourcesOf(trace)
   const mappings: Mapping[] = []
-  const skipped: SkippedMapping[] = []
+  const skipped: Refused[] = []
   for (const candidate of candidatesOf(trace, sources)) {
     const name = nameOf(candidate, trace, sources)
     const mapping = mappingOf(candidate, trace, name)
     if (mapping) mappings.push(mapping)
     else {
       const [root] = candidate.classes.keys()
-      skipped.push({ name, reason: trace.classes.refusal(root!)! })
+      skipped.push({ at: name, reason: trace.classes.refusal(root!)! })
     }
   }
   return { mappings, skipped: [...skipped, ...unscaledReads(trace)] }

@@ -1,12 +1,12 @@
 /**
- * @file Which channels must share a scale, and which must not be scaled at all. Union-find whose links have a sign: the scale of one
+ * @file Classes of channels that share a scale, and reasons why some have none. Union-find whose links have a sign: the scale of one
  * channel is that of another, or one over it. Knows channels as numbers only.
  */
 
 /** Channels tied to each other; those that may not be scaled have a reason. */
 export class ScaleClasses {
   private readonly parent: number[] = []
-  /** Whether a channel's scale is one over its parent's. */
+  /** True for a channel whose scale is one over its parent's. */
   private readonly inverse: boolean[] = []
   private readonly members: number[] = []
   private readonly reasons = new Map<number, string>()
@@ -33,7 +33,7 @@ export class ScaleClasses {
     return current
   }
 
-  /** Whether the scale of `id` is one over that of its root. */
+  /** True where the scale of `id` is one over that of its root. */
   isInverse(id: number): boolean {
     let result = false
     for (let current = id; this.parent[current] !== current; current = this.parent[current]!)
@@ -63,7 +63,7 @@ export class ScaleClasses {
     if (!this.reasons.has(root)) this.reasons.set(root, reason)
   }
 
-  /** Why the class of `id` cannot be scaled; undefined when it can. */
+  /** Reason why the class of `id` cannot be scaled; undefined when it can. */
   refusal(id: number): string | undefined {
     return this.reasons.get(this.root(id))
   }

@@ -1,5 +1,5 @@
 /**
- * @file What each op does to the scales of the channels it reads. An op passes a scale on, ends it, or refuses it, and one without
+ * @file Rules of ops for the scales of the channels they read. An op passes a scale on, ends it, or refuses it, and one without
  * a row refuses: so a channel that nothing refused can be scaled without changing the block. Knows no model family.
  */
 
@@ -36,11 +36,6 @@ const refuses: Rule = (trace, node) => {
 const homogeneous: Rule = (trace, node) => {
   const x = trace.of(node.inputs[0])
   if (x) trace.set(node, 0, x.channels, x)
-}
-
-const passes: Rule = (trace, node) => {
-  const x = trace.of(node.inputs[0])
-  if (x) trace.set(node, 0, x.channels, x, x.shift)
 }
 
 type Movement = (x: Channels, node: Node) => (Channels | undefined)[] | undefined
@@ -135,7 +130,7 @@ const sum: Rule = (trace, node) => {
   })
 }
 
-/** Whether a constant has one element for each channel on the last axis of `value`, and lies along it. */
+/** True for a constant with one element for each channel on the last axis of `value`. */
 function isVectorOf(constant: Value, value: Value): boolean {
   const dims = staticShape(constant)
   const channels = staticShape(value).at(-1) ?? 1
@@ -209,7 +204,6 @@ const RULES: Readonly<Record<string, Rule>> = {
   Div: divide,
   MatMul: product,
   Softmax: softmax,
-  Identity: passes,
   Neg: homogeneous,
   Abs: homogeneous,
   Relu: homogeneous,

@@ -1,6 +1,6 @@
 /**
- * @file What is known while the channels of a block are followed (scale-rules.ts) from what makes them, columns of a linear or a gain,
- * to what reads them: which value has which channels, which share a scale, which nothing may scale. Knows no op.
+ * @file State of the walk along the channels of a block (scale-rules.ts), from their maker (columns of a linear, or a gain) to their
+ * readers: the channels of each value, those that share a scale, those that must not be scaled. Knows no op.
  */
 
 import type { Node, Value } from '../../../graph/ir.ts'
@@ -63,7 +63,7 @@ export interface ScaleTrace {
   readonly leaving: readonly LeavingChannels[]
 }
 
-/** What is known of a value that depends on the block's input. */
+/** State of a value that depends on the block's input. */
 export interface Traced {
   readonly channels: Channels
   readonly attended: boolean
@@ -90,7 +90,7 @@ export class ScaleTracer implements ScaleTrace {
   /** Values whose last axis holds numbers that sum to 1. */
   private readonly sumToOne = new Set<Value>()
 
-  /** What is known of a value that depends on the block's input; undefined for constants. */
+  /** State of a value that depends on the block's input; undefined for constants. */
   of(value: Value | undefined): Traced | undefined {
     return value && this.values.get(value)
   }
@@ -133,7 +133,7 @@ export class ScaleTracer implements ScaleTrace {
     }
   }
 
-  /** Whether some channel of it may still be scaled. */
+  /** True where some channel of it may still be scaled. */
   isScalable({ channels }: Traced): boolean {
     return channels.distinct().some(id => id >= 0 && this.classes.refusal(id) === undefined)
   }

@@ -78,7 +78,7 @@ const find = (
   const decoder = new Decoder()
   const block = decoder.block(write(decoder), count)
   const { mappings, skipped } = findMappings(block)
-  return { block, mappings, skipped: skipped.map(({ name, reason }) => `${name}: ${reason}`) }
+  return { block, mappings, skipped: skipped.map(({ at, reason }) => `${at}: ${reason}`) }
 }
 
 const summary = (mappings: readonly Mapping[]): string[] =>

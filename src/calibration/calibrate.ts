@@ -1,17 +1,38 @@
 /** @file The tokens a model is calibrated with: from the user's file, or written by the model itself. */
 
 import { totalmem } from 'node:os'
-import { loadSamples } from '../../calibration/dataset.ts'
-import { generateTokens } from '../../calibration/generate.ts'
-import { loadTokenizer } from '../../calibration/tokenizer.ts'
-import { QuantError } from '../../errors.ts'
-import { isFloat } from '../../graph/dtype.ts'
-import type { Graph } from '../../graph/ir.ts'
-import { elementCount } from '../../graph/tensor.ts'
-import { openModel, type SessionOptions } from '../../kernels/session.ts'
-import type { Analysis } from '../find/analysis.ts'
-import type { CalibrationOptions } from '../terms/options.ts'
-import type { OnEvent } from '../terms/report.ts'
+import type { ModelIo } from '../decoder/model-io.ts'
+import { QuantError } from '../errors.ts'
+import { isFloat } from '../graph/dtype.ts'
+import type { Graph, Model } from '../graph/ir.ts'
+import { elementCount } from '../graph/tensor.ts'
+import { openModel, type SessionOptions } from '../kernels/session.ts'
+import { loadSamples } from './dataset.ts'
+import { generateTokens } from './generate.ts'
+import { loadTokenizer } from './tokenizer.ts'
+
+/** The decoder that is calibrated. */
+export interface CalibratedModel {
+  readonly model: Model
+  /** Folder of the model file, with its tokenizer. */
+  readonly folder: string
+  readonly io: ModelIo
+  /** Tokens per sequence that the model takes, at most as many as were asked for. */
+  readonly seqLen: number
+}
+
+/** Tokens that were asked for. */
+export interface TokenOptions {
+  /** File of text or token ids; without it the model writes its own text. */
+  readonly calib?: string | undefined
+  readonly samples: number
+  /** Tokens per sequence. */
+  readonly seqLen: number
+  readonly seed: number
+  readonly session: SessionOptions
+  /** Called while the model writes; ends it by throwing. */
+  readonly onProgress?: ((done: number, total: number) => void) | undefined
+}
 
 /** `samples` sequences of `seqLen` token ids, one after the other. */
 export interface Calibration {
@@ -21,7 +42,7 @@ export interface Calibration {
   readonly notes: readonly string[]
 }
 
-/** Blocks are run as primitives, so that a model which a kernel refuses can be quantized all the same. */
+/** Rethrows, with the way out: a model that no kernel runs can still be quantized, because blocks are run as primitives. */
 function modelDoesNotRun(error: unknown): never {
   if (!(error instanceof QuantError) || error.code !== 'E_RUNTIME') throw error
   throw new QuantError(
@@ -32,10 +53,10 @@ function modelDoesNotRun(error: unknown): never {
   )
 }
 
-/** Models from here on are run without a second, rearranged copy of their weights. */
+/** Bytes of weights from which on a model is run without prepacking, which would copy all of them. */
 const LARGE_BYTES = 2 ** 30
 
-/** Bytes of the weights as onnxruntime's CPU kernels have them: float32. */
+/** Bytes of the weights as float32, the type onnxruntime's CPU kernels compute in. */
 function floatBytes(graph: Graph): number {
   const floats = graph.initializers.filter(({ tensor }) => tensor && isFloat(tensor.dtype))
   return floats.reduce((sum, { tensor }) => sum + 4 * elementCount(tensor!.dims), 0)
@@ -55,12 +76,15 @@ export function checkMemory(weights: number, memory: number): void {
   )
 }
 
-/** @throws E_CALIBRATION, E_TOKENIZER; E_RUNTIME when the model itself does not run. */
+/**
+ * Tokens from the user's file, or from the model itself.
+ * @throws E_CALIBRATION, E_TOKENIZER; E_RUNTIME when the model itself does not run; what `onProgress` throws.
+ */
 export async function calibrate(
-  { model, folder, io, seqLen }: Analysis,
-  options: CalibrationOptions & { session: SessionOptions; onEvent?: OnEvent; signal?: AbortSignal },
+  { model, folder, io, seqLen }: CalibratedModel,
+  options: TokenOptions,
 ): Promise<Calibration> {
-  const { calib, samples, seed, session, onEvent, signal } = options
+  const { calib, samples, seed, session, onProgress } = options
   const why = io.seqLen === undefined ? 'the model has no more positions' : 'the model takes no others'
   const notes = seqLen < options.seqLen ? [`sequences are ${seqLen} tokens long: ${why}`] : []
   if (calib !== undefined) {
@@ -69,14 +93,10 @@ export async function calibrate(
   }
   const weights = floatBytes(model.graph)
   checkMemory(weights, totalmem())
-  // Memory of large models is better spent on the weights themselves: they are mapped then.
+  // Without prepacking the weights are mapped from the file, which saves memory for large models.
   const prepacking = weights < LARGE_BYTES
   const writer = await openModel(model.path!, { ...session, prepacking }).catch(modelDoesNotRun)
   try {
-    const onProgress = (done: number, total: number) => {
-      signal?.throwIfAborted()
-      onEvent?.({ type: 'calibrating', done, total })
-    }
     const generated = await generateTokens(writer, io, { samples, seqLen, seed, onProgress }).catch(modelDoesNotRun)
     return { ...generated, notes: ['calibrated with text the model wrote itself (no --calib)', ...notes] }
   } finally {

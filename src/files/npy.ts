@@ -2,12 +2,7 @@
 
 import { fstatSync, openSync, readSync, statSync } from 'node:fs'
 import { messageOf, QuantError } from '../errors.ts'
-import { writeAtomically } from '../files/atomic-file.ts'
-import { closing } from '../files/closing.ts'
-import { diskError } from '../files/disk-errors.ts'
-import { checkReplaceable } from '../files/names.ts'
-import { byteLength, type DType } from '../graph/dtype.ts'
-import { elementCount } from '../graph/tensor.ts'
+import { closing } from './closing.ts'
 
 interface Arrays {
   int64: BigInt64Array
@@ -17,15 +12,15 @@ interface Arrays {
   float32: Float32Array
 }
 
-export type NpyDType = keyof Arrays & DType
+type ElementType = keyof Arrays
 
 /** Row-major (C order) numbers with their dims; `dims` is empty for a scalar. */
 export type NpyArray = {
-  [K in NpyDType]: { readonly dtype: K; readonly dims: readonly number[]; readonly data: Arrays[K] }
-}[NpyDType]
+  [K in ElementType]: { readonly dtype: K; readonly dims: readonly number[]; readonly data: Arrays[K] }
+}[ElementType]
 
-// NumPy's names of the types, little-endian ('|' where order does not matter).
-const DESCRIPTORS: ReadonlyMap<string, NpyDType> = new Map<string, NpyDType>([
+/** NumPy's names of the types, little-endian ('|' where order does not matter). */
+const DESCRIPTORS: ReadonlyMap<string, ElementType> = new Map<string, ElementType>([
   ['<i8', 'int64'],
   ['<i4', 'int32'],
   ['<u2', 'uint16'],
@@ -34,6 +29,7 @@ const DESCRIPTORS: ReadonlyMap<string, NpyDType> = new Map<string, NpyDType>([
   ['<f4', 'float32'],
 ])
 
+/** Element type -> array of the machine, which is little-endian. */
 const VIEWS = {
   int64: BigInt64Array,
   int32: Int32Array,
@@ -70,7 +66,7 @@ function readAt(descriptor: number, position: number, length: number): Uint8Arra
 }
 
 interface Header {
-  readonly dtype: NpyDType
+  readonly dtype: ElementType
   readonly dims: readonly number[]
   /** Where the numbers start, in bytes. */
   readonly offset: number
@@ -119,7 +115,8 @@ export function readNpy(path: string): NpyArray {
   return closing(descriptor, () => {
     const { dtype, dims, offset } = parseHeader(path, descriptor)
     const there = fstatSync(descriptor).size - offset
-    const needed = byteLength(dtype, elementCount(dims))
+    const count = dims.reduce((product, dim) => product * dim, 1)
+    const needed = count * VIEWS[dtype].BYTES_PER_ELEMENT
     // Compared before anything is allocated; absurd dims give a huge number, or one that is not safe, and fail here.
     if (!Number.isSafeInteger(needed) || needed !== there) {
       throw bad(
@@ -128,31 +125,11 @@ export function readNpy(path: string): NpyArray {
         'The file is damaged or incomplete: copy it again.',
       )
     }
-    if (elementCount(dims) > MAX_ELEMENTS)
+    if (count > MAX_ELEMENTS)
       throw bad(path, `holds [${dims.join(', ')}], more than ${MAX_ELEMENTS} numbers`, 'Give a part of it.')
     const bytes = readAt(descriptor, offset, needed)
     if (bytes.length !== needed) throw bad(path, 'changed while it was read', 'Try again.')
-    const data = new VIEWS[dtype](bytes.buffer as ArrayBuffer, 0, elementCount(dims))
+    const data = new VIEWS[dtype](bytes.buffer as ArrayBuffer, 0, count)
     return { dtype, dims, data } as NpyArray
   })
-}
-
-/** Writes a .npy file, version 1. @throws E_OUTPUT */
-export function writeNpy(path: string, array: NpyArray): void {
-  const descr = [...DESCRIPTORS].find(([, dtype]) => dtype === array.dtype)![0]
-  const shape = array.dims.length === 1 ? `${array.dims[0]},` : array.dims.join(', ')
-  const dict = `{'descr': '${descr}', 'fortran_order': False, 'shape': (${shape}), }`
-  // The numbers start at a multiple of 64 bytes, and the header ends with a newline.
-  const padded = dict.padEnd(Math.ceil((10 + dict.length + 1) / 64) * 64 - 10 - 1) + '\n'
-  const head = Buffer.alloc(10)
-  MAGIC.copy(head)
-  head[6] = 1
-  head.writeUInt16LE(padded.length, 8)
-  const body = new Uint8Array(array.data.buffer, array.data.byteOffset, array.data.byteLength)
-  checkReplaceable(path)
-  try {
-    writeAtomically(path, Buffer.concat([head, Buffer.from(padded, 'latin1'), body]))
-  } catch (error) {
-    throw diskError(`cannot write ${path}`, error)
-  }
 }

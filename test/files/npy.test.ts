@@ -4,9 +4,10 @@ import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
-import { type NpyArray, readNpy, writeNpy } from '../../src/calibration/npy.ts'
 import { QuantError } from '../../src/errors.ts'
+import { type NpyArray, readNpy } from '../../src/files/npy.ts'
 import { testFolder } from '../helpers/test-folder.ts'
+import { writeNpy } from '../helpers/write-npy.ts'
 
 /** A file with this header text and body, of the given format version. */
 function fileWith(header: string, body: Uint8Array, version = 1): string {

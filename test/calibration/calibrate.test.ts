@@ -1,7 +1,7 @@
-/** @file Source of calibration tokens when none are given. */
+/** @file Calibration tokens when no file is given. */
 
 import { expect, test } from 'vitest'
-import { checkMemory } from '../../../src/quant/learn/calibrate.ts'
+import { checkMemory } from '../../src/calibration/calibrate.ts'
 
 test('a model of more than half the memory does not write its own text', () => {
   checkMemory(8e9, 16e9)
