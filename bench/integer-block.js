@@ -10,7 +10,8 @@ import { newModel } from '../dist/graph/ir.js'
 import { saveModel } from '../dist/graph/onnx-file/save.js'
 import { floatTensor } from '../dist/graph/tensor.js'
 import { openModel } from '../dist/kernels/session.js'
-import { BlockJob } from '../dist/quant/learn/block-job.js'
+import { roundBlock } from '../dist/quant/learn/round-block.js'
+import { blockPlanner } from '../dist/quant/plan/block-planner.js'
 import { exportBlocks } from '../dist/quant/export/export-blocks.js'
 import { parseScheme } from '../dist/quant/terms/scheme.js'
 import { llamaGraph, noise } from './llama-block.js'
@@ -37,7 +38,8 @@ async function blockFile(folder, name, tokens, scheme) {
       schedule: 'cosine',
       session: {},
     }
-    exportBlocks(model, [await new BlockJob(method, 1, values).run(block, undefined)], { accuracyLevel: 0 })
+    const plan = blockPlanner(method, { values })(block)
+    exportBlocks(model, [roundBlock(plan, { method, blocks: 1 })], { accuracyLevel: 0 })
   }
   const path = join(folder, `${name}-${tokens}.onnx`)
   await saveModel(model, path)

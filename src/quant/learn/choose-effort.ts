@@ -3,8 +3,8 @@
 import { runsFor } from '../../decoder/model-io.ts'
 import type { WorkFolder } from '../../files/work-folder.ts'
 import type { Analysis } from '../find/analysis.ts'
+import { blockPlanner } from '../plan/block-planner.ts'
 import type { EffortLimits, Method } from '../terms/options.ts'
-import { BlockJob } from './block-job.ts'
 import { type Effort, stepsForWork, withinSteps, withinTime } from './effort.ts'
 import { measureBlock } from './measure-block.ts'
 
@@ -45,7 +45,7 @@ export async function chooseEffort(
       ],
     }
   if (!work.has(RECORD)) {
-    const plan = new BlockJob(options, blocks.length, analysis).plan(blocks[0]!)
+    const plan = blockPlanner(options, analysis)(blocks[0]!)
     work.write(RECORD, withinTime(effort, await measureBlock(plan, options, work), blocks.length, timeBudgetMs))
   }
   const fitted = inSequences(work.read(RECORD) as Effort)

@@ -48,21 +48,18 @@ export function stepsForWork(work: number, weights: number, seqLen: number): num
   return Math.max(STEPS_OF_FAST, Math.floor(work / (6 * weights * seqLen)))
 }
 
-/** What one block takes, in milliseconds. */
+/** Milliseconds that learning one block takes. */
 export interface BlockTimes {
-  /** Whatever the samples: reading, compiling, rounding, packing. */
+  /** For any number of samples: reading, compiling, rounding, packing. */
   readonly fixed: number
-  /** Running the block on a sample, whose inputs and outputs are on disk, once. */
-  readonly forward: number
-  /** A step of learning. */
+  /** For each sample: all runs of the block but those of training. */
+  readonly sample: number
+  /** For each step of learning. */
   readonly step: number
 }
 
-/** A sample is run through the float block, the rounded and the learned one, and perhaps the rounded one again. */
-const FORWARDS = 4
-
-export const blockMs = ({ fixed, forward, step }: BlockTimes, samples: number, epochs: number): number =>
-  fixed + FORWARDS * forward * samples + step * samples * epochs
+export const blockMs = ({ fixed, sample, step }: BlockTimes, samples: number, epochs: number): number =>
+  fixed + sample * samples + step * samples * epochs
 
 /** Part of a budget that is planned with: the rest is for what was not measured, and for machines that get slower. */
 const PLANNED = 0.85

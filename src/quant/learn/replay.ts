@@ -5,21 +5,25 @@ import { readElements } from '../../graph/tensor.ts'
 import { firstUnsound, placeOf, shownFloat } from '../../kernels/magnitude.ts'
 import type { BlockPlan } from '../plan/block-plan.ts'
 import { rulesText } from '../plan/weight-rules.ts'
-import { learnsEquivalence, type Method } from '../terms/options.ts'
+import type { Method } from '../terms/options.ts'
 import { schemeName } from '../terms/scheme.ts'
-import { blockParameters, type NamedParameter, type Replay } from './learned.ts'
+import { ChannelRanges } from './channel-ranges.ts'
+import { blockParameters, LEARNABLES } from './learnables.ts'
+import type { Learned, NamedParameter } from './learned.ts'
 import { type ParameterFile, readParameterFile, writeParameterFile } from './parameter-file.ts'
+
+/** Parameters of a block from a file; undefined for a block that was rounded to nearest. */
+export type Replay = (plan: BlockPlan) => Learned | undefined
 
 const tensorName = (block: number, parameter: string): string => `blocks.${block}.${parameter}`
 
-/** What a file must have been learned for to fit a run. */
+/** Metadata of the file. A file fits a run with the same. */
 const signature = (method: Method, blocks: number): Record<string, string> => ({
   format: 'omniquant parameters 1',
   scheme: schemeName(method.scheme),
-  lwc: String(method.lwc),
-  let: String(learnsEquivalence(method)),
+  ...Object.fromEntries(LEARNABLES.map(({ name, enabled }) => [name, String(enabled(method))])),
   blocks: String(blocks),
-  // Absent without any, so that files of before there were exceptions stay good.
+  // Absent without exceptions: older files have no such key.
   ...(rulesText(method) !== '' && { exceptions: rulesText(method) }),
   ...(method.keepCache && { cache: 'kept' }),
 })
@@ -50,9 +54,12 @@ export function saveParameters(
 export function loadParameters(path: string, method: Method, blocks: number): Replay {
   const file = readParameterFile(path)
   const expected = signature(method, blocks)
-  for (const key of new Set([...Object.keys(expected), ...Object.keys(file.metadata)])) {
+  // Files from before there was a learnable do not name it.
+  const without = Object.fromEntries(LEARNABLES.map(({ name }) => [name, 'false']))
+  const metadata = { ...without, ...file.metadata }
+  for (const key of new Set([...Object.keys(expected), ...Object.keys(metadata)])) {
     const wanted = expected[key] ?? 'not given'
-    const found = file.metadata[key] ?? 'not given'
+    const found = metadata[key] ?? 'not given'
     if (found === wanted) continue
     throw new QuantError(
       'E_PARAMETERS',
@@ -72,12 +79,11 @@ export function loadParameters(path: string, method: Method, blocks: number): Re
   return plan => parametersOf(path, file, plan, method)
 }
 
-function parametersOf(path: string, file: ParameterFile, plan: BlockPlan, method: Method): ReturnType<Replay> {
+function parametersOf(path: string, file: ParameterFile, plan: BlockPlan, method: Method): Learned | undefined {
   const { index } = plan.block
   if (![...file.tensors.keys()].some(name => name.startsWith(tensorName(index, '')))) return undefined
-  const zero = plan.mappings.map(({ size }) => ({ scale: new Float32Array(size), shift: new Float32Array(size) }))
-  const rates = { clipRate: method.lwc ? 0 : undefined, equivalenceRate: 0 }
-  const vector = blockParameters(plan, zero, rates)
+  // Names and shapes are all that is needed: no initial value is computed from this start.
+  const vector = blockParameters(plan, { method, frozen: new Set(), ranges: new ChannelRanges(), weights: {} })
   const parameters = new Float32Array(vector.size)
   for (const { name, shape } of vector.parameters) {
     const tensor = file.tensors.get(tensorName(index, name))
