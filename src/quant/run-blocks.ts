@@ -8,6 +8,7 @@ import { calibrate, type Calibration } from './learn/calibrate.ts'
 import { embed } from './learn/embed.ts'
 import { type FinishedBlock, type ReadBlock, readBlock, type StoredBlock, storedBlock } from './learn/finished-block.ts'
 import { learnBlock } from './learn/learn-block.ts'
+import { learns } from './learn/learnables.ts'
 import { replayBlock } from './learn/replay-block.ts'
 import { loadParameters } from './learn/replay.ts'
 import { roundBlock } from './learn/round-block.ts'
@@ -16,7 +17,7 @@ import type { BlockPlan } from './plan/block-plan.ts'
 import { blockPlanner } from './plan/block-planner.ts'
 import { blockName, finishedBefore, trainingName } from './resume.ts'
 import { StateFiles } from './state-files.ts'
-import { learns, type QuantizeOptions } from './terms/options.ts'
+import type { QuantizeOptions } from './terms/options.ts'
 
 export interface QuantizedBlocks {
   readonly blocks: readonly ReadBlock[]

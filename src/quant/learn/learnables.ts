@@ -10,7 +10,10 @@ import { equivalence } from './equivalence.ts'
 import type { BlockConstants, Learnable, LearningStart } from './learnable.ts'
 import { ParameterVector } from './parameters.ts'
 
-/** Order of the parameters in a block's vector, and order in which the learnables are applied. */
+/**
+ * Order of the parameters in a block's vector, and order in which the learnables are applied. The equivalence gives no gradient to the
+ * weights it scales: a learnable that changes weights comes after it.
+ */
 export const LEARNABLES: readonly Learnable[] = [clipping, equivalence]
 
 const enabledIn = (method: Method): readonly Learnable[] => LEARNABLES.filter(({ enabled }) => enabled(method))

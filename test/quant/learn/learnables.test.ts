@@ -1,6 +1,6 @@
 /** @file The list of learnables: each leaves a block as it is at the start, and training, folding and replaying use what is in the list. */
 
-import { resolve } from 'node:path'
+import { join, resolve } from 'node:path'
 import { expect, test } from 'vitest'
 import { optimizerOf } from '../../../src/autodiff/optimizers.ts'
 import { Builder } from '../../../src/graph/builder.ts'
@@ -15,14 +15,18 @@ import { emitBlock } from '../../../src/quant/learn/emit-block.ts'
 import { foldPrograms } from '../../../src/quant/learn/fold-programs.ts'
 import { forwardProgram } from '../../../src/quant/learn/forward-program.ts'
 import type { BlockConstants, Learnable, LearningStart } from '../../../src/quant/learn/learnable.ts'
-import { blockParameters, LEARNABLES, observedValues } from '../../../src/quant/learn/learnables.ts'
+import { blockParameters, LEARNABLES, learns, observedValues } from '../../../src/quant/learn/learnables.ts'
 import { ParameterVector } from '../../../src/quant/learn/parameters.ts'
+import { loadParameters, saveParameters } from '../../../src/quant/learn/replay.ts'
 import { weightInputs } from '../../../src/quant/learn/ports.ts'
 import { trainingProgram } from '../../../src/quant/learn/training-program.ts'
 import { planBlock } from '../../../src/quant/plan/plan-block.ts'
 import type { Method } from '../../../src/quant/terms/options.ts'
 import { parseScheme } from '../../../src/quant/terms/scheme.ts'
+import { tempDir } from '../../helpers/temp-dir.ts'
 import { noise } from '../../kernels/weights.ts'
+
+const tempFolder = tempDir()
 
 const METHOD: Method = {
   scheme: parseScheme('w4a4'),
@@ -110,6 +114,31 @@ test('what a run does not learn has no parameters', async () => {
   expect(blockParameters(plan, await startOf(neither)).size).toBe(0)
   expect(observedValues(plan, neither)).toEqual([])
   expect(observedValues(plan, METHOD).length).toBeGreaterThan(0)
+  expect(learns(neither)).toBe(false)
+  expect(learns(METHOD)).toBe(true)
+  expect(learns({ ...METHOD, params: 'p.safetensors' })).toBe(false)
+})
+
+test('saved parameters fit as long as a later learnable is not asked for', () => {
+  const path = join(tempFolder, 'p.safetensors')
+  saveParameters(path, METHOD, [{ parameters: [] }])
+  const later = (enabled: boolean): Learnable => ({
+    name: 'later',
+    enabled: () => enabled,
+    parameters: () => [],
+    apply: (_g, _plan, constants) => constants,
+  })
+  const list = LEARNABLES as Learnable[]
+  for (const enabled of [false, true]) {
+    list.push(later(enabled))
+    try {
+      const load = () => loadParameters(path, METHOD, 1)
+      if (enabled) expect(load).toThrow("its later is false, this run's is true")
+      else expect(load()(plan)).toBeUndefined()
+    } finally {
+      list.pop()
+    }
+  }
 })
 
 test('a row in the list is learned, folded and stored', async () => {
@@ -132,6 +161,7 @@ test('a row in the list is learned, folded and stored', async () => {
     trainingProgram(plan, vector, optimizerOf('adamw', vector.segments))
     expect(foldPrograms(plan, vector).changed.biases).toEqual([linear])
     expect(programs).toEqual(['step', 'fold'])
+    expect(learns({ ...METHOD, lwc: false, let: false })).toBe(true)
   } finally {
     list.pop()
   }
