@@ -1,4 +1,4 @@
-/** @file Finished blocks into the user's graph: quantized linears, transformed gains and biases, quantized queries, keys and values. */
+/** @file Writes finished blocks into the user's graph: quantized linears, transformed gains and biases, quantized queries, keys and values. */
 
 import type { Model, Node } from '../../graph/ir.ts'
 import { staticShape } from '../../graph/shape.ts'
@@ -52,7 +52,7 @@ export function exportBlocks(model: Model, finished: readonly ExportedBlock[], o
   exportExperts(model, finished.flatMap(fusedExperts))
 }
 
-/** Fused nodes with the weights of all their experts, which are in the block's order: fc1 and fc2 of one expert after the other. */
+/** Fused nodes with the weights of all their experts, in the block's order: fc1 and fc2 of each expert in turn. */
 function fusedExperts({ linears }: ExportedBlock): ExportedExperts[] {
   const nodes = new Map<Node, PackedWeight[]>()
   for (const { linear, packed } of linears)

@@ -1,4 +1,4 @@
-/** @file The tokens a model is calibrated with: from the user's file, or written by the model itself. */
+/** @file Calibration tokens: from the user's file, or written by the model itself. */
 
 import { totalmem } from 'node:os'
 import { loadSamples } from '../../calibration/dataset.ts'
@@ -21,7 +21,7 @@ export interface Calibration {
   readonly notes: readonly string[]
 }
 
-/** Blocks are run as primitives, so that a model which a kernel refuses can be quantized all the same. */
+/** Explains that the model does not run. It can still be quantized with --calib, because blocks are run as primitive operators. */
 function modelDoesNotRun(error: unknown): never {
   if (!(error instanceof QuantError) || error.code !== 'E_RUNTIME') throw error
   throw new QuantError(
@@ -32,7 +32,7 @@ function modelDoesNotRun(error: unknown): never {
   )
 }
 
-/** Models from here on are run without a second, rearranged copy of their weights. */
+/** Bytes of weights from which a model is run without prepacking, which would copy them. */
 const LARGE_BYTES = 2 ** 30
 
 /** Bytes of the weights as onnxruntime's CPU kernels have them: float32. */
@@ -69,7 +69,7 @@ export async function calibrate(
   }
   const weights = floatBytes(model.graph)
   checkMemory(weights, totalmem())
-  // Memory of large models is better spent on the weights themselves: they are mapped then.
+  // Without prepacking, the weights are mapped from the file.
   const prepacking = weights < LARGE_BYTES
   const writer = await openModel(model.path!, { ...session, prepacking }).catch(modelDoesNotRun)
   try {

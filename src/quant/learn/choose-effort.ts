@@ -1,4 +1,4 @@
-/** @file How much is learned in a run, within the limits it was given; asked of the machine once, and kept. */
+/** @file Effort of a run within its limits: measured on the machine once, and kept in the work folder. */
 
 import { runsFor } from '../../decoder/model-io.ts'
 import type { WorkFolder } from '../../files/work-folder.ts'
@@ -14,8 +14,8 @@ const effortName = ({ samples, epochs }: Effort): string =>
   `learned from ${samples} samples in ${epochs} ${epochs === 1 ? 'epoch' : 'epochs'}`
 
 /**
- * What was measured once holds for the whole run, however often it is resumed.
- * @throws E_LIMIT when the time budget is too short for anything.
+ * Samples and epochs of a run. A resumed run keeps what was measured when it began.
+ * @throws E_LIMIT when the time budget is too short for the least learning.
  */
 export async function chooseEffort(
   options: Effort & EffortLimits & Method,
@@ -24,7 +24,7 @@ export async function chooseEffort(
 ): Promise<{ effort: Effort; notes: readonly string[] }> {
   const { blocks, seqLen, io } = analysis
   const { samples, epochs, learningRate, schedule, maxWork = Infinity, timeBudgetMs } = options
-  // What one run takes is one sample of a block.
+  // One run of the model gives one sample of a block.
   const { batch = 1 } = io
   const asked: Effort = { samples: runsFor(io, samples), epochs, learningRate, schedule }
   const inSequences = (effort: Effort): Effort => ({ ...effort, samples: Math.min(samples, effort.samples * batch) })

@@ -30,7 +30,7 @@ const parameterName = (index: number, { name }: Mapping, part: 'scale' | 'shift'
 /** Share of the clipping's learning rate, unless the run says otherwise (arXiv 2308.13137 section 4.1: 5e-3 and 1e-2). */
 const RATE_SHARE = 0.5
 
-/** How much of the difficulty moves from activations to weights at the start, unless the run says otherwise. */
+/** Exponent of the first scales (SmoothQuant's alpha), unless the run says otherwise. */
 const ALPHA = 0.5
 
 /** Scales of every mapping, and shifts where it has them. A mapping between frozen linears alone changes nothing and stays so. */
@@ -57,7 +57,7 @@ function bounded(g: Builder, scale: Value): Value {
   return value
 }
 
-/** values [size] -> one per element of an end, `none` where the element belongs to no scale. */
+/** values [size] -> one value per element of an end; `none` for elements without a scale. */
 function spread(g: Builder, values: Value, indices: Int32Array, none: number): Value {
   const [size] = staticShape(values) as [number]
   if (indices.length === size && indices.every((index, i) => index === i)) return values
@@ -70,7 +70,7 @@ function spread(g: Builder, values: Value, indices: Int32Array, none: number): V
   })
 }
 
-/** What is to happen to one constant: (c + terms) * times / over. */
+/** Changes to one constant c, not yet written: (c + terms) * times / over. */
 class Pending {
   readonly terms: Value[] = []
   readonly times: Value[] = []
@@ -93,7 +93,7 @@ class Pending {
   }
 }
 
-/** What all mappings of a block do to its constants. */
+/** Changes that all mappings of a block make to its constants. */
 class Ledger {
   readonly rows = new Map<Linear, Pending>()
   readonly columns = new Map<Linear, Pending>()
@@ -133,13 +133,13 @@ function enter(
     const row = g.reshape(spread(g, shift, scales, 0), [1, linear.inFeatures])
     const given = g.reshape(g.matMul(row, weights.get(linear)!), [linear.outFeatures])
     const site = biases.get(linear)
-    // Where there is no bias to change, the linear's columns carry what will be added.
+    // A linear without a bias gets one: its terms are kept with its columns.
     const pending = site ? ledger.at(site) : ledger.of({ kind: 'columns', linear, scales })
     pending.terms.push(given)
   }
 }
 
-/** The block's constants with every mapping applied that has its parameters among the values. */
+/** Applies every mapping whose parameters are among the values. */
 function apply(
   g: Builder,
   plan: BlockPlan,

@@ -28,7 +28,7 @@ function rowMaxima(w: Float32Array, K: number, N: number): Float32Array {
   })
 }
 
-/** values of an end's elements -> the greatest of every scale. */
+/** Raises `into` [size] to the greatest value among the elements that share each scale. */
 function maximaPerScale(into: Float32Array, scales: Int32Array, values: (i: number) => number): void {
   scales.forEach((scale, i) => {
     if (scale >= 0) into[scale] = Math.max(into[scale]!, values(i))
@@ -46,7 +46,7 @@ function initialOf(
   const rows = rowsOf(mapping)
   if (rows.length === 0) return { scale: new Float32Array(size).fill(1), shift: new Float32Array(size) }
   const max = new Float32Array(size).fill(-Infinity)
-  // Least activations with their sign turned, so that both sides are maxima.
+  // Least activations, negated, so that both sides are maxima.
   const below = new Float32Array(size).fill(-Infinity)
   const weights = new Float32Array(size)
   for (const { linear, scales } of rows) {

@@ -1,4 +1,4 @@
-/** @file What is learned for a block, laid out in one vector, so that the optimizer is the same few nodes for any number of them. */
+/** @file Parameters of a block in one vector, so that the optimizer is the same few nodes for any number of them. */
 
 import { internalError } from '../../errors.ts'
 import type { Builder } from '../../graph/builder.ts'

@@ -1,4 +1,4 @@
-/** @file Learned parameters of a whole run, to and from a file, so that it can be repeated without learning. */
+/** @file Learned parameters of a run in a file, with which the run can be repeated without learning. */
 
 import { QuantError } from '../../errors.ts'
 import {
@@ -24,7 +24,7 @@ export type Replay = (plan: BlockPlan) => Learned | undefined
 
 const tensorName = (block: number, parameter: string): string => `blocks.${block}.${parameter}`
 
-/** Metadata of the file. A file fits a run with the same. */
+/** Metadata of the file. It fits runs with the same metadata. */
 const signature = (method: Method, blocks: number): Record<string, string> => ({
   format: 'omniquant parameters 1',
   scheme: schemeName(method.scheme),
@@ -74,12 +74,12 @@ export function saveParameters(
 
 /**
  * Parameters from a file that `saveParameters` wrote.
- * @throws E_PARAMETERS when the file cannot be read, was made for another model or scheme, or holds what is no sound number.
+ * @throws E_PARAMETERS when the file cannot be read, was made for another model or scheme, or holds NaN or infinite numbers.
  */
 export function loadParameters(path: string, method: Method, blocks: number): Replay {
   const file = readSafetensors(path)
   const expected = signature(method, blocks)
-  // Files from before there was a learnable do not name it.
+  // Files that are older than a learnable do not name it.
   const without = Object.fromEntries(LEARNABLES.map(({ name }) => [name, 'false']))
   const metadata = { ...without, ...file.metadata }
   for (const key of new Set([...Object.keys(expected), ...Object.keys(metadata)])) {

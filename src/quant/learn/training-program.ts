@@ -12,7 +12,7 @@ import { emitQuantizedBlock } from './emit-quantized.ts'
 import type { ParameterVector } from './parameters.ts'
 import { weightInputs } from './ports.ts'
 
-/** Element `index` of a run input with one for every step, however many; the rest of a program has static shapes. */
+/** Element `index` of a run input that has one for every step. The number of steps is the only size that is not static. */
 function sample(g: Builder, samples: Value, index: Value, shape: readonly number[]): Value {
   const output = new Value(g.names.fresh('sample'), samples.dtype, shape)
   g.graph.nodes.push(new Node('Gather', [samples, index], [output], new Map(), '', output.name))
