@@ -16,7 +16,9 @@ import { tensorOf } from '../dist/graph/tensor.js'
 import { compile } from '../dist/kernels/session.js'
 import { planBlock } from '../dist/quant/plan/plan-block.js'
 import { trainingProgram } from '../dist/quant/learn/training-program.js'
-import { blockParameters } from '../dist/quant/learn/learned.js'
+import { ChannelRanges } from '../dist/quant/learn/channel-ranges.js'
+import { blockParameters } from '../dist/quant/learn/learnables.js'
+import { ParameterVector } from '../dist/quant/learn/parameters.js'
 import { readWeights } from '../dist/quant/learn/block-version.js'
 import { parseScheme, schemeName } from '../dist/quant/terms/scheme.js'
 import { showHelp } from './help.js'
@@ -52,11 +54,13 @@ function planOf(block, scheme) {
 async function ours(size, scheme) {
   const block = llamaBlock(size)
   const plan = planOf(block, scheme)
-  const ones = plan.mappings.map(({ size: length }) => ({
-    scale: new Float32Array(length).fill(1),
-    shift: new Float32Array(length),
-  }))
-  const vector = blockParameters(plan, ones, { clipRate: 1e-2, equivalenceRate: 5e-3 })
+  const method = { scheme, lwc: true, learningRate: 1e-2 }
+  const start = { method, frozen: new Set(), ranges: new ChannelRanges(), weights: {} }
+  // Transformations start from the identity: no activations have been measured.
+  const identity = ({ name, initial }) => (typeof initial === 'number' ? initial : name.endsWith(':scale') ? 1 : 0)
+  const vector = new ParameterVector(
+    blockParameters(plan, start).parameters.map(parameter => ({ ...parameter, initial: identity(parameter) })),
+  )
   const optimizer = optimizerOf('adamw', vector.segments)
   const session = await compile(trainingProgram(plan, vector, optimizer), { threads })
   const { steps, tokens, hidden } = size

@@ -1,4 +1,4 @@
-/** @file The tokens a model is calibrated with: from the user's file, or written by the model itself. */
+/** @file Calibration tokens: from the user's file, or written by the model itself. */
 
 import { totalmem } from 'node:os'
 import type { ModelIo } from '../decoder/model-io.ts'

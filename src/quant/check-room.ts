@@ -7,11 +7,12 @@ import type { WorkFolder } from '../files/work-folder.ts'
 import { staticShape } from '../graph/shape.ts'
 import { elementCount, sizeBytes } from '../graph/tensor.ts'
 import type { Analysis } from './find/analysis.ts'
+import { learns } from './learn/learnables.ts'
 import type { OutputPlan } from './output/paths.ts'
 import { packedBytes } from './plan/size.ts'
 import { weightSchemeOf } from './plan/weight-rules.ts'
 import { finishedBefore } from './resume.ts'
-import { learns, type QuantizeOptions } from './terms/options.ts'
+import type { QuantizeOptions } from './terms/options.ts'
 
 /** Bytes of the blocks' weights, quantized. */
 function quantizedBytes({ blocks }: Analysis, options: QuantizeOptions): number {

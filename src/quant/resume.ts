@@ -1,24 +1,24 @@
-/** @file What the files in a work folder say of how far a run is. Knows names, not what is in the files. */
+/** @file Progress of a run, read from the names of the files in its work folder. */
 
 import { existsSync, readdirSync } from 'node:fs'
 import type { WorkFolder } from '../files/work-folder.ts'
 
 export const padded = (index: number): string => String(index).padStart(3, '0')
 
-/** A block that is finished. */
+/** Name of the record of a finished block. */
 export const blockName = (index: number): string => `block-${padded(index)}`
 
-/** Where learning of a block that is not finished goes on. */
+/** Name of the record with the training state of an unfinished block. */
 export const trainingName = (index: number): string => `training-${padded(index)}`
 
-/** How many of the blocks earlier runs have finished: they are finished in order. */
+/** Number of blocks that earlier runs have finished. Blocks are finished in order. */
 export function finishedBefore(work: WorkFolder, blocks: number): number {
   let done = 0
   while (done < blocks && work.has(blockName(done))) done++
   return done
 }
 
-/** Whether the folder at `path` holds anything a later run would have to do again. It never throws: what cannot be read is kept. */
+/** True when the folder at `path` holds work that a later run can use, or cannot be read. Never throws. */
 export function isWorthKeeping(path: string): boolean {
   try {
     return readdirSync(path).some(name => /^(block|training)-\d+\.record$/.test(name))

@@ -1,23 +1,26 @@
-/** @file All blocks, one after the other, each kept on disk when it is finished: a run that ends early goes on after the last one. */
+/** @file Runs all blocks in order and keeps each on disk when it is finished, so that a run that ended early goes on after the last one. */
 
 import { calibrate, type Calibration } from '../calibration/calibrate.ts'
 import { runsFor } from '../decoder/feeds.ts'
 import type { SourceWatch } from '../files/digest.ts'
 import type { WorkFolder } from '../files/work-folder.ts'
 import type { Analysis } from './find/analysis.ts'
-import { BlockStreams } from './hidden-states.ts'
-import { BlockJob } from './learn/block-job.ts'
 import { embed } from './learn/embed.ts'
-import type { FinishedBlock, StoredBlock } from './learn/finished-block.ts'
-import { namedParameters } from './learn/learned.ts'
+import { type FinishedBlock, type ReadBlock, readBlock, type StoredBlock, storedBlock } from './learn/finished-block.ts'
+import { learnBlock } from './learn/learn-block.ts'
+import { learns } from './learn/learnables.ts'
+import { replayBlock } from './learn/replay-block.ts'
 import { loadParameters } from './learn/replay.ts'
-import type { TrainingState } from './learn/train-block.ts'
+import { roundBlock } from './learn/round-block.ts'
+import type { Checkpoint, TrainingState } from './learn/train-block.ts'
 import type { BlockPlan } from './plan/block-plan.ts'
+import { blockPlanner } from './plan/block-planner.ts'
 import { blockName, finishedBefore, trainingName } from './resume.ts'
-import { learns, type QuantizeOptions } from './terms/options.ts'
+import { StateFiles } from './state-files.ts'
+import type { QuantizeOptions } from './terms/options.ts'
 
 export interface QuantizedBlocks {
-  readonly blocks: readonly (StoredBlock & { readonly plan: BlockPlan })[]
+  readonly blocks: readonly ReadBlock[]
   readonly notes: readonly string[]
 }
 
@@ -29,11 +32,11 @@ const CHECKPOINT_MS = 20_000
 export interface Sources {
   /** Read until the end. */
   readonly model: SourceWatch
-  /** Calibration text and learned parameters, which are read once: they must be what the signature says. */
+  /** Calibration text and learned parameters, which are read once. They must be those of the signature. */
   readonly inputs: SourceWatch
 }
 
-/** Quantizes the blocks that are not finished yet. @throws whatever a block's job throws; finished blocks stay. */
+/** Quantizes the blocks that are not finished yet. @throws what learning or rounding a block throws; finished blocks stay. */
 export async function runBlocks(
   options: QuantizeOptions,
   analysis: Analysis,
@@ -41,20 +44,19 @@ export async function runBlocks(
   sources: Sources,
 ): Promise<QuantizedBlocks> {
   const { blocks } = analysis
-  const job = new BlockJob(options, blocks.length, analysis)
-  const finished: (StoredBlock & { readonly plan: BlockPlan })[] = []
-  /** Keeps what a block became, and has its arrays from the disk from then on. */
-  const keep = ({ plan, learned, ...rest }: FinishedBlock, durable: boolean) => {
-    const stored: StoredBlock = { ...rest, parameters: learned ? namedParameters(learned) : [] }
-    work.write(blockName(plan.block.index), stored, durable)
-  }
+  const planOf = blockPlanner(options, analysis)
+  const context = { method: options, blocks: blocks.length }
+  const finished: ReadBlock[] = []
+  /** Writes a finished block to the work folder. Its arrays are read from there from then on. */
+  const keep = (block: FinishedBlock, durable: boolean) =>
+    work.write(blockName(block.plan.block.index), storedBlock(block), durable)
   const take = (plan: BlockPlan, resumed: boolean) => {
-    const stored = work.read(blockName(plan.block.index)) as StoredBlock
-    finished.push({ ...stored, plan })
-    options.onEvent?.({ type: 'blockDone', report: stored.report, blocks: blocks.length, resumed })
+    const block = readBlock(plan, work.read(blockName(plan.block.index)) as StoredBlock)
+    finished.push(block)
+    options.onEvent?.({ type: 'blockDone', report: block.report, blocks: blocks.length, resumed })
   }
   const done = finishedBefore(work, blocks.length)
-  for (const block of blocks.slice(0, done)) take(job.plan(block), true)
+  for (const block of blocks.slice(0, done)) take(planOf(block), true)
   const rest = blocks.slice(done)
 
   if (!learns(options)) {
@@ -63,41 +65,46 @@ export async function runBlocks(
     sources.inputs.check()
     for (const block of rest) {
       sources.model.check()
-      const plan = job.plan(block)
-      // Made again in no time: not worth waiting for the disk.
-      keep(await job.run(plan, replay), false)
+      const plan = planOf(block)
+      const learned = replay?.(plan)
+      const result = learned ? await replayBlock(plan, { ...context, learned }) : roundBlock(plan, context)
+      // Rounding again takes less time than waiting for the disk.
+      keep(result, false)
       take(plan, false)
     }
     return { blocks: finished, notes: params === undefined ? [] : [`learned parameters from ${params}`] }
   }
 
   const calibration = await calibrationOf(options, analysis, work, sources.inputs)
-  const streams = new BlockStreams(work, runsFor(analysis.io, calibration.samples), blocks[0]!)
+  const files = new StateFiles(work, runsFor(analysis.io, calibration.samples), blocks[0]!)
   try {
-    if (rest.length > 0) await streams.begin(done, store => embed(analysis, calibration, store))
+    if (rest.length > 0) await files.begin(done, store => embed(analysis, calibration, store))
     for (const block of rest) {
       sources.model.check()
-      const plan = job.plan(block)
+      const plan = planOf(block)
       const { index } = block
-      const name = trainingName(index)
-      const result = await job.run(plan, streams.around(index), {
-        everyMs: options.checkpointMs ?? CHECKPOINT_MS,
-        load: () => (work.has(name) ? (work.read(name) as TrainingState) : undefined),
-        save: state => work.write(name, state, false),
-      })
-      streams.sync()
+      const checkpoint = checkpointIn(work, trainingName(index), options.checkpointMs ?? CHECKPOINT_MS)
+      const result = await learnBlock(plan, { ...context, states: files.around(index), checkpoint })
+      files.sync()
       keep(result, true)
-      work.forget(name)
-      streams.advance()
+      work.forget(trainingName(index))
+      files.advance()
       take(plan, false)
     }
   } finally {
-    streams.close()
+    files.close()
   }
   return { blocks: finished, notes: calibration.notes }
 }
 
-/** The tokens of the run: those it began with, if it began before. */
+/** Checkpoint of a block's training, as a record of the work folder. */
+const checkpointIn = (work: WorkFolder, name: string, everyMs: number): Checkpoint => ({
+  everyMs,
+  load: () => (work.has(name) ? (work.read(name) as TrainingState) : undefined),
+  save: state => work.write(name, state, false),
+})
+
+/** Tokens of the run. A resumed run has those it began with. */
 async function calibrationOf(
   options: QuantizeOptions,
   analysis: Analysis,

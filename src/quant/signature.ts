@@ -8,8 +8,9 @@ import type { Signature } from '../files/work-folder.ts'
 import { modelFiles } from '../graph/onnx-file/model-files.ts'
 import { runtimeVersion } from '../kernels/session.ts'
 import type { Analysis } from './find/analysis.ts'
+import { learns } from './learn/learnables.ts'
 import { rulesText } from './plan/weight-rules.ts'
-import { learns, learnsEquivalence, type QuantizeOptions } from './terms/options.ts'
+import { learnsEquivalence, type QuantizeOptions } from './terms/options.ts'
 import { schemeName } from './terms/scheme.ts'
 
 /** What makes a run the one that an earlier one began. */

@@ -11,7 +11,7 @@ import { readNpy } from '../../src/files/npy.ts'
 import { loadTokenizer } from '../../src/calibration/tokenizer.ts'
 import { readOverrides } from '../../src/cli/overrides-file.ts'
 import { readRange } from '../../src/files/file-range.ts'
-import { readParameterFile } from '../../src/quant/learn/parameter-file.ts'
+import { readParameterFile } from '../helpers/parameter-files.ts'
 import { testFolder } from '../helpers/test-folder.ts'
 
 const unused = () => {

@@ -6,11 +6,15 @@ import { staticShape } from '../../src/graph/shape.ts'
 import { elementCount, readElements, tensorOf } from '../../src/graph/tensor.ts'
 import { runGraph, type Tensors } from '../../src/kernels/session.ts'
 import { emitBlock } from '../../src/quant/learn/emit-block.ts'
-import { emitEquivalence, equivalenceParameters } from '../../src/quant/learn/equivalence.ts'
+import { equivalence } from '../../src/quant/learn/equivalence.ts'
+import { applyLearned } from '../../src/quant/learn/learnables.ts'
+import { parseScheme } from '../../src/quant/terms/scheme.ts'
+import type { Method } from '../../src/quant/terms/options.ts'
 import { ParameterVector } from '../../src/quant/learn/parameters.ts'
 import type { BlockPlan } from '../../src/quant/plan/block-plan.ts'
 import { readWeights } from '../../src/quant/learn/block-version.ts'
 import { weightInput } from '../../src/quant/learn/ports.ts'
+import { noStart } from './no-start.ts'
 import { inDoublePrecision } from './double-precision.ts'
 
 /** Deterministic numbers from `low` to `high`. */
@@ -22,16 +26,23 @@ function random(seed: number): (low: number, high: number) => number {
   }
 }
 
+const METHOD: Method = {
+  scheme: parseScheme('w4a4'),
+  lwc: false,
+  epochs: 0,
+  learningRate: 0,
+  schedule: 'constant',
+  session: {},
+}
+
 /** Scales and shifts drawn at random, as a parameter vector. */
-function randomParameters(
-  { mappings, ...plan }: BlockPlan,
-  draw: (low: number, high: number) => number,
-): ParameterVector {
-  const initial = mappings.map(({ size }) => ({
-    scale: Float32Array.from({ length: size }, () => draw(0.5, 2)),
-    shift: Float32Array.from({ length: size }, () => draw(-0.5, 0.5)),
-  }))
-  return new ParameterVector(equivalenceParameters({ mappings, ...plan }, initial, 0))
+function randomParameters(plan: BlockPlan, draw: (low: number, high: number) => number): ParameterVector {
+  const parameters = equivalence.parameters(plan, noStart(METHOD)).map(parameter => {
+    const [low, high] = parameter.name.endsWith(':scale') ? [0.5, 2] : [-0.5, 0.5]
+    const values = Float32Array.from({ length: elementCount(parameter.shape) }, () => draw(low!, high!))
+    return { ...parameter, initial: () => values }
+  })
+  return new ParameterVector(parameters)
 }
 
 /** The block's weights [K, N] and changed constants, in the plan's order, after a random transformation in float32. */
@@ -46,9 +57,9 @@ export async function randomlyTransformed(
     g.input(weightInput(i), 'float32', [linear.inFeatures, linear.outFeatures]),
   )
   const weights = new Map(block.linears.map((linear, i) => [linear, inputs[i]!]))
-  const result = emitEquivalence(g, plan, weights, vector.split(g, g.input('parameters', 'float32', [vector.size])))
+  const result = applyLearned(g, plan, weights, vector.split(g, g.input('parameters', 'float32', [vector.size])))
   block.linears.forEach((linear, i) => g.output(g.op('Identity', [result.weights.get(linear)!]), `weight${i}`))
-  changedSites.forEach(({ site }, j) => g.output(result.changes.constants.get(site.node)!.get(site.input)!, `site${j}`))
+  changedSites.forEach(({ site }, j) => g.output(result.constants.get(site.node)!.get(site.input)!, `site${j}`))
   const feeds = { ...readWeights(block), parameters: tensorOf('float32', [vector.size], vector.initial()) }
   const outputs = await runGraph(g.graph, feeds)
   const floats = (name: string) => readElements(outputs[name]!) as Float32Array
@@ -71,14 +82,9 @@ export async function equivalenceError(plan: BlockPlan, seed = 1): Promise<numbe
       g.input(weightInput(i), 'float32', [linear.inFeatures, linear.outFeatures]),
     ]),
   )
-  const transformed = emitEquivalence(
-    g,
-    plan,
-    weights,
-    vector.split(g, g.input('parameters', 'float32', [vector.size])),
-  )
+  const transformed = applyLearned(g, plan, weights, vector.split(g, g.input('parameters', 'float32', [vector.size])))
   g.output(emitBlock(g, block, x, weights), 'original')
-  g.output(emitBlock(g, block, x, transformed.weights, { changes: transformed.changes }), 'transformed')
+  g.output(emitBlock(g, block, x, transformed.weights, { changes: transformed }), 'transformed')
   const shape = staticShape(block.input)
   const double = (dims: readonly number[], values: Iterable<number>) =>
     tensorOf('float64', dims, Float64Array.from(values))

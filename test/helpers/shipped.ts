@@ -12,10 +12,10 @@ import { readElements, type Tensor, tensorOf } from '../../src/graph/tensor.ts'
 import { openModel, runGraph } from '../../src/kernels/session.ts'
 import { type Analysis } from '../../src/quant/find/analysis.ts'
 import { analyze } from '../../src/quant/find/analyze.ts'
-import { BlockJob } from '../../src/quant/learn/block-job.ts'
+import { learnBlock } from '../../src/quant/learn/learn-block.ts'
+import { blockPlanner } from '../../src/quant/plan/block-planner.ts'
 import { type FinishedBlock } from '../../src/quant/learn/finished-block.ts'
 import { type Method } from '../../src/quant/terms/options.ts'
-import { emitRanges } from '../../src/quant/learn/clipping.ts'
 import { embed } from '../../src/quant/learn/embed.ts'
 import type { ExportOptions } from '../../src/quant/terms/options.ts'
 import { exportBlocks } from '../../src/quant/export/export-blocks.ts'
@@ -47,10 +47,7 @@ async function trainedForward({ plan, learned }: FinishedBlock, input: Tensor): 
   )
   const size = learned?.vector.size ?? 0
   const parameters = learned?.vector.split(g, g.input('parameters', 'float32', [size]))
-  g.output(
-    emitQuantizedBlock(g, plan, x, weights, parameters ? emitRanges(g, plan, weights) : new Map(), parameters),
-    'y',
-  )
+  g.output(emitQuantizedBlock(g, plan, x, weights, parameters), 'y')
   const feeds = learned && { parameters: tensorOf('float32', [size], learned.parameters) }
   const { y } = await runGraph(g.graph, { x: input, ...readWeights(plan.block), ...feeds })
   return readElements(y!) as Float32Array
@@ -66,12 +63,13 @@ async function learnAll(analysis: Analysis, method: Method, vocabulary: number, 
   const tokens = BigInt64Array.from(Array.from({ length: SAMPLES }, (_, i) => [...ids(i, seqLen, vocabulary)]).flat())
   const calibration = { tokens, samples: SAMPLES, seqLen, notes: [] }
   for (const store of [float, quantized]) await embed(analysis, calibration, store)
-  const job = new BlockJob(method, analysis.blocks.length, analysis)
+  const planOf = blockPlanner(method, analysis)
   const finished: FinishedBlock[] = []
   const outputs: Float32Array[] = []
   for (const block of analysis.blocks) {
     const x = tensorOf('float32', staticShape(block.input), quantized.read(0, 1))
-    finished.push(await job.run(job.plan(block), { float, quantized, nextFloat, nextQuantized }))
+    const states = { float, quantized, nextFloat, nextQuantized }
+    finished.push(await learnBlock(planOf(block), { method, blocks: analysis.blocks.length, states }))
     ;[float, nextFloat, quantized, nextQuantized] = [nextFloat, float, nextQuantized, quantized]
     outputs.push(await trainedForward(finished.at(-1)!, x))
   }

@@ -14,7 +14,7 @@ import { staticShape } from '../../src/graph/shape.ts'
 import { readElements, tensorOf } from '../../src/graph/tensor.ts'
 import { runGraph, type Tensors } from '../../src/kernels/session.ts'
 import { analyze } from '../../src/quant/find/analyze.ts'
-import { emitRanges } from '../../src/quant/learn/clipping.ts'
+import type { Linear } from '../../src/quant/find/linears.ts'
 import { embed } from '../../src/quant/learn/embed.ts'
 import type { End, Mapping } from '../../src/quant/plan/mappings/mapping.ts'
 import type { ParameterVector } from '../../src/quant/learn/parameters.ts'
@@ -22,12 +22,12 @@ import { type BlockPlan } from '../../src/quant/plan/block-plan.ts'
 import { planBlock } from '../../src/quant/plan/plan-block.ts'
 import { emitQuantizedBlock } from '../../src/quant/learn/emit-quantized.ts'
 import { weightInput } from '../../src/quant/learn/ports.ts'
-import { blockParameters } from '../../src/quant/learn/learned.ts'
+import { blockParameters, observedValues } from '../../src/quant/learn/learnables.ts'
+import type { Method } from '../../src/quant/terms/options.ts'
 import { floatVersion, readWeights } from '../../src/quant/learn/block-version.ts'
 import { runBlock } from '../../src/quant/learn/run-block.ts'
 import { parseScheme } from '../../src/quant/terms/scheme.ts'
-import { ChannelRanges, observedValues } from '../../src/quant/learn/channel-ranges.ts'
-import { initialEquivalence } from '../../src/quant/learn/initial-equivalence.ts'
+import { ChannelRanges } from '../../src/quant/learn/channel-ranges.ts'
 import { trainBlock } from '../../src/quant/learn/train-block.ts'
 import { sharedDir } from '../helpers/shared.ts'
 
@@ -91,6 +91,16 @@ async function withBlock<Result>(
 ): Promise<Result> {
   const { wbits, abits, group } = golden.setting
   const scheme = parseScheme(`w${wbits}a${abits}`, group === null ? { perChannel: true } : { group })
+  const method: Method = {
+    scheme,
+    lwc: true,
+    let: golden.setting.let,
+    epochs: 1,
+    learningRate: golden.lwcLr,
+    letLearningRate: golden.letLr,
+    schedule: 'constant',
+    session: {},
+  }
   const folder = mkdtempSync(join(tmpdir(), 'omniquant-golden-'))
   const stores: ActivationStore[] = []
   try {
@@ -109,10 +119,10 @@ async function withBlock<Result>(
     const [x, y] = stores as [ActivationStore, ActivationStore]
     await embed(analysis, calibration, x)
     const weights = readWeights(block!)
-    const ranges = new ChannelRanges(observedValues(plan))
+    const ranges = new ChannelRanges(observedValues(plan, method))
     await runBlock(plan, floatVersion(weights), { from: x, to: y, ranges }, {})
-    const initial = initialEquivalence({ ...plan, mappings: plan.mappings.map(firstLinear) }, ranges, weights, 0.5)
-    const vector = blockParameters(plan, initial, { clipRate: golden.lwcLr, equivalenceRate: golden.letLr })
+    const start = { method, frozen: new Set<Linear>(), ranges, weights }
+    const vector = blockParameters({ ...plan, mappings: plan.mappings.map(firstLinear) }, start)
     return await use({ plan, vector, streams: { x, y }, weights })
   } finally {
     for (const store of stores) store.close()
@@ -190,8 +200,7 @@ function firstGradients(golden: Golden, model: string): Promise<Map<string, Summ
         g.input(weightInput(i), 'float32', [linear.inFeatures, linear.outFeatures]),
       ]),
     )
-    const ranges = emitRanges(g, plan, inputs)
-    const output = emitQuantizedBlock(g, plan, x, inputs, ranges, vector.split(g, parameters))
+    const output = emitQuantizedBlock(g, plan, x, inputs, vector.split(g, parameters))
     const { gradient } = meanSquaredError(g, output, y)
     g.output(gradients(g, new Map([[output, gradient]]), [parameters]).get(parameters)!, 'gradient')
     const outputs = await runGraph(g.graph, {

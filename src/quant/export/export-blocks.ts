@@ -1,9 +1,9 @@
-/** @file Finished blocks into the user's graph: quantized linears, transformed gains and biases, quantized queries, keys and values. */
+/** @file Writes finished blocks into the user's graph: quantized linears, transformed gains and biases, quantized queries, keys and values. */
 
 import type { Model, Node } from '../../graph/ir.ts'
 import { staticShape } from '../../graph/shape.ts'
 import type { PackedWeight } from '../../kernels/pack/matmul-nbits.ts'
-import type { FinishedBlock } from '../learn/finished-block.ts'
+import type { QuantizedBlock } from '../learn/finished-block.ts'
 import type { BlockPlan } from '../plan/block-plan.ts'
 import { isFused } from '../plan/fused-experts.ts'
 import type { ExportOptions } from '../terms/options.ts'
@@ -12,32 +12,41 @@ import { type ExportedExperts, exportExperts } from './qmoe.ts'
 import { type QuantizedValue, quantizeValues } from './quantize-values.ts'
 import { replaceConstants } from './replace-constants.ts'
 
-/** What of a finished block goes into the file. */
-export type ExportedBlock = Pick<FinishedBlock, 'plan' | 'packed' | 'constants' | 'biases'>
+/** Numbers of a finished block, and the plan that says where they go. */
+export interface ExportedBlock extends QuantizedBlock {
+  readonly plan: BlockPlan
+}
 
 /** Writes the finished blocks into the user's graph. */
 export function exportBlocks(model: Model, finished: readonly ExportedBlock[], options: ExportOptions): void {
   replaceConstants(
     model,
     finished.flatMap(({ plan, constants }) =>
-      constants.map((data, j) => ({ ...plan.changedSites[j]!, data, otherBranch: plan.otherBranch?.sites[j] })),
+      constants.map(({ site, data }) => ({
+        ...plan.changedSites[site]!,
+        data,
+        otherBranch: plan.otherBranch?.sites[site],
+      })),
     ),
   )
   quantizeValues(
     model,
     finished.flatMap(({ plan }) => quantizedValues(plan)),
   )
-  const linears = finished.flatMap(({ plan, packed, biases }) =>
-    plan.block.linears.flatMap((linear, j) => {
+  const linears = finished.flatMap(block =>
+    block.linears.flatMap(({ linear, packed, bias }, j) => {
+      if (!packed || isFused(linear)) return []
       const { node, origin, inFeatures, outFeatures } = linear
-      const weight = packed[j]
-      if (!weight || isFused(linear)) return []
-      const bias = plan.addedBiases.findIndex(other => other.origin === origin)
+      const { otherBranch, activations } = block.plan
       return [
         {
-          ...{ origin, otherBranch: plan.otherBranch?.linears[j], packed: weight, inFeatures, outFeatures },
-          ...(plan.activations && { activation: plan.activations.quantizer }),
-          ...addedBias(bias, biases),
+          origin,
+          otherBranch: otherBranch?.linears[j],
+          packed,
+          inFeatures,
+          outFeatures,
+          activation: activations?.quantizer,
+          addedBias: bias,
           rank: staticShape(node.inputs[0]!).length,
         },
       ]
@@ -47,14 +56,12 @@ export function exportBlocks(model: Model, finished: readonly ExportedBlock[], o
   exportExperts(model, finished.flatMap(fusedExperts))
 }
 
-/** Fused nodes with the weights of all their experts, which are in the block's order: fc1 and fc2 of one expert after the other. */
-function fusedExperts({ plan, packed }: ExportedBlock): ExportedExperts[] {
+/** Fused nodes with the weights of all their experts, in the block's order: fc1 and fc2 of each expert in turn. */
+function fusedExperts({ linears }: ExportedBlock): ExportedExperts[] {
   const nodes = new Map<Node, PackedWeight[]>()
-  plan.block.linears.forEach((linear, j) => {
-    const weight = packed[j]
-    if (weight && 'b' in weight && isFused(linear))
-      nodes.set(linear.origin, [...(nodes.get(linear.origin) ?? []), weight])
-  })
+  for (const { linear, packed } of linears)
+    if (packed && 'b' in packed && isFused(linear))
+      nodes.set(linear.origin, [...(nodes.get(linear.origin) ?? []), packed])
   return [...nodes].map(([origin, weights]) => ({
     origin,
     fc1: weights.filter((_, i) => i % 2 === 0),
@@ -72,6 +79,3 @@ function quantizedValues({ activations, otherBranch }: BlockPlan): QuantizedValu
     return [user!, otherBranch.values[j]!].map(each => ({ ...how, value: each, outputs: true }))
   })
 }
-
-const addedBias = (index: number, biases: readonly Float32Array[]): { addedBias?: Float32Array } =>
-  biases[index] ? { addedBias: biases[index] } : {}

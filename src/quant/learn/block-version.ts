@@ -7,19 +7,19 @@ import type { Tensors } from '../../kernels/session.ts'
 import { transpose2d } from '../../kernels/transpose.ts'
 import type { Block } from '../find/blocks.ts'
 import type { Linear } from '../find/linears.ts'
-import { weightInput } from './ports.ts'
+import { type ChangedConstants, weightInput } from './ports.ts'
 
 /** Constants to run a block with. */
 export interface BlockVersion {
-  /** Weights w{i} and, where transformed, constants c{j} and biases b{j}. */
+  /** Weights w{i}, changed constants c{j} and biases b{j}. */
   readonly feeds: Tensors
-  /** Whether the constants are those of the transformed block. */
-  readonly transformed: boolean
-  /** Whether activations are quantized, if the plan says so. */
+  /** Changed constants that the feeds have values for; undefined for none. */
+  readonly changed?: ChangedConstants | undefined
+  /** Activations are quantized as the plan says; false: they stay float. */
   readonly quantized: boolean
 }
 
-/** The weight as float32 [K, N], read from disk: nothing is kept. @throws E_UNSUPPORTED when it holds what is no sound number. */
+/** The weight as float32 [K, N], read from disk and not kept. @throws E_UNSUPPORTED when a number in it is NaN or infinite. */
 function readWeight({ name, weight, transposed, inFeatures, outFeatures }: Linear): Float32Array {
   const stored = readFloats(weight.tensor!)
   requireSound(stored, transposed ? inFeatures : outFeatures, `the weight of ${name}`)
@@ -39,6 +39,5 @@ export function readWeights({ linears }: Block): Tensors {
 /** The block as it is in the user's model. */
 export const floatVersion = (weights: Tensors): BlockVersion => ({
   feeds: weights,
-  transformed: false,
   quantized: false,
 })

@@ -1,11 +1,9 @@
-/** @file Least and greatest value of every channel that an activation site sees. */
+/** @file Least and greatest value of every channel of a block's activations. */
 
 import type { Value } from '../../graph/ir.ts'
 import { staticShape } from '../../graph/shape.ts'
 import { readElements } from '../../graph/tensor.ts'
 import type { Tensors } from '../../kernels/session.ts'
-import type { BlockPlan } from '../plan/block-plan.ts'
-import { rowsOf } from '../plan/mappings/mapping.ts'
 import { maximumName, minimumName } from './ports.ts'
 
 /** Least and greatest activation of every channel of some values, over all samples. */
@@ -13,7 +11,7 @@ export class ChannelRanges {
   readonly values: readonly Value[]
   private readonly ranges: { readonly max: Float32Array; readonly min: Float32Array }[]
 
-  constructor(values: readonly Value[]) {
+  constructor(values: readonly Value[] = []) {
     this.values = values
     this.ranges = values.map(value => {
       const channels = staticShape(value).at(-1)!
@@ -32,9 +30,4 @@ export class ChannelRanges {
   of(value: Value): { readonly max: Float32Array; readonly min: Float32Array } {
     return this.ranges[this.values.indexOf(value)]!
   }
-}
-
-/** What a plan's linears read: the values to be observed for `initialEquivalence`. */
-export function observedValues({ mappings }: BlockPlan): Value[] {
-  return [...new Set(mappings.flatMap(rowsOf).map(({ linear }) => linear.node.inputs[0]!))]
 }

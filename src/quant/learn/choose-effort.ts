@@ -1,10 +1,10 @@
-/** @file How much is learned in a run, within the limits it was given; asked of the machine once, and kept. */
+/** @file Effort of a run within its limits: measured on the machine once, and kept in the work folder. */
 
 import { runsFor } from '../../decoder/feeds.ts'
 import type { WorkFolder } from '../../files/work-folder.ts'
 import type { Analysis } from '../find/analysis.ts'
+import { blockPlanner } from '../plan/block-planner.ts'
 import type { EffortLimits, Method } from '../terms/options.ts'
-import { BlockJob } from './block-job.ts'
 import { type Effort, stepsForWork, withinSteps, withinTime } from './effort.ts'
 import { measureBlock } from './measure-block.ts'
 
@@ -14,8 +14,8 @@ const effortName = ({ samples, epochs }: Effort): string =>
   `learned from ${samples} samples in ${epochs} ${epochs === 1 ? 'epoch' : 'epochs'}`
 
 /**
- * What was measured once holds for the whole run, however often it is resumed.
- * @throws E_LIMIT when the time budget is too short for anything.
+ * Samples and epochs of a run. A resumed run keeps what was measured when it began.
+ * @throws E_LIMIT when the time budget is too short for the least learning.
  */
 export async function chooseEffort(
   options: Effort & EffortLimits & Method,
@@ -24,7 +24,7 @@ export async function chooseEffort(
 ): Promise<{ effort: Effort; notes: readonly string[] }> {
   const { blocks, seqLen, io } = analysis
   const { samples, epochs, learningRate, schedule, maxWork = Infinity, timeBudgetMs } = options
-  // What one run takes is one sample of a block.
+  // One run of the model gives one sample of a block.
   const { batch = 1 } = io
   const asked: Effort = { samples: runsFor(io, samples), epochs, learningRate, schedule }
   const inSequences = (effort: Effort): Effort => ({ ...effort, samples: Math.min(samples, effort.samples * batch) })
@@ -45,7 +45,7 @@ export async function chooseEffort(
       ],
     }
   if (!work.has(RECORD)) {
-    const plan = new BlockJob(options, blocks.length, analysis).plan(blocks[0]!)
+    const plan = blockPlanner(options, analysis)(blocks[0]!)
     work.write(RECORD, withinTime(effort, await measureBlock(plan, options, work), blocks.length, timeBudgetMs))
   }
   const fitted = inSequences(work.read(RECORD) as Effort)

@@ -1,29 +1,29 @@
-/** @file How much is learned: as asked, or less where that would take too long. Deterministic, but for what a time budget measures. */
+/** @file Effort of learning: samples and epochs as asked, or fewer where they would take too long. */
 
 import { QuantError } from '../../errors.ts'
 import type { Schedule } from '../terms/options.ts'
 
-/** How many samples, how often each, and how fast to learn from them. */
+/** Number of samples, of passes over them, and the learning rate. */
 export interface Effort {
   readonly samples: number
   readonly epochs: number
-  /** Of the clipping, at the first step. */
+  /** Rate of the clipping at the first step. */
   readonly learningRate: number
   readonly schedule: Schedule
 }
 
-/** More than these go first. */
+/** Epochs to drop to before dropping samples. */
 const ENOUGH_EPOCHS = 4
 
-/** Below so many samples further epochs are given up instead: a clipping learned from fewer does not hold on other text. */
+/** Samples to drop to before dropping more epochs: clipping learned from fewer is worse on other text. */
 const FEW_SAMPLES = 16
 
-/** Less than this is no learning. */
+/** Fewest samples worth training on. */
 const LEAST_SAMPLES = 8
 
 /**
- * `effort` in at most `steps` steps: four epochs, then fewer samples, then fewer epochs. With a schedule that falls to 0, fewer steps are larger ones,
- * by the root of how many fewer: so did the rates that were best at 128, 512 and 2560 steps behave (docs/accuracy.md).
+ * `effort` in at most `steps` steps. First epochs are dropped down to four, then samples, then more epochs. With a schedule that falls
+ * to 0, the learning rate grows with the root of the ratio of steps, as the best rates at 128, 512 and 2560 steps do (docs/accuracy.md).
  */
 export function withinSteps(effort: Effort, steps: number): Effort {
   const { samples, epochs, learningRate, schedule } = effort
@@ -36,40 +36,37 @@ export function withinSteps(effort: Effort, steps: number): Effort {
   return { samples: fewer, epochs: rounds, learningRate: Number((learningRate * factor).toPrecision(3)), schedule }
 }
 
-/** A step never gets less than `fast` has, however large the model. */
+/** Least number of steps, that of the preset `fast`. */
 const STEPS_OF_FAST = 128
 
 /**
- * Steps of a block for which learning all blocks takes `work` floating-point operations, 128 at least: forward, and backward to
- * weights and inputs, are three products of two operations for every weight and token.
- * @param weights in the linears of all blocks.
+ * Steps of a block so that learning all blocks takes `work` floating-point operations; at least 128. A step has three products (forward,
+ * and backward to weights and to inputs) of two operations for every weight and token.
+ * @param weights number of them in the linears of all blocks.
  */
 export function stepsForWork(work: number, weights: number, seqLen: number): number {
   return Math.max(STEPS_OF_FAST, Math.floor(work / (6 * weights * seqLen)))
 }
 
-/** What one block takes, in milliseconds. */
+/** Milliseconds that learning one block takes. */
 export interface BlockTimes {
-  /** Whatever the samples: reading, compiling, rounding, packing. */
+  /** For any number of samples: reading, compiling, rounding, packing. */
   readonly fixed: number
-  /** Running the block on a sample, whose inputs and outputs are on disk, once. */
-  readonly forward: number
-  /** A step of learning. */
+  /** For each sample: all runs of the block but those of training. */
+  readonly sample: number
+  /** For each step of learning. */
   readonly step: number
 }
 
-/** A sample is run through the float block, the rounded and the learned one, and perhaps the rounded one again. */
-const FORWARDS = 4
+export const blockMs = ({ fixed, sample, step }: BlockTimes, samples: number, epochs: number): number =>
+  fixed + sample * samples + step * samples * epochs
 
-export const blockMs = ({ fixed, forward, step }: BlockTimes, samples: number, epochs: number): number =>
-  fixed + FORWARDS * forward * samples + step * samples * epochs
-
-/** Part of a budget that is planned with: the rest is for what was not measured, and for machines that get slower. */
+/** Planned part of a time budget. The rest is for work that was not measured, and for machines that get slower. */
 const PLANNED = 0.85
 
 /**
- * The most of `effort` that all blocks can have within `budgetMs`.
- * @throws E_LIMIT when the least there is takes longer.
+ * Largest part of `effort` that all blocks can have within `budgetMs`.
+ * @throws E_LIMIT when the least learning takes longer.
  */
 export function withinTime(effort: Effort, times: BlockTimes, blocks: number, budgetMs: number): Effort {
   const planned = (budgetMs * PLANNED) / blocks

@@ -1,4 +1,4 @@
-/** @file Runs what comes before the first block: from token ids to hidden states. */
+/** @file Runs the model's part before the first block: token ids to hidden states. */
 
 import type { ActivationStore } from '../../calibration/activation-store.ts'
 import type { Calibration } from '../../calibration/calibrate.ts'
@@ -11,8 +11,8 @@ import type { Analysis } from '../find/analysis.ts'
 import { checkStates } from '../find/sound-numbers.ts'
 
 /**
- * Hidden states of the calibration tokens where the first block begins: `to` holds those of one run as one sample.
- * @throws E_UNSUPPORTED naming the token whose states are no sound numbers: its row of the embedding, most likely.
+ * Writes the hidden states of the calibration tokens before the first block. One run is one sample of `to`.
+ * @throws E_UNSUPPORTED naming the token whose states are NaN or infinite: most likely its row of the embedding is.
  */
 export async function embed(
   analysis: Analysis,
@@ -30,7 +30,7 @@ export async function embed(
       const { name } = io.inputIds
       const hidden = await session.run({ [name]: feedsFor(io, ids, count, seqLen)[name]! })
       const states = readElements(hidden[input.name]!) as Float32Array
-      // Rows behind the last sample repeat it.
+      // Rows after the last sample repeat it.
       const tokenAt = (position: number) => Number(ids[Math.min(position, ids.length - seqLen + (position % seqLen))])
       checkStates(states, staticShape(input).at(-1)!, i, 'before the first block', tokenAt)
       to.write(i, states)

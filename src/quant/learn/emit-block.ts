@@ -1,4 +1,4 @@
-/** @file Writes a block into a program: the same nodes, with the weights, constants and quantized activations the program says. */
+/** @file Writes a block into a program: the same nodes, with the weights, constants and quantized activations of the program. */
 
 import type { Builder } from '../../graph/builder.ts'
 import type { Node, Value } from '../../graph/ir.ts'
@@ -8,21 +8,21 @@ import type { Block } from '../find/blocks.ts'
 import type { Linear } from '../find/linears.ts'
 import type { ActivationSite, QuantizedActivations } from '../plan/activation-sites.ts'
 
-/** Linears by name, unique within a block also where the model repeats names. */
+/** Weight of each linear, [K, N]. */
 export type Weights = ReadonlyMap<Linear, Value>
 
-/** What replaces constants of the block, besides the weights of its linears. */
+/** Replacements for constants of the block, besides the weights of its linears. */
 export interface Changes {
   /** Gains and biases: node -> input -> value. */
   readonly constants: ReadonlyMap<Node, ReadonlyMap<number, Value>>
-  /** [N], added to what a linear without a bias computes. */
+  /** [N], added to the result of a linear. */
   readonly biases: ReadonlyMap<Linear, Value>
 }
 
 export interface EmitOptions {
   readonly changes?: Changes | undefined
   readonly activations?: QuantizedActivations | undefined
-  /** Filled with what stands for every value of the block, for programs that look at some of them. */
+  /** Filled with the program's value for every value of the block, for programs that read some of them. */
   readonly values?: Map<Value, Value>
 }
 
@@ -55,7 +55,7 @@ export function emitBlock(
     }
     return values.get(value)!
   }
-  /** What `node` reads at `input`: quantized where there is a site, once for all its readers. */
+  /** Input of `node` in the program: quantized where there is a site, once for all its readers. */
   const read = (node: Node, input: number): Value | undefined => {
     const original = node.inputs[input]
     const changed = changes?.constants.get(node)?.get(input)

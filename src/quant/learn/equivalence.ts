@@ -1,9 +1,9 @@
 /**
  * @file Learnable equivalent transformation (LET, arXiv 2308.13137 section 3.3): scales and shifts that leave the block's function as
- * it is and make its numbers easier to quantize. The same functions write the training program and the folding program.
+ * it is and make its numbers easier to quantize.
  *
- * A mapping (mappings.ts) divides some constants by its scales and multiplies others by them. With a shift, the channels lose it
- * before the division, and the linears that read them get shift * W back. So every constant becomes (c + terms) * times / over.
+ * A mapping (mappings.ts) divides some constants by its scales and multiplies others by them. A shift is subtracted from the channels
+ * before the division, and the linears that read them add shift * W. So every constant becomes (c + terms) * times / over.
  */
 
 import { customVjp } from '../../autodiff/custom-vjp.ts'
@@ -11,60 +11,53 @@ import type { Builder } from '../../graph/builder.ts'
 import type { Node, Value } from '../../graph/ir.ts'
 import { staticShape } from '../../graph/shape.ts'
 import { elementCount, readBytes, tensorOf } from '../../graph/tensor.ts'
-import { castRoundSte } from '../../kernels/round-ste.ts'
 import { emitScaledWeight } from '../../kernels/scale-weight.ts'
 import type { Linear } from '../find/linears.ts'
 import type { BlockPlan } from '../plan/block-plan.ts'
 import { type End, linearsOf, type Mapping, rowsOf } from '../plan/mappings/mapping.ts'
 import { sameSite, type Site } from '../plan/site.ts'
-import type { Changes, Weights } from './emit-block.ts'
+import { learnsEquivalence } from '../terms/options.ts'
+import type { Weights } from './emit-block.ts'
+import { type InitialEquivalence, initialEquivalence, observedValues } from './initial-equivalence.ts'
+import type { BlockConstants, Learnable, LearningStart } from './learnable.ts'
 import type { Parameter } from './parameters.ts'
 
 /** Scales stay above this (as in the reference implementation): a channel must not vanish on one side and explode on the other. */
 const LEAST_SCALE = 1e-2
 
-/** What the scales and shifts of a mapping start from, [size] each. */
-export interface InitialEquivalence {
-  readonly scale: Float32Array
-  /** Used where the mapping has a shift. */
-  readonly shift: Float32Array
-}
-
-/** The block's constants after the transformation. */
-export interface Transformed {
-  readonly weights: Weights
-  readonly changes: Changes
-}
-
 const parameterName = (index: number, { name }: Mapping, part: 'scale' | 'shift'): string => `${index}:${name}:${part}`
 
-/** Scales of every mapping, and shifts where it has them. A mapping between `held` linears alone changes nothing and stays so. */
-export function equivalenceParameters(
-  { mappings }: BlockPlan,
-  initial: readonly InitialEquivalence[],
-  learningRate: number,
-  held: ReadonlySet<Linear> = new Set(),
-): Parameter[] {
-  return mappings.flatMap((mapping, i) => {
+/** Share of the clipping's learning rate, unless the run says otherwise (arXiv 2308.13137 section 4.1: 5e-3 and 1e-2). */
+const RATE_SHARE = 0.5
+
+/** Exponent of the first scales (SmoothQuant's alpha), unless the run says otherwise. */
+const ALPHA = 0.5
+
+/** Scales of every mapping, and shifts where it has them. A mapping between frozen linears alone changes nothing and stays so. */
+function parameters(plan: BlockPlan, { method, frozen, ranges, weights }: LearningStart): Parameter[] {
+  const { learningRate, letLearningRate = learningRate * RATE_SHARE, alpha = ALPHA } = method
+  let known: readonly InitialEquivalence[] | undefined
+  const initialOf = (i: number) => (known ??= initialEquivalence(plan, ranges, weights, alpha))[i]!
+  return plan.mappings.flatMap((mapping, i) => {
     const linears = linearsOf(mapping)
-    const isHeld = linears.length > 0 && linears.every(linear => held.has(linear))
+    const isFrozen = linears.length > 0 && linears.every(linear => frozen.has(linear))
     return (mapping.shift ? (['scale', 'shift'] as const) : (['scale'] as const)).map(part => ({
       name: parameterName(i, mapping, part),
       shape: [mapping.size],
-      initial: isHeld ? { scale: 1, shift: 0 }[part] : initial[i]![part],
-      learningRate: isHeld ? 0 : learningRate,
+      initial: isFrozen ? { scale: 1, shift: 0 }[part] : () => initialOf(i)[part],
+      learningRate: isFrozen ? 0 : letLearningRate,
     }))
   })
 }
 
-/** max(scale, LEAST_SCALE), with the gradient of the scale itself: one that is held up can come back. */
-function held(g: Builder, scale: Value): Value {
+/** max(scale, LEAST_SCALE), with the gradient of the scale itself: a scale at the bound can grow again. */
+function bounded(g: Builder, scale: Value): Value {
   const value = g.op('Max', [scale, g.scalar(LEAST_SCALE, scale.dtype)])
   customVjp(value.producer!, (_g, _node, [dy]) => [dy])
   return value
 }
 
-/** values [size] -> one per element of an end, `none` where the element belongs to no scale. */
+/** values [size] -> one value per element of an end; `none` for elements without a scale. */
 function spread(g: Builder, values: Value, indices: Int32Array, none: number): Value {
   const [size] = staticShape(values) as [number]
   if (indices.length === size && indices.every((index, i) => index === i)) return values
@@ -77,7 +70,7 @@ function spread(g: Builder, values: Value, indices: Int32Array, none: number): V
   })
 }
 
-/** What is to happen to one constant: (c + terms) * times / over. */
+/** Changes to one constant c, not yet written: (c + terms) * times / over. */
 class Pending {
   readonly terms: Value[] = []
   readonly times: Value[] = []
@@ -100,7 +93,7 @@ class Pending {
   }
 }
 
-/** What all mappings of a block do to its constants. */
+/** Changes that all mappings of a block make to its constants. */
 class Ledger {
   readonly rows = new Map<Linear, Pending>()
   readonly columns = new Map<Linear, Pending>()
@@ -121,7 +114,7 @@ class Ledger {
   }
 }
 
-/** Enters one mapping; `weights` are the original ones. */
+/** Enters one mapping; `weights` are those before any mapping. */
 function enter(
   g: Builder,
   ledger: Ledger,
@@ -140,46 +133,61 @@ function enter(
     const row = g.reshape(spread(g, shift, scales, 0), [1, linear.inFeatures])
     const given = g.reshape(g.matMul(row, weights.get(linear)!), [linear.outFeatures])
     const site = biases.get(linear)
-    // Where there is no bias to change, the linear's columns carry what will be added.
+    // A linear without a bias gets one: its terms are kept with its columns.
     const pending = site ? ledger.at(site) : ledger.of({ kind: 'columns', linear, scales })
     pending.terms.push(given)
   }
 }
 
-/** The block's constants with every mapping applied, in the types they will be stored in. `weights`: the original ones. */
-export function emitEquivalence(
+/** Applies every mapping whose parameters are among the values. */
+function apply(
   g: Builder,
   plan: BlockPlan,
-  weights: Weights,
-  parameters: ReadonlyMap<string, Value>,
-): Transformed {
+  before: BlockConstants,
+  values: ReadonlyMap<string, Value>,
+): BlockConstants {
   const ledger = new Ledger()
+  let isEmpty = true
   plan.mappings.forEach((mapping, i) => {
-    const scale = held(g, parameters.get(parameterName(i, mapping, 'scale'))!)
-    const shift = mapping.shift && parameters.get(parameterName(i, mapping, 'shift'))!
-    enter(g, ledger, { mapping, scale, shift }, weights, plan.biases)
+    const scale = values.get(parameterName(i, mapping, 'scale'))
+    if (!scale) return
+    const shift = values.get(parameterName(i, mapping, 'shift'))
+    enter(g, ledger, { mapping, scale: bounded(g, scale), shift }, before.weights, plan.biases)
+    isEmpty = false
   })
-  const stored = (value: Value, half: boolean) => (half ? castRoundSte(g, value, 'float16') : value)
-  const scaled = [...weights].map(([linear, weight]): [Linear, Value] => [
+  if (isEmpty) return before
+  const weights = [...before.weights].map(([linear, weight]): [Linear, Value] => [
     linear,
     emitScaledWeight(g, weight, ledger.rows.get(linear)?.factor(g), ledger.columns.get(linear)?.factor(g)),
   ])
-  const constants = new Map<Node, Map<number, Value>>()
-  for (const { site, dtype } of plan.changedSites) {
-    const original = site.node.inputs[site.input]!
+  const constants = new Map([...before.constants].map(([node, inputs]) => [node, new Map(inputs)]))
+  for (const { site } of plan.changedSites) {
+    const { node, input } = site
+    const original = node.inputs[input]!
     const { dims } = original.tensor!
-    const flat = g.initializer(original.name, {
-      dtype: 'float32',
-      dims: [elementCount(dims)],
-      data: readBytes(original.tensor!),
-    })
-    const value = stored(ledger.at(site).applied(g, flat), dtype === 'float16')
-    if (!constants.has(site.node)) constants.set(site.node, new Map())
-    constants.get(site.node)!.set(site.input, g.reshape(value, dims))
+    const value = before.constants.get(node)?.get(input)
+    const flat = value
+      ? g.reshape(value, [elementCount(dims)])
+      : g.initializer(original.name, {
+          dtype: 'float32',
+          dims: [elementCount(dims)],
+          data: readBytes(original.tensor!),
+        })
+    if (!constants.has(node)) constants.set(node, new Map())
+    constants.get(node)!.set(input, g.reshape(ledger.at(site).applied(g, flat), dims))
   }
-  const biases = plan.addedBiases.map((linear): [Linear, Value] => {
-    const value = ledger.columns.get(linear)!.applied(g, undefined)
-    return [linear, stored(value, linear.weight.tensor!.dtype === 'float16')]
+  const biased = new Set([...before.biases.keys(), ...plan.addedBiases])
+  const biases = [...biased].map((linear): [Linear, Value] => {
+    const bias = before.biases.get(linear)
+    return [linear, ledger.columns.get(linear)?.applied(g, bias) ?? bias!]
   })
-  return { weights: new Map(scaled), changes: { constants, biases: new Map(biases) } }
+  return { ...before, weights: new Map(weights), constants, biases: new Map(biases) }
+}
+
+export const equivalence: Learnable = {
+  name: 'let',
+  enabled: learnsEquivalence,
+  observes: observedValues,
+  parameters,
+  apply,
 }

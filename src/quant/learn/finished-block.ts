@@ -1,25 +1,89 @@
-/** @file Result of the learn stage: a block as it will ship. */
+/** @file Result of the learn stage: a block as it will be stored. */
 
+import type { PackedWeight } from '../../kernels/pack/matmul-nbits.ts'
+import type { PackedPlanes } from '../../kernels/pack/planes.ts'
+import type { Linear } from '../find/linears.ts'
 import type { BlockPlan } from '../plan/block-plan.ts'
 import type { BlockReport } from '../terms/report.ts'
-import type { Folded } from './fold-block.ts'
-import type { Learned, NamedParameter } from './learned.ts'
+import { type Learned, type NamedParameter, namedParameters } from './learned.ts'
 
-/** A block as it will ship: only what has to be kept until the file is written. */
-export interface FinishedBlock {
+/** A quantized weight in the layout of the node that will read it. */
+export type PackedLinear = PackedWeight | PackedPlanes
+
+export interface FinishedLinear {
+  readonly linear: Linear
+  /** Undefined: the linear stays float. */
+  readonly packed: PackedLinear | undefined
+  /** Learned bias that is added to the linear's result, [N]. */
+  readonly bias?: Float32Array | undefined
+}
+
+/** New value of a constant that learning has changed. */
+export interface FinishedConstant {
+  /** Index in plan.changedSites. */
+  readonly site: number
+  /** As many numbers as the constant has. */
+  readonly data: Float32Array
+}
+
+/** Numbers of a block to store. */
+export interface QuantizedBlock {
+  /** All linears of the block, in order. */
+  readonly linears: readonly FinishedLinear[]
+  readonly constants: readonly FinishedConstant[]
+}
+
+export interface FinishedBlock extends QuantizedBlock {
   readonly plan: BlockPlan
-  /** One per linear of the block, in order; undefined for those that stay float. */
-  readonly packed: Folded['packed']
-  /** New values of plan.changedSites, in order; none where nothing was learned. */
-  readonly constants: readonly Float32Array[]
-  /** Of plan.addedBiases, likewise. */
-  readonly biases: readonly Float32Array[]
-  /** What was learned, where that was kept. */
+  /** Parameters that the block was quantized with; undefined: rounded to nearest. */
   readonly learned: Learned | undefined
   readonly report: BlockReport
 }
 
-/** A finished block as it lies in the work folder: its weights are ranges of a file there. */
-export interface StoredBlock extends Pick<FinishedBlock, 'packed' | 'constants' | 'biases' | 'report'> {
+/** Results of learning that a report gives. */
+export type Learning = Omit<BlockReport, 'index' | 'linears' | 'mappings' | 'elapsedMs'>
+
+/** Puts a finished block together. @param started by performance.now(). */
+export function finishBlock(
+  plan: BlockPlan,
+  { linears, constants }: QuantizedBlock,
+  learned: Learned | undefined,
+  learning: Learning,
+  started: number,
+): FinishedBlock {
+  const report: BlockReport = {
+    index: plan.block.index,
+    linears: [...plan.quantizers.keys()].map(({ name }) => name),
+    mappings: plan.mappings.map(({ name }) => name),
+    ...learning,
+    elapsedMs: Math.round(performance.now() - started),
+  }
+  return { plan, linears, constants, learned, report }
+}
+
+/** A finished block as a record of the work folder. It holds no plan: every run makes the same plan again. */
+export interface StoredBlock extends Pick<FinishedBlock, 'constants' | 'report'> {
+  readonly linears: readonly Omit<FinishedLinear, 'linear'>[]
   readonly parameters: readonly NamedParameter[]
 }
+
+/** A finished block that was read from the work folder: its weights are ranges of a file there. */
+export interface ReadBlock extends QuantizedBlock {
+  readonly plan: BlockPlan
+  /** Empty for a block that was rounded to nearest. */
+  readonly parameters: readonly NamedParameter[]
+  readonly report: BlockReport
+}
+
+export const storedBlock = ({ linears, constants, learned, report }: FinishedBlock): StoredBlock => ({
+  linears: linears.map(({ packed, bias }) => ({ packed, bias })),
+  constants,
+  parameters: learned ? namedParameters(learned) : [],
+  report,
+})
+
+export const readBlock = (plan: BlockPlan, stored: StoredBlock): ReadBlock => ({
+  ...stored,
+  plan,
+  linears: stored.linears.map((numbers, i) => ({ ...numbers, linear: plan.block.linears[i]! })),
+})

@@ -3,19 +3,21 @@
 import type { Graph } from '../../graph/ir.ts'
 import { readElements, tensorOf } from '../../graph/tensor.ts'
 import { firstUnsound, placeOf, shownFloat } from '../../kernels/magnitude.ts'
-import { type PackedWeight, packMatMulNBits } from '../../kernels/pack/matmul-nbits.ts'
-import { type PackedPlanes, packPlanes } from '../../kernels/pack/planes.ts'
+import { packMatMulNBits } from '../../kernels/pack/matmul-nbits.ts'
+import { packPlanes } from '../../kernels/pack/planes.ts'
 import { runGraph, type SessionOptions, type Tensors } from '../../kernels/session.ts'
+import type { Linear } from '../find/linears.ts'
 import { type BlockPlan, isInPlanes } from '../plan/block-plan.ts'
 import type { BlockVersion } from './block-version.ts'
+import type { FinishedLinear, PackedLinear, QuantizedBlock } from './finished-block.ts'
 import { foldPrograms } from './fold-programs.ts'
 import type { Learned } from './learned.ts'
 import { biasName, constantName, weightInput } from './ports.ts'
 
-export interface Folded extends BlockVersion {
-  /** One per linear of the block, in order; undefined for those that stay float. */
-  readonly packed: readonly (PackedWeight | PackedPlanes | undefined)[]
-  /** What of it is no sound number, where something is: nothing of it can be stored then. */
+/** A folded block: the numbers to store, and the block to run with them. */
+export interface Folded extends QuantizedBlock {
+  readonly version: BlockVersion
+  /** The first number that is NaN or infinite, as text for a message. Such a block cannot be stored. */
   readonly unsound?: string | undefined
 }
 
@@ -26,21 +28,21 @@ export async function foldBlock(
   learned: Learned | undefined,
   session: SessionOptions,
 ): Promise<Folded> {
-  const { linears, constants } = foldPrograms(plan, learned?.vector)
+  const { linears, changed, constants } = foldPrograms(plan, learned?.vector)
   const inputs: Tensors = {
     ...weights,
     ...(learned && { parameters: tensorOf('float32', [learned.vector.size], learned.parameters) }),
   }
   const run = (program: Graph) =>
     runGraph(program, Object.fromEntries(program.inputs.map(({ name }) => [name, inputs[name]!])), session)
-  const packed: (PackedWeight | PackedPlanes | undefined)[] = plan.block.linears.map(() => undefined)
   const feeds = { ...weights }
   let unsound: string | undefined
   const check = (what: string, numbers: Float32Array, dims: readonly number[]) => {
     const i = firstUnsound(numbers)
     if (i >= 0) unsound ??= `${what} would hold ${shownFloat(numbers[i]!)} at ${placeOf(i, dims)}`
   }
-  // One linear after the other: what takes memory while a weight is rounded is several times the weight.
+  const packed = new Map<Linear, PackedLinear>()
+  // One linear after the other: rounding a weight takes several times its memory.
   for (const { linear, index, program } of linears) {
     const result = await run(program)
     const quantizer = plan.quantizers.get(linear)!
@@ -54,20 +56,28 @@ export async function foldBlock(
       blockSize: plan.blockSizes.get(linear),
     }
     check(`the scales of ${linear.name}`, weight.scale, [weight.scale.length / weight.N, weight.N])
-    packed[index] = isInPlanes(plan, linear, quantizer) ? packPlanes(weight) : packMatMulNBits(weight)
+    packed.set(linear, isInPlanes(plan, linear, quantizer) ? packPlanes(weight) : packMatMulNBits(weight))
     feeds[weightInput(index)] = result[`weight${index}`]!
   }
-  if (constants) {
-    const values = await run(constants)
-    plan.changedSites.forEach(({ site: { node, input } }, j) => {
-      const { dims } = values[constantName(j)]!
-      check(`"${node.inputs[input]!.name}"`, readElements(values[constantName(j)]!) as Float32Array, dims)
-    })
-    plan.addedBiases.forEach(({ name }, j) => {
-      const bias = values[biasName(j)]!
-      check(`the bias of ${name}`, readElements(bias) as Float32Array, bias.dims)
-    })
-    Object.assign(feeds, values)
+  const values = constants ? await run(constants) : {}
+  Object.assign(feeds, values)
+  const floats = (name: string, what: string): Float32Array => {
+    const numbers = readElements(values[name]!) as Float32Array
+    check(what, numbers, values[name]!.dims)
+    return numbers
   }
-  return { packed, feeds, transformed: learned !== undefined, quantized: true, unsound }
+  const data = changed.sites.map(({ site: { node, input } }, j) =>
+    floats(constantName(j), `"${node.inputs[input]!.name}"`),
+  )
+  const biases = new Map(changed.biases.map((linear, j) => [linear, floats(biasName(j), `the bias of ${linear.name}`)]))
+  return {
+    linears: plan.block.linears.map((linear): FinishedLinear => ({
+      linear,
+      packed: packed.get(linear),
+      bias: biases.get(linear),
+    })),
+    constants: changed.sites.map((site, j) => ({ site: plan.changedSites.indexOf(site), data: data[j]! })),
+    version: { feeds, changed, quantized: true },
+    unsound,
+  }
 }

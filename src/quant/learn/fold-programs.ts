@@ -3,15 +3,13 @@
 import { Builder } from '../../graph/builder.ts'
 import { extract } from '../../graph/extract.ts'
 import { Graph } from '../../graph/ir.ts'
-import type { EmittedRange } from '../../kernels/weights.ts'
 import type { Linear } from '../find/linears.ts'
-import type { BlockPlan } from '../plan/block-plan.ts'
-import { emitRanges } from './clipping.ts'
+import type { BlockPlan, ChangedSite } from '../plan/block-plan.ts'
 import { emitQuantized } from './emit-quantized.ts'
 import type { ParameterVector } from './parameters.ts'
-import { biasName, constantName, weightInputs } from './ports.ts'
+import { biasName, type ChangedConstants, constantName, weightInputs } from './ports.ts'
 
-/** A linear as it is stored, and what of a program is needed for it. */
+/** Program that quantizes one linear of the block. */
 export interface LinearFold {
   readonly linear: Linear
   readonly index: number
@@ -20,23 +18,22 @@ export interface LinearFold {
 
 export interface FoldPrograms {
   readonly linears: readonly LinearFold[]
-  /** The changed constants c{j} and biases b{j}, where anything was learned. */
+  readonly changed: ChangedConstants
+  /** Values c{j} of the changed sites and b{j} of the biases; undefined for none of either. */
   readonly constants: Graph | undefined
 }
 
 /**
- * What training ended with, as numbers to store, in programs that need no more memory than their own linear: weights and, when something
- * was learned, parameters [size] -> per quantized linear i: codes{i} uint8 [K, N], scale{i} float32 [groups, N], zero_point{i} uint8
- * [groups, N], and weight{i} float32 [K, N], the weight the stored numbers stand for.
+ * Programs that turn what training ended with into numbers to store. Each needs memory for its own linear only: weights and, when
+ * something was learned, parameters [size] -> per quantized linear i: codes{i} uint8 [K, N], scale{i} float32 [groups, N], zero_point{i}
+ * uint8 [groups, N], and weight{i} float32 [K, N], the weight the stored numbers stand for.
  */
 export function foldPrograms(plan: BlockPlan, vector: ParameterVector | undefined): FoldPrograms {
   const g = new Builder(new Graph('fold'))
   const weights = weightInputs(g, plan.block)
   const parameters = vector && vector.split(g, g.input('parameters', 'float32', [vector.size]))
-  // Rounding alone transforms nothing: then every range is that of the stored weight.
-  const ranges = parameters ? emitRanges(g, plan, weights) : new Map<Linear, EmittedRange>()
-  const { quantized, changes } = emitQuantized(g, plan, weights, ranges, parameters)
-  /** The program of what `write` puts out. */
+  const { quantized, changes } = emitQuantized(g, plan, weights, parameters)
+  /** The program of the outputs that `write` declares. */
   const part = (write: () => void): Graph => {
     g.graph.outputs = []
     write()
@@ -54,12 +51,15 @@ export function foldPrograms(plan: BlockPlan, vector: ParameterVector | undefine
     })
     return [{ linear, index, program }]
   })
-  if (!changes || plan.changedSites.length + plan.addedBiases.length === 0) return { linears, constants: undefined }
+  const valueAt = ({ site: { node, input } }: ChangedSite) => changes.constants.get(node)?.get(input)
+  const changed: ChangedConstants = {
+    sites: plan.changedSites.filter(valueAt),
+    biases: plan.block.linears.filter(linear => changes.biases.has(linear)),
+  }
+  if (changed.sites.length + changed.biases.length === 0) return { linears, changed, constants: undefined }
   const constants = part(() => {
-    plan.changedSites.forEach(({ site: { node, input } }, j) =>
-      g.output(changes.constants.get(node)!.get(input)!, constantName(j)),
-    )
-    plan.addedBiases.forEach((linear, j) => g.output(changes.biases.get(linear)!, biasName(j)))
+    changed.sites.forEach((site, j) => g.output(valueAt(site)!, constantName(j)))
+    changed.biases.forEach((linear, j) => g.output(changes.biases.get(linear)!, biasName(j)))
   })
-  return { linears, constants }
+  return { linears, changed, constants }
 }

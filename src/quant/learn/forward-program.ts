@@ -7,22 +7,22 @@ import { staticShape } from '../../graph/shape.ts'
 import type { Expert } from '../find/experts.ts'
 import type { BlockPlan } from '../plan/block-plan.ts'
 import { emitBlock } from './emit-block.ts'
-import { changeInputs, maximumName, minimumName, tokensName, weightInputs } from './ports.ts'
+import { type ChangedConstants, changeInputs, maximumName, minimumName, tokensName, weightInputs } from './ports.ts'
 import { emitTokenCount } from './token-counts.ts'
 
 export interface ForwardOptions {
-  /** Read transformed constants, as run inputs. */
-  readonly transformed?: boolean
+  /** Changed constants, which become run inputs. */
+  readonly changed?: ChangedConstants | undefined
   /** Quantize activations as the plan says. */
   readonly quantized?: boolean
-  /** Values whose channels are to be measured as well. */
+  /** Values whose channel ranges become outputs. */
   readonly observed?: readonly Value[]
-  /** Experts whose tokens are to be counted. */
+  /** Experts whose numbers of tokens become outputs. */
   readonly counted?: readonly Expert[] | undefined
 }
 
 /**
- * x [batch, tokens, hidden], weights, with `transformed` constants c{j} and biases b{j} -> y, the block's output, and for
+ * x [batch, tokens, hidden], weights, changed constants c{j} and biases b{j} -> y, the block's output, and for
  * the j-th of the `observed` values max{j}, min{j} [channels], of the `counted` experts tokens{j} [].
  */
 export function forwardProgram(plan: BlockPlan, options: ForwardOptions = {}): Graph {
@@ -30,7 +30,7 @@ export function forwardProgram(plan: BlockPlan, options: ForwardOptions = {}): G
   const { block, activations } = plan
   const x = g.input('x', 'float32', staticShape(block.input))
   const weights = weightInputs(g, block)
-  const changes = options.transformed ? changeInputs(g, plan) : undefined
+  const changes = options.changed && changeInputs(g, options.changed)
   const values = new Map<Value, Value>()
   const y = emitBlock(g, block, x, weights, {
     changes,

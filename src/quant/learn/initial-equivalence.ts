@@ -1,13 +1,20 @@
 /** @file Start of the equivalent transformations: scales and shifts from channel ranges (SmoothQuant, arXiv 2211.10438 eq. 4). */
 
+import type { Value } from '../../graph/ir.ts'
 import { readElements } from '../../graph/tensor.ts'
 import type { Tensors } from '../../kernels/session.ts'
 import type { Linear } from '../find/linears.ts'
 import type { BlockPlan } from '../plan/block-plan.ts'
 import { type Mapping, rowsOf } from '../plan/mappings/mapping.ts'
 import type { ChannelRanges } from './channel-ranges.ts'
-import type { InitialEquivalence } from './equivalence.ts'
 import { weightInput } from './ports.ts'
+
+/** First scales and shifts of a mapping, [size] each. */
+export interface InitialEquivalence {
+  readonly scale: Float32Array
+  /** Used where the mapping has a shift. */
+  readonly shift: Float32Array
+}
 
 /** Least magnitude that counts, of activations, weights and scales (reference implementation). */
 const LEAST = 1e-5
@@ -21,7 +28,7 @@ function rowMaxima(w: Float32Array, K: number, N: number): Float32Array {
   })
 }
 
-/** values of an end's elements -> the greatest of every scale. */
+/** Raises `into` [size] to the greatest value among the elements that share each scale. */
 function maximaPerScale(into: Float32Array, scales: Int32Array, values: (i: number) => number): void {
   scales.forEach((scale, i) => {
     if (scale >= 0) into[scale] = Math.max(into[scale]!, values(i))
@@ -39,7 +46,7 @@ function initialOf(
   const rows = rowsOf(mapping)
   if (rows.length === 0) return { scale: new Float32Array(size).fill(1), shift: new Float32Array(size) }
   const max = new Float32Array(size).fill(-Infinity)
-  // Least activations with their sign turned, so that both sides are maxima.
+  // Least activations, negated, so that both sides are maxima.
   const below = new Float32Array(size).fill(-Infinity)
   const weights = new Float32Array(size)
   for (const { linear, scales } of rows) {
@@ -57,7 +64,15 @@ function initialOf(
   return { scale, shift: middle }
 }
 
-/** Where learning starts, for every mapping of the plan. @param weights run inputs w{i}, float32 [K, N]. */
+/** Inputs of the linears whose rows are scaled: `initialEquivalence` reads their channel ranges. */
+export function observedValues({ mappings }: BlockPlan): Value[] {
+  return [...new Set(mappings.flatMap(rowsOf).map(({ linear }) => linear.node.inputs[0]!))]
+}
+
+/**
+ * First scales and shifts of every mapping of the plan.
+ * @param ranges of the `observedValues`. @param weights run inputs w{i}, float32 [K, N]. @param alpha 0 to 1.
+ */
 export function initialEquivalence(
   { block, mappings }: BlockPlan,
   ranges: ChannelRanges,

@@ -1,4 +1,4 @@
-/** @file How long a block takes on this machine: one of them is tried, with numbers that mean nothing. */
+/** @file Measures on this machine how long learning a block takes: tries one block with random inputs. */
 
 import { ActivationStore } from '../../calibration/activation-store.ts'
 import { Random } from '../../calibration/rng.ts'
@@ -8,18 +8,20 @@ import { elementCount } from '../../graph/tensor.ts'
 import type { BlockPlan } from '../plan/block-plan.ts'
 import type { Method } from '../terms/options.ts'
 import { floatVersion, readWeights } from './block-version.ts'
+import { ChannelRanges } from './channel-ranges.ts'
 import type { BlockTimes } from './effort.ts'
 import { foldBlock } from './fold-block.ts'
-import { blockParameters } from './learned.ts'
+import { workOf } from './learn-block.ts'
+import { blockParameters, observedValues } from './learnables.ts'
 import { runBlock } from './run-block.ts'
 import { trainBlock } from './train-block.ts'
 
-/** The first of them is for compiling and for memory to be taken. */
+/** Samples and steps to try. The first one is not counted: it compiles and takes memory. */
 const STEPS = 3
 
-/** Tries the block of `plan`; what it needs on disk lies in `work` meanwhile. */
+/** Tries the block of `plan`. Its hidden states lie in `work` meanwhile. */
 export async function measureBlock(plan: BlockPlan, method: Method, work: WorkFolder): Promise<BlockTimes> {
-  const { session, schedule, optimizer = 'adamw', learningRate, lwc } = method
+  const { session, schedule, optimizer = 'adamw' } = method
   const open = (name: string) => new ActivationStore(work.file(name), STEPS, staticShape(plan.block.input))
   const [x, y] = [open('measured-x.f32'), open('measured-y.f32')]
   try {
@@ -32,26 +34,33 @@ export async function measureBlock(plan: BlockPlan, method: Method, work: WorkFo
       )
     const started = performance.now()
     const weights = readWeights(plan.block)
+    const read = performance.now()
     await foldBlock(plan, weights, undefined, session)
     const folded = performance.now()
     const marks: number[] = []
     const mark = () => void marks.push(performance.now())
-    await runBlock(plan, floatVersion(weights), { from: x, to: y }, session, mark)
-    const zero = plan.mappings.map(({ size }) => ({ scale: new Float32Array(size), shift: new Float32Array(size) }))
-    const rates = { clipRate: lwc ? learningRate : undefined, equivalenceRate: learningRate }
-    const vector = blockParameters(plan, zero, rates)
+    const ranges = new ChannelRanges(observedValues(plan, method))
+    await runBlock(plan, floatVersion(weights), { from: x, to: y, ranges }, session, mark)
+    const vector = blockParameters(plan, { method, frozen: new Set(), ranges, weights })
     const steps: number[] = []
     const training = performance.now()
     await trainBlock(plan, vector, { x, y }, weights, {
-      ...{ epochs: 1, schedule, optimizer, samples: STEPS, session },
+      epochs: 1,
+      schedule,
+      optimizer,
+      samples: STEPS,
+      session,
       onProgress: () => void steps.push(performance.now()),
     })
+    const forward = (marks.at(-1)! - marks[0]!) / (STEPS - 1)
     const step = (steps.at(-1)! - steps[0]!) / (STEPS - 1)
-    // Rounding twice, three compilations, and the first step's surplus.
-    const surplus = Math.max(0, steps[0]! - training - step)
+    const compiling = marks[0]! - folded - forward
+    const compilingTraining = steps[0]! - training - step
+    const { forwards, folds } = workOf(method)
     return {
-      fixed: 3 * (folded - started) + surplus + 3 * (marks[0]! - folded),
-      forward: (marks.at(-1)! - marks[0]!) / (STEPS - 1),
+      fixed:
+        read - started + folds * (folded - read) + forwards * Math.max(0, compiling) + Math.max(0, compilingTraining),
+      sample: forwards * forward,
       step,
     }
   } finally {

@@ -1,4 +1,4 @@
-/** @file What is learned for a block, laid out in one vector, so that the optimizer is the same few nodes for any number of them. */
+/** @file Parameters of a block in one vector, so that the optimizer is the same few nodes for any number of them. */
 
 import { internalError } from '../../errors.ts'
 import type { Builder } from '../../graph/builder.ts'
@@ -10,8 +10,8 @@ import { elementCount } from '../../graph/tensor.ts'
 export interface Parameter {
   readonly name: string
   readonly shape: Shape
-  /** The elements before the first step, or the one value of them all. */
-  readonly initial: number | Float32Array
+  /** One number for all elements before the first step, or a function that computes them when learning begins. */
+  readonly initial: number | (() => Float32Array)
   readonly learningRate: number
 }
 
@@ -33,7 +33,7 @@ export class ParameterVector {
 
   /** The vector before the first step. */
   initial(): Float32Array {
-    return this.fill(parameter => parameter.initial)
+    return this.fill(({ initial }) => (typeof initial === 'number' ? initial : initial()))
   }
 
   /** The learning rate of every element. */

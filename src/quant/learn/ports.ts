@@ -3,8 +3,16 @@
 import type { Builder } from '../../graph/builder.ts'
 import type { Node, Value } from '../../graph/ir.ts'
 import type { Block } from '../find/blocks.ts'
-import type { BlockPlan } from '../plan/block-plan.ts'
+import type { Linear } from '../find/linears.ts'
+import type { ChangedSite } from '../plan/block-plan.ts'
 import type { Changes, Weights } from './emit-block.ts'
+
+/** Constants that learning has changed, besides the weights. */
+export interface ChangedConstants {
+  readonly sites: readonly ChangedSite[]
+  /** Linears to whose result a learned bias is added. */
+  readonly biases: readonly Linear[]
+}
 
 /** Name of the output with the number of tokens the j-th expert was sent, float32 []. */
 export const tokensName = (j: number): string => `tokens${j}`
@@ -25,24 +33,26 @@ export function weightInputs(g: Builder, block: Block): Weights {
   )
 }
 
-/** Names of the run inputs and outputs that carry changed constants: the j-th of plan.changedSites, of plan.addedBiases. */
+/** Name of the run input or output that carries the j-th changed site, in the site's shape. */
 export const constantName = (j: number): string => `c${j}`
 
+/** Name of the run input or output that carries the j-th added bias, [N]. */
 export const biasName = (j: number): string => `b${j}`
 
-/** Names of the outputs with the greatest and least of every channel of what the j-th activation site sees, [channels]. */
+/** Name of the output with the greatest activation of every channel of the j-th observed value, [channels]. */
 export const maximumName = (j: number): string => `max${j}`
 
+/** Name of the output with the least activations, likewise. */
 export const minimumName = (j: number): string => `min${j}`
 
 /** Changed constants as run inputs. */
-export function changeInputs(g: Builder, { changedSites, addedBiases }: BlockPlan): Changes {
+export function changeInputs(g: Builder, changed: ChangedConstants): Changes {
   const constants = new Map<Node, Map<number, Value>>()
-  changedSites.forEach(({ site: { node, input } }, j) => {
+  changed.sites.forEach(({ site: { node, input } }, j) => {
     const value = g.input(constantName(j), 'float32', node.inputs[input]!.tensor!.dims)
     constants.set(node, (constants.get(node) ?? new Map<number, Value>()).set(input, value))
   })
-  const biases = addedBiases.map((linear, j): [typeof linear, Value] => [
+  const biases = changed.biases.map((linear, j): [Linear, Value] => [
     linear,
     g.input(biasName(j), 'float32', [linear.outFeatures]),
   ])

@@ -1,32 +1,61 @@
-/** @file Learned parameters of a whole run, to and from a file, so that it can be repeated without learning. */
+/** @file Learned parameters of a run in a file, with which the run can be repeated without learning. */
 
 import { QuantError } from '../../errors.ts'
-import { readElements } from '../../graph/tensor.ts'
+import {
+  readSafetensors,
+  type SafetensorsTensor,
+  type SafetensorsType,
+  writeSafetensors,
+} from '../../files/safetensors.ts'
+import type { DType } from '../../graph/dtype.ts'
+import { readBytes } from '../../graph/tensor.ts'
+import { readFloats } from '../../kernels/float16.ts'
 import { firstUnsound, placeOf, shownFloat } from '../../kernels/magnitude.ts'
 import type { BlockPlan } from '../plan/block-plan.ts'
 import { rulesText } from '../plan/weight-rules.ts'
-import { learnsEquivalence, type Method } from '../terms/options.ts'
+import type { Method } from '../terms/options.ts'
 import { schemeName } from '../terms/scheme.ts'
-import { blockParameters, type NamedParameter, type Replay } from './learned.ts'
-import { type ParameterFile, readParameterFile, writeParameterFile } from './parameter-file.ts'
+import { ChannelRanges } from './channel-ranges.ts'
+import { blockParameters, LEARNABLES } from './learnables.ts'
+import type { Learned, NamedParameter } from './learned.ts'
+
+/** Parameters of a block from a file; undefined for a block that was rounded to nearest. */
+export type Replay = (plan: BlockPlan) => Learned | undefined
 
 const tensorName = (block: number, parameter: string): string => `blocks.${block}.${parameter}`
 
-/** What a file must have been learned for to fit a run. */
+/** Metadata of the file. It fits runs with the same metadata. */
 const signature = (method: Method, blocks: number): Record<string, string> => ({
   format: 'omniquant parameters 1',
   scheme: schemeName(method.scheme),
-  lwc: String(method.lwc),
-  let: String(learnsEquivalence(method)),
+  ...Object.fromEntries(LEARNABLES.map(({ name, enabled }) => [name, String(enabled(method))])),
   blocks: String(blocks),
-  // Absent without any, so that files of before there were exceptions stay good.
+  // Absent without exceptions: older files have no such key.
   ...(rulesText(method) !== '' && { exceptions: rulesText(method) }),
   ...(method.keepCache && { cache: 'kept' }),
 })
 
+const TYPES: Readonly<Record<SafetensorsType, DType>> = {
+  F32: 'float32',
+  F16: 'float16',
+  BF16: 'bfloat16',
+  F64: 'float64',
+}
+
+/** A tensor of the file as float32. */
+interface FileParameter {
+  readonly shape: readonly number[]
+  readonly data: Float32Array
+}
+
+const floatsOf = ({ dtype, shape, bytes }: SafetensorsTensor): FileParameter => ({
+  shape,
+  data: readFloats({ dtype: TYPES[dtype], dims: shape, data: bytes }),
+})
+
 /**
- * Writes what every block learned; blocks that are rounded have no tensors in it.
- * @param owner as of `writeParameterFile`
+ * Writes the learned parameters of every block. Blocks that are rounded have no tensors in the file.
+ * @param owner as of `writeSafetensors`
  */
 export function saveParameters(
   path: string,
@@ -35,24 +64,27 @@ export function saveParameters(
   owner?: string,
 ): void {
   const tensors = blocks.flatMap(({ parameters }, index) =>
-    parameters.map(
-      ({ name, tensor }) =>
-        [tensorName(index, name), { shape: tensor.dims, data: readElements(tensor) as Float32Array }] as const,
-    ),
+    parameters.map(({ name, tensor }): [string, SafetensorsTensor] => [
+      tensorName(index, name),
+      { dtype: 'F32', shape: tensor.dims, bytes: readBytes(tensor) },
+    ]),
   )
-  writeParameterFile(path, { metadata: signature(method, blocks.length), tensors: new Map(tensors) }, owner)
+  writeSafetensors(path, { metadata: signature(method, blocks.length), tensors: new Map(tensors) }, owner)
 }
 
 /**
  * Parameters from a file that `saveParameters` wrote.
- * @throws E_PARAMETERS when the file cannot be read, was made for another model or scheme, or holds what is no sound number.
+ * @throws E_PARAMETERS when the file cannot be read, was made for another model or scheme, or holds NaN or infinite numbers.
  */
 export function loadParameters(path: string, method: Method, blocks: number): Replay {
-  const file = readParameterFile(path)
+  const file = readSafetensors(path)
   const expected = signature(method, blocks)
-  for (const key of new Set([...Object.keys(expected), ...Object.keys(file.metadata)])) {
+  // Files that are older than a learnable do not name it.
+  const without = Object.fromEntries(LEARNABLES.map(({ name }) => [name, 'false']))
+  const metadata = { ...without, ...file.metadata }
+  for (const key of new Set([...Object.keys(expected), ...Object.keys(metadata)])) {
     const wanted = expected[key] ?? 'not given'
-    const found = file.metadata[key] ?? 'not given'
+    const found = metadata[key] ?? 'not given'
     if (found === wanted) continue
     throw new QuantError(
       'E_PARAMETERS',
@@ -60,7 +92,8 @@ export function loadParameters(path: string, method: Method, blocks: number): Re
       'Give the options and the model it was saved with, or learn again without --params.',
     )
   }
-  for (const [name, { shape, data }] of file.tensors) {
+  const tensors = new Map([...file.tensors].map(([name, tensor]) => [name, floatsOf(tensor)]))
+  for (const [name, { shape, data }] of tensors) {
     const i = firstUnsound(data)
     if (i < 0) continue
     throw new QuantError(
@@ -69,18 +102,22 @@ export function loadParameters(path: string, method: Method, blocks: number): Re
       'The file is damaged: copy it again, or learn again without --params.',
     )
   }
-  return plan => parametersOf(path, file, plan, method)
+  return plan => parametersOf(path, tensors, plan, method)
 }
 
-function parametersOf(path: string, file: ParameterFile, plan: BlockPlan, method: Method): ReturnType<Replay> {
+function parametersOf(
+  path: string,
+  tensors: ReadonlyMap<string, FileParameter>,
+  plan: BlockPlan,
+  method: Method,
+): Learned | undefined {
   const { index } = plan.block
-  if (![...file.tensors.keys()].some(name => name.startsWith(tensorName(index, '')))) return undefined
-  const zero = plan.mappings.map(({ size }) => ({ scale: new Float32Array(size), shift: new Float32Array(size) }))
-  const rates = { clipRate: method.lwc ? 0 : undefined, equivalenceRate: 0 }
-  const vector = blockParameters(plan, zero, rates)
+  if (![...tensors.keys()].some(name => name.startsWith(tensorName(index, '')))) return undefined
+  // Names and shapes are all that is needed: no initial value is computed from this start.
+  const vector = blockParameters(plan, { method, frozen: new Set(), ranges: new ChannelRanges(), weights: {} })
   const parameters = new Float32Array(vector.size)
   for (const { name, shape } of vector.parameters) {
-    const tensor = file.tensors.get(tensorName(index, name))
+    const tensor = tensors.get(tensorName(index, name))
     if (!tensor || tensor.shape.join() !== shape.join()) {
       throw new QuantError(
         'E_PARAMETERS',

@@ -1,23 +1,31 @@
-/** @file Rounds the weights of a block to nearest, some MB at a time, without running it. */
+/** @file Rounds a block to nearest, some MB of its weights at a time, without running it. */
 
 import { packPlanes } from '../../kernels/pack/planes.ts'
 import { packRounded, roundStored } from '../../kernels/pack/rounded.ts'
 import { type BlockPlan, isInPlanes } from '../plan/block-plan.ts'
-import type { Folded } from './fold-block.ts'
+import { type BlockContext, progressOf } from './block-context.ts'
+import { type FinishedBlock, finishBlock, type FinishedLinear } from './finished-block.ts'
 
 /**
- * The block's weights rounded to nearest: the numbers of `foldBlock` without parameters, for blocks that are not run. Weights are read
- * from the model's files, some MB at a time.
- * @throws E_UNSUPPORTED when a weight is no sound number.
+ * The block's weights rounded to nearest: the same numbers as those of `foldBlock` without parameters.
+ * @throws E_UNSUPPORTED when a number in a weight is NaN or infinite.
  */
-export function roundBlock(plan: BlockPlan): Folded['packed'] {
-  return plan.block.linears.map(linear => {
+export function roundLinears(plan: BlockPlan): FinishedLinear[] {
+  return plan.block.linears.map((linear): FinishedLinear => {
     const quantizer = plan.quantizers.get(linear)
-    if (!quantizer) return undefined
+    if (!quantizer) return { linear, packed: undefined }
     const { name, weight, transposed, inFeatures: K, outFeatures: N } = linear
     const stored = { name, tensor: weight.tensor!, transposed }
-    return isInPlanes(plan, linear, quantizer)
+    const packed = isInPlanes(plan, linear, quantizer)
       ? packPlanes({ ...roundStored(stored, quantizer), ...quantizer, K, N })
       : packRounded(stored, { ...quantizer, blockSize: plan.blockSizes.get(linear) })
+    return { linear, packed }
   })
+}
+
+/** Rounds a block to nearest. @throws E_UNSUPPORTED as `roundLinears` does; the reason of an abort. */
+export function roundBlock(plan: BlockPlan, context: BlockContext): FinishedBlock {
+  const started = performance.now()
+  progressOf(context, plan, 'rounding')(0, 1)
+  return finishBlock(plan, { linears: roundLinears(plan), constants: [] }, undefined, {}, started)
 }

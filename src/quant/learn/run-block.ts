@@ -10,17 +10,18 @@ import type { ChannelRanges } from './channel-ranges.ts'
 import { forwardProgram } from './forward-program.ts'
 import type { TokenCounts } from './token-counts.ts'
 
-export interface BlockStreams {
+/** Inputs of a run over all samples, and the results that are wanted of it. */
+export interface BlockRun {
   readonly from: ActivationStore
-  /** Where the outputs go, if they are wanted; may be `from`. */
-  readonly to?: ActivationStore
-  /** What the outputs should be, if that is to be measured. */
+  /** Store for the outputs; may be `from`. */
+  readonly to?: ActivationStore | undefined
+  /** Outputs to compare with. */
   readonly target?: ActivationStore
-  /** What is to be found out about activations inside. */
+  /** Channel ranges to extend. */
   readonly ranges?: ChannelRanges | undefined
-  /** Whose tokens are to be counted. */
+  /** Counts of tokens to add to. */
   readonly counts?: TokenCounts | undefined
-  /** Looks at the outputs of every sample, and throws when it does not like them. */
+  /** Called with the outputs of every sample; throws when they cannot be used. */
   readonly check?: ((y: Float32Array, sample: number) => void) | undefined
 }
 
@@ -28,7 +29,7 @@ export interface BlockStreams {
 export async function runBlock(
   plan: BlockPlan,
   { feeds, ...version }: BlockVersion,
-  { from, to, target, ranges, counts, check }: BlockStreams,
+  { from, to, target, ranges, counts, check }: BlockRun,
   session: SessionOptions,
   onProgress?: (done: number, total: number) => void,
 ): Promise<number> {

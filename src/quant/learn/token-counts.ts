@@ -11,7 +11,7 @@ import type { BlockPlan } from '../plan/block-plan.ts'
 import type { FewTokens } from '../terms/report.ts'
 import { tokensName } from './ports.ts'
 
-/** Writes how many tokens the expert is sent; `values` is where the block's values are in the program. */
+/** Emits the number of tokens that are sent to the expert. `values`: value of the block -> value of the program. */
 export function emitTokenCount(g: Builder, { gates }: Expert, values: ReadonlyMap<Value, Value>): Value {
   const flags = gates.map(({ value, inverted }) => {
     const gate = values.get(value)!
@@ -42,16 +42,16 @@ export class TokenCounts {
   }
 }
 
-/** Fewer tokens say nothing about an expert, however few its groups. */
+/** Fewest tokens to learn an expert from. */
 const LEAST_TOKENS = 16
 
 /**
- * How many tokens a linear has to see to be learned: each gives one equation for every output, which has two clip ratios per group.
+ * Tokens needed to learn a linear. Each token gives one equation for every output, and every output has two clip ratios per group.
  */
 const tokensNeeded = ({ inFeatures }: Linear, group: number): number =>
   Math.max(LEAST_TOKENS, 2 * Math.ceil(inFeatures / group))
 
-/** Which experts are left at rounding to nearest, and their linears. */
+/** Experts with too few tokens to be learned, and their linears. */
 export function rarelyUsed(
   { quantizers }: BlockPlan,
   { experts, tokens }: TokenCounts,

@@ -1,4 +1,4 @@
-/** @file Runs a block's training program, in runs short enough to report progress and to be interrupted between. Never ends in NaN. */
+/** @file Trains a block in short runs of its training program, with progress and checkpoints between them. Never ends in NaN. */
 
 import { type OptimizerName, optimizerOf } from '../../autodiff/optimizers.ts'
 import type { ActivationStore } from '../../calibration/activation-store.ts'
@@ -11,10 +11,10 @@ import type { ParameterVector } from './parameters.ts'
 import { trainingProgram } from './training-program.ts'
 
 export interface TrainSettings {
-  /** 0 learns nothing: the parameters stay what they begin with. */
+  /** 0: the parameters keep their initial values. */
   readonly epochs: number
   readonly samples: number
-  /** How the learning rate goes over the steps: as it is, or falling to 0 along a half cosine. */
+  /** Course of the learning rate over the steps: constant, or falling to 0 along a half cosine. */
   readonly schedule: Schedule
   readonly optimizer: OptimizerName
   readonly session: SessionOptions
@@ -23,23 +23,23 @@ export interface TrainSettings {
   readonly checkpoint?: Checkpoint | undefined
 }
 
-/** Where learning that was cut off goes on from. */
+/** Store for the state of training, from which training that was cut off goes on. */
 export interface Checkpoint {
   /** Least time between two saves, in milliseconds. */
   readonly everyMs: number
-  /** What was saved last, if anything. */
+  /** State that was saved last, if any. */
   readonly load: () => TrainingState | undefined
   readonly save: (state: TrainingState) => void
 }
 
-/** All there is to know between two runs of the program. */
+/** Complete state between two runs of the program. */
 export interface TrainingState {
   /** Steps done. */
   readonly done: number
   /** Steps since the optimizer's state was zero. */
   readonly taken: number
   readonly parameters: Float32Array
-  /** Of the optimizer. */
+  /** State of the optimizer. */
   readonly state: readonly Float32Array[]
   readonly best: { readonly parameters: Float32Array; readonly loss: number }
   readonly losses: Float32Array
@@ -47,24 +47,24 @@ export interface TrainingState {
 }
 
 export interface Trained {
-  /** Those at the end of the epoch with the least mean loss. */
+  /** Parameters at the end of the epoch with the least mean loss. */
   readonly parameters: Float32Array
   /** Mean squared error of the block's output before each step; NaN where it was not finite. */
   readonly losses: Float32Array
-  /** Steps at which the loss or a parameter stopped being finite: the best parameters came back, at half the learning rate. */
+  /** Steps at which the loss or a parameter was not finite. Training went on from the best parameters at half the learning rate. */
   readonly rollbacks: readonly number[]
 }
 
-/** A run of the program should take about this long: often enough for progress, rare enough to cost nothing. */
+/** Target length of a run of the program: short enough for progress, long enough that starting it costs nothing. */
 const RUN_SECONDS = 0.5
 
 /**
- * Blocks with weights from here on do without a memory pattern: one of 172 MiB takes 714 MiB instead of 1120 then, and no more time;
- * small ones are up to 6 % faster with it (onnxruntime 1.30).
+ * Bytes of weights from which a block is run without a memory pattern. A block of 172 MiB then takes 714 MiB instead of 1120, in the
+ * same time. Small blocks are up to 6 % faster with the pattern (onnxruntime 1.30).
  */
 const PATTERN_BYTES = 64 * 2 ** 20
 
-/** So often a block may diverge; then it ends with the best it had. 2^-20 of any sensible learning rate moves nothing. */
+/** Give up after this many divergences; the best parameters are kept. 2^-20 of any sensible learning rate moves nothing. */
 const MAX_ROLLBACKS = 20
 
 /** Factors on the learning rate for steps `first` to `first + count` of `total` (arXiv:1608.03983 eq. 5, without restarts). */
@@ -73,7 +73,7 @@ function rateFactors(schedule: Schedule, first: number, count: number, total: nu
   return Float32Array.from({ length: count }, (_, i) => (1 + Math.cos((Math.PI * (first + i)) / total)) / 2)
 }
 
-/** What a run of the program leaves behind. */
+/** Results of a run of the program. */
 interface Run {
   readonly parameters: Float32Array
   readonly state: readonly Float32Array[]
@@ -82,7 +82,7 @@ interface Run {
 
 /**
  * Learns the block's parameters: one sample a step, samples in order in every epoch (as the reference implementation).
- * Neither how many steps share a run nor a checkpoint in between changes a bit of the result.
+ * The result is the same for any number of steps a run, and after a checkpoint.
  * @param x block inputs from the already quantized part of the model, @param y outputs of the float model: [samples] of
  * [batch, tokens, hidden]. @param weights run inputs of the program.
  */
@@ -101,8 +101,13 @@ export async function trainBlock(
   const initial = vector.initial()
   if (total === 0) return { parameters: initial, losses: new Float32Array(0), rollbacks: [] }
   let at: TrainingState = checkpoint?.load() ?? {
-    ...{ done: 0, taken: 0, parameters: initial, state: fresh() },
-    ...{ best: { parameters: initial, loss: Infinity }, losses: new Float32Array(total).fill(NaN), rollbacks: [] },
+    done: 0,
+    taken: 0,
+    parameters: initial,
+    state: fresh(),
+    best: { parameters: initial, loss: Infinity },
+    losses: new Float32Array(total).fill(NaN),
+    rollbacks: [],
   }
   const { losses } = at
 
@@ -153,7 +158,7 @@ export async function trainBlock(
   }
 }
 
-/** Where things stand after a run of `steps` steps. Losses are noted in the same array. */
+/** State after a run of `steps` steps. Its losses are written into the array that the state before has. */
 function after(
   { done, taken, best, losses, rollbacks }: TrainingState,
   result: Run,
@@ -166,11 +171,16 @@ function after(
   // Within an epoch, parameters that are not finite show in the next loss, wherever the runs are cut.
   const bad = firstBad < 0 && epochEnds && !result.parameters.every(Number.isFinite) ? steps : firstBad
   if (bad >= 0) {
-    // Losses after the first bad one are those of a run that is taken back.
+    // Steps after the first bad one are taken back, and their losses with them.
     losses.fill(NaN, done + bad, done + steps)
     return {
-      ...{ done: done + Math.min(bad + 1, steps), taken: 0, parameters: best.parameters, state: fresh() },
-      ...{ best, losses, rollbacks: [...rollbacks, done + bad] },
+      done: done + Math.min(bad + 1, steps),
+      taken: 0,
+      parameters: best.parameters,
+      state: fresh(),
+      best,
+      losses,
+      rollbacks: [...rollbacks, done + bad],
     }
   }
   const { parameters, state } = result

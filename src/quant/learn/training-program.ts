@@ -8,12 +8,11 @@ import { type Dim, Graph, Node, Value } from '../../graph/ir.ts'
 import { staticShape } from '../../graph/shape.ts'
 import { tensorOf } from '../../graph/tensor.ts'
 import type { BlockPlan } from '../plan/block-plan.ts'
-import { emitRanges } from './clipping.ts'
 import { emitQuantizedBlock } from './emit-quantized.ts'
 import type { ParameterVector } from './parameters.ts'
 import { weightInputs } from './ports.ts'
 
-/** Element `index` of a run input with one for every step, however many; the rest of a program has static shapes. */
+/** Element `index` of a run input that has one for every step. The number of steps is the only size that is not static. */
 function sample(g: Builder, samples: Value, index: Value, shape: readonly number[]): Value {
   const output = new Value(g.names.fresh('sample'), samples.dtype, shape)
   g.graph.nodes.push(new Node('Gather', [samples, index], [output], new Map(), '', output.name))
@@ -39,7 +38,6 @@ export function trainingProgram(plan: BlockPlan, vector: ParameterVector, optimi
   }
   const [rate, x, y] = [perStep('rate', []), perStep('x', shape), perStep('y', shape)]
   const weights = weightInputs(outer, block)
-  const outside = emitRanges(outer, plan, weights)
   const rates = outer.initializer('learning_rates', tensorOf('float32', [vector.size], vector.learningRates()))
   const carried = [{ name: 'parameters', size: vector.size }, ...optimizer.state]
   const state = carried.map(({ name, size }) => outer.input(name, 'float32', [size]))
@@ -49,7 +47,7 @@ export function trainingProgram(plan: BlockPlan, vector: ParameterVector, optimi
   const condition = g.input('continue', 'bool', [])
   const [parameter, ...moments] = state.map((value, i) => g.input(value.name, 'float32', [carried[i]!.size]))
   const learned = vector.split(g, parameter!)
-  const output = emitQuantizedBlock(g, plan, sample(g, x, iteration, shape), weights, outside, learned)
+  const output = emitQuantizedBlock(g, plan, sample(g, x, iteration, shape), weights, learned, outer)
   const { loss, gradient } = meanSquaredError(g, output, sample(g, y, iteration, shape))
   const gradientOf = gradients(g, new Map([[output, gradient]]), [parameter!])
   const next = optimizer.step(g, {

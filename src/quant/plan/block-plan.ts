@@ -10,7 +10,7 @@ import type { Linear } from '../find/linears.ts'
 import type { QuantScheme } from '../terms/scheme.ts'
 import type { QuantizedActivations } from './activation-sites.ts'
 import { isFused } from './fused-experts.ts'
-import { linearsOf, type Mapping } from './mappings/mapping.ts'
+import type { Mapping } from './mappings/mapping.ts'
 import type { Site } from './site.ts'
 import type { WeightSchemeOf } from './weight-rules.ts'
 
@@ -73,9 +73,6 @@ export interface PlanOptions {
   /** Chooses among the mappings that were found; by default all of them. */
   readonly select?: ((mappings: readonly Mapping[]) => readonly Mapping[]) | undefined
 }
-
-/** Linears whose weight some mapping changes: their range moves while it is learned. */
-export const transformedLinears = ({ mappings }: BlockPlan): ReadonlySet<Linear> => new Set(mappings.flatMap(linearsOf))
 
 /** True for a linear that is multiplied as integers. That needs one scale per output; with groups MatMulNBits dequantizes the weight. */
 export const isInPlanes = ({ activations }: BlockPlan, linear: Linear, { group }: WeightQuantizer): boolean =>

@@ -99,7 +99,3 @@ export type Schedule = 'constant' | 'cosine'
 
 /** Whether transformations are learned. */
 export const learnsEquivalence = (method: Method): boolean => method.let ?? method.scheme.activations !== undefined
-
-/** Whether anything is learned, which needs calibration samples. */
-export const learns = (options: QuantizeOptions): boolean =>
-  options.params === undefined && (options.lwc || learnsEquivalence(options))

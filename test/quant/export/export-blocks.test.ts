@@ -6,8 +6,8 @@ import { join, resolve } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { loadModel } from '../../../src/graph/onnx-file/load.ts'
 import { analyze } from '../../../src/quant/find/analyze.ts'
-import { BlockJob } from '../../../src/quant/learn/block-job.ts'
-import { type FinishedBlock } from '../../../src/quant/learn/finished-block.ts'
+import { roundBlock } from '../../../src/quant/learn/round-block.ts'
+import { blockPlanner } from '../../../src/quant/plan/block-planner.ts'
 import type { ExportOptions } from '../../../src/quant/terms/options.ts'
 import { exportBlocks } from '../../../src/quant/export/export-blocks.ts'
 import { parseScheme, type SchemeOverrides, schemeName } from '../../../src/quant/terms/scheme.ts'
@@ -69,9 +69,9 @@ describe('what is trained is what ships', () => {
 test('the graph around the linears stays as it was', async () => {
   const before = loadModel(join(MODEL, 'model.onnx'))
   const analysis = await analyze(MODEL, TOKENS)
-  const job = new BlockJob({ ...METHOD, scheme: parseScheme('w4a16g32') }, 3, analysis)
-  const finished: FinishedBlock[] = []
-  for (const block of analysis.blocks) finished.push(await job.run(job.plan(block), undefined))
+  const method = { ...METHOD, scheme: parseScheme('w4a16g32') }
+  const planOf = blockPlanner(method, analysis)
+  const finished = analysis.blocks.map(block => roundBlock(planOf(block), { method, blocks: 3 }))
   exportBlocks(analysis.model, finished, { accuracyLevel: 4 })
   const exported = analysis.blocks.flatMap(({ linears }) => linears)
   const { graph, opsetImports } = analysis.model

@@ -8,10 +8,13 @@ import { ActivationStore } from '../../../src/calibration/activation-store.ts'
 import { Builder } from '../../../src/graph/builder.ts'
 import { Graph, newModel, type Value } from '../../../src/graph/ir.ts'
 import { staticShape } from '../../../src/graph/shape.ts'
-import { floatTensor, int64Tensor } from '../../../src/graph/tensor.ts'
-import { BlockJob } from '../../../src/quant/learn/block-job.ts'
+import { floatTensor, int64Tensor, readBytes } from '../../../src/graph/tensor.ts'
+import type { PackedWeight } from '../../../src/kernels/pack/matmul-nbits.ts'
+import { learnBlock } from '../../../src/quant/learn/learn-block.ts'
+import { roundBlock } from '../../../src/quant/learn/round-block.ts'
+import { blockPlanner } from '../../../src/quant/plan/block-planner.ts'
 import { type FinishedBlock } from '../../../src/quant/learn/finished-block.ts'
-import { type Streams } from '../../../src/quant/learn/streams.ts'
+import { type HiddenStates } from '../../../src/quant/learn/hidden-states.ts'
 import { type Block, findBlocks } from '../../../src/quant/find/blocks.ts'
 import { findExperts } from '../../../src/quant/find/experts.ts'
 import { fewTokensNote } from '../../../src/quant/notes.ts'
@@ -144,13 +147,18 @@ describe('experts that all see every token', () => {
   })
 
   /** Inputs of a block for 3 samples. */
-  function streamsOf(block: Block): Streams {
+  function statesOf(block: Block): HiddenStates {
     const open = (name: string) => new ActivationStore(join(folder, name), 3, staticShape(block.input))
     const [float, quantized] = [open('float'), open('quantized')]
-    const streams: Streams = { float, quantized, nextFloat: open('next-float'), nextQuantized: open('next-quantized') }
+    const states: HiddenStates = {
+      float,
+      quantized,
+      nextFloat: open('next-float'),
+      nextQuantized: open('next-quantized'),
+    }
     for (let i = 0; i < 3; i++)
-      for (const store of [streams.float, streams.quantized]) store.write(i, noise(T * H, 50 + i))
-    return streams
+      for (const store of [states.float, states.quantized]) store.write(i, noise(T * H, 50 + i))
+    return states
   }
 
   test('tokens of every expert are counted', async () => {
@@ -158,7 +166,7 @@ describe('experts that all see every token', () => {
     const block = findBlocks(graph)[0]!
     const plan = planBlock(block, { scheme: parseScheme('w4a16'), let: false, values: valuesOf(graph) })
     const counts = new TokenCounts(findExperts(block))
-    const { float } = streamsOf(block)
+    const { float } = statesOf(block)
     await runBlock(plan, floatVersion(readWeights(block)), { from: float, counts }, {})
     expect(counts.tokens.reduce((a, b) => a + b)).toBe(3 * T * K)
     expect(counts.tokens.slice(0, 3).every(tokens => tokens >= 16)).toBe(true)
@@ -168,9 +176,13 @@ describe('experts that all see every token', () => {
   async function learned(lwc: boolean): Promise<FinishedBlock> {
     const graph = decoder()
     const blocks = findBlocks(graph)
-    const method = { lwc, let: false, epochs: 8, learningRate: 5e-2, schedule: 'constant' as const, session: {} }
-    const job = new BlockJob({ ...method, scheme: parseScheme('w3a16g32') }, 2, { values: valuesOf(graph) })
-    const finished = await job.run(job.plan(blocks[0]!), lwc ? streamsOf(blocks[0]!) : undefined)
+    const rates = { epochs: 8, learningRate: 5e-2, schedule: 'constant' as const }
+    const method = { ...rates, lwc, let: false, session: {}, scheme: parseScheme('w3a16g32') }
+    const plan = blockPlanner(method, { values: valuesOf(graph) })(blocks[0]!)
+    const context = { method, blocks: 2 }
+    const finished = lwc
+      ? await learnBlock(plan, { ...context, states: statesOf(blocks[0]!) })
+      : roundBlock(plan, context)
     exportBlocks(newModel(graph), [finished], { accuracyLevel: 0 })
     expect(graph.nodes.filter(({ opType }) => opType === 'MatMulNBits')).toHaveLength(4 + 3 * E)
     expect(graph.nodes.some(({ name, opType }) => name === '/model/layers/0/gate/MatMul' && opType === 'MatMul')).toBe(
@@ -184,8 +196,8 @@ describe('experts that all see every token', () => {
     expect(after.report).toMatchObject({ kept: 'learned', fewTokens: { experts: [3], needed: 16 } })
     const { linears } = after.plan.block
     const same = linears.flatMap(({ name }, i) => {
-      const [a, b] = [after, before].map(({ packed }) => packed[i] as { b: { data: Uint8Array } })
-      return Buffer.compare(a!.b.data, b!.b.data) === 0 ? [name] : []
+      const [a, b] = [after, before].map(block => block.linears[i]!.packed as PackedWeight)
+      return Buffer.compare(readBytes(a!.b), readBytes(b!.b)) === 0 ? [name] : []
     })
     expect(same.filter(name => name.includes('experts')).sort()).toEqual(expertNames(3).sort())
   })

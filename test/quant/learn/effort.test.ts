@@ -58,7 +58,7 @@ test('work: small models get all steps, the largest as many as fast has', () => 
 })
 
 describe('within a time', () => {
-  const TIMES = { fixed: 2000, forward: 50, step: 200 }
+  const TIMES = { fixed: 2000, sample: 200, step: 200 }
 
   test('the whole is planned to end before it, and a little more would not', () => {
     fc.assert(
@@ -66,7 +66,7 @@ describe('within a time', () => {
         effort,
         fc.record({
           fixed: fc.integer({ min: 0, max: 10_000 }),
-          forward: fc.integer({ min: 1, max: 500 }),
+          sample: fc.integer({ min: 1, max: 2000 }),
           step: fc.integer({ min: 1, max: 5000 }),
         }),
         fc.integer({ min: 1, max: 80 }),

@@ -7,7 +7,7 @@ import { analyze } from '../../../src/quant/find/analyze.ts'
 import { planBlock } from '../../../src/quant/plan/plan-block.ts'
 import { foldBlock } from '../../../src/quant/learn/fold-block.ts'
 import { readWeights } from '../../../src/quant/learn/block-version.ts'
-import { roundBlock } from '../../../src/quant/learn/round-block.ts'
+import { roundLinears } from '../../../src/quant/learn/round-block.ts'
 import { parseScheme, type QuantScheme } from '../../../src/quant/terms/scheme.ts'
 
 let analysis: Analysis
@@ -28,7 +28,7 @@ const SCHEMES: readonly QuantScheme[] = [
 test.each(SCHEMES)('$weights', async scheme => {
   const plan = planBlock(analysis.blocks[1]!, { scheme, let: false, values: analysis.values })
   const folded = await foldBlock(plan, readWeights(plan.block), undefined, {})
-  const rounded = roundBlock(plan)
+  const rounded = roundLinears(plan)
   expect(rounded.length).toBe(7)
-  expect(rounded).toEqual(folded.packed)
+  expect(rounded.map(({ packed }) => packed)).toEqual(folded.linears.map(({ packed }) => packed))
 })

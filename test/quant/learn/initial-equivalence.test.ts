@@ -7,8 +7,8 @@ import type { Block } from '../../../src/quant/find/blocks.ts'
 import type { Linear } from '../../../src/quant/find/linears.ts'
 import type { Mapping } from '../../../src/quant/plan/mappings/mapping.ts'
 import type { BlockPlan } from '../../../src/quant/plan/block-plan.ts'
-import { ChannelRanges, observedValues } from '../../../src/quant/learn/channel-ranges.ts'
-import { initialEquivalence } from '../../../src/quant/learn/initial-equivalence.ts'
+import { ChannelRanges } from '../../../src/quant/learn/channel-ranges.ts'
+import { initialEquivalence, observedValues } from '../../../src/quant/learn/initial-equivalence.ts'
 
 /** Two linears [3, 2] that read x [1, 2, 3]. */
 function block(): { linears: Linear[]; block: Block } {

@@ -11,16 +11,25 @@ import { analyze } from '../../../src/quant/find/analyze.ts'
 import { embed } from '../../../src/quant/learn/embed.ts'
 import { type BlockPlan } from '../../../src/quant/plan/block-plan.ts'
 import { planBlock } from '../../../src/quant/plan/plan-block.ts'
-import { blockParameters } from '../../../src/quant/learn/learned.ts'
+import { blockParameters, observedValues } from '../../../src/quant/learn/learnables.ts'
 import { floatVersion, readWeights } from '../../../src/quant/learn/block-version.ts'
 import { runBlock } from '../../../src/quant/learn/run-block.ts'
 import { parseScheme } from '../../../src/quant/terms/scheme.ts'
-import { ChannelRanges, observedValues } from '../../../src/quant/learn/channel-ranges.ts'
-import { initialEquivalence } from '../../../src/quant/learn/initial-equivalence.ts'
+import { ChannelRanges } from '../../../src/quant/learn/channel-ranges.ts'
+import type { Method } from '../../../src/quant/terms/options.ts'
 import { type Trained, trainBlock, type TrainSettings } from '../../../src/quant/learn/train-block.ts'
 
 const MODEL = resolve(import.meta.dirname, '../../../fixtures/tiny-llama')
 const [SAMPLES, TOKENS] = [4, 32]
+
+const METHOD: Method = {
+  scheme: parseScheme('w4a4'),
+  lwc: true,
+  epochs: 3,
+  learningRate: 1e-2,
+  schedule: 'constant',
+  session: {},
+}
 
 let folder: string
 let plan: BlockPlan
@@ -32,13 +41,13 @@ beforeAll(async () => {
   folder = mkdtempSync(join(tmpdir(), 'omniquant-train-'))
   const analysis = await analyze(MODEL, TOKENS)
   const [block] = analysis.blocks
-  plan = planBlock(block!, { scheme: parseScheme('w4a4'), let: true, values: analysis.values })
+  plan = planBlock(block!, { scheme: METHOD.scheme, let: true, values: analysis.values })
   const open = (name: string) => new ActivationStore(join(folder, name), SAMPLES, staticShape(block!.input))
   streams = { x: open('x'), y: open('y') }
   const tokens = BigInt64Array.from({ length: SAMPLES * TOKENS }, (_, i) => BigInt((i * 37 + 5) % 300))
   await embed(analysis, { tokens, samples: SAMPLES, seqLen: TOKENS, notes: [] }, streams.x)
   weights = readWeights(block!)
-  ranges = new ChannelRanges(observedValues(plan))
+  ranges = new ChannelRanges(observedValues(plan, METHOD))
   await runBlock(plan, floatVersion(weights), { from: streams.x, to: streams.y, ranges }, {})
 })
 afterAll(() => {
@@ -50,8 +59,8 @@ afterAll(() => {
 const SETTINGS: TrainSettings = { epochs: 3, samples: SAMPLES, schedule: 'constant', optimizer: 'adamw', session: {} }
 
 function train(rates: { clip: number; equivalence: number }, settings: Partial<TrainSettings> = {}): Promise<Trained> {
-  const initial = initialEquivalence(plan, ranges, weights, 0.5)
-  const vector = blockParameters(plan, initial, { clipRate: rates.clip, equivalenceRate: rates.equivalence })
+  const method = { ...METHOD, learningRate: rates.clip, letLearningRate: rates.equivalence }
+  const vector = blockParameters(plan, { method, frozen: new Set(), ranges, weights })
   return trainBlock(plan, vector, streams, weights, { ...SETTINGS, ...settings })
 }
 

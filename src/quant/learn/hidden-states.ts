@@ -2,8 +2,8 @@
 
 import type { ActivationStore } from '../../calibration/activation-store.ts'
 
-/** Hidden states on disk, of the float model and of the quantized one: where the block begins, and where it ends. */
-export interface Streams {
+/** Hidden states of all samples before a block, which are there, and after it, which learning the block writes. */
+export interface HiddenStates {
   readonly float: ActivationStore
   readonly quantized: ActivationStore
   readonly nextFloat: ActivationStore

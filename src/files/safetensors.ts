@@ -1,30 +1,33 @@
 /**
- * @file Learned numbers in a .safetensors file, written completely or not at all. Knows the format, not what the numbers
- * mean. Trusts no header: what is allocated is bounded by what the file holds.
+ * @file .safetensors files of learned parameters, written completely or not at all. Gives bytes, and knows nothing of their meaning.
+ * Trusts no header: it allocates no more bytes than the file holds.
  */
 
 import { fstatSync, openSync, readSync, statSync } from 'node:fs'
 import { dirname, resolve } from 'node:path'
-import { internalError, messageOf, QuantError, shown } from '../../errors.ts'
-import { AtomicFile } from '../../files/atomic-file.ts'
-import { closing } from '../../files/closing.ts'
-import { diskError } from '../../files/disk-errors.ts'
-import { makeFolder } from '../../files/folders.ts'
-import { checkPlainName } from '../../files/names.ts'
-import { byteLength, type DType } from '../../graph/dtype.ts'
-import { elementCount } from '../../graph/tensor.ts'
-import { readFloats } from '../../kernels/float16.ts'
+import { internalError, messageOf, QuantError, shown } from '../errors.ts'
+import { AtomicFile } from './atomic-file.ts'
+import { closing } from './closing.ts'
+import { diskError } from './disk-errors.ts'
+import { makeFolder } from './folders.ts'
+import { checkPlainName } from './names.ts'
 
-export interface ParameterTensor {
+/** Types that are read and written -> bytes of an element. */
+const ITEM_BYTES = { F32: 4, F16: 2, BF16: 2, F64: 8 } as const
+
+export type SafetensorsType = keyof typeof ITEM_BYTES
+
+export interface SafetensorsTensor {
+  readonly dtype: SafetensorsType
   /** Empty for a scalar. */
   readonly shape: readonly number[]
-  /** Row-major. */
-  readonly data: Float32Array
+  /** Elements row by row, little-endian. */
+  readonly bytes: Uint8Array
 }
 
-export interface ParameterFile {
+export interface SafetensorsFile {
   readonly metadata: Readonly<Record<string, string>>
-  readonly tensors: ReadonlyMap<string, ParameterTensor>
+  readonly tensors: ReadonlyMap<string, SafetensorsTensor>
 }
 
 // https://github.com/huggingface/safetensors: header length (uint64, little-endian), JSON header, data. Offsets of tensors
@@ -35,21 +38,19 @@ const ALIGNMENT = 8
 
 const METADATA = '__metadata__'
 
-/** Of some 300 000 tensors, more than models of 128 experts in 100 blocks have; as objects it takes thirty times as much. */
+/** Header of some 300 000 tensors: models of 128 experts in 100 blocks have fewer. Parsed, a header takes thirty times its bytes. */
 const MAX_HEADER_BYTES = 32 * 2 ** 20
 
 /** One call of the operating system moves less than 2 GiB. */
 const CHUNK_BYTES = 2 ** 30
 
-/** Types that are read; only float32 is written. */
-const DTYPES: ReadonlyMap<unknown, DType> = new Map<unknown, DType>([
-  ['F32', 'float32'],
-  ['F16', 'float16'],
-  ['BF16', 'bfloat16'],
-  ['F64', 'float64'],
-])
+/** Bytes of a tensor. Sizes from a file may be too large for an exact number: the result then fits no file either. */
+const sizeOf = (dtype: SafetensorsType, shape: readonly number[]): number =>
+  shape.reduce((count, size) => count * size, ITEM_BYTES[dtype])
 
-function headerOf({ metadata, tensors }: ParameterFile): { header: Buffer; ordered: ParameterTensor[] } {
+const isType = (name: unknown): name is SafetensorsType => typeof name === 'string' && Object.hasOwn(ITEM_BYTES, name)
+
+function headerOf({ metadata, tensors }: SafetensorsFile): { header: Buffer; ordered: SafetensorsTensor[] } {
   const byName = ([a]: [string, unknown], [b]: [string, unknown]) => Buffer.compare(Buffer.from(a), Buffer.from(b))
   const texts = Object.entries(metadata).sort(byName)
   // Entries are joined by hand, because an object would move names that look like numbers to its front.
@@ -57,15 +58,15 @@ function headerOf({ metadata, tensors }: ParameterFile): { header: Buffer; order
     `{${entries.map(([name, json]) => `${JSON.stringify(name)}:${json}`).join(',')}}`
   const entries: [string, string][] = []
   if (texts.length > 0) entries.push([METADATA, object(texts.map(([key, text]) => [key, JSON.stringify(text)]))])
-  const ordered: ParameterTensor[] = []
+  const ordered: SafetensorsTensor[] = []
   let offset = 0
   for (const [name, tensor] of [...tensors].sort(byName)) {
-    const { shape, data } = tensor
+    const { dtype, shape, bytes } = tensor
     if (name === METADATA) throw internalError(`a parameter cannot be called ${METADATA}`)
-    if (elementCount(shape) !== data.length)
-      throw internalError(`parameter "${name}" has ${data.length} elements, but its shape is [${shape.join(', ')}]`)
-    const end = offset + data.byteLength
-    entries.push([name, JSON.stringify({ dtype: 'F32', shape, data_offsets: [offset, end] })])
+    if (sizeOf(dtype, shape) !== bytes.length)
+      throw internalError(`parameter "${name}" has ${bytes.length} bytes, but is ${dtype} [${shape.join(', ')}]`)
+    const end = offset + bytes.length
+    entries.push([name, JSON.stringify({ dtype, shape, data_offsets: [offset, end] })])
     ordered.push(tensor)
     offset = end
   }
@@ -80,7 +81,7 @@ function headerOf({ metadata, tensors }: ParameterFile): { header: Buffer; order
  * on disk, and nothing at all when writing fails. The same contents give the same bytes.
  * @param owner file whose lock is held, if not that of the file itself. @throws E_OUTPUT, also when `path` is a link or a device.
  */
-export function writeParameterFile(path: string, contents: ParameterFile, owner?: string): void {
+export function writeSafetensors(path: string, contents: SafetensorsFile, owner?: string): void {
   const { header, ordered } = headerOf(contents)
   const target = resolve(path)
   checkPlainName(target)
@@ -92,7 +93,7 @@ export function writeParameterFile(path: string, contents: ParameterFile, owner?
     length.writeBigUInt64LE(BigInt(header.length))
     file.write(length)
     file.write(header)
-    for (const { data } of ordered) file.write(new Uint8Array(data.buffer, data.byteOffset, data.byteLength))
+    for (const { bytes } of ordered) file.write(bytes)
     file.publish()
   } catch (error) {
     file?.discard()
@@ -161,7 +162,7 @@ function parseMetadata(path: string, value: unknown): Record<string, string> {
 
 interface Entry {
   readonly name: string
-  readonly dtype: DType
+  readonly dtype: SafetensorsType
   readonly shape: readonly number[]
   /** In bytes from the start of the data. */
   readonly begin: number
@@ -171,17 +172,16 @@ interface Entry {
 function parseEntry(path: string, name: string, value: unknown): Entry {
   const fail = (what: string, hint?: string) => bad(path, `tensor "${name}" ${what}`, hint)
   if (!isObject(value)) throw fail('is not described by a JSON object')
-  const { dtype: dtypeName, shape, data_offsets: offsets } = value
-  const dtype = DTYPES.get(dtypeName)
-  if (dtype === undefined)
-    throw fail(`is of type ${shown(dtypeName)}; parameters are ${[...DTYPES.keys()].join(', ')}`, NOT_OURS)
+  const { dtype, shape, data_offsets: offsets } = value
+  if (!isType(dtype))
+    throw fail(`is of type ${shown(dtype)}; parameters are ${Object.keys(ITEM_BYTES).join(', ')}`, NOT_OURS)
   if (!areCounts(shape)) throw fail(`has shape ${shown(shape)}, not a list of sizes`)
   if (!areCounts(offsets) || offsets.length !== 2 || offsets[0]! > offsets[1]!)
     throw fail(`has data_offsets ${shown(offsets)}, not where it begins and ends`)
   const [begin, end] = offsets as [number, number]
-  const needed = byteLength(dtype, elementCount(shape))
+  const needed = sizeOf(dtype, shape)
   if (needed !== end - begin)
-    throw fail(`of type ${dtypeName} [${shape.join(', ')}] needs ${needed} bytes, but has ${end - begin}`)
+    throw fail(`of type ${dtype} [${shape.join(', ')}] needs ${needed} bytes, but has ${end - begin}`)
   return { name, dtype, shape, begin, end }
 }
 
@@ -221,20 +221,19 @@ function open(path: string): number {
 }
 
 /**
- * Reads a .safetensors file; F16, BF16 and F64 become float32. Tensors come in the order of their data.
+ * Reads a .safetensors file. Tensors come in the order of their data, each with memory of its own.
  * @throws E_FILE_NOT_FOUND; E_PARAMETERS, naming file and tensor, when it is something else, incomplete or damaged.
  */
-export function readParameterFile(path: string): ParameterFile {
+export function readSafetensors(path: string): SafetensorsFile {
   return closing(open(path), descriptor => {
     const fileBytes = fstatSync(descriptor).size
     const { header, dataStart } = readHeader(descriptor, path, fileBytes)
     const { [METADATA]: texts, ...descriptions } = header
     const metadata = parseMetadata(path, texts)
     const entries = Object.entries(descriptions).map(([name, value]) => parseEntry(path, name, value))
-    const tensors = new Map<string, ParameterTensor>()
+    const tensors = new Map<string, SafetensorsTensor>()
     for (const { name, dtype, shape, begin, end } of inOrder(path, entries, dataStart, fileBytes - dataStart)) {
-      const bytes = readAt(descriptor, path, dataStart + begin, end - begin)
-      tensors.set(name, { shape, data: readFloats({ dtype, dims: shape, data: bytes }) })
+      tensors.set(name, { dtype, shape, bytes: readAt(descriptor, path, dataStart + begin, end - begin) })
     }
     return { metadata, tensors }
   })

@@ -5,9 +5,10 @@ import type fs from 'node:fs'
 import { existsSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, test, vi } from 'vitest'
-import { type ParameterFile, readParameterFile, writeParameterFile } from '../../../src/quant/learn/parameter-file.ts'
-import { tempDir } from '../../helpers/temp-dir.ts'
-import { testFolder } from '../../helpers/test-folder.ts'
+import { type ParameterFile, readParameterFile, writeParameterFile } from '../helpers/parameter-files.ts'
+import { readSafetensors, writeSafetensors } from '../../src/files/safetensors.ts'
+import { tempDir } from '../helpers/temp-dir.ts'
+import { testFolder } from '../helpers/test-folder.ts'
 
 // These files need not outlast the machine, and there are hundreds.
 vi.mock('node:fs', async original => ({ ...(await original<typeof fs>()), fsyncSync: () => {} }))
@@ -303,4 +304,17 @@ describe('writing', () => {
     )
     expect(bits(readParameterFile(path))).toEqual(bits(SMALL))
   })
+})
+
+test('bytes of every type are given back as they were', () => {
+  const path = join(testFolder(), 'types.safetensors')
+  const tensors = new Map(
+    (['F32', 'F16', 'BF16', 'F64'] as const).map((dtype, i) => {
+      const bytes = Uint8Array.from({ length: 3 * [4, 2, 2, 8][i]! }, (_, j) => 16 * i + j)
+      return [dtype, { dtype, shape: [3], bytes }] as const
+    }),
+  )
+  writeSafetensors(path, { metadata: {}, tensors })
+  const read = readSafetensors(path)
+  expect(new Map([...read.tensors].sort())).toEqual(new Map([...tensors].sort()))
 })

@@ -4,13 +4,13 @@ import { ActivationStore } from '../calibration/activation-store.ts'
 import type { WorkFolder } from '../files/work-folder.ts'
 import { staticShape } from '../graph/shape.ts'
 import type { Block } from './find/blocks.ts'
-import type { Streams } from './learn/streams.ts'
+import type { HiddenStates } from './learn/hidden-states.ts'
 import { padded } from './resume.ts'
 
 const fileName = (kind: 'float' | 'quantized', index: number): string => `${kind}-${padded(index)}.f32`
 
-/** The files of hidden states between blocks: those before a block stay until it is finished. */
-export class BlockStreams {
+/** Files of the hidden states before and after the block in work. Those before it stay until it is finished. */
+export class StateFiles {
   private readonly work: WorkFolder
   private readonly samples: number
   private readonly dims: readonly number[]
@@ -27,17 +27,17 @@ export class BlockStreams {
     return new ActivationStore(this.work.file(fileName(kind, index)), this.samples, this.dims, existing)
   }
 
-  /** Opens the states before block `index`; those before the first are made by `embed`, and the same for both models. */
+  /** Opens the states before block `index`. Those before the first block are made by `embed` and serve both models. */
   async begin(index: number, embed: (store: ActivationStore) => Promise<void>): Promise<void> {
-    // Whatever else is there was being written when an earlier run ended.
+    // Other files were being written when an earlier run ended.
     this.work.removeAllBut([fileName('float', index), fileName('quantized', index)])
     const float = this.store('float', index, index > 0)
     this.stores = { float, quantized: index > 0 ? this.store('quantized', index, true) : float }
     if (index === 0) await embed(float)
   }
 
-  /** Streams for block `index`, the next one in order. */
-  around(index: number): Streams {
+  /** Hidden states around block `index`, the next one in order. */
+  around(index: number): HiddenStates {
     this.next = {
       float: this.store('float', index + 1, false),
       quantized: this.store('quantized', index + 1, false),
@@ -45,13 +45,13 @@ export class BlockStreams {
     return { ...this.stores!, nextFloat: this.next.float, nextQuantized: this.next.quantized }
   }
 
-  /** Waits until what is behind the block is on the disk. */
+  /** Waits until the states after the block are on the disk. */
   sync(): void {
     this.next!.float.sync()
     this.next!.quantized.sync()
   }
 
-  /** Steps behind the block; what was before it goes. */
+  /** Goes on to the next block and removes the states before this one. */
   advance(): void {
     for (const store of new Set(Object.values(this.stores!))) store.remove()
     this.stores = this.next

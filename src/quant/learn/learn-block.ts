@@ -1,0 +1,139 @@
+/** @file Learns a block: targets of the float block, training, and the better of learned and rounded. */
+
+import { QuantError } from '../../errors.ts'
+import { staticShape } from '../../graph/shape.ts'
+import { findExperts } from '../find/experts.ts'
+import { checkStates } from '../find/sound-numbers.ts'
+import type { BlockPlan } from '../plan/block-plan.ts'
+import type { Method } from '../terms/options.ts'
+import { type BlockContext, progressOf } from './block-context.ts'
+import { type BlockVersion, floatVersion, readWeights } from './block-version.ts'
+import { ChannelRanges } from './channel-ranges.ts'
+import { type FinishedBlock, finishBlock, type Learning } from './finished-block.ts'
+import { foldBlock, type Folded } from './fold-block.ts'
+import { average, type HiddenStates } from './hidden-states.ts'
+import { blockParameters, observedValues } from './learnables.ts'
+import type { Learned } from './learned.ts'
+import { type BlockRun, runBlock } from './run-block.ts'
+import { rarelyUsed, TokenCounts } from './token-counts.ts'
+import { type Checkpoint, trainBlock } from './train-block.ts'
+
+export interface LearnContext extends BlockContext {
+  readonly states: HiddenStates
+  /** Place where learning that was cut off goes on from. */
+  readonly checkpoint?: Checkpoint | undefined
+}
+
+/** Most work besides training that `learnBlock` has with a block; choose-effort.ts plans time with it. */
+export interface BlockWork {
+  /** Runs of the block over all samples. Each compiles the block once. */
+  readonly forwards: number
+  /** Quantizations of all its weights. */
+  readonly folds: number
+}
+
+/**
+ * Most work of `learnBlock`: targets (once more for augmented ones), then the rounded and the learned block, and the rounded one again
+ * where that was better.
+ */
+export const workOf = ({ augLoss }: Pick<Method, 'augLoss'>): BlockWork => ({ forwards: augLoss ? 5 : 4, folds: 3 })
+
+/** A block that can ship, with its loss on the calibration samples. */
+interface Candidate {
+  readonly folded: Folded
+  readonly learned: Learned | undefined
+  readonly loss: number
+}
+
+/**
+ * Learns the block's parameters, keeps them if they beat rounding to nearest, and writes the hidden states after the block.
+ * @throws E_UNSUPPORTED when the float or the rounded block gives NaN or infinite numbers; the reason of an abort.
+ */
+export async function learnBlock(plan: BlockPlan, context: LearnContext): Promise<FinishedBlock> {
+  const started = performance.now()
+  progressOf(context, plan, 'rounding')(0, 1)
+  const { method, states, checkpoint } = context
+  const { session, epochs, schedule, optimizer = 'adamw', augLoss } = method
+  const { quantized, nextFloat, nextQuantized } = states
+  const weights = readWeights(plan.block)
+  const { ranges, counts } = await runTargets(plan, context, floatVersion(weights))
+  const { few: fewTokens, linears: frozen } = rarelyUsed(plan, counts)
+  const vector = blockParameters(plan, { method, frozen, ranges, weights })
+
+  /** Folds the block and runs it on the hidden states of the quantized model; `keep` writes what comes out. */
+  const tryOut = async (learned: Learned | undefined, keep: boolean): Promise<Candidate> => {
+    const folded = await foldBlock(plan, weights, learned, session)
+    const run: BlockRun = { from: quantized, to: keep ? nextQuantized : undefined, target: nextFloat }
+    const loss = await runBlock(plan, folded.version, run, session, progressOf(context, plan, 'outputs'))
+    return { folded, learned, loss }
+  }
+  const finish = ({ folded, learned }: Candidate, learning: Learning) =>
+    finishBlock(plan, folded, learned, learning, started)
+
+  if (vector.size === 0) {
+    const rounded = await tryOut(undefined, true)
+    checkRounded(plan, rounded.loss)
+    return finish(rounded, { roundedLoss: rounded.loss })
+  }
+  const targets = augLoss ? nextQuantized : nextFloat
+  const { parameters, rollbacks } = await trainBlock(plan, vector, { x: quantized, y: targets }, weights, {
+    epochs,
+    schedule,
+    optimizer,
+    samples: quantized.samples,
+    session,
+    checkpoint,
+    onProgress: progressOf(context, plan, 'learning'),
+  })
+  // Only the loss is kept of the first: a folded block is as large as its float weights.
+  const { loss: roundedLoss } = await tryOut(undefined, false)
+  const best = await tryOut({ vector, parameters }, true)
+  const isSound = best.folded.unsound === undefined && Number.isFinite(best.loss)
+  // A rounded loss that is NaN is never the better one.
+  const kept = isSound && !(roundedLoss <= best.loss) ? 'learned' : 'rounded'
+  const learning: Learning = {
+    roundedLoss,
+    learnedLoss: best.loss,
+    kept,
+    ...(rollbacks.length > 0 && { rollbacks }),
+    ...(fewTokens && { fewTokens }),
+  }
+  if (kept === 'learned') return finish(best, learning)
+  checkRounded(plan, roundedLoss)
+  return finish(await tryOut(undefined, true), learning)
+}
+
+/**
+ * Writes the float block's outputs as targets, and measures its activations. With the augmented loss, its outputs for inputs from the
+ * quantized model are read too: targets are then the mean of both, in `nextQuantized`.
+ */
+async function runTargets(
+  plan: BlockPlan,
+  context: LearnContext,
+  original: BlockVersion,
+): Promise<{ readonly ranges: ChannelRanges; readonly counts: TokenCounts }> {
+  const { method, states } = context
+  const { float, quantized, nextFloat, nextQuantized } = states
+  const { index, output } = plan.block
+  const ranges = new ChannelRanges(observedValues(plan, method))
+  const counts = new TokenCounts(findExperts(plan.block))
+  const progress = progressOf(context, plan, 'targets')
+  const check = (y: Float32Array, sample: number) =>
+    checkStates(y, staticShape(output).at(-1)!, sample, `after block ${index}`)
+  await runBlock(plan, original, { from: float, to: nextFloat, ranges, counts, check }, method.session, progress)
+  if (method.augLoss) {
+    await runBlock(plan, original, { from: quantized, to: nextQuantized, check }, method.session, progress)
+    average(nextFloat, nextQuantized)
+  }
+  return { ranges, counts }
+}
+
+/** Refuses a block that works in float and not when it is rounded: its activations are near the largest float32. */
+function checkRounded({ block: { index } }: BlockPlan, loss: number): void {
+  if (Number.isFinite(loss)) return
+  throw new QuantError(
+    'E_UNSUPPORTED',
+    `block ${index} gives NaN or infinite numbers once it is quantized`,
+    `Its numbers are too large for float32 to hold their errors. Leave it as it is, with --ignore layers.${index}.`,
+  )
+}

@@ -1,0 +1,43 @@
+/** @file List of everything that can be learned about a block. Training, folding and parameter files all use this list. */
+
+import type { Builder } from '../../graph/builder.ts'
+import type { Value } from '../../graph/ir.ts'
+import type { BlockPlan } from '../plan/block-plan.ts'
+import type { Method } from '../terms/options.ts'
+import { clipping } from './clipping.ts'
+import type { Weights } from './emit-block.ts'
+import { equivalence } from './equivalence.ts'
+import type { BlockConstants, Learnable, LearningStart } from './learnable.ts'
+import { ParameterVector } from './parameters.ts'
+
+/**
+ * Order of the parameters in a block's vector, and order in which the learnables are applied. The equivalence gives no gradient to the
+ * weights it scales: a learnable that changes weights comes after it.
+ */
+export const LEARNABLES: readonly Learnable[] = [clipping, equivalence]
+
+const enabledIn = (method: Method): readonly Learnable[] => LEARNABLES.filter(({ enabled }) => enabled(method))
+
+/** True when the run learns something, for which it needs calibration samples. Parameters from a file are not learned. */
+export const learns = (options: Method & { readonly params?: string | undefined }): boolean =>
+  options.params === undefined && enabledIn(options).length > 0
+
+/** Values of the float block to measure before learning starts. */
+export const observedValues = (plan: BlockPlan, method: Method): readonly Value[] => [
+  ...new Set(enabledIn(method).flatMap(({ observes }) => observes?.(plan) ?? [])),
+]
+
+/** Parameters of a block, of all that the run learns. */
+export const blockParameters = (plan: BlockPlan, start: LearningStart): ParameterVector =>
+  new ParameterVector(enabledIn(start.method).flatMap(({ parameters }) => parameters(plan, start)))
+
+/** Constants of the block with the parameters applied; without parameters, the weights as they are. */
+export function applyLearned(
+  g: Builder,
+  plan: BlockPlan,
+  weights: Weights,
+  values: ReadonlyMap<string, Value> = new Map(),
+): BlockConstants {
+  const original: BlockConstants = { weights, constants: new Map(), biases: new Map(), clipRatios: new Map() }
+  return LEARNABLES.reduce((constants, { apply }) => apply(g, plan, constants, values), original)
+}
