@@ -3,6 +3,7 @@
  * Protobuf stays in onnx-proto.ts, load.ts and save.ts; arithmetic stays out altogether.
  */
 
+import { internalError } from '../errors.ts'
 import type { DType } from './dtype.ts'
 import type { Tensor } from './tensor.ts'
 
@@ -206,4 +207,12 @@ export function replaceUses(graph: Graph, replacements: ReadonlyMap<Value, Value
     for (const body of node.subgraphs()) replaceUses(body, replacements)
   }
   graph.outputs = graph.outputs.map(resolve)
+}
+
+/** Makes the node that computes `made` compute `output` in its place; `output` keeps its name and its readers. */
+export function replaceOutput(made: Value, output: Value): void {
+  const { producer } = made
+  if (!producer) throw internalError(`no node computes "${made.name}"`)
+  producer.outputs = producer.outputs.map(each => (each === made ? output : each))
+  output.producer = producer
 }

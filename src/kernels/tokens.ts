@@ -10,10 +10,10 @@ import type { Builder } from '../graph/builder.ts'
 import type { Value } from '../graph/ir.ts'
 import { staticShape } from '../graph/shape.ts'
 import { elementCount } from '../graph/tensor.ts'
-import { emitExtremes } from './extremes.ts'
+import { emitExtremes, type Extremes } from './extremes.ts'
 import { FLOAT32_SCALES, qMax, roundHalfEven, stepCount, symmetricZeroPoint } from './qparams.ts'
-import { roundDetached } from './round-ste.ts'
-import { emitSteps } from './steps.ts'
+import { roundDetached, type Rounding } from './round-ste.ts'
+import { emitCodes, emitProduct, type EmittedCodes } from './steps.ts'
 
 /** How activations are quantized: per token, over the range the token has. */
 export interface ActivationQuantizer {
@@ -66,6 +66,37 @@ export function fakeQuantizeTokens(x: Float32Array, C: number, quantizer: Activa
 }
 
 /**
+ * Codes of x [.., C] over the extremes of each row, lo <= 0 <= hi [.., 1]: the formulas of `fakeQuantizeTokens` in a graph. Training
+ * programs and the user's graph both have them from here, so that what is trained is what ships. They differ in two things:
+ * how extremes are found, which the caller writes, and `rounding`, which gives equal numbers either way.
+ */
+export function emitTokenCodes(
+  g: Builder,
+  x: Value,
+  { lo, hi }: Extremes,
+  quantizer: ActivationQuantizer,
+  rounding: Rounding,
+): EmittedCodes {
+  const { bits, symmetric } = quantizer
+  const number = (value: number) => g.scalar(value, x.dtype)
+  const op = (role: string, opType: string, ...inputs: Value[]) => g.op(opType, inputs, {}, { role })
+  const below = op('negated_min', 'Neg', lo)
+  const width = symmetric ? op('width', 'Max', hi, below) : op('width', 'Sub', hi, lo)
+  const step = op('step', 'Div', width, number(stepCount(quantizer)))
+  const [least, most] = FLOAT32_SCALES.map(number) as [Value, Value]
+  const scale = op('scale', 'Clip', step, least, most)
+  customVjp(scale.producer!, (builder, _node, [dy]) => {
+    if (!dy) return []
+    const [above, under] = [builder.op('Greater', [step, least]), builder.op('Less', [step, most])]
+    return [builder.mul(dy, builder.cast(builder.op('And', [above, under]), x.dtype!))]
+  })
+  const zeroPoint = symmetric
+    ? symmetricZeroPoint(bits)
+    : roundDetached(g, op('zero_steps', 'Div', below, scale), rounding, 'zero_point')
+  return emitCodes(g, x, scale, zeroPoint, qMax(bits), rounding)
+}
+
+/**
  * The graph of `fakeQuantizeTokens`, for numbers below 2^22 steps: x [.., C] -> [.., C], float32, or float64 (then with nothing
  * rounded to float32). `group` neighbours along the last axis share a scale (one attention head of several); C when absent.
  *
@@ -89,22 +120,9 @@ export function emitFakeQuantizeTokens(
 ): Value {
   const shape = staticShape(x)
   checkActivations(quantizer, shape.at(-1)!, group)
-  const { bits, symmetric } = quantizer
-  const number = (value: number) => g.scalar(value, x.dtype)
-  const column = (value: Value) => g.reshape(value, [staticShape(value)[0]!, 1])
   const tokens = reshaped(g, x, [elementCount(shape) / group, group])
   const { lo, hi } = emitExtremes(g, tokens)
-  const below = g.neg(lo)
-  const width = symmetric ? g.op('Max', [hi, below]) : g.sub(hi, lo)
-  const step = g.div(width, number(stepCount(quantizer)))
-  const [least, most] = FLOAT32_SCALES.map(number) as [Value, Value]
-  const scale = g.op('Clip', [step, least, most])
-  customVjp(scale.producer!, (builder, _node, [dy]) => {
-    if (!dy) return []
-    const [above, under] = [builder.op('Greater', [step, least]), builder.op('Less', [step, most])]
-    return [builder.mul(dy, builder.cast(builder.op('And', [above, under]), x.dtype!))]
-  })
-  const zeroPoint = symmetric ? undefined : column(roundDetached(g, g.div(below, scale)))
-  const { product } = emitSteps(g, tokens, column(scale), zeroPoint, qMax(bits), symmetricZeroPoint(bits))
-  return reshaped(g, product, shape)
+  const column = (value: Value) => g.reshape(value, [staticShape(value)[0]!, 1])
+  const codes = emitTokenCodes(g, tokens, { lo: column(lo), hi: column(hi) }, quantizer, 'addition')
+  return reshaped(g, emitProduct(g, codes), shape)
 }

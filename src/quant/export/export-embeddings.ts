@@ -1,7 +1,8 @@
 /** @file Puts quantized embeddings and lm_head into the user's graph: tables as GatherBlockQuantized, sharing what lm_head has stored. */
 
-import { floatTypeOf, giveAs, GraphWriter, type Stem } from '../../graph/graph-writer.ts'
-import type { Model, Node, Value } from '../../graph/ir.ts'
+import { floatTypeOf } from '../../graph/float-type.ts'
+import { GraphWriter } from '../../graph/graph-writer.ts'
+import { type Model, type Node, replaceOutput, type Value } from '../../graph/ir.ts'
 import { findStoredWeight } from '../../graph/stored-weight.ts'
 import type { Tensor } from '../../graph/tensor.ts'
 import type { PackedWeight } from '../../kernels/pack/matmul-nbits.ts'
@@ -50,15 +51,16 @@ function exportTable(model: Model, origin: Node, { bits, blockSize, b, scales, z
   writer.rewriteNodes(node => {
     if (!isLookup(node)) return [node]
     const [output] = node.outputs as [Value]
-    const stem: Stem = { values: output.name, nodes: node.name }
+    const g = writer.at({ values: output.name, nodes: node.name })
     const [data, ...rest] = constants as [Value, ...Value[]]
-    const rows = writer.op(stem, `Q${bits}`, 'GatherBlockQuantized', [data, node.inputs[1], ...rest], {
-      domain: 'com.microsoft',
-      attributes: { bits, block_size: blockSize, gather_axis: 0, quantize_axis: 1 },
-      dtype: scales.dtype,
-    })
+    const rows = g.op(
+      'GatherBlockQuantized',
+      [data, node.inputs[1], ...rest],
+      { bits, block_size: blockSize, gather_axis: 0, quantize_axis: 1 },
+      { role: `Q${bits}`, domain: 'com.microsoft', dtype: scales.dtype },
+    )
     rows.producer!.source = node.source
-    giveAs(writer.cast(stem, rows, floatTypeOf(output)), output)
+    replaceOutput(g.typed(rows, floatTypeOf(output)), output)
     return writer.take()
   })
   writer.dropOrphans()

@@ -2,14 +2,15 @@
 
 import { internalError } from '../../errors.ts'
 import type { DType } from '../../graph/dtype.ts'
-import { floatTypeOf, giveAs, GraphWriter, type Stem } from '../../graph/graph-writer.ts'
-import type { Graph, Model, Node, Value } from '../../graph/ir.ts'
+import { floatTypeOf } from '../../graph/float-type.ts'
+import { GraphWriter, type Stem } from '../../graph/graph-writer.ts'
+import { type Graph, type Model, type Node, replaceOutput, type Value } from '../../graph/ir.ts'
 import { storeFloats } from '../../kernels/float16.ts'
 import { hasNBitsKernel, type PackedWeight } from '../../kernels/pack/matmul-nbits.ts'
 import type { PackedPlanes } from '../../kernels/pack/planes.ts'
 import type { ActivationQuantizer } from '../../kernels/tokens.ts'
 import type { ExportOptions } from '../terms/options.ts'
-import { SharedActivations } from './quantize-rows.ts'
+import { requireOpset, SharedActivations } from './quantize-rows.ts'
 import {
   SharedWeight,
   writeIntegerProduct,
@@ -50,7 +51,7 @@ export function exportLinears(
   { accuracyLevel, format = 'integer' }: ExportOptions,
 ): void {
   const writer = new GraphWriter(model)
-  if (linears.some(({ packed, activation }) => activation !== undefined || 'planes' in packed)) writer.requireOpset()
+  if (linears.some(({ packed, activation }) => activation !== undefined || 'planes' in packed)) requireOpset(writer)
   const activations = new Map<Graph, SharedActivations>()
   const byOrigin = new Map(
     linears.flatMap(linear => {
@@ -66,7 +67,7 @@ export function exportLinears(
     absent.delete(node)
     if (!activations.has(graph)) activations.set(graph, new SharedActivations(writer, graph))
     const [output] = node.outputs as [Value]
-    giveAs(writeLinear(writer, activations.get(graph)!, linear, { accuracyLevel, format }), output)
+    replaceOutput(writeLinear(writer, activations.get(graph)!, linear, { accuracyLevel, format }), output)
     return writer.take()
   })
   if (absent.size > 0) throw internalError(`linears that are not in the graph: ${[...absent].map(({ name }) => name)}`)
@@ -90,20 +91,21 @@ function writeLinear(
 ): Value {
   const { origin, addedBias, outFeatures } = linear
   const storedWeight = origin.inputs[1]!
-  const stem: Stem = { values: origin.outputs[0]!.name, nodes: origin.name }
+  const result: Stem = { values: origin.outputs[0]!.name, nodes: origin.name }
+  const g = writer.at(result)
   const weight: Stem = { values: storedWeight.name, nodes: origin.name && `${origin.name}_weight` }
-  const writing = { writer, activations, weight, shared: linear.weight, result: stem }
+  const writing = { writer, activations, weight, shared: linear.weight, result }
   // Both operands of a product have one type, and a stored one says which.
   const dtype = floatTypeOf(storedWeight)
   const product = writeProduct(writing, linear, dtype, options)
   product.producer!.source = origin.source
-  let result = computesInFloat32(linear, dtype) ? writer.cast(stem, product, dtype) : product
+  let y = computesInFloat32(linear, dtype) ? g.typed(product, dtype) : product
   const bias = origin.kind === 'Gemm' ? origin.inputs[2] : undefined
-  if (bias) result = writer.op(stem, 'bias', 'Add', [result, bias])
-  if (!addedBias) return result
+  if (bias) y = g.op('Add', [y, bias], {}, { role: 'bias' })
+  if (!addedBias) return y
   const tensor = storeFloats(dtype, [outFeatures], addedBias)
-  const shift = linear.weight.once('shift', () => writer.constant(`${stem.values}_shift`, tensor))
-  return writer.op(stem, 'shifted', 'Add', [result, shift])
+  const shift = linear.weight.once('shift', () => g.initializer('shift', tensor))
+  return g.op('Add', [y, shift], {}, { role: 'shifted' })
 }
 
 /** The product of a linear without its bias. */

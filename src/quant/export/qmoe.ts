@@ -1,8 +1,8 @@
 /** @file Quantized experts of a fused node into the user's graph: com.microsoft QMoE (opset 1, as onnxruntime 1.30 has it on CPUs) in place of MoE. */
 
 import { internalError } from '../../errors.ts'
-import { giveAs, GraphWriter, type Stem } from '../../graph/graph-writer.ts'
-import type { Model, Node, Value } from '../../graph/ir.ts'
+import { GraphWriter } from '../../graph/graph-writer.ts'
+import { type Model, type Node, replaceOutput, type Value } from '../../graph/ir.ts'
 import { readBytes, type Tensor } from '../../graph/tensor.ts'
 import type { PackedWeight } from '../../kernels/pack/matmul-nbits.ts'
 
@@ -59,7 +59,7 @@ export function exportExperts(model: Model, experts: readonly ExportedExperts[])
     const found = byOrigin.get(node)
     if (!found) return [node]
     byOrigin.delete(node)
-    giveAs(writeExperts(writer, found), node.outputs[0]!)
+    replaceOutput(writeExperts(writer, found), node.outputs[0]!)
     return writer.take()
   })
   if (byOrigin.size > 0)
@@ -69,24 +69,26 @@ export function exportExperts(model: Model, experts: readonly ExportedExperts[])
 
 function writeExperts(writer: GraphWriter, { origin, fc1, fc2 }: ExportedExperts): Value {
   const { inputs } = origin
-  const stem: Stem = { values: origin.outputs[0]!.name, nodes: origin.name }
+  const g = writer.at({ values: origin.outputs[0]!.name, nodes: origin.name })
   const [codes1, scales1, zeros1] = writeWeights(writer, inputs[FC1!]!, fc1)
   const [codes2, scales2, zeros2] = writeWeights(writer, inputs[FC2!]!, fc2)
   const router = inputs[ROUTER!]!
   const mixing =
     origin.int('normalize_routing_weights', 0) === 1
       ? undefined
-      : writer.op(stem, 'routing_weights', 'Softmax', [router], { attributes: { axis: -1 } })
+      : g.op('Softmax', [router], { axis: -1 }, { role: 'routing_weights' })
   const all = [
     ...[inputs[INPUT!], router, codes1, scales1, inputs[BIAS1!], codes2, scales2, inputs[BIAS2!]],
     ...[undefined, undefined, undefined, zeros1, zeros2, undefined, mixing],
   ]
   while (all.at(-1) === undefined) all.pop()
   const { bits, blockSize } = fc1[0]!
-  const output = writer.op(stem, `Q${bits}`, 'QMoE', all, {
-    domain: 'com.microsoft',
-    attributes: { expert_weight_bits: bits, block_size: blockSize },
-  })
+  const output = g.op(
+    'QMoE',
+    all,
+    { expert_weight_bits: bits, block_size: blockSize },
+    { role: `Q${bits}`, domain: 'com.microsoft' },
+  )
   const { producer } = output
   for (const [name, attribute] of origin.attributes)
     if (name !== 'use_sparse_mixer') producer!.attributes.set(name, attribute)

@@ -1,10 +1,12 @@
 /** @file Quantizes values of the user's graph where they are computed: queries, keys and values of attention. */
 
 import { internalError } from '../../errors.ts'
-import { floatTypeOf, giveAs, GraphWriter, type Stem } from '../../graph/graph-writer.ts'
-import { consumersOf, type Model, type Node, Value } from '../../graph/ir.ts'
+import { floatTypeOf } from '../../graph/float-type.ts'
+import { GraphWriter } from '../../graph/graph-writer.ts'
+import { consumersOf, type Model, type Node, replaceOutput, Value } from '../../graph/ir.ts'
+import { emitProduct } from '../../kernels/steps.ts'
 import type { ActivationQuantizer } from '../../kernels/tokens.ts'
-import { writeDequantizedRows, writeQuantizedRows } from './quantize-rows.ts'
+import { requireOpset, writeQuantizedRows } from './quantize-rows.ts'
 
 export interface QuantizedValue {
   /** Of the user's graph, [.., C]. */
@@ -26,7 +28,7 @@ export interface QuantizedValue {
 export function quantizeValues(model: Model, values: readonly QuantizedValue[]): void {
   if (values.length === 0) return
   const writer = new GraphWriter(model)
-  writer.requireOpset()
+  requireOpset(writer)
   const readers = consumersOf(writer.graph)
   const shown = writer.outputValues()
   const behind = new Map<Node | undefined, Node[]>()
@@ -53,17 +55,17 @@ function writeQuantizedValue(writer: GraphWriter, { value, group, quantizer, cha
     throw internalError(`the ${size ?? 'unknown number of'} channels of "${value.name}" are not groups of ${group}`)
   const dims = value.shape?.length ?? rank
   if (size !== group && dims === undefined) throw internalError(`nobody knows how many dimensions "${value.name}" has`)
-  const stem: Stem = { values: value.name, nodes: value.name }
+  const g = writer.at({ values: value.name, nodes: value.name })
   const dtype = floatTypeOf(value)
-  const float = dtype === 'float32' ? value : writer.cast(stem, value, 'float32')
+  const float = dtype === 'float32' ? value : g.typed(value, 'float32')
   // Zeros keep dimensions as they are, so that whoever infers shapes still knows the last one behind all this.
   const kept = Array<number>((dims ?? 1) - 1).fill(0)
   const rows =
-    size === group ? float : writer.op(stem, 'groups', 'Reshape', [float, writer.ints(...kept, size / group, group)])
-  const result = writeDequantizedRows(writer, stem, writeQuantizedRows(writer, stem, rows, quantizer))
-  const whole = size === group ? result : writer.op(stem, 'ungrouped', 'Reshape', [result, writer.ints(...kept, size)])
+    size === group ? float : g.op('Reshape', [float, g.ints([...kept, size / group, group])], {}, { role: 'groups' })
+  const result = emitProduct(g, writeQuantizedRows(g, rows, quantizer))
+  const whole = size === group ? result : g.op('Reshape', [result, g.ints([...kept, size])], {}, { role: 'ungrouped' })
   whole.shape = value.shape
-  return writer.cast(stem, whole, dtype)
+  return g.typed(whole, dtype)
 }
 
 /** Lets `result` be `value`, with its name and readers, and what was `value` go by another name to `nodes` only. */
@@ -75,5 +77,5 @@ function takeName(writer: GraphWriter, value: Value, result: Value, nodes: reado
   producer.outputs = producer.outputs.map(output => (output === value ? raw : output))
   raw.producer = producer
   for (const node of nodes) node.inputs = node.inputs.map(input => (input === value ? raw : input))
-  giveAs(result, value)
+  replaceOutput(result, value)
 }

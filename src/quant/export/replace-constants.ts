@@ -1,7 +1,8 @@
 /** @file Changes constants of the user's graph for one reader each: gains and biases that transformations were folded into. */
 
 import { internalError, QuantError } from '../../errors.ts'
-import { floatTypeOf, GraphWriter } from '../../graph/graph-writer.ts'
+import { floatTypeOf } from '../../graph/float-type.ts'
+import { GraphWriter } from '../../graph/graph-writer.ts'
 import type { Model, Node, Value } from '../../graph/ir.ts'
 import { storedTensor } from '../../graph/stored-weight.ts'
 import { elementCount, type Tensor } from '../../graph/tensor.ts'

@@ -14,12 +14,14 @@ import type { ActivationQuantizer } from '../../kernels/tokens.ts'
 import type { RowShape, SharedActivations } from './quantize-rows.ts'
 import { writeFloatWeight, writeInt8Weight } from './write-planes.ts'
 
-/** What a product is written with: `weight` names constants, `result` nodes. */
+/** What a product is written with. */
 export interface Writing {
   readonly writer: GraphWriter
   readonly activations: SharedActivations
+  /** Names what is computed from the weight alone. */
   readonly weight: Stem
   readonly shared: SharedWeight
+  /** Names everything else. */
   readonly result: Stem
 }
 
@@ -65,26 +67,29 @@ export interface NBitsProduct {
 /** com.microsoft MatMulNBits (opset 1); codes stored as rows [N, K * bits / 8], for a table that shares them, are read through a Reshape. */
 export function writeNBitsProduct({ writer, weight, shared, result }: Writing, product: NBitsProduct): Value {
   const { x, dtype, packed, inFeatures, outFeatures, accuracyLevel } = product
-  const constant = (suffix: string, tensor: Tensor) =>
-    shared.once(suffix, () => writer.constant(`${weight.values}_${suffix}`, tensor))
+  const onWeight = writer.at(weight)
+  const constant = (name: string, tensor: Tensor) => shared.once(name, () => onWeight.initializer(name, tensor))
   const codes = constant(`Q${packed.bits}`, packed.b)
   const blocks = [outFeatures, packed.scales.dims[1]!, (packed.blockSize * packed.bits) / 8]
   const b =
     packed.b.dims.length === 3
       ? codes
-      : shared.once('blocks', () => writer.op(weight, 'blocks', 'Reshape', [codes, writer.ints(...blocks)]))
+      : shared.once('blocks', () => onWeight.op('Reshape', [codes, onWeight.ints(blocks)], {}, { role: 'blocks' }))
   const stored = constant('scales', packed.scales)
-  const scales = shared.once(`scales ${dtype}`, () => writer.cast({ ...weight, values: stored.name }, stored, dtype))
+  const scales = shared.once(`scales ${dtype}`, () =>
+    writer.at({ values: stored.name, nodes: weight.nodes }).typed(stored, dtype),
+  )
   const zeros = packed.zeroPoints && [constant('zero_points', packed.zeroPoints)]
-  return writer.op(result, `Q${packed.bits}`, 'MatMulNBits', [x, b, scales, ...(zeros ?? [])], {
+  const attributes = {
+    K: inFeatures,
+    N: outFeatures,
+    bits: packed.bits,
+    block_size: packed.blockSize,
+    ...(accuracyLevel !== 0 && { accuracy_level: accuracyLevel }),
+  }
+  return writer.at(result).op('MatMulNBits', [x, b, scales, ...(zeros ?? [])], attributes, {
+    role: `Q${packed.bits}`,
     domain: MICROSOFT,
-    attributes: {
-      K: inFeatures,
-      N: outFeatures,
-      bits: packed.bits,
-      block_size: packed.blockSize,
-      ...(accuracyLevel !== 0 && { accuracy_level: accuracyLevel }),
-    },
     dtype,
   })
 }
@@ -107,19 +112,26 @@ export function writeIntegerProduct(
   const { bits, N, scale, zeroPoint, columnSums } = packed
   const { codes, scale: rowScale, offset } = activations.integer(x, quantizer, rows)
   const middle = symmetricZeroPoint(bits)
-  const constant = (suffix: string, elements: Float32Array | Int8Array) =>
-    shared.once(suffix, () =>
-      writer.constant(
-        `${weight.values}_${suffix}`,
-        tensorOf(elements instanceof Int8Array ? 'int8' : 'float32', [N], elements),
-      ),
+  const g = writer.at(result)
+  const onWeight = writer.at(weight)
+  const constant = (name: string, elements: Float32Array | Int8Array) => {
+    const dtype = elements instanceof Int8Array ? 'int8' : 'float32'
+    return shared.once(name, () => onWeight.initializer(name, tensorOf(dtype, [N], elements)))
+  }
+  const corrected = (product: Value, offset: Value) => {
+    const sums = constant(
+      'column_sums',
+      scale.map((step, n) => step * columnSums[n]!),
     )
+    const correction = g.op('Mul', [offset, sums], {}, { role: 'correction' })
+    return g.op('Sub', [product, correction], {}, { role: 'corrected' })
+  }
   const inputs = [
     codes,
-    shared.once('int8', () => writeInt8Weight(writer, weight, packed)),
-    writer.scalar(1),
+    shared.once('int8', () => writeInt8Weight(onWeight, packed)),
+    g.scalar(1),
     constant('scale', scale),
-    writer.scalar(2 ** (quantizer.bits - 1), 'uint8'),
+    g.scalar(symmetricZeroPoint(quantizer.bits), 'uint8'),
   ]
   if (zeroPoint.some(zero => zero !== middle))
     inputs.push(
@@ -128,17 +140,8 @@ export function writeIntegerProduct(
         Int8Array.from(zeroPoint, zero => zero - middle),
       ),
     )
-  const how = { domain: MICROSOFT, dtype: 'float32' } as const
-  let product = writer.op(result, `Q${bits}`, 'MatMulIntegerToFloat', inputs, how)
-  if (offset) {
-    const sums = constant(
-      'column_sums',
-      scale.map((step, n) => step * columnSums[n]!),
-    )
-    const correction = writer.op(result, 'correction', 'Mul', [offset, sums])
-    product = writer.op(result, 'corrected', 'Sub', [product, correction])
-  }
-  return writer.op(result, 'scaled', 'Mul', [product, rowScale])
+  const product = g.op('MatMulIntegerToFloat', inputs, {}, { role: `Q${bits}`, domain: MICROSOFT, dtype: 'float32' })
+  return g.op('Mul', [offset ? corrected(product, offset) : product, rowScale], {}, { role: 'scaled' })
 }
 
 /**
@@ -153,6 +156,6 @@ export function writePortableProduct(
   quantized: QuantizedInput | undefined,
 ): Value {
   const input = quantized ? activations.dequantized(x, quantized.quantizer, quantized) : activations.float32(x)
-  const float = shared.once('float', () => writeFloatWeight(writer, weight, packed))
-  return writer.op(result, `Q${packed.bits}`, 'MatMul', [input, float])
+  const float = shared.once('float', () => writeFloatWeight(writer.at(weight), packed))
+  return writer.at(result).op('MatMul', [input, float], {}, { role: `Q${packed.bits}` })
 }
