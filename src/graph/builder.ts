@@ -1,4 +1,4 @@
-/** @file Writes graphs: `g.matMul(x, w)` appends a node and returns its output. Programs and the user's graph differ in the target. */
+/** @file Writes graphs: `g.matMul(x, w)` appends a node and returns its output. The target decides names and types. */
 
 import { type DType, dtypeNumber } from './dtype.ts'
 import { type Attribute, Graph, Node, Value } from './ir.ts'
@@ -28,8 +28,8 @@ function attributeOf(input: AttributeInput): Attribute {
 const AXES_AS_INPUT = 18
 
 /**
- * Appends nodes to a graph. In programs, which is the default, shapes are static: every method returns a value whose dtype and dims
- * are numbers. In the user's graph (graph-writer.ts) shapes are unknown and a type may be.
+ * Appends nodes to a graph. The default target is a program: shapes are static, and every method returns a value of known type and
+ * dims. In the user's graph (graph-writer.ts) shapes are unknown, and types may be.
  */
 export class Builder {
   readonly graph: Graph
@@ -49,6 +49,7 @@ export class Builder {
     return value
   }
 
+  /** Declares a graph output; `name` renames the value. */
   output(value: Value, name?: string): void {
     if (name !== undefined) value.name = this.names.fresh(name)
     this.graph.outputs.push(value)
@@ -65,7 +66,7 @@ export class Builder {
     return value
   }
 
-  /** A scalar constant of the given type (the same one for the same number). */
+  /** A scalar constant; one for each number and type. */
   scalar(value: number, dtype: DType = 'float32'): Value {
     return this.shared(`constant_${dtype}_${value}`, 'c', () => {
       if (dtype === 'float32') return tensorOf(dtype, [], Float32Array.of(value))
@@ -77,12 +78,12 @@ export class Builder {
     })
   }
 
-  /** A 1-D int64 constant (the same one for the same numbers): axes, shapes, slice bounds. */
+  /** A 1-D int64 constant for axes, shapes, slice bounds; one for each list of numbers. */
   ints(values: readonly number[]): Value {
     return this.shared(`constant_ints_${values.join('_')}`, 'ints', () => int64Tensor([values.length], values))
   }
 
-  /** The constant of `key`, made once in the graph; `short` names it in programs. */
+  /** Constant of `key`, made once in the graph. Programs call it `short`, the user's graph `key`. */
   shared(key: string, short: string, make: () => Tensor): Value {
     return this.once(key, () => this.addConstant(this.target.sharedName(key, short), make()))
   }

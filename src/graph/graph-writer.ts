@@ -1,4 +1,4 @@
-/** @file Adds nodes and constants to the user's graph, where shapes may be unknown, and drops what they leave unread. Knows no quantization. */
+/** @file Changes the user's graph: adds nodes and constants, and drops those that are no longer read. Knows no quantization. */
 
 import { Builder } from './builder.ts'
 import { consumersOf, type Graph, type Model, type Node, Value } from './ir.ts'
@@ -6,19 +6,19 @@ import { Names } from './names.ts'
 import { MadeOnce, type OpOptions } from './target.ts'
 import type { Tensor } from './tensor.ts'
 
-/** Names of what is written for one thing: `<values>_<role>` and `<nodes>_<role>`; nodes stay without a name where `nodes` is ''. */
+/** First part of new names: `<values>_<role>` and `<nodes>_<role>`. New nodes get no name where `nodes` is ''. */
 export interface Stem {
   readonly values: string
   readonly nodes: string
 }
 
-/** One change of the user's graph. Written nodes collect in `take`; the caller puts them where they belong. */
+/** One change of the user's graph. New nodes collect until the caller takes them and puts them in their place. */
 export class GraphWriter {
   readonly graph: Graph
   private readonly model: Model
   private readonly readBefore: ReadonlySet<Value>
   private readonly names: Names
-  /** Apart from the names of values. onnxruntime refuses two nodes of one name. */
+  /** Names of nodes; a value may have the same one. onnxruntime refuses two nodes of one name. */
   private readonly nodeNames: Names
   private readonly shared = new MadeOnce()
   private written: Node[] = []
@@ -36,7 +36,7 @@ export class GraphWriter {
     this.nodeNames = new Names(nodes.map(({ name }) => name))
   }
 
-  /** A name no value of the graph has. */
+  /** A name that no value of the graph has. */
   fresh(stem: string): string {
     return this.names.fresh(stem)
   }
@@ -46,19 +46,14 @@ export class GraphWriter {
     return this.model.opsetImports.find(({ domain }) => domain === '' || domain === 'ai.onnx')?.version ?? 1
   }
 
-  /** Adds an initializer. */
+  /** Adds an initializer under a free name. */
   constant(stem: string, tensor: Tensor): Value {
     const value = new Value(this.fresh(stem), tensor.dtype, tensor.dims, tensor)
     this.graph.initializers.push(value)
     return value
   }
 
-  /** Result of `make` for `key`, made once. */
-  once(key: string, make: (key: string) => Value): Value {
-    return this.shared.once(key, make)
-  }
-
-  /** A builder of nodes that are named after `stem` and the role of their output. Nodes collect here, for `take`. */
+  /** Builder whose nodes and values are named after `stem` and their role; `take` returns the nodes. */
   at(stem: Stem): Builder {
     const named = (prefix: string, opType: string, { role, name }: OpOptions) => `${prefix}_${role ?? name ?? opType}`
     return new Builder(this.graph, this.names, {
@@ -68,7 +63,7 @@ export class GraphWriter {
       constantName: name => this.fresh(`${stem.values}_${name}`),
       sharedName: key => this.fresh(key),
       append: (node, dtype) => this.append(node, dtype),
-      once: (key, make) => this.once(key, make),
+      once: (key, make) => this.shared.once(key, make),
     })
   }
 
@@ -87,12 +82,12 @@ export class GraphWriter {
     return nodes
   }
 
-  /** What the graph and the bodies in it give back. */
+  /** Outputs of the graph and of the bodies in it. */
   outputValues(): Set<Value> {
     return new Set(graphsOf(this.graph).flatMap(({ outputs }) => outputs))
   }
 
-  /** Writes nodes that read constants only where every branch of the model sees them. */
+  /** Puts the nodes that `write` makes first in the graph, where every branch sees them. They may read constants only. */
   ahead<T>(write: () => T): T {
     const before = this.take()
     const result = write()
@@ -101,7 +96,7 @@ export class GraphWriter {
     return result
   }
 
-  /** Rewrites the nodes of the graph and of the bodies in it, in order; what was written `ahead` goes first. */
+  /** Replaces each node of the graph and of the bodies in it, in order. Nodes written `ahead` go first. */
   rewriteNodes(rewrite: (node: Node, graph: Graph) => Node[]): void {
     const visit = (graph: Graph) => {
       graph.nodes = graph.nodes.flatMap(node => {
@@ -113,7 +108,7 @@ export class GraphWriter {
     this.graph.nodes.unshift(...this.first.splice(0))
   }
 
-  /** Drops what had readers when the writer was made and has none now: weights, and the nodes that only rearranged them. */
+  /** Drops values that had readers when the writer was made and have none now: old weights, and nodes that rearranged them. */
   dropOrphans(): void {
     const graphs = graphsOf(this.graph)
     for (let dropped = true; dropped;) {
@@ -127,7 +122,7 @@ export class GraphWriter {
         const dead = new Set(graph.initializers.filter(orphan))
         graph.nodes = nodes
         graph.initializers = graph.initializers.filter(value => !dead.has(value))
-        // Initializers may be listed as inputs too (a habit of IR 3): without their tensor they would become required.
+        // IR 3 lists initializers as inputs too. Without its tensor such an input would become required.
         graph.inputs = graph.inputs.filter(value => !dead.has(value))
       }
     }

@@ -1,6 +1,6 @@
-/** @file Names for new values: free ones, the same for the same order of requests. */
+/** @file Free names for new values and nodes. */
 
-/** Names that no two values of a graph share; a graph and its subgraphs use the same ones. */
+/** Hands out each name once. A graph and its subgraphs share one of these. */
 export class Names {
   private readonly taken: Set<string>
   private readonly next = new Map<string, number>()

@@ -1,4 +1,4 @@
-/** @file Two kinds of graphs are written, programs and the user's graph. A target holds all that differs for a builder. */
+/** @file Target of a builder: names, types and opset of what it writes. Programs are defined here, the user's graph in graph-writer.ts. */
 
 import type { DType } from './dtype.ts'
 import { inferNode } from './infer-shapes.ts'
@@ -15,7 +15,7 @@ export interface OpOptions {
   readonly dtype?: DType
 }
 
-/** The graph a builder writes to. Programs and the user's graph differ in names, in how types become known, and in opset. */
+/** Naming, typing and opset of a graph that a builder writes to. */
 export interface Target {
   /** Version of ai.onnx. */
   readonly opset: number
@@ -25,7 +25,7 @@ export interface Target {
   nodeName(opType: string, options: OpOptions, output: string): string
   /** A free name for a constant. */
   constantName(name: string): string
-  /** A free name for a constant that is shared by value: `key` says its type and numbers, `short` its kind only. */
+  /** A free name for a constant that is shared: `key` tells it from all others, `short` says its kind. */
   sharedName(key: string, short: string): string
   /** Appends a node and sets the types of its outputs. */
   append(node: Node, dtype: DType | undefined): void
@@ -33,7 +33,7 @@ export interface Target {
   once(key: string, make: (key: string) => Value): Value
 }
 
-/** Values made once each. */
+/** Values by key; each is made once. */
 export class MadeOnce {
   private readonly values = new Map<string, Value>()
 
@@ -46,7 +46,7 @@ export class MadeOnce {
   }
 }
 
-/** A program: values are named by their ops, types and static shapes are inferred at once. */
+/** Target for a program: values are named by their ops; types and static shapes are inferred. */
 export function programTarget(graph: Graph, names: Names): Target {
   const shared = new MadeOnce()
   return {

@@ -1,4 +1,4 @@
-/** @file Finished blocks into the user's graph: quantized linears, transformed gains and biases, quantized queries, keys and values. */
+/** @file Writes finished blocks into the user's graph: linears, transformed gains and biases, queries, keys, values, experts. */
 
 import type { Model, Node } from '../../graph/ir.ts'
 import { staticShape } from '../../graph/shape.ts'
@@ -12,7 +12,7 @@ import { type ExportedExperts, exportExperts } from './qmoe.ts'
 import { type QuantizedValue, quantizeValues } from './quantize-values.ts'
 import { replaceConstants } from './replace-constants.ts'
 
-/** What of a finished block goes into the file. */
+/** The parts of a finished block that go into the file. */
 export type ExportedBlock = Pick<FinishedBlock, 'plan' | 'packed' | 'constants' | 'biases'>
 
 /** Writes the finished blocks into the user's graph. */
@@ -35,9 +35,13 @@ export function exportBlocks(model: Model, finished: readonly ExportedBlock[], o
       const bias = plan.addedBiases.findIndex(other => other.origin === origin)
       return [
         {
-          ...{ origin, twins: plan.twins?.linears[j], packed: weight, inFeatures, outFeatures },
-          ...(plan.activations && { activation: plan.activations.quantizer }),
-          ...addedBias(bias, biases),
+          origin,
+          twins: plan.twins?.linears[j],
+          packed: weight,
+          inFeatures,
+          outFeatures,
+          activation: plan.activations?.quantizer,
+          addedBias: biases[bias],
           rank: staticShape(node.inputs[0]!).length,
         },
       ]
@@ -47,7 +51,7 @@ export function exportBlocks(model: Model, finished: readonly ExportedBlock[], o
   exportExperts(model, finished.flatMap(fusedExperts))
 }
 
-/** Fused nodes with the weights of all their experts, which are in the block's order: fc1 and fc2 of one expert after the other. */
+/** Fused nodes with the weights of all their experts. The block lists fc1 and fc2 of the first expert, then of the next. */
 function fusedExperts({ plan, packed }: ExportedBlock): ExportedExperts[] {
   const nodes = new Map<Node, PackedWeight[]>()
   plan.block.linears.forEach((linear, j) => {
@@ -62,7 +66,7 @@ function fusedExperts({ plan, packed }: ExportedBlock): ExportedExperts[] {
   }))
 }
 
-/** Queries, keys and values: in merged files of both branches, and of what one of them hands on to the other. */
+/** Queries, keys and values to quantize; in merged files those of both branches, outputs included. */
 function quantizedValues({ activations, twins }: BlockPlan): QuantizedValue[] {
   const sites = (activations?.sites ?? []).filter(({ user }) => user !== undefined)
   return sites.flatMap(({ user, group, value }, j) => {
@@ -72,6 +76,3 @@ function quantizedValues({ activations, twins }: BlockPlan): QuantizedValue[] {
     return [user!, twins.values[j]!].map(each => ({ ...how, value: each, outputs: true }))
   })
 }
-
-const addedBias = (index: number, biases: readonly Float32Array[]): { addedBias?: Float32Array } =>
-  biases[index] ? { addedBias: biases[index] } : {}

@@ -1,4 +1,4 @@
-/** @file Puts quantized embeddings and lm_head into the user's graph: tables as GatherBlockQuantized, sharing what lm_head has stored. */
+/** @file Writes quantized embeddings and lm_head into the user's graph. Tables become GatherBlockQuantized and share lm_head's weight. */
 
 import { floatTypeOf } from '../../graph/float-type.ts'
 import { GraphWriter } from '../../graph/graph-writer.ts'
@@ -12,14 +12,14 @@ import type { ExportOptions } from '../terms/options.ts'
 import { exportLinears } from './export-linears.ts'
 
 /**
- * Quantizes the weights of `jobs` and replaces what reads them, in place. Weights are read and packed one after the other.
- * @throws E_UNSUPPORTED when a weight is no sound number.
+ * Quantizes the weights of `jobs` and replaces the nodes that read them, in place. Weights are read and packed one after the other.
+ * @throws E_UNSUPPORTED when a weight is not finite or too large.
  */
 export function exportOuter(model: Model, jobs: readonly OuterJob[], options: ExportOptions): void {
   for (const { quantizer, lmHead, embedding } of jobs) {
     const { name, weight, transposed, inFeatures, outFeatures } = (lmHead ?? embedding)!
     const packed = packRounded({ name, tensor: weight.tensor!, transposed }, quantizer)
-    // GatherBlockQuantized wants rows, MatMulNBits blocks: of the same bytes.
+    // GatherBlockQuantized takes rows and MatMulNBits blocks. The bytes are the same.
     const table = embedding && { ...packed, b: tableRows(packed, inFeatures) }
     if (lmHead) {
       const { origin, twins } = lmHead
@@ -29,7 +29,7 @@ export function exportOuter(model: Model, jobs: readonly OuterJob[], options: Ex
   }
 }
 
-/** Replaces every lookup in the table that `origin` reads, in the bodies of the graph too; `b` [vocabulary, hidden * bits / 8]. */
+/** Replaces every lookup in the table that `origin` reads, bodies included; `b` [vocabulary, hidden * bits / 8]. */
 function exportTable(model: Model, origin: Node, { bits, blockSize, b, scales, zeroPoints }: PackedWeight): void {
   const writer = new GraphWriter(model)
   const own = findStoredWeight(origin.inputs[0]!)
@@ -40,7 +40,7 @@ function exportTable(model: Model, origin: Node, { bits, blockSize, b, scales, z
     return 'tensor' in other && other.tensor === own.tensor && other.transposed === own.transposed
   }
   const { name } = origin.inputs[0]!
-  // lm_head may have stored these very tensors.
+  // lm_head may have stored these tensors already.
   const constant = (suffix: string, data: Tensor): Value =>
     writer.graph.initializers.find(known => known.tensor === data) ?? writer.constant(`${name}_${suffix}`, data)
   const constants = [

@@ -45,7 +45,7 @@ function writeExtremesOfFew(g: Builder, x: Value, K: number, rank: number): (op:
   }
 }
 
-/** Values with one row per element that a NonZero found, of which there may be none; up to where they are put back by a Scatter. */
+/** Values with one row per element that a NonZero found, up to the Scatter that puts them back. There may be no such rows. */
 function rowsFound(graph: Graph): ReadonlySet<Value> {
   const found = new Set<Value>()
   for (const { kind, inputs, outputs } of graph.nodes) {
@@ -67,41 +67,41 @@ export function writeQuantizedRows(
   return emitTokenCodes(g, x, { lo, hi }, quantizer, 'operator')
 }
 
-/** What the file need not say of the values that linears read. */
+/** Shape of a value that a linear reads; the file may leave it out. */
 export interface RowShape {
   readonly channels: number
   /** Number of dimensions. */
   readonly rank: number
 }
 
-/** Quantizers of one model's activations: linears that read the same value with the same quantizer share its numbers. */
+/** Quantized activations of one graph. Linears that read the same value with the same quantizer share the result. */
 export class SharedActivations {
   private readonly writer: GraphWriter
   private readonly found: ReadonlySet<Value>
   private readonly values = new Map<Value, Map<string, Value>>()
   private readonly quantized = new Map<Value, Map<string, EmittedCodes>>()
 
-  /** @param graph whose values are quantized. */
+  /** @param graph the graph or body whose values are quantized. */
   constructor(writer: GraphWriter, graph: Graph) {
     this.writer = writer
     this.found = rowsFound(graph)
   }
 
-  /** x itself, in float32. */
+  /** x in float32. */
   float32(x: Value): Value {
     return this.once(this.values, x, 'float32', g =>
       x.dtype === undefined && floatTypeOf(x) === 'float32' ? x : g.typed(x, 'float32'),
     )
   }
 
-  /** x as it is after quantizing, in float32. */
+  /** x quantized and dequantized, in float32. */
   dequantized(x: Value, quantizer: ActivationQuantizer, shape: RowShape): Value {
     return this.once(this.values, x, `dequantized ${keyOf(quantizer)}`, g =>
       emitProduct(g, this.rows(x, quantizer, shape)),
     )
   }
 
-  /** The codes as uint8, and what `2^(bits-1)` has to be moved by to be the zero point: none when symmetric. */
+  /** Codes as uint8, scale, and offset = zeroPoint - 2^(bits-1); no offset when symmetric. */
   integer(
     x: Value,
     quantizer: ActivationQuantizer,

@@ -9,21 +9,21 @@ import type { ActivationQuantizer } from '../../kernels/tokens.ts'
 import { requireOpset, writeQuantizedRows } from './quantize-rows.ts'
 
 export interface QuantizedValue {
-  /** Of the user's graph, [.., C]. */
+  /** A value of the user's graph, [.., C]. */
   readonly value: Value
   /** Neighbours along the last axis that share a scale; divides C. */
   readonly group: number
   readonly quantizer: ActivationQuantizer
-  /** C and the number of dimensions, where the file does not say them. */
+  /** C and the number of dimensions; needed where the file leaves them out. */
   readonly channels?: number | undefined
   readonly rank?: number | undefined
-  /** Whether an output of the graph (or body) it is computed in is quantized as well; by default only readers within the graph are. */
+  /** True quantizes outputs of the graph (or body) as well; by default only readers within the graph get the quantized value. */
   readonly outputs?: boolean | undefined
 }
 
 /**
- * Makes all readers of the values read them quantized and dequantized, in place. Computed in float32, whatever the type of the
- * model. @throws E_UNSUPPORTED when the model's opset is below 11.
+ * Quantizes and dequantizes values for all their readers, in place. The arithmetic is float32, whatever the model's type.
+ * @throws E_UNSUPPORTED when the model's opset is below 11.
  */
 export function quantizeValues(model: Model, values: readonly QuantizedValue[]): void {
   if (values.length === 0) return
@@ -47,18 +47,19 @@ export function quantizeValues(model: Model, values: readonly QuantizedValue[]):
   writer.graph.nodes.unshift(...(behind.get(undefined) ?? []))
 }
 
-/** Writes the value as it is after quantizing. */
+/** The value quantized and dequantized, in its own type. */
 function writeQuantizedValue(writer: GraphWriter, { value, group, quantizer, channels, rank }: QuantizedValue): Value {
   const last = value.shape?.at(-1)
   const size = typeof last === 'number' ? last : channels
   if (size === undefined || size % group !== 0)
     throw internalError(`the ${size ?? 'unknown number of'} channels of "${value.name}" are not groups of ${group}`)
   const dims = value.shape?.length ?? rank
-  if (size !== group && dims === undefined) throw internalError(`nobody knows how many dimensions "${value.name}" has`)
+  if (size !== group && dims === undefined)
+    throw internalError(`the number of dimensions of "${value.name}" is not known`)
   const g = writer.at({ values: value.name, nodes: value.name })
   const dtype = floatTypeOf(value)
   const float = dtype === 'float32' ? value : g.typed(value, 'float32')
-  // Zeros keep dimensions as they are, so that whoever infers shapes still knows the last one behind all this.
+  // A zero keeps a dimension as it is, so that shape inference still finds the last one.
   const kept = Array<number>((dims ?? 1) - 1).fill(0)
   const rows =
     size === group ? float : g.op('Reshape', [float, g.ints([...kept, size / group, group])], {}, { role: 'groups' })
@@ -68,7 +69,7 @@ function writeQuantizedValue(writer: GraphWriter, { value, group, quantizer, cha
   return g.typed(whole, dtype)
 }
 
-/** Lets `result` be `value`, with its name and readers, and what was `value` go by another name to `nodes` only. */
+/** Makes `result` take over the name and the readers of `value`; only `nodes` read the old value, under a new name. */
 function takeName(writer: GraphWriter, value: Value, result: Value, nodes: readonly Node[]): void {
   const { producer } = value
   if (!producer)

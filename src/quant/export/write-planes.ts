@@ -1,6 +1,6 @@
 /**
- * @file Takes packed planes apart in the user's graph, by operators of opset 11 on uint8 and int32. They read constants only, so
- * onnxruntime runs them once, when the model is loaded, and keeps their result instead. Layout in kernels/pack/planes.ts.
+ * @file Unpacks planes in the user's graph by operators of opset 11 on uint8 and int32. They read constants only, so onnxruntime
+ * runs them once, when it loads the model, and keeps the result. The layout is in kernels/pack/planes.ts.
  */
 
 import type { Builder } from '../../graph/builder.ts'
@@ -9,7 +9,7 @@ import { tensorOf } from '../../graph/tensor.ts'
 import type { PackedPlanes, Plane } from '../../kernels/pack/planes.ts'
 import { symmetricZeroPoint } from '../../kernels/qparams.ts'
 
-/** Codes less 2^(bits-1), int8 [K, N]: what integer products take. */
+/** Codes - 2^(bits-1), int8 [K, N], for integer products. */
 export function writeInt8Weight(g: Builder, packed: PackedPlanes): Value {
   if (isBytePlane(packed)) return storedPlane(g, packed.planes[0]!)
   const middle = g.scalar(symmetricZeroPoint(packed.bits), 'int32')
@@ -48,7 +48,7 @@ function writePlane(g: Builder, plane: Plane, N: number): Value {
   const columns = plane.tensor.dims[1]!
   const shift = (value: Value, direction: 'LEFT' | 'RIGHT', by: number) =>
     by === 0 ? value : g.op('BitShift', [value, g.scalar(by, 'uint8')], { direction }, { role: 'shifted' })
-  // Shifting left drops what lies above a part, shifting right what lies below it.
+  // The left shift drops the bits above a part, the right shift those below it.
   const parts = Array.from({ length: 8 / plane.bits }, (_, i) =>
     shift(shift(stored, 'LEFT', 8 - plane.bits * (i + 1)), 'RIGHT', 8 - plane.bits),
   )

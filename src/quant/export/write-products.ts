@@ -1,6 +1,6 @@
 /**
- * @file The forms a quantized linear takes in the user's graph. Each writes the product alone and gives its value: bias and type
- * are the caller's. The only file that knows what onnxruntime calls block_size.
+ * @file Three forms of a quantized linear in the user's graph. Each function writes the product; the caller adds the bias and casts
+ * to the model's type.
  */
 
 import type { DType } from '../../graph/dtype.ts'
@@ -14,30 +14,30 @@ import type { ActivationQuantizer } from '../../kernels/tokens.ts'
 import type { RowShape, SharedActivations } from './quantize-rows.ts'
 import { writeFloatWeight, writeInt8Weight } from './write-planes.ts'
 
-/** What a product is written with. */
+/** Tools and names for one product. */
 export interface Writing {
   readonly writer: GraphWriter
   readonly activations: SharedActivations
-  /** Names what is computed from the weight alone. */
+  /** Stem for constants and values computed from the weight alone. */
   readonly weight: Stem
   readonly shared: SharedWeight
-  /** Names everything else. */
+  /** Stem for all other values. */
   readonly result: Stem
 }
 
-/** What the nodes that read one weight share: its constants, and the values computed from them alone. */
+/** Constants of one weight, and values computed from them alone, for all nodes that read it. */
 export class SharedWeight {
   private readonly values = new Map<string, Value>()
   private readonly writer: GraphWriter
   private readonly ahead: boolean
 
-  /** @param ahead whether they are in several branches, so that values have to be where all of them see them. */
+  /** @param ahead true when the nodes are in several branches: shared values must then come first in the graph. */
   constructor(writer: GraphWriter, ahead: boolean) {
     this.writer = writer
     this.ahead = ahead
   }
 
-  /** What `make` gives for `key`, made once. */
+  /** Result of `make` for `key`, made once. */
   once(key: string, make: () => Value): Value {
     const known = this.values.get(key)
     if (known) return known
@@ -47,7 +47,7 @@ export class SharedWeight {
   }
 }
 
-/** How a product's input is quantized, and its shape. */
+/** Quantizer and shape of a product's input. */
 interface QuantizedInput extends RowShape {
   readonly quantizer: ActivationQuantizer
 }
@@ -56,7 +56,7 @@ const MICROSOFT = 'com.microsoft'
 
 export interface NBitsProduct {
   readonly x: Value
-  /** Type of x, which the file need not say of it; one that has a kernel. */
+  /** Type of x, which the file may leave out; MatMulNBits has a kernel for it. */
   readonly dtype: DType
   readonly packed: PackedWeight
   readonly inFeatures: number
@@ -64,7 +64,7 @@ export interface NBitsProduct {
   readonly accuracyLevel: 0 | 4
 }
 
-/** com.microsoft MatMulNBits (opset 1); codes stored as rows [N, K * bits / 8], for a table that shares them, are read through a Reshape. */
+/** com.microsoft MatMulNBits (opset 1). Codes that a table shares are stored as rows [N, K * bits / 8] and read through a Reshape. */
 export function writeNBitsProduct({ writer, weight, shared, result }: Writing, product: NBitsProduct): Value {
   const { x, dtype, packed, inFeatures, outFeatures, accuracyLevel } = product
   const onWeight = writer.at(weight)
@@ -95,12 +95,13 @@ export function writeNBitsProduct({ writer, weight, shared, result }: Writing, p
 }
 
 /**
- * x as uint8 codes times the weight as int8 codes: with c = 2^(bits-1) of x's quantizer, and s, z scale and zero point of its row,
+ * Product of x as uint8 codes and the weight as int8 codes. With c = 2^(bits-1) of x's quantizer, and s, z scale and zero point of
+ * its row,
  *
  *   y = (sum_k (q_x - c) (q_w - z_w) * s_w  -  (z - c) * sum_k (q_w - z_w) * s_w) * s.
  *
- * The first sum is com.microsoft MatMulIntegerToFloat (opset 1), exact in int32; the second is a constant of each column. Taking
- * off c, which the kernel does for nothing, keeps the two small beside their difference: a tenth of the rounding error of c = 0.
+ * The first sum is com.microsoft MatMulIntegerToFloat (opset 1), exact in int32; the second is a constant of each column. The
+ * kernel subtracts c at no cost. Both terms are then small, and the rounding error is a tenth of that with c = 0.
  * @returns y in float32.
  */
 export function writeIntegerProduct(
@@ -145,8 +146,9 @@ export function writeIntegerProduct(
 }
 
 /**
- * The same numbers by operators of ai.onnx: MatMul of x, quantized and back where it is quantized at all, with the weight that is
- * dequantized at load. Not DequantizeLinear: onnxruntime would make it a MatMulNBits that rounds activations to 8 bits.
+ * The same numbers by operators of ai.onnx: MatMul of x and the weight. The weight is dequantized when the model is loaded; x is
+ * quantized and dequantized if it has a quantizer. DequantizeLinear is not used: onnxruntime would fuse it with MatMul to a
+ * MatMulNBits that rounds activations to 8 bits.
  * @returns y in float32.
  */
 export function writePortableProduct(
