@@ -1,4 +1,4 @@
-/** @file Writes finished blocks into the user's graph: linears, transformed gains and biases, queries, keys, values, experts. */
+/** @file Finished blocks into the user's graph: quantized linears, transformed gains and biases, quantized queries, keys and values. */
 
 import type { Model, Node } from '../../graph/ir.ts'
 import { staticShape } from '../../graph/shape.ts'
@@ -12,7 +12,7 @@ import { type ExportedExperts, exportExperts } from './qmoe.ts'
 import { type QuantizedValue, quantizeValues } from './quantize-values.ts'
 import { replaceConstants } from './replace-constants.ts'
 
-/** The parts of a finished block that go into the file. */
+/** What of a finished block goes into the file. */
 export type ExportedBlock = Pick<FinishedBlock, 'plan' | 'packed' | 'constants' | 'biases'>
 
 /** Writes the finished blocks into the user's graph. */
@@ -35,13 +35,9 @@ export function exportBlocks(model: Model, finished: readonly ExportedBlock[], o
       const bias = plan.addedBiases.findIndex(other => other.origin === origin)
       return [
         {
-          origin,
-          twins: plan.twins?.linears[j],
-          packed: weight,
-          inFeatures,
-          outFeatures,
-          activation: plan.activations?.quantizer,
-          addedBias: biases[bias],
+          ...{ origin, twins: plan.twins?.linears[j], packed: weight, inFeatures, outFeatures },
+          ...(plan.activations && { activation: plan.activations.quantizer }),
+          ...addedBias(bias, biases),
           rank: staticShape(node.inputs[0]!).length,
         },
       ]
@@ -51,7 +47,7 @@ export function exportBlocks(model: Model, finished: readonly ExportedBlock[], o
   exportExperts(model, finished.flatMap(fusedExperts))
 }
 
-/** Fused nodes with the weights of all their experts. The block lists fc1 and fc2 of the first expert, then of the next. */
+/** Fused nodes with the weights of all their experts, which are in the block's order: fc1 and fc2 of one expert after the other. */
 function fusedExperts({ plan, packed }: ExportedBlock): ExportedExperts[] {
   const nodes = new Map<Node, PackedWeight[]>()
   plan.block.linears.forEach((linear, j) => {
@@ -66,7 +62,7 @@ function fusedExperts({ plan, packed }: ExportedBlock): ExportedExperts[] {
   }))
 }
 
-/** Queries, keys and values to quantize; in merged files those of both branches, outputs included. */
+/** Queries, keys and values: in merged files of both branches, and of what one of them hands on to the other. */
 function quantizedValues({ activations, twins }: BlockPlan): QuantizedValue[] {
   const sites = (activations?.sites ?? []).filter(({ user }) => user !== undefined)
   return sites.flatMap(({ user, group, value }, j) => {
@@ -76,3 +72,6 @@ function quantizedValues({ activations, twins }: BlockPlan): QuantizedValue[] {
     return [user!, twins.values[j]!].map(each => ({ ...how, value: each, outputs: true }))
   })
 }
+
+const addedBias = (index: number, biases: readonly Float32Array[]): { addedBias?: Float32Array } =>
+  biases[index] ? { addedBias: biases[index] } : {}
