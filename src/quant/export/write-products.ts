@@ -6,6 +6,7 @@
 import type { DType } from '../../graph/dtype.ts'
 import type { GraphWriter, Stem } from '../../graph/graph-writer.ts'
 import type { Value } from '../../graph/ir.ts'
+import { MadeOnce } from '../../graph/target.ts'
 import { type Tensor, tensorOf } from '../../graph/tensor.ts'
 import type { PackedWeight } from '../../kernels/pack/matmul-nbits.ts'
 import type { PackedPlanes } from '../../kernels/pack/planes.ts'
@@ -27,7 +28,7 @@ export interface Writing {
 
 /** Constants of one weight, and values computed from them alone, for all nodes that read it. */
 export class SharedWeight {
-  private readonly values = new Map<string, Value>()
+  private readonly values = new MadeOnce()
   private readonly writer: GraphWriter
   private readonly ahead: boolean
 
@@ -39,11 +40,7 @@ export class SharedWeight {
 
   /** Result of `make` for `key`, made once. */
   once(key: string, make: () => Value): Value {
-    const known = this.values.get(key)
-    if (known) return known
-    const value = this.ahead ? this.writer.ahead(make) : make()
-    this.values.set(key, value)
-    return value
+    return this.values.once(key, () => (this.ahead ? this.writer.ahead(make) : make()))
   }
 }
 
