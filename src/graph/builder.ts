@@ -1,12 +1,13 @@
-/** @file Writes graphs: `g.matMul(x, w)` appends a node and returns its value with type and shape already known. */
+/** @file Writes graphs: `g.matMul(x, w)` appends a node and returns its output. The target decides names and types. */
 
 import { type DType, dtypeNumber } from './dtype.ts'
-import { inferNode } from './infer-shapes.ts'
 import { type Attribute, Graph, Node, Value } from './ir.ts'
+import { Names } from './names.ts'
 import { type Shape, staticShape } from './shape.ts'
+import { type OpOptions, programTarget, type Target } from './target.ts'
 import { int64Tensor, type Tensor, tensorOf } from './tensor.ts'
 
-/** Attributes as they are written in code: an integer is INT, an array INTS; floats must say so with `float(1)`. */
+/** Attributes as written in code: a number is INT, an array INTS; FLOAT needs `float(1)`. */
 export type AttributeInput = number | readonly number[] | string | Graph | Tensor | Attribute
 
 /** A FLOAT attribute; plain numbers are INT. */
@@ -23,37 +24,22 @@ function attributeOf(input: AttributeInput): Attribute {
   return input as Attribute
 }
 
-/** Hands out names no other value of the program has; shared by a graph's builder and those of its subgraphs. */
-export class Names {
-  private readonly next = new Map<string, number>()
+/** ReduceMax and ReduceMin take their axes as an input from this opset on. */
+const AXES_AS_INPUT = 18
 
-  constructor(taken: Iterable<string> = []) {
-    for (const name of taken) this.next.set(name, 1)
-  }
-
-  fresh(stem: string): string {
-    const count = this.next.get(stem) ?? 0
-    this.next.set(stem, count + 1)
-    if (count === 0) return stem
-    return this.fresh(`${stem}_${count}`)
-  }
-}
-
-export interface OpOptions {
-  readonly domain?: string
-  /** Stem of the output's name; the op type when absent. */
-  readonly name?: string
-}
-
-/** Appends nodes to a graph. Shapes are static: every method returns a value whose dtype and dims are numbers. */
+/**
+ * Appends nodes to a graph. The default target is a program: shapes are static, and every method returns a value of known type and
+ * dims. In the user's graph (graph-writer.ts) shapes are unknown, and types may be.
+ */
 export class Builder {
   readonly graph: Graph
   readonly names: Names
-  private readonly constants = new Map<string, Value>()
+  private readonly target: Target
 
-  constructor(graph: Graph = new Graph(), names: Names = new Names()) {
+  constructor(graph: Graph = new Graph(), names: Names = new Names(), target: Target = programTarget(graph, names)) {
     this.graph = graph
     this.names = names
+    this.target = target
   }
 
   /** Declares a graph input. */
@@ -63,6 +49,7 @@ export class Builder {
     return value
   }
 
+  /** Declares a graph output; `name` renames the value. */
   output(value: Value, name?: string): void {
     if (name !== undefined) value.name = this.names.fresh(name)
     this.graph.outputs.push(value)
@@ -70,14 +57,18 @@ export class Builder {
 
   /** Adds a constant under a name of its own. */
   initializer(name: string, tensor: Tensor): Value {
-    const value = new Value(this.names.fresh(name), tensor.dtype, tensor.dims, tensor)
+    return this.addConstant(this.target.constantName(name), tensor)
+  }
+
+  private addConstant(name: string, tensor: Tensor): Value {
+    const value = new Value(name, tensor.dtype, tensor.dims, tensor)
     this.graph.initializers.push(value)
     return value
   }
 
-  /** A scalar constant of the given type (the same one for the same number). */
+  /** A scalar constant; one for each number and type. */
   scalar(value: number, dtype: DType = 'float32'): Value {
-    return this.shared(`${dtype}:${value}`, 'c', () => {
+    return this.shared(`constant_${dtype}_${value}`, 'c', () => {
       if (dtype === 'float32') return tensorOf(dtype, [], Float32Array.of(value))
       if (dtype === 'float64') return tensorOf(dtype, [], Float64Array.of(value))
       if (dtype === 'bool') return tensorOf(dtype, [], Uint8Array.of(value))
@@ -87,20 +78,22 @@ export class Builder {
     })
   }
 
-  /** A 1-D int64 constant (the same one for the same numbers): axes, shapes, slice bounds. */
+  /** A 1-D int64 constant for axes, shapes, slice bounds; one for each list of numbers. */
   ints(values: readonly number[]): Value {
-    return this.shared(`ints:${values.join()}`, 'ints', () => int64Tensor([values.length], values))
+    return this.shared(`constant_ints_${values.join('_')}`, 'ints', () => int64Tensor([values.length], values))
   }
 
-  private shared(key: string, stem: string, make: () => Tensor): Value {
-    const known = this.constants.get(key)
-    if (known) return known
-    const value = this.initializer(stem, make())
-    this.constants.set(key, value)
-    return value
+  /** Constant of `key`, made once in the graph. Programs call it `short`, the user's graph `key`. */
+  shared(key: string, short: string, make: () => Tensor): Value {
+    return this.once(key, () => this.addConstant(this.target.sharedName(key, short), make()))
   }
 
-  /** Appends a node with `count` outputs and infers their types. */
+  /** Result of `make` for `key`, made once in the graph. */
+  once(key: string, make: (key: string) => Value): Value {
+    return this.target.once(key, make)
+  }
+
+  /** Appends a node with `count` outputs. */
   ops(
     opType: string,
     inputs: readonly (Value | undefined)[],
@@ -108,12 +101,13 @@ export class Builder {
     attributes: Record<string, AttributeInput> = {},
     options: OpOptions = {},
   ): Value[] {
-    const stem = options.name ?? opType.replace(/^[A-Z]+/, capitals => capitals.toLowerCase())
-    const outputs = Array.from({ length: count }, () => new Value(this.names.fresh(stem)))
+    const outputs = Array.from({ length: count }, () => new Value(this.target.valueName(opType, options)))
     const entries = Object.entries(attributes).map(([name, input]) => [name, attributeOf(input)] as const)
-    const node = new Node(opType, [...inputs], outputs, new Map(entries), options.domain, outputs[0]?.name)
-    inferNode(node)
-    this.graph.nodes.push(node)
+    const nodeName = this.target.nodeName(opType, options, outputs[0]?.name ?? '')
+    this.target.append(
+      new Node(opType, [...inputs], outputs, new Map(entries), options.domain, nodeName),
+      options.dtype,
+    )
     return outputs
   }
 
@@ -165,7 +159,11 @@ export class Builder {
     return this.op('Reshape', [x, this.ints(shape)], { allowzero: shape.includes(0) ? 1 : 0 })
   }
   cast(x: Value, to: DType): Value {
-    return this.op('Cast', [x], { to: dtypeNumber(to) })
+    return this.op('Cast', [x], { to: dtypeNumber(to) }, { role: to, dtype: to })
+  }
+  /** x as `dtype`: x itself when it has that type. */
+  typed(x: Value, dtype: DType): Value {
+    return x.dtype === dtype ? x : this.cast(x, dtype)
   }
   reduceSum(x: Value, axes: readonly number[], keepdims = true): Value {
     return this.op('ReduceSum', [x, this.ints(axes)], { keepdims: keepdims ? 1 : 0 })
@@ -173,21 +171,26 @@ export class Builder {
   reduceMean(x: Value, axes: readonly number[], keepdims = true): Value {
     return this.op('ReduceMean', [x, this.ints(axes)], { keepdims: keepdims ? 1 : 0 })
   }
+  /** ReduceMax or ReduceMin over the last axis, which stays as 1. */
+  reduceLast(opType: 'ReduceMax' | 'ReduceMin', x: Value, options: OpOptions = {}): Value {
+    return this.target.opset >= AXES_AS_INPUT
+      ? this.op(opType, [x, this.ints([-1])], { keepdims: 1 }, options)
+      : this.op(opType, [x], { axes: [-1], keepdims: 1 }, options)
+  }
   slice(x: Value, axis: number, start: number, end: number, step = 1): Value {
     return this.op('Slice', [x, this.ints([start]), this.ints([end]), this.ints([axis]), this.ints([step])])
   }
   concat(values: readonly Value[], axis: number): Value {
     return this.op('Concat', values, { axis })
   }
-  /** Copies a node of another graph with other inputs: the way a block is re-written into a program. */
+  /** Copies a node of another graph with other inputs, to write a block into a program. */
   copy(node: Node, inputs: readonly (Value | undefined)[]): Value[] {
     const outputs = node.outputs.map(output =>
       output ? new Value(this.names.fresh(output.name), output.dtype, output.shape) : undefined,
     )
     const copied = new Node(node.opType, [...inputs], outputs, new Map(node.attributes), node.domain, outputs[0]?.name)
     copied.origin = node.origin ?? node
-    inferNode(copied)
-    this.graph.nodes.push(copied)
+    this.target.append(copied, undefined)
     return outputs as Value[]
   }
 }

@@ -3,6 +3,7 @@
  * Protobuf stays in onnx-proto.ts, load.ts and save.ts; arithmetic stays out altogether.
  */
 
+import { internalError } from '../errors.ts'
 import type { DType } from './dtype.ts'
 import type { Tensor } from './tensor.ts'
 
@@ -215,4 +216,12 @@ function* attributeTensors(attributes: Iterable<Attribute>): Iterable<Tensor> {
     if (attribute.type === 'tensor') yield attribute.value
     else if (attribute.type === 'graph') yield* tensorsOf(attribute.value)
   }
+}
+
+/** Makes the node that computes `made` compute `output` in its place; `output` keeps its name and its readers. */
+export function replaceOutput(made: Value, output: Value): void {
+  const { producer } = made
+  if (!producer) throw internalError(`no node computes "${made.name}"`)
+  producer.outputs = producer.outputs.map(each => (each === made ? output : each))
+  output.producer = producer
 }

@@ -29,9 +29,15 @@ export function roundSte(g: Builder, x: Value): Value {
   return g.shift(g.shift(x, constant), -constant)
 }
 
+/**
+ * Ways to round in a graph. Programs add a constant, which is fast and right for the numbers they meet. The user's graph has Round,
+ * which is right for every number.
+ */
+export type Rounding = 'addition' | 'operator'
+
 /** round(x), half to even, with zero gradient. */
-export function roundDetached(g: Builder, x: Value): Value {
-  const rounded = roundSte(g, x)
+export function roundDetached(g: Builder, x: Value, by: Rounding = 'addition', role = 'rounded'): Value {
+  const rounded = by === 'addition' ? roundSte(g, x) : g.op('Round', [x], {}, { role })
   customVjp(rounded.producer!, () => [])
   return rounded
 }

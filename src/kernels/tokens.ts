@@ -1,6 +1,6 @@
 /**
- * @file Quantizing an activation and back while the model runs, over the range each token has, twice: in plain TypeScript, which is
- * the definition, and as a graph with straight-through gradients, which is what trains. Both give the same numbers, bit for bit.
+ * @file Quantizes activations per token while the model runs, and dequantizes them. The definition is in plain TypeScript. The graph
+ * of it serves training, with straight-through gradients, and the exported model. All give the same numbers, bit for bit.
  */
 
 import { customVjp } from '../autodiff/custom-vjp.ts'
@@ -10,20 +10,20 @@ import type { Builder } from '../graph/builder.ts'
 import type { Value } from '../graph/ir.ts'
 import { staticShape } from '../graph/shape.ts'
 import { elementCount } from '../graph/tensor.ts'
-import { emitExtremes } from './extremes.ts'
+import { emitExtremes, type Extremes } from './extremes.ts'
 import { FLOAT32_SCALES, qMax, roundHalfEven, stepCount, symmetricZeroPoint } from './qparams.ts'
-import { roundDetached } from './round-ste.ts'
-import { emitSteps } from './steps.ts'
+import { roundDetached, type Rounding } from './round-ste.ts'
+import { emitCodes, emitProduct, type EmittedCodes } from './steps.ts'
 
-/** How activations are quantized: per token, over the range the token has. */
+/** Quantizer of activations, per token, over the token's own range. */
 export interface ActivationQuantizer {
   /** 2 to 8. */
   readonly bits: number
-  /** Symmetric: zero is the code 2^(bits-1). */
+  /** True makes 2^(bits-1) the code of zero. */
   readonly symmetric: boolean
 }
 
-/** @throws E_SCHEME when there are no such bits, or when rows of `channels` numbers cannot be cut in groups. */
+/** @throws E_SCHEME when `bits` is not 2 to 8, or when `group` does not divide `channels`. */
 function checkActivations({ bits }: ActivationQuantizer, channels: number, group: number): void {
   if (!Number.isInteger(bits) || bits < 2 || bits > 8)
     throw new QuantError('E_SCHEME', `${bits}-bit activations cannot be made`, 'Activations can have 2 to 8 bits.')
@@ -36,12 +36,13 @@ function checkActivations({ bits }: ActivationQuantizer, channels: number, group
 }
 
 /**
- * x as tokens of C numbers, quantized and back. With max = max(x, 0) and min = min(x, 0) of a token:
+ * Quantizes and dequantizes x, tokens of C numbers. With max = max(x, 0) and min = min(x, 0) of a token:
  * asymmetric scale = (max - min) / (2^bits - 1), zeroPoint = round(-min / scale);
  * symmetric  scale = max(max, -min) / (2^(bits-1) - 1), zeroPoint = 2^(bits-1);
  * code = clip(round(x / scale) + zeroPoint, 0, 2^bits - 1), y = (code - zeroPoint) * scale.
- * Scales are normal float32 numbers: a token of zeros gets the least of them. Rounding is half to even. Every operation is rounded to float32, as the exported model does it.
- * @throws E_SCHEME when the quantizer cannot be, or x is not made of tokens of C.
+ * Scales are normal float32 numbers; a token of zeros gets the least of them. Rounding is half to even. Every operation is rounded to
+ * float32, as in the exported model.
+ * @throws E_SCHEME when `bits` is not 2 to 8, or C does not divide the length of x.
  */
 export function fakeQuantizeTokens(x: Float32Array, C: number, quantizer: ActivationQuantizer): Float32Array {
   checkActivations(quantizer, x.length, C)
@@ -66,8 +67,41 @@ export function fakeQuantizeTokens(x: Float32Array, C: number, quantizer: Activa
 }
 
 /**
- * The graph of `fakeQuantizeTokens`, for numbers below 2^22 steps: x [.., C] -> [.., C], float32, or float64 (then with nothing
- * rounded to float32). `group` neighbours along the last axis share a scale (one attention head of several); C when absent.
+ * Codes of x [.., C] over the extremes of each row, lo <= 0 <= hi [.., 1]: the formulas of `fakeQuantizeTokens` as a graph.
+ *
+ * Training programs and the user's graph both take them from here, so the exported model computes what was trained. Two things differ
+ * between them. The caller finds the extremes. `rounding` is by addition in programs, which is faster, and by Round in the user's
+ * graph; the numbers are equal below 2^22 steps. The gradients are those of `emitFakeQuantizeTokens`; the user's graph has none.
+ */
+export function emitTokenCodes(
+  g: Builder,
+  x: Value,
+  { lo, hi }: Extremes,
+  quantizer: ActivationQuantizer,
+  rounding: Rounding,
+): EmittedCodes {
+  const { bits, symmetric } = quantizer
+  const number = (value: number) => g.scalar(value, x.dtype)
+  const op = (role: string, opType: string, ...inputs: Value[]) => g.op(opType, inputs, {}, { role })
+  const below = op('negated_min', 'Neg', lo)
+  const width = symmetric ? op('width', 'Max', hi, below) : op('width', 'Sub', hi, lo)
+  const step = op('step', 'Div', width, number(stepCount(quantizer)))
+  const [least, most] = FLOAT32_SCALES.map(number) as [Value, Value]
+  const scale = op('scale', 'Clip', step, least, most)
+  customVjp(scale.producer!, (builder, _node, [dy]) => {
+    if (!dy) return []
+    const [above, under] = [builder.op('Greater', [step, least]), builder.op('Less', [step, most])]
+    return [builder.mul(dy, builder.cast(builder.op('And', [above, under]), x.dtype!))]
+  })
+  const zeroPoint = symmetric
+    ? symmetricZeroPoint(bits)
+    : roundDetached(g, op('zero_steps', 'Div', below, scale), rounding, 'zero_point')
+  return emitCodes(g, x, scale, zeroPoint, qMax(bits), rounding)
+}
+
+/**
+ * Training graph of `fakeQuantizeTokens`, for numbers below 2^22 steps: x [.., C] -> [.., C], float32, or float64 (then nothing is
+ * rounded to float32). `group` neighbours along the last axis share a scale, such as one attention head; C when absent.
  *
  * Gradients are those of OmniQuant's code under torch 2.14: round(x / scale) passes them on, the clamp does so strictly inside its
  * bounds, the zero point has none; they reach x directly and through the scale, that is through the token's extremes:
@@ -79,7 +113,7 @@ export function fakeQuantizeTokens(x: Float32Array, C: number, quantizer: Activa
  * [512, 1024] and [512, 2816], forward and backward, 1 thread: 1.5 and 5.5 ms, of which forward 0.45 and 1.2, extremes backward 0.5
  * and 2; by the rules of the single operators 1.9 and 6.5. Slower or no faster than this: masks out of arithmetic instead of Equal,
  * and TopK or ArgMax with a scatter instead of Equal for the extremes. Where, And, Sign and ReduceSumSquare cost 3 to 10 passes each.
- * @throws E_SCHEME when the quantizer cannot be, or `group` does not divide C.
+ * @throws E_SCHEME when `bits` is not 2 to 8, or `group` does not divide C.
  */
 export function emitFakeQuantizeTokens(
   g: Builder,
@@ -89,22 +123,9 @@ export function emitFakeQuantizeTokens(
 ): Value {
   const shape = staticShape(x)
   checkActivations(quantizer, shape.at(-1)!, group)
-  const { bits, symmetric } = quantizer
-  const number = (value: number) => g.scalar(value, x.dtype)
-  const column = (value: Value) => g.reshape(value, [staticShape(value)[0]!, 1])
   const tokens = reshaped(g, x, [elementCount(shape) / group, group])
   const { lo, hi } = emitExtremes(g, tokens)
-  const below = g.neg(lo)
-  const width = symmetric ? g.op('Max', [hi, below]) : g.sub(hi, lo)
-  const step = g.div(width, number(stepCount(quantizer)))
-  const [least, most] = FLOAT32_SCALES.map(number) as [Value, Value]
-  const scale = g.op('Clip', [step, least, most])
-  customVjp(scale.producer!, (builder, _node, [dy]) => {
-    if (!dy) return []
-    const [above, under] = [builder.op('Greater', [step, least]), builder.op('Less', [step, most])]
-    return [builder.mul(dy, builder.cast(builder.op('And', [above, under]), x.dtype!))]
-  })
-  const zeroPoint = symmetric ? undefined : column(roundDetached(g, g.div(below, scale)))
-  const { product } = emitSteps(g, tokens, column(scale), zeroPoint, qMax(bits), symmetricZeroPoint(bits))
-  return reshaped(g, product, shape)
+  const column = (value: Value) => g.reshape(value, [staticShape(value)[0]!, 1])
+  const codes = emitTokenCodes(g, tokens, { lo: column(lo), hi: column(hi) }, quantizer, 'addition')
+  return reshaped(g, emitProduct(g, codes), shape)
 }

@@ -25,7 +25,7 @@ import {
   weightRange,
 } from './qparams.ts'
 import { roundDetached, straightThrough } from './round-ste.ts'
-import { emitSteps } from './steps.ts'
+import { emitCodes, emitProduct, plainCodes } from './steps.ts'
 
 /** A weight as codes: w ~ (codes - zeroPoint) * scale, codes [K, N] row-major. */
 export interface QuantizedWeight extends QParams {
@@ -135,14 +135,14 @@ export function emitFakeQuantize(
   checkShape(new Map(), range.grouped, [count, size, N])
   const { scale, zeroPoint } = emitQParams(g, range, quantizer, ratios)
   const rows = (value: Value) => g.reshape(value, [count, 1, N])
-  const { product, codes } = emitSteps(
+  const steps = emitCodes(
     g,
     range.grouped,
     rows(scale),
-    zeroPoint && rows(zeroPoint),
+    zeroPoint ? rows(zeroPoint) : symmetricZeroPoint(quantizer.bits),
     qMax(quantizer.bits),
-    symmetricZeroPoint(quantizer.bits),
   )
+  const product = emitProduct(g, steps)
   const ungrouped = (value: Value) => {
     const all = reshaped(g, value, [count * size, N])
     return count * size === K ? all : g.slice(all, 0, 0, K)
@@ -153,7 +153,7 @@ export function emitFakeQuantize(
     output: ungrouped(product),
     scale,
     get codes() {
-      return (codesValue ??= ungrouped(codes()))
+      return (codesValue ??= ungrouped(plainCodes(g, steps)))
     },
     get zeroPoint() {
       return (zeroPointValue ??= constant(g, symmetricZeroPoint(quantizer.bits), scale))

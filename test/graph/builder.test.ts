@@ -1,8 +1,9 @@
 /** @file The builder, names, and the plain objects it makes: each method against what it computes by hand; one printed graph. */
 
 import { describe, expect, it } from 'vitest'
-import { Builder, Names } from '../../src/graph/builder.ts'
+import { Builder } from '../../src/graph/builder.ts'
 import { consumersOf, Node, Value } from '../../src/graph/ir.ts'
+import { Names } from '../../src/graph/names.ts'
 import { print } from '../../src/graph/print.ts'
 import { floatTensor, int64Tensor, readNumbers, type Tensor } from '../../src/graph/tensor.ts'
 import { verify } from '../../src/graph/onnx-file/verify.ts'
@@ -13,7 +14,7 @@ describe('Names', () => {
   it('are never given twice, even when one looks like another numbered', () => {
     const names = new Names(['a_1'])
     const given = ['a', 'a', 'a', 'a_1', 'b'].map(stem => names.fresh(stem))
-    expect(given).toEqual(['a', 'a_1_1', 'a_2', 'a_1_2', 'b'])
+    expect(given).toEqual(['a', 'a_2', 'a_3', 'a_1_1', 'b'])
     expect(new Set([...given, 'a_1']).size).toBe(6)
   })
 })

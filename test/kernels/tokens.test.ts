@@ -4,8 +4,17 @@ import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { gradients } from '../../src/autodiff/backward.ts'
 import { Builder } from '../../src/graph/builder.ts'
+import type { Value } from '../../src/graph/ir.ts'
 import { floatTensor, readNumbers } from '../../src/graph/tensor.ts'
-import { type ActivationQuantizer, emitFakeQuantizeTokens, fakeQuantizeTokens } from '../../src/kernels/tokens.ts'
+import { emitExtremes } from '../../src/kernels/extremes.ts'
+import type { Rounding } from '../../src/kernels/round-ste.ts'
+import { emitProduct } from '../../src/kernels/steps.ts'
+import {
+  type ActivationQuantizer,
+  emitFakeQuantizeTokens,
+  emitTokenCodes,
+  fakeQuantizeTokens,
+} from '../../src/kernels/tokens.ts'
 import { FLOAT32_SCALES, roundHalfEven } from '../../src/kernels/qparams.ts'
 import { runGraph } from '../../src/kernels/session.ts'
 import { noise } from './weights.ts'
@@ -99,6 +108,45 @@ describe('the graph gives the definition’s numbers, bit for bit', () => {
     for (const symmetric of [false, true])
       for (const bits of [2, 4, 8])
         await compare({ tokens: 1, heads: 1, size: 4, quantizer: { bits, symmetric }, seed: 1 }, Float32Array.from(x))
+  })
+})
+
+describe('the two ways to round, of the user’s graph and of programs,', () => {
+  /** y and dx of x [rows, C], with codes written the way of the user's graph (Round) or of a program (addition). */
+  async function byRounding(
+    rounding: Rounding,
+    quantizer: ActivationQuantizer,
+    x: Float32Array,
+    dy: Float32Array,
+  ): Promise<{ y: number[]; dx: number[] }> {
+    const dims = [x.length / 64, 64]
+    const g = new Builder()
+    const input = g.input('x', 'float32', dims)
+    const seed = g.input('dy', 'float32', dims)
+    const { lo, hi } = emitExtremes(g, input)
+    const column = (value: Value) => g.reshape(value, [dims[0]!, 1])
+    const extremes = { lo: column(lo), hi: column(hi) }
+    const y = emitProduct(g, emitTokenCodes(g, input, extremes, quantizer, rounding))
+    g.output(y, 'y')
+    g.output(gradients(g, new Map([[y, seed]]), [input]).get(input)!, 'dx')
+    const result = await runGraph(g.graph, { x: floatTensor(dims, x), dy: floatTensor(dims, dy) }, { threads: 1 })
+    return { y: readNumbers(result['y']!), dx: readNumbers(result['dx']!) }
+  }
+
+  test('give equal numbers and equal gradients', async () => {
+    await fc.assert(
+      fc.asyncProperty(quantizers, fc.integer({ min: 1, max: 1e6 }), async (quantizer, seed) => {
+        const x = activationsOf({ tokens: 9, heads: 1, size: 64, quantizer, seed })
+        const dy = noise(x.length, seed + 1)
+        const [user, program] = [
+          await byRounding('operator', quantizer, x, dy),
+          await byRounding('addition', quantizer, x, dy),
+        ]
+        expect(positiveZero(user.y)).toEqual(positiveZero(program.y))
+        expect(positiveZero(user.dx)).toEqual(positiveZero(program.dx))
+      }),
+      { numRuns: 20 },
+    )
   })
 })
 

@@ -1,6 +1,6 @@
 /**
- * @file Takes com.microsoft Attention apart in the user's graph: its projection of queries, keys and values is a linear like any
- * other once it is a node of its own. Knows the one op; everything behind it sees MatMul, Add, Split and MultiHeadAttention.
+ * @file Replaces com.microsoft Attention in the user's graph by MatMul, Add, Split and MultiHeadAttention. The projection of queries,
+ * keys and values becomes a node of its own, which is quantized like any other linear.
  */
 
 import { GraphWriter } from '../graph-writer.ts'
@@ -13,17 +13,17 @@ const MICROSOFT = 'com.microsoft'
 
 const ATTENTION = 'com.microsoft.Attention'
 
-/** From here on the sizes of Split and the axes of Unsqueeze are inputs. */
+/** Split takes its sizes, and Unsqueeze its axes, as an input from this opset on. */
 const SIZES_AS_INPUT = 13
 
-/** Attributes that MultiHeadAttention has with the same meaning. */
+/** Attributes that mean the same in MultiHeadAttention. */
 const KEPT = ['num_heads', 'unidirectional', 'scale', 'mask_filter_value']
 
 const ints = (value: readonly number[]): Attribute => ({ type: 'ints', value })
 
 const int = (value: number): Attribute => ({ type: 'int', value })
 
-/** Sizes of q, k and v: thirds of the weight [in, q + k + v] unless qkv_hidden_sizes says otherwise. */
+/** Sizes of q, k and v: qkv_hidden_sizes, or thirds of the weight [in, q + k + v]. */
 function projectionSizes(node: Node, weight: Value): readonly number[] {
   const sizes = node.ints('qkv_hidden_sizes')
   if (sizes?.length === 3 && sizes.some(size => size > 0)) return sizes
@@ -40,6 +40,8 @@ function unfuse(writer: GraphWriter, node: Node): Node[] {
   const [x, weight] = [required(node, node.inputs, 0, 'input'), required(node, node.inputs, 1, 'weights')]
   const [, , bias, mask, past, attentionBias] = node.inputs
   const [y, present] = node.outputs
+  const stem = y?.name ?? node.name
+  const g = writer.at({ values: stem, nodes: node.name })
   const nodes: Node[] = []
   const op = (
     opType: string,
@@ -47,22 +49,15 @@ function unfuse(writer: GraphWriter, node: Node): Node[] {
     suffixes: readonly string[],
     attributes: readonly (readonly [string, Attribute])[] = [],
   ): Value[] => {
-    const stem = y?.name ?? node.name
     const outputs = suffixes.map(suffix => new Value(writer.fresh(`${stem}_${suffix}`), x.dtype))
     const name = node.name && `${node.name}/${suffixes.length > 1 ? opType : suffixes[0]}`
     nodes.push(new Node(opType, inputs, outputs, new Map(attributes), '', name))
     return outputs
   }
-  // Sizes and axes moved from attributes to inputs.
+  // Newer opsets have sizes and axes as inputs, older ones as attributes.
   const sized = (name: string, numbers: readonly number[]) =>
     writer.opset >= SIZES_AS_INPUT
-      ? {
-          input: [
-            writer.once(`ints_${numbers.join('_')}`, key =>
-              writer.constant(key, int64Tensor([numbers.length], numbers)),
-            ),
-          ],
-        }
+      ? { input: [g.shared(`ints_${numbers.join('_')}`, 'ints', () => int64Tensor([numbers.length], numbers))] }
       : { attribute: [[name, ints(numbers)] as const] }
 
   const [product] = op('MatMul', [x, weight], ['MatMul'])
@@ -74,10 +69,10 @@ function unfuse(writer: GraphWriter, node: Node): Node[] {
     ['query', 'key', 'value'],
     [['axis', int(-1)], ...(sizes.attribute ?? [])],
   )
-  // The one tensor of the cache is [2, B, N, P, hd].
+  // The cache is one tensor [2, B, N, P, hd]: keys, then values.
   const [pastKey, pastValue] = [0, 1].map(part => {
     if (!past) return undefined
-    const index = writer.once(`index_${part}`, key => writer.constant(key, int64Tensor([], [part])))
+    const index = g.shared(`index_${part}`, 'index', () => int64Tensor([], [part]))
     return op('Gather', [past, index], [part === 0 ? 'past_key' : 'past_value'], [['axis', int(0)]])[0]
   })
   const attributes = KEPT.flatMap(name => {
@@ -114,9 +109,9 @@ const holdsAttention = (graph: Graph): boolean =>
   graph.nodes.some(node => node.kind === ATTENTION || node.subgraphs().some(holdsAttention))
 
 /**
- * Replaces com.microsoft Attention(x, W [in, q + k + v], b, mask, past [2, B, N, P, hd], attention_bias), in place, by nodes that
- * compute the same: MatMul, Add, Split, MultiHeadAttention. Outputs keep their names.
- * @throws E_UNSUPPORTED naming node and attribute when MultiHeadAttention has no such thing.
+ * Replaces com.microsoft Attention(x, W [in, q + k + v], b, mask, past [2, B, N, P, hd], attention_bias) in place by MatMul, Add,
+ * Split and MultiHeadAttention, which compute the same. Outputs keep their names.
+ * @throws E_UNSUPPORTED naming node and attribute when MultiHeadAttention lacks the attribute.
  */
 export function unfuseAttention(model: Model): void {
   if (!holdsAttention(model.graph)) return

@@ -10,10 +10,10 @@ export class RewriteBuilder extends Builder {
   private readonly made = new Map<string, Value>()
 
   /** The value for `key`, made at its first use: masks and rotary tables that every layer reads. */
-  once(key: string, make: () => Value): Value {
+  override once(key: string, make: (key: string) => Value): Value {
     const known = this.made.get(key)
     if (known) return known
-    const value = make()
+    const value = make(key)
     this.made.set(key, value)
     return value
   }

@@ -1,7 +1,8 @@
-/** @file Puts quantized embeddings and lm_head into the user's graph: tables as GatherBlockQuantized, sharing what lm_head has stored. */
+/** @file Writes quantized embeddings and lm_head into the user's graph. Tables become GatherBlockQuantized and share lm_head's weight. */
 
-import { floatTypeOf, giveAs, GraphWriter, type Stem } from '../../graph/graph-writer.ts'
-import type { Model, Node, Value } from '../../graph/ir.ts'
+import { floatTypeOf } from '../../graph/float-type.ts'
+import { GraphWriter } from '../../graph/graph-writer.ts'
+import { type Model, type Node, replaceOutput, type Value } from '../../graph/ir.ts'
 import { isRefused } from '../../graph/refusal.ts'
 import { findStoredWeight } from '../../graph/stored-weight.ts'
 import type { Tensor } from '../../graph/tensor.ts'
@@ -12,14 +13,14 @@ import type { ExportOptions } from '../terms/options.ts'
 import { exportLinears } from './export-linears.ts'
 
 /**
- * Quantizes the weights of `jobs` and replaces what reads them, in place. Weights are read and packed one after the other.
- * @throws E_UNSUPPORTED when a weight is no sound number.
+ * Quantizes the weights of `jobs` and replaces the nodes that read them, in place. Weights are read and packed one after the other.
+ * @throws E_UNSUPPORTED when a weight is not finite or too large.
  */
 export function exportEmbeddings(model: Model, jobs: readonly EmbeddingJob[], options: ExportOptions): void {
   for (const { quantizer, lmHead, embedding } of jobs) {
     const { name, weight, transposed, inFeatures, outFeatures } = (lmHead ?? embedding)!
     const packed = packRounded({ name, tensor: weight.tensor!, transposed }, quantizer)
-    // GatherBlockQuantized wants rows, MatMulNBits blocks: of the same bytes.
+    // GatherBlockQuantized takes rows and MatMulNBits blocks. The bytes are the same.
     const table = embedding && { ...packed, b: tableRows(packed, inFeatures) }
     if (lmHead) {
       const { origin, otherBranch } = lmHead
@@ -29,7 +30,7 @@ export function exportEmbeddings(model: Model, jobs: readonly EmbeddingJob[], op
   }
 }
 
-/** Replaces every lookup in the table that `origin` reads, in the bodies of the graph too; `b` [vocabulary, hidden * bits / 8]. */
+/** Replaces every lookup in the table that `origin` reads, bodies included; `b` [vocabulary, hidden * bits / 8]. */
 function exportTable(model: Model, origin: Node, { bits, blockSize, b, scales, zeroPoints }: PackedWeight): void {
   const writer = new GraphWriter(model)
   const own = findStoredWeight(origin.inputs[0]!)
@@ -40,7 +41,7 @@ function exportTable(model: Model, origin: Node, { bits, blockSize, b, scales, z
     return !isRefused(other) && other.tensor === own.tensor && other.transposed === own.transposed
   }
   const { name } = origin.inputs[0]!
-  // lm_head may have stored these very tensors.
+  // lm_head may have stored these tensors already.
   const constant = (suffix: string, data: Tensor): Value =>
     writer.graph.initializers.find(known => known.tensor === data) ?? writer.constant(`${name}_${suffix}`, data)
   const constants = [
@@ -51,15 +52,16 @@ function exportTable(model: Model, origin: Node, { bits, blockSize, b, scales, z
   writer.rewriteNodes(node => {
     if (!isLookup(node)) return [node]
     const [output] = node.outputs as [Value]
-    const stem: Stem = { values: output.name, nodes: node.name }
+    const g = writer.at({ values: output.name, nodes: node.name })
     const [data, ...rest] = constants as [Value, ...Value[]]
-    const rows = writer.op(stem, `Q${bits}`, 'GatherBlockQuantized', [data, node.inputs[1], ...rest], {
-      domain: 'com.microsoft',
-      attributes: { bits, block_size: blockSize, gather_axis: 0, quantize_axis: 1 },
-      dtype: scales.dtype,
-    })
+    const rows = g.op(
+      'GatherBlockQuantized',
+      [data, node.inputs[1], ...rest],
+      { bits, block_size: blockSize, gather_axis: 0, quantize_axis: 1 },
+      { role: `Q${bits}`, domain: 'com.microsoft', dtype: scales.dtype },
+    )
     rows.producer!.source = node.source
-    giveAs(writer.cast(stem, rows, floatTypeOf(output)), output)
+    replaceOutput(g.typed(rows, floatTypeOf(output)), output)
     return writer.take()
   })
   writer.dropOrphans()

@@ -1,15 +1,16 @@
-/** @file Puts quantized linears into the user's own graph. What they are written as is in products.ts. */
+/** @file Replaces linears of the user's graph by quantized ones. Their operators are in write-products.ts. */
 
 import { internalError } from '../../errors.ts'
 import type { DType } from '../../graph/dtype.ts'
-import { floatTypeOf, giveAs, GraphWriter, type Stem } from '../../graph/graph-writer.ts'
-import type { Graph, Model, Node, Value } from '../../graph/ir.ts'
+import { floatTypeOf } from '../../graph/float-type.ts'
+import { GraphWriter, type Stem } from '../../graph/graph-writer.ts'
+import { type Graph, type Model, type Node, replaceOutput, type Value } from '../../graph/ir.ts'
 import { storeFloats } from '../../kernels/float16.ts'
 import { hasNBitsKernel, type PackedWeight } from '../../kernels/pack/matmul-nbits.ts'
 import type { PackedPlanes } from '../../kernels/pack/planes.ts'
 import type { ActivationQuantizer } from '../../kernels/tokens.ts'
 import type { ExportOptions } from '../terms/options.ts'
-import { SharedActivations } from './quantize-rows.ts'
+import { requireOpset, SharedActivations } from './quantize-rows.ts'
 import {
   SharedWeight,
   writeIntegerProduct,
@@ -21,27 +22,27 @@ import {
 export interface ExportedLinear {
   /** The MatMul or Gemm of the user's graph. */
   readonly origin: Node
-  /** Others, in other branches, that read the same weight: what is packed is stored once for all of them. */
+  /** Nodes of other branches that read the same weight; the packed weight is stored once for all. */
   readonly otherBranch?: readonly Node[] | undefined
-  /** For MatMulNBits; or in planes, which have one scale per output channel and can be multiplied with integers. */
+  /** Packed for MatMulNBits; or in planes, which have one scale per output channel and allow integer products. */
   readonly packed: PackedWeight | PackedPlanes
-  /** How the input is quantized, each row of the last axis by itself; not at all when absent. */
+  /** Quantizer of the input, per row of the last axis; the input is not quantized when absent. */
   readonly activation?: ActivationQuantizer | undefined
-  /** Added to the result, [N]: for what the user's graph has no bias to put in. */
+  /** Added to the result, [N]; set when the user's graph has no bias that could hold it. */
   readonly addedBias?: Float32Array | undefined
   readonly inFeatures: number
   readonly outFeatures: number
-  /** Number of dimensions of the input (default 2): for inputs that may have no rows when the model runs. */
+  /** Number of dimensions of the input (default 2). Needed for inputs that may have no rows when the model runs. */
   readonly rank?: number | undefined
 }
 
 /**
- * Replaces linears in `model.graph` and the bodies in it, in place: names, inputs, outputs and everything else stay. A Gemm's bias becomes an Add.
- * Weights nothing reads any more are dropped. Linears that read the same value quantize it once.
+ * Replaces linears in `model.graph` and the bodies in it, in place. Names, inputs, outputs and all other nodes stay. A Gemm's bias
+ * becomes an Add. Weights without readers are dropped. Linears that read the same value quantize it once.
  *
- * Weights packed for MatMulNBits stay that, behind x quantized and dequantized where activations are quantized. Where they are, or
- * weights come in planes, the product is computed in float32 whatever the type of the model; so it is for types that MatMulNBits has
- * no CPU kernel for (bfloat16).
+ * Weights packed for MatMulNBits are multiplied by it, also with quantized activations; x is then quantized and dequantized first.
+ * The product is computed in float32 in three cases: activations are quantized, weights come in planes, or MatMulNBits has no CPU
+ * kernel for the model's type (bfloat16).
  * @throws E_UNSUPPORTED when the model's opset is below 11 and activations are quantized or weights come in planes.
  */
 export function exportLinears(
@@ -50,7 +51,7 @@ export function exportLinears(
   { accuracyLevel, format = 'integer' }: ExportOptions,
 ): void {
   const writer = new GraphWriter(model)
-  if (linears.some(({ packed, activation }) => activation !== undefined || 'planes' in packed)) writer.requireOpset()
+  if (linears.some(({ packed, activation }) => activation !== undefined || 'planes' in packed)) requireOpset(writer)
   const activations = new Map<Graph, SharedActivations>()
   const byOrigin = new Map(
     linears.flatMap(linear => {
@@ -61,26 +62,26 @@ export function exportLinears(
     }),
   )
   const absent = new Set(byOrigin.keys())
-  // In the graph's order, so that what linears share is written before the first that reads it.
+  // In the graph's order, so that shared values are written before their first reader.
   writer.rewriteNodes((node, graph) => {
     const linear = byOrigin.get(node)
     if (!linear) return [node]
     absent.delete(node)
     if (!activations.has(graph)) activations.set(graph, new SharedActivations(writer, graph))
     const [output] = node.outputs as [Value]
-    giveAs(writeLinear(writer, activations.get(graph)!, linear, { accuracyLevel, format }), output)
+    replaceOutput(writeLinear(writer, activations.get(graph)!, linear, { accuracyLevel, format }), output)
     return writer.take()
   })
   if (absent.size > 0) throw internalError(`linears that are not in the graph: ${[...absent].map(({ name }) => name)}`)
   writer.dropOrphans()
 }
 
-/** One of the nodes a linear is written for. */
+/** A linear at one of its nodes. */
 interface PlacedLinear extends ExportedLinear {
   readonly weight: SharedWeight
 }
 
-/** Whether the product is float32 where the model's type is another. */
+/** True when the product is computed in float32 whatever the model's type. */
 const computesInFloat32 = ({ packed, activation }: ExportedLinear, dtype: DType): boolean =>
   activation !== undefined || 'planes' in packed || !hasNBitsKernel(dtype)
 
@@ -92,23 +93,24 @@ function writeLinear(
 ): Value {
   const { origin, addedBias, outFeatures } = linear
   const storedWeight = origin.inputs[1]!
-  const stem: Stem = { values: origin.outputs[0]!.name, nodes: origin.name }
+  const result: Stem = { values: origin.outputs[0]!.name, nodes: origin.name }
+  const g = writer.at(result)
   const weight: Stem = { values: storedWeight.name, nodes: origin.name && `${origin.name}_weight` }
-  const writing = { writer, activations, weight, shared: linear.weight, result: stem }
-  // Both operands of a product have one type, and a stored one says which.
+  const writing = { writer, activations, weight, shared: linear.weight, result }
+  // Both operands of a product have one type; the stored one knows it.
   const dtype = floatTypeOf(storedWeight)
   const product = writeProduct(writing, linear, dtype, options)
   product.producer!.source = origin.source
-  let result = computesInFloat32(linear, dtype) ? writer.cast(stem, product, dtype) : product
+  let y = computesInFloat32(linear, dtype) ? g.typed(product, dtype) : product
   const bias = origin.kind === 'Gemm' ? origin.inputs[2] : undefined
-  if (bias) result = writer.op(stem, 'bias', 'Add', [result, bias])
-  if (!addedBias) return result
+  if (bias) y = g.op('Add', [y, bias], {}, { role: 'bias' })
+  if (!addedBias) return y
   const tensor = storeFloats(dtype, [outFeatures], addedBias)
-  const shift = linear.weight.once('shift', () => writer.constant(`${stem.values}_shift`, tensor))
-  return writer.op(stem, 'shifted', 'Add', [result, shift])
+  const shift = linear.weight.once('shift', () => g.initializer('shift', tensor))
+  return g.op('Add', [y, shift], {}, { role: 'shifted' })
 }
 
-/** The product of a linear without its bias. */
+/** Product of a linear without its bias. */
 function writeProduct(writing: Writing, linear: PlacedLinear, dtype: DType, options: Required<ExportOptions>): Value {
   const { origin, packed, activation, inFeatures, outFeatures } = linear
   const rows = { channels: inFeatures, rank: linear.rank ?? 2 }

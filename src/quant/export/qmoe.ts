@@ -1,15 +1,15 @@
-/** @file Quantized experts of a fused node into the user's graph: com.microsoft QMoE (opset 1, as onnxruntime 1.30 has it on CPUs) in place of MoE. */
+/** @file Replaces MoE of the user's graph by com.microsoft QMoE (opset 1, for the CPU kernel of onnxruntime 1.30). */
 
 import { internalError } from '../../errors.ts'
-import { giveAs, GraphWriter, type Stem } from '../../graph/graph-writer.ts'
-import type { Model, Node, Value } from '../../graph/ir.ts'
+import { GraphWriter } from '../../graph/graph-writer.ts'
+import { type Model, type Node, replaceOutput, type Value } from '../../graph/ir.ts'
 import { readBytes, type Tensor } from '../../graph/tensor.ts'
 import type { PackedWeight } from '../../kernels/pack/matmul-nbits.ts'
 
 export interface ExportedExperts {
   /** The MoE of the user's graph. */
   readonly origin: Node
-  /** Of every expert, in order. */
+  /** Weights of every expert, in order. */
   readonly fc1: readonly PackedWeight[]
   readonly fc2: readonly PackedWeight[]
 }
@@ -17,7 +17,7 @@ export interface ExportedExperts {
 /** Inputs of MoE. */
 const [INPUT, ROUTER, FC1, BIAS1, FC2, BIAS2] = [0, 1, 2, 3, 4, 5]
 
-/** Tensors of the same type and shape, one after the other along a new first axis; each is seen as [rows, ..]. */
+/** Tensors of one type and shape stacked along a new first axis: [rows, ..] each -> [count, rows, rest]. */
 function stacked(tensors: readonly Tensor[]): Tensor {
   const [{ dtype, dims }] = tensors as [Tensor]
   const [rows, ...rest] = dims as [number, ...number[]]
@@ -29,7 +29,7 @@ function stacked(tensors: readonly Tensor[]): Tensor {
   }
 }
 
-/** Constants of one of the two products of all experts: codes [E, rows, K * bits / 8], scales and zero points [E, rows, blocks ..]. */
+/** Constants of fc1 or fc2 of all experts: codes [E, rows, K * bits / 8], scales and zero points [E, rows, blocks ..]. */
 function writeWeights(writer: GraphWriter, stored: Value, packed: readonly PackedWeight[]): (Value | undefined)[] {
   const constant = (suffix: string, tensors: readonly Tensor[]) =>
     writer.constant(`${stored.name}_${suffix}`, stacked(tensors))
@@ -48,8 +48,9 @@ function writeWeights(writer: GraphWriter, stored: Value, packed: readonly Packe
 }
 
 /**
- * Replaces MoE nodes in `model.graph` and the bodies in it, in place. QMoE mixes by the softmax over the chosen logits, whatever its
- * normalize_routing_weights says, unless weights are given: where MoE mixes by the softmax over all, that is written before it.
+ * Replaces MoE nodes in `model.graph` and the bodies in it, in place. Without given weights, QMoE mixes by the softmax over the
+ * chosen logits, whatever its normalize_routing_weights says. Where MoE mixes by the softmax over all logits, that softmax is written
+ * before QMoE and given to it.
  */
 export function exportExperts(model: Model, experts: readonly ExportedExperts[]): void {
   if (experts.length === 0) return
@@ -59,7 +60,7 @@ export function exportExperts(model: Model, experts: readonly ExportedExperts[])
     const found = byOrigin.get(node)
     if (!found) return [node]
     byOrigin.delete(node)
-    giveAs(writeExperts(writer, found), node.outputs[0]!)
+    replaceOutput(writeExperts(writer, found), node.outputs[0]!)
     return writer.take()
   })
   if (byOrigin.size > 0)
@@ -69,24 +70,27 @@ export function exportExperts(model: Model, experts: readonly ExportedExperts[])
 
 function writeExperts(writer: GraphWriter, { origin, fc1, fc2 }: ExportedExperts): Value {
   const { inputs } = origin
-  const stem: Stem = { values: origin.outputs[0]!.name, nodes: origin.name }
+  const g = writer.at({ values: origin.outputs[0]!.name, nodes: origin.name })
   const [codes1, scales1, zeros1] = writeWeights(writer, inputs[FC1!]!, fc1)
   const [codes2, scales2, zeros2] = writeWeights(writer, inputs[FC2!]!, fc2)
   const router = inputs[ROUTER!]!
   const mixing =
     origin.int('normalize_routing_weights', 0) === 1
       ? undefined
-      : writer.op(stem, 'routing_weights', 'Softmax', [router], { attributes: { axis: -1 } })
-  const all = [
-    ...[inputs[INPUT!], router, codes1, scales1, inputs[BIAS1!], codes2, scales2, inputs[BIAS2!]],
-    ...[undefined, undefined, undefined, zeros1, zeros2, undefined, mixing],
-  ]
+      : g.op('Softmax', [router], { axis: -1 }, { role: 'routing_weights' })
+  const first = [codes1, scales1, inputs[BIAS1!]]
+  const second = [codes2, scales2, inputs[BIAS2!]]
+  // Missing: fc3 with its scales and bias, and its zero points.
+  const fc3 = [undefined, undefined, undefined]
+  const all = [inputs[INPUT!], router, ...first, ...second, ...fc3, zeros1, zeros2, undefined, mixing]
   while (all.at(-1) === undefined) all.pop()
   const { bits, blockSize } = fc1[0]!
-  const output = writer.op(stem, `Q${bits}`, 'QMoE', all, {
-    domain: 'com.microsoft',
-    attributes: { expert_weight_bits: bits, block_size: blockSize },
-  })
+  const output = g.op(
+    'QMoE',
+    all,
+    { expert_weight_bits: bits, block_size: blockSize },
+    { role: `Q${bits}`, domain: 'com.microsoft' },
+  )
   const { producer } = output
   for (const [name, attribute] of origin.attributes)
     if (name !== 'use_sparse_mixer') producer!.attributes.set(name, attribute)

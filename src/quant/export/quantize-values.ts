@@ -1,32 +1,34 @@
 /** @file Quantizes values of the user's graph where they are computed: queries, keys and values of attention. */
 
 import { internalError } from '../../errors.ts'
-import { floatTypeOf, giveAs, GraphWriter, type Stem } from '../../graph/graph-writer.ts'
-import { consumersOf, type Model, type Node, Value } from '../../graph/ir.ts'
+import { floatTypeOf } from '../../graph/float-type.ts'
+import { GraphWriter } from '../../graph/graph-writer.ts'
+import { consumersOf, type Model, type Node, replaceOutput, Value } from '../../graph/ir.ts'
+import { emitProduct } from '../../kernels/steps.ts'
 import type { ActivationQuantizer } from '../../kernels/tokens.ts'
-import { writeDequantizedRows, writeQuantizedRows } from './quantize-rows.ts'
+import { requireOpset, writeQuantizedRows } from './quantize-rows.ts'
 
 export interface QuantizedValue {
-  /** Of the user's graph, [.., C]. */
+  /** A value of the user's graph, [.., C]. */
   readonly value: Value
   /** Neighbours along the last axis that share a scale; divides C. */
   readonly group: number
   readonly quantizer: ActivationQuantizer
-  /** C and the number of dimensions, where the file does not say them. */
+  /** C and the number of dimensions; needed where the file leaves them out. */
   readonly channels?: number | undefined
   readonly rank?: number | undefined
-  /** Whether an output of the graph (or body) it is computed in is quantized as well; by default only readers within the graph are. */
+  /** True quantizes outputs of the graph (or body) as well; by default only readers within the graph get the quantized value. */
   readonly outputs?: boolean | undefined
 }
 
 /**
- * Makes all readers of the values read them quantized and dequantized, in place. Computed in float32, whatever the type of the
- * model. @throws E_UNSUPPORTED when the model's opset is below 11.
+ * Quantizes and dequantizes values for all their readers, in place. The arithmetic is float32, whatever the model's type.
+ * @throws E_UNSUPPORTED when the model's opset is below 11.
  */
 export function quantizeValues(model: Model, values: readonly QuantizedValue[]): void {
   if (values.length === 0) return
   const writer = new GraphWriter(model)
-  writer.requireOpset()
+  requireOpset(writer)
   const readers = consumersOf(writer.graph)
   const shown = writer.outputValues()
   const behind = new Map<Node | undefined, Node[]>()
@@ -45,28 +47,29 @@ export function quantizeValues(model: Model, values: readonly QuantizedValue[]):
   writer.graph.nodes.unshift(...(behind.get(undefined) ?? []))
 }
 
-/** Writes the value as it is after quantizing. */
+/** The value quantized and dequantized, in its own type. */
 function writeQuantizedValue(writer: GraphWriter, { value, group, quantizer, channels, rank }: QuantizedValue): Value {
   const last = value.shape?.at(-1)
   const size = typeof last === 'number' ? last : channels
   if (size === undefined || size % group !== 0)
     throw internalError(`the ${size ?? 'unknown number of'} channels of "${value.name}" are not groups of ${group}`)
   const dims = value.shape?.length ?? rank
-  if (size !== group && dims === undefined) throw internalError(`nobody knows how many dimensions "${value.name}" has`)
-  const stem: Stem = { values: value.name, nodes: value.name }
+  if (size !== group && dims === undefined)
+    throw internalError(`the number of dimensions of "${value.name}" is not known`)
+  const g = writer.at({ values: value.name, nodes: value.name })
   const dtype = floatTypeOf(value)
-  const float = dtype === 'float32' ? value : writer.cast(stem, value, 'float32')
-  // Zeros keep dimensions as they are, so that whoever infers shapes still knows the last one behind all this.
+  const float = dtype === 'float32' ? value : g.typed(value, 'float32')
+  // A zero keeps a dimension as it is, so that shape inference still finds the last one.
   const kept = Array<number>((dims ?? 1) - 1).fill(0)
   const rows =
-    size === group ? float : writer.op(stem, 'groups', 'Reshape', [float, writer.ints(...kept, size / group, group)])
-  const result = writeDequantizedRows(writer, stem, writeQuantizedRows(writer, stem, rows, quantizer))
-  const whole = size === group ? result : writer.op(stem, 'ungrouped', 'Reshape', [result, writer.ints(...kept, size)])
+    size === group ? float : g.op('Reshape', [float, g.ints([...kept, size / group, group])], {}, { role: 'groups' })
+  const result = emitProduct(g, writeQuantizedRows(g, rows, quantizer))
+  const whole = size === group ? result : g.op('Reshape', [result, g.ints([...kept, size])], {}, { role: 'ungrouped' })
   whole.shape = value.shape
-  return writer.cast(stem, whole, dtype)
+  return g.typed(whole, dtype)
 }
 
-/** Lets `result` be `value`, with its name and readers, and what was `value` go by another name to `nodes` only. */
+/** Makes `result` take over the name and the readers of `value`; only `nodes` read the old value, under a new name. */
 function takeName(writer: GraphWriter, value: Value, result: Value, nodes: readonly Node[]): void {
   const { producer } = value
   if (!producer)
@@ -75,5 +78,5 @@ function takeName(writer: GraphWriter, value: Value, result: Value, nodes: reado
   producer.outputs = producer.outputs.map(output => (output === value ? raw : output))
   raw.producer = producer
   for (const node of nodes) node.inputs = node.inputs.map(input => (input === value ? raw : input))
-  giveAs(result, value)
+  replaceOutput(result, value)
 }

@@ -1,26 +1,27 @@
-/** @file Changes constants of the user's graph for one reader each: gains and biases that transformations were folded into. */
+/** @file Replaces gains and biases of the user's graph by transformed ones, each for one reader. */
 
 import { internalError, QuantError } from '../../errors.ts'
-import { floatTypeOf, GraphWriter } from '../../graph/graph-writer.ts'
+import { floatTypeOf } from '../../graph/float-type.ts'
+import { GraphWriter } from '../../graph/graph-writer.ts'
 import type { Model, Node, Value } from '../../graph/ir.ts'
 import { storedTensor } from '../../graph/stored-weight.ts'
 import { elementCount, type Tensor } from '../../graph/tensor.ts'
 import { FLOAT16_MAX, storeFloats } from '../../kernels/float16.ts'
 
 export interface ReplacedConstant {
-  /** Of the user's graph. */
+  /** Node of the user's graph. */
   readonly node: Node
   /** Index of the input that gets the data. */
   readonly input: number
   /** As many numbers as the constant has now. */
   readonly data: Float32Array
-  /** Where another branch has the same constant: both read the new one. */
+  /** Reader of the same constant in another branch; both get the new one. */
   readonly otherBranch?: { readonly node: Node; readonly input: number } | undefined
 }
 
 /**
- * Gives inputs of nodes new constants of the type and shape of those they have, in place. Other readers keep the old ones, which go
- * when nothing reads them.
+ * Gives inputs of nodes new constants of the same type and shape, in place. Other readers keep the old constant; it is dropped when
+ * none is left.
  * @throws E_UNSUPPORTED for numbers that float16 cannot hold.
  */
 export function replaceConstants(model: Model, constants: readonly ReplacedConstant[]): void {
@@ -39,7 +40,7 @@ export function replaceConstants(model: Model, constants: readonly ReplacedConst
   writer.dropOrphans()
 }
 
-/** Shape of a constant: as it is stored, perhaps behind a Cast, or as the file says. */
+/** Shape of a constant: of the stored tensor, perhaps behind a Cast, or as declared in the file. */
 function dimsOf(value: Value): readonly number[] | undefined {
   const stored = storedTensor(value)
   if (stored) return stored.dims

@@ -1,11 +1,12 @@
 /**
- * @file The forms a quantized linear takes in the user's graph. Each writes the product alone and gives its value: bias and type
- * are the caller's. The only file that knows what onnxruntime calls block_size.
+ * @file Three forms of a quantized linear in the user's graph. Each function writes the product; the caller adds the bias and casts
+ * to the model's type.
  */
 
 import type { DType } from '../../graph/dtype.ts'
 import type { GraphWriter, Stem } from '../../graph/graph-writer.ts'
 import type { Value } from '../../graph/ir.ts'
+import { MadeOnce } from '../../graph/target.ts'
 import { type Tensor, tensorOf } from '../../graph/tensor.ts'
 import type { PackedWeight } from '../../kernels/pack/matmul-nbits.ts'
 import type { PackedPlanes } from '../../kernels/pack/planes.ts'
@@ -14,38 +15,36 @@ import type { ActivationQuantizer } from '../../kernels/tokens.ts'
 import type { RowShape, SharedActivations } from './quantize-rows.ts'
 import { writeFloatWeight, writeInt8Weight } from './write-planes.ts'
 
-/** What a product is written with: `weight` names constants, `result` nodes. */
+/** Tools and names for one product. */
 export interface Writing {
   readonly writer: GraphWriter
   readonly activations: SharedActivations
+  /** Stem for constants and values computed from the weight alone. */
   readonly weight: Stem
   readonly shared: SharedWeight
+  /** Stem for all other values. */
   readonly result: Stem
 }
 
-/** What the nodes that read one weight share: its constants, and the values computed from them alone. */
+/** Constants of one weight, and values computed from them alone, for all nodes that read it. */
 export class SharedWeight {
-  private readonly values = new Map<string, Value>()
+  private readonly values = new MadeOnce()
   private readonly writer: GraphWriter
   private readonly ahead: boolean
 
-  /** @param ahead whether they are in several branches, so that values have to be where all of them see them. */
+  /** @param ahead true when the nodes are in several branches: shared values must then come first in the graph. */
   constructor(writer: GraphWriter, ahead: boolean) {
     this.writer = writer
     this.ahead = ahead
   }
 
-  /** What `make` gives for `key`, made once. */
+  /** Result of `make` for `key`, made once. */
   once(key: string, make: () => Value): Value {
-    const known = this.values.get(key)
-    if (known) return known
-    const value = this.ahead ? this.writer.ahead(make) : make()
-    this.values.set(key, value)
-    return value
+    return this.values.once(key, () => (this.ahead ? this.writer.ahead(make) : make()))
   }
 }
 
-/** How a product's input is quantized, and its shape. */
+/** Quantizer and shape of a product's input. */
 interface QuantizedInput extends RowShape {
   readonly quantizer: ActivationQuantizer
 }
@@ -54,7 +53,7 @@ const MICROSOFT = 'com.microsoft'
 
 export interface NBitsProduct {
   readonly x: Value
-  /** Type of x, which the file need not say of it; one that has a kernel. */
+  /** Type of x, which the file may leave out; MatMulNBits has a kernel for it. */
   readonly dtype: DType
   readonly packed: PackedWeight
   readonly inFeatures: number
@@ -62,40 +61,44 @@ export interface NBitsProduct {
   readonly accuracyLevel: 0 | 4
 }
 
-/** com.microsoft MatMulNBits (opset 1); codes stored as rows [N, K * bits / 8], for a table that shares them, are read through a Reshape. */
+/** com.microsoft MatMulNBits (opset 1). Codes that a table shares are stored as rows [N, K * bits / 8] and read through a Reshape. */
 export function writeNBitsProduct({ writer, weight, shared, result }: Writing, product: NBitsProduct): Value {
   const { x, dtype, packed, inFeatures, outFeatures, accuracyLevel } = product
-  const constant = (suffix: string, tensor: Tensor) =>
-    shared.once(suffix, () => writer.constant(`${weight.values}_${suffix}`, tensor))
+  const onWeight = writer.at(weight)
+  const constant = (name: string, tensor: Tensor) => shared.once(name, () => onWeight.initializer(name, tensor))
   const codes = constant(`Q${packed.bits}`, packed.b)
   const blocks = [outFeatures, packed.scales.dims[1]!, (packed.blockSize * packed.bits) / 8]
   const b =
     packed.b.dims.length === 3
       ? codes
-      : shared.once('blocks', () => writer.op(weight, 'blocks', 'Reshape', [codes, writer.ints(...blocks)]))
+      : shared.once('blocks', () => onWeight.op('Reshape', [codes, onWeight.ints(blocks)], {}, { role: 'blocks' }))
   const stored = constant('scales', packed.scales)
-  const scales = shared.once(`scales ${dtype}`, () => writer.cast({ ...weight, values: stored.name }, stored, dtype))
+  const scales = shared.once(`scales ${dtype}`, () =>
+    writer.at({ values: stored.name, nodes: weight.nodes }).typed(stored, dtype),
+  )
   const zeros = packed.zeroPoints && [constant('zero_points', packed.zeroPoints)]
-  return writer.op(result, `Q${packed.bits}`, 'MatMulNBits', [x, b, scales, ...(zeros ?? [])], {
+  const attributes = {
+    K: inFeatures,
+    N: outFeatures,
+    bits: packed.bits,
+    block_size: packed.blockSize,
+    ...(accuracyLevel !== 0 && { accuracy_level: accuracyLevel }),
+  }
+  return writer.at(result).op('MatMulNBits', [x, b, scales, ...(zeros ?? [])], attributes, {
+    role: `Q${packed.bits}`,
     domain: MICROSOFT,
-    attributes: {
-      K: inFeatures,
-      N: outFeatures,
-      bits: packed.bits,
-      block_size: packed.blockSize,
-      ...(accuracyLevel !== 0 && { accuracy_level: accuracyLevel }),
-    },
     dtype,
   })
 }
 
 /**
- * x as uint8 codes times the weight as int8 codes: with c = 2^(bits-1) of x's quantizer, and s, z scale and zero point of its row,
+ * Product of x as uint8 codes and the weight as int8 codes. With c = 2^(bits-1) of x's quantizer, and s, z scale and zero point of
+ * its row,
  *
  *   y = (sum_k (q_x - c) (q_w - z_w) * s_w  -  (z - c) * sum_k (q_w - z_w) * s_w) * s.
  *
- * The first sum is com.microsoft MatMulIntegerToFloat (opset 1), exact in int32; the second is a constant of each column. Taking
- * off c, which the kernel does for nothing, keeps the two small beside their difference: a tenth of the rounding error of c = 0.
+ * The first sum is com.microsoft MatMulIntegerToFloat (opset 1), exact in int32; the second is a constant of each column. The
+ * kernel subtracts c at no cost. Both terms are then small, and the rounding error is a tenth of that with c = 0.
  * @returns y in float32.
  */
 export function writeIntegerProduct(
@@ -107,19 +110,26 @@ export function writeIntegerProduct(
   const { bits, N, scale, zeroPoint, columnSums } = packed
   const { codes, scale: rowScale, offset } = activations.integer(x, quantizer, rows)
   const middle = symmetricZeroPoint(bits)
-  const constant = (suffix: string, elements: Float32Array | Int8Array) =>
-    shared.once(suffix, () =>
-      writer.constant(
-        `${weight.values}_${suffix}`,
-        tensorOf(elements instanceof Int8Array ? 'int8' : 'float32', [N], elements),
-      ),
+  const g = writer.at(result)
+  const onWeight = writer.at(weight)
+  const constant = (name: string, elements: Float32Array | Int8Array) => {
+    const dtype = elements instanceof Int8Array ? 'int8' : 'float32'
+    return shared.once(name, () => onWeight.initializer(name, tensorOf(dtype, [N], elements)))
+  }
+  const corrected = (product: Value, offset: Value) => {
+    const sums = constant(
+      'column_sums',
+      scale.map((step, n) => step * columnSums[n]!),
     )
+    const correction = g.op('Mul', [offset, sums], {}, { role: 'correction' })
+    return g.op('Sub', [product, correction], {}, { role: 'corrected' })
+  }
   const inputs = [
     codes,
-    shared.once('int8', () => writeInt8Weight(writer, weight, packed)),
-    writer.scalar(1),
+    shared.once('int8', () => writeInt8Weight(onWeight, packed)),
+    g.scalar(1),
     constant('scale', scale),
-    writer.scalar(2 ** (quantizer.bits - 1), 'uint8'),
+    g.scalar(symmetricZeroPoint(quantizer.bits), 'uint8'),
   ]
   if (zeroPoint.some(zero => zero !== middle))
     inputs.push(
@@ -128,22 +138,14 @@ export function writeIntegerProduct(
         Int8Array.from(zeroPoint, zero => zero - middle),
       ),
     )
-  const how = { domain: MICROSOFT, dtype: 'float32' } as const
-  let product = writer.op(result, `Q${bits}`, 'MatMulIntegerToFloat', inputs, how)
-  if (offset) {
-    const sums = constant(
-      'column_sums',
-      scale.map((step, n) => step * columnSums[n]!),
-    )
-    const correction = writer.op(result, 'correction', 'Mul', [offset, sums])
-    product = writer.op(result, 'corrected', 'Sub', [product, correction])
-  }
-  return writer.op(result, 'scaled', 'Mul', [product, rowScale])
+  const product = g.op('MatMulIntegerToFloat', inputs, {}, { role: `Q${bits}`, domain: MICROSOFT, dtype: 'float32' })
+  return g.op('Mul', [offset ? corrected(product, offset) : product, rowScale], {}, { role: 'scaled' })
 }
 
 /**
- * The same numbers by operators of ai.onnx: MatMul of x, quantized and back where it is quantized at all, with the weight that is
- * dequantized at load. Not DequantizeLinear: onnxruntime would make it a MatMulNBits that rounds activations to 8 bits.
+ * The same numbers by operators of ai.onnx: MatMul of x and the weight. The weight is dequantized when the model is loaded; x is
+ * quantized and dequantized if it has a quantizer. DequantizeLinear is not used: onnxruntime would fuse it with MatMul to a
+ * MatMulNBits that rounds activations to 8 bits.
  * @returns y in float32.
  */
 export function writePortableProduct(
@@ -153,6 +155,6 @@ export function writePortableProduct(
   quantized: QuantizedInput | undefined,
 ): Value {
   const input = quantized ? activations.dequantized(x, quantized.quantizer, quantized) : activations.float32(x)
-  const float = shared.once('float', () => writeFloatWeight(writer, weight, packed))
-  return writer.op(result, `Q${packed.bits}`, 'MatMul', [input, float])
+  const float = shared.once('float', () => writeFloatWeight(writer.at(weight), packed))
+  return writer.at(result).op('MatMul', [input, float], {}, { role: `Q${packed.bits}` })
 }

@@ -1,6 +1,6 @@
 /** @file Plan of one block: quantizers, mappings and activation sites, from the block and the scheme. */
 
-import { floatTypeOf } from '../../graph/graph-writer.ts'
+import { floatTypeOf } from '../../graph/float-type.ts'
 import type { Value } from '../../graph/ir.ts'
 import type { Refused } from '../../graph/refusal.ts'
 import { hasNBitsKernel } from '../../kernels/pack/matmul-nbits.ts'

@@ -151,6 +151,6 @@ test('groups that do not fit are a mistake of ours', () => {
   expect(() => quantizeValues(user.model, [{ value, group: 5, quantizer, channels: 24 }])).toThrow('groups of 5')
   expect(() => quantizeValues(user.model, [{ value, group: 5, quantizer }])).toThrow('unknown')
   expect(() => quantizeValues(user.model, [{ value, group: 6, quantizer, channels: 24 }])).toThrow(
-    'how many dimensions',
+    'the number of dimensions',
   )
 })
