@@ -19,7 +19,7 @@ function quantizeStored({ name, tensor, transposed }: StoredWeight, quantizer: W
 }
 
 /**
- * What `quantizeWeight(w)` gives, for a weight in a file.
+ * Gives the result of `quantizeWeight(w)` for a weight in a file.
  * @throws E_UNSUPPORTED when a weight is no sound number, E_SCHEME when the quantizer cannot be, E_EXTERNAL_DATA.
  */
 export function roundStored(stored: StoredWeight, quantizer: WeightQuantizer, tileBytes?: number): QuantizedWeight {
@@ -30,7 +30,7 @@ export function roundStored(stored: StoredWeight, quantizer: WeightQuantizer, ti
 }
 
 /**
- * What `packMatMulNBits(quantizeWeight(w))` gives, for a weight in a file. The result does not depend on `tileBytes`.
+ * Gives the result of `packMatMulNBits(quantizeWeight(w))` for a weight in a file. The result does not depend on `tileBytes`.
  * @throws E_UNSUPPORTED when a weight is no sound number, E_SCHEME when the quantizer cannot be stored, E_EXTERNAL_DATA.
  */
 export function packRounded(

@@ -11,8 +11,8 @@ import { affineQParams, groupsOf, qMax, type QParams, type WeightQuantizer } fro
 import { roundKernels } from './loops.ts'
 import type { WasmInstance } from './wasm.ts'
 
-/** Of a tile, as float32, about: it stays in the cache from the first pass to the last. */
-export const TILE_BYTES: number = 2 ** 21
+/** Target size of a tile in bytes, as float32: it stays in the cache from the first pass to the last. */
+const TILE_BYTES: number = 2 ** 21
 
 /** Columns the kernels are given at a time: the lines of the cache they write to stay in its first level. */
 const STRIP = 64
@@ -25,7 +25,7 @@ const MIN_COLUMNS = 4
 
 const PAGE_BYTES = 2 ** 16
 
-/** What 32-bit addresses reach. */
+/** Bytes that 32-bit addresses reach. */
 const MAX_BYTES = 2 ** 32 - PAGE_BYTES
 
 /** Memory of more than this is given back when a weight is done. */
@@ -44,7 +44,7 @@ export const sizesOf = ({ tensor, transposed }: StoredWeight): { readonly K: num
   return transposed ? { K: cols, N: rows } : { K: rows, N: cols }
 }
 
-/** How codes lie in the bytes that come out. */
+/** Layout of the codes in the bytes that are returned. */
 export interface CodesLayout {
   /** pack: 32 / bits codes down the rows side by side, low bits first, column by column; codes: a byte each. */
   readonly kernel: 'pack2' | 'pack4' | 'pack8' | 'codes'
@@ -53,9 +53,9 @@ export interface CodesLayout {
   /** Added to codes. */
   readonly shift: number
   readonly sizeBytes: number
-  /** From a column to the next when packed, from a row to the next when not. */
+  /** Distance from one column to the next when packed; from one row to the next otherwise. */
   readonly strideBytes: number
-  /** Where the codes of row k, column n begin. */
+  /** Offset in bytes of the code of row k, column n. */
   readonly at: (k: number, n: number) => number
 }
 
@@ -84,7 +84,7 @@ function tilesOf(stored: StoredWeight, group: number, tileBytes: number): Tile[]
   })
 }
 
-/** Where things are in the kernels' memory. */
+/** Addresses in the memory of the kernels. */
 interface Addresses {
   readonly tile: number
   /** As the file has it; the tile itself where that is the same. */
