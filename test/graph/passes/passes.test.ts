@@ -148,8 +148,9 @@ describe('node passes', () => {
 test('mark constants: sums of constants are pending, a transposed weight is a weight, the rest is neither', () => {
   const { g, x } = start()
   const weight = g.initializer('weight', floatTensor([3, 3], new Float32Array(9)))
-  const state = { g, pending: new Set<Value>(), weights: new Set([weight]), isConstant: (_?: Value) => false }
-  state.isConstant = value => value === undefined || value.tensor !== undefined || state.weights.has(value)
+  const weights = new Set([weight])
+  const isConstant = (value?: Value) => value?.tensor !== undefined || (value !== undefined && weights.has(value))
+  const state = { g, pending: new Set<Value>(), weights, isConstant }
   const sum = g.add(g.scalar(1), g.scalar(2))
   const transposed = g.transpose(weight, [1, 0])
   g.matMul(x, transposed)
