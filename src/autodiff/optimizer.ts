@@ -6,9 +6,9 @@ import type { Value } from '../graph/ir.ts'
 export interface OptimizerInputs {
   /** float32 [size]: what is learned, as one vector. */
   readonly parameter: Value
-  /** Of the loss, in the parameter's shape. */
+  /** Gradient of the loss, in the parameter's shape. */
   readonly gradient: Value
-  /** What the step before returned, in the order of `Optimizer.state`. */
+  /** State that the step before returned, in the order of `Optimizer.state`. */
   readonly state: readonly Value[]
   /** float32 []: 1 at the first step. */
   readonly step: Value
@@ -22,7 +22,7 @@ export interface OptimizerOutputs {
 }
 
 export interface Optimizer {
-  /** What is carried from step to step, float32 [size] each, all zeros before the first. */
+  /** State that is carried from step to step: float32 [size] each, zeros before the first step. */
   readonly state: readonly { readonly name: string; readonly size: number }[]
   /** Writes one step. */
   step(g: Builder, inputs: OptimizerInputs): OptimizerOutputs

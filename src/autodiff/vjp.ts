@@ -1,4 +1,4 @@
-/** @file What a gradient rule is. Knows graphs, no particular op. */
+/** @file The type of gradient rules. Knows graphs, no particular op. */
 
 import { QuantError } from '../errors.ts'
 import type { Builder } from '../graph/builder.ts'
@@ -22,7 +22,7 @@ export type VjpRule = (
 /** The answer of ops that may be differentiated and contribute nothing: their derivative is zero where it exists. */
 export const NO_GRADIENT: unique symbol = Symbol('no gradient')
 
-/** What stands in the table for an op. */
+/** Entry of the table for an op. */
 export type VjpEntry = VjpRule | typeof NO_GRADIENT
 
 export type VjpTable = Readonly<Record<string, VjpEntry>>

@@ -1,4 +1,4 @@
-/** @file How large the numbers of a model may be: the one place that says so. Knows no model. */
+/** @file Largest magnitude that numbers of a model may have. Knows no model. */
 
 import { QuantError } from '../errors.ts'
 
@@ -17,7 +17,7 @@ export function firstUnsound(values: Float32Array): number {
 /** A float32 number in as many digits as it has. */
 export const shownFloat = (value: number): string => String(Number(value.toPrecision(7)))
 
-/** Why a number is refused. */
+/** Reason why a number is refused. */
 export const unsoundReason = (value: number): string =>
   Number.isFinite(value)
     ? `numbers beyond ${MAX_MAGNITUDE.toPrecision(2)} overflow when they are squared`

@@ -11,7 +11,7 @@ import { QuantError } from '../errors.ts'
 import { FLOAT16_LEAST, FLOAT16_MAX, roundToFloat16 } from './float16.ts'
 import { requireSound } from './magnitude.ts'
 
-/** How a weight is quantized. */
+/** Quantizer of a weight. */
 export interface WeightQuantizer {
   /** 2 to 8. */
   readonly bits: number
@@ -35,7 +35,7 @@ export interface ClipRatios {
   readonly max: Float32Array
 }
 
-/** What codes mean: w = (code - zeroPoint) * scale. */
+/** Parameters that give codes their meaning: w = (code - zeroPoint) * scale. */
 export interface QParams {
   readonly scale: Float32Array
   readonly zeroPoint: Uint8Array
@@ -79,7 +79,7 @@ export function storedScale(scale: number, { scaleDtype }: Pick<WeightQuantizer,
   return scale < COARSE_FLOAT16 ? Math.ceil(scale / FLOAT16_LEAST) * FLOAT16_LEAST : roundToFloat16(scale)
 }
 
-/** How K weights are cut in groups of `group`: as many as fit, at most K in one. */
+/** Size and number of the groups of K weights: `group` weights in each, or all K if there are fewer. */
 export function groupsOf(K: number, group: number): { readonly size: number; readonly count: number } {
   const size = Math.min(group, K)
   return { size, count: Math.ceil(K / size) }

@@ -16,7 +16,7 @@ import { type Elements, readElements, type Tensor, tensorOf } from '../graph/ten
 /** Version of onnxruntime. */
 export const runtimeVersion: string = ort.env.versions.node ?? ort.env.versions.common
 
-/** Where programs run. `cpu` is always there; nothing was run on the others. */
+/** Device that runs programs. `cpu` is always there; the others have not been tested. */
 export type Device = 'cpu' | 'cuda' | 'webgpu'
 
 export interface SessionOptions {
@@ -37,7 +37,7 @@ export interface SessionOptions {
   readonly memoryPattern?: boolean
 }
 
-/** What outputs may be: onnxruntime-node ends the process over 4-bit ones and knows no tensor for some others. */
+/** Types that outputs may have. onnxruntime-node ends the process on 4-bit outputs, and has no tensors of some other types. */
 const FETCHABLE: ReadonlySet<DType | undefined> = new Set<DType>([
   'float32',
   'float64',

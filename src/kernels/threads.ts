@@ -1,4 +1,4 @@
-/** @file How many threads are worth having: no more than there are cores. */
+/** @file Number of threads of a session: no more than there are cores. */
 
 import { availableParallelism } from 'node:os'
 import type { SessionOptions } from './session.ts'

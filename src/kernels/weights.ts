@@ -74,7 +74,7 @@ export function dequantize(
   return w
 }
 
-/** What `emitWeightRange` finds out about a weight; for a constant weight worth computing once, outside the loop. */
+/** Range of a weight, from `emitWeightRange`. For a constant weight it is computed once, outside the loop. */
 export interface EmittedRange {
   /** Least and greatest weight of each group, zero included, [G, N]. */
   readonly lo: Value

@@ -1,11 +1,11 @@
-/** @file Whose node an error is about: what goes wrong in the working copy, said of the user's graph. Knows no op. */
+/** @file Errors of the working copy, told with the node of the user's graph that they are about. Knows no op. */
 
 import { messageOf, QuantError } from '../../errors.ts'
 import type { Node, Value } from '../ir.ts'
 
 /**
- * The error with the user's own node in it: names in the working copy are ours. What our shape rules stumble over is a node that is
- * not as ONNX has it.
+ * Adds the user's node to an error, because names in the working copy are ours. Other errors than QuantError come from shape rules:
+ * the node breaks the rules of ONNX.
  */
 export function inModel(error: unknown, node: Node, inputs: readonly (Value | undefined)[]): QuantError {
   if (!(error instanceof QuantError) || error.code === 'E_INTERNAL') {

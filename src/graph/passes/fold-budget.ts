@@ -1,4 +1,4 @@
-/** @file Whether the constants of a model may be computed: what that would take, against what a model of its size may take. */
+/** @file Limits of memory and work for the constants that a model computes, by the size of the model. */
 
 import { QuantError } from '../../errors.ts'
 import { type Graph, type Model, tensorsOf } from '../ir.ts'
@@ -6,7 +6,7 @@ import { type ComputedLimits, computedLimits } from '../limits.ts'
 import { elementCount, sizeBytes, type Tensor } from '../tensor.ts'
 import { costOf } from './fold-cost.ts'
 
-/** What the graph is looked at with. */
+/** Fixed inputs, and shapes of the others, for which the constants are computed. */
 interface Looks {
   readonly fixedInputs: ReadonlyMap<string, Tensor>
   readonly shapes: ReadonlyMap<string, readonly number[]>
@@ -21,16 +21,16 @@ function storedBytes(model: Model): number {
   return sum
 }
 
-/** The tokens of all sequences: as many as the largest input of one or two dimensions has elements. */
+/** Number of tokens of all sequences: elements of the largest input of one or two dimensions. */
 function tokensOf({ shapes, fixedInputs }: Looks): number {
   const all = [...shapes.values(), ...[...fixedInputs.values()].map(({ dims }) => dims)]
   return Math.max(1, ...all.filter(dims => dims.length <= 2).map(elementCount))
 }
 
-/** What is left for computing the constants of one working copy. */
+/** Memory and work that are left for the constants of one working copy. */
 export class FoldBudget {
   private readonly limits: ComputedLimits
-  /** Of the constants computed so far. */
+  /** Bytes of the constants computed so far. */
   private keptBytes = 0
   private work = 0
 

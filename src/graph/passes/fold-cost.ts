@@ -1,34 +1,34 @@
-/** @file What computing the constants of a graph would take, by its shapes alone. Runs nothing and knows no limits. */
+/** @file Memory and work that the constants of a graph need, estimated from shapes. Runs nothing and knows no limits. */
 
 import { byteLength } from '../dtype.ts'
 import type { Graph, Node, Value } from '../ir.ts'
 import { elementCount } from '../tensor.ts'
 
 export interface Cost {
-  /** Most bytes of values that are alive at one time, constants the graph begins with left out. */
+  /** Most bytes of values that are alive at one time, without the initializers. */
   readonly peakBytes: number
   /** Bytes of the outputs. */
   readonly keptBytes: number
-  /** Bytes written, 4 more for every multiplication of a product, and what one run costs whatever it computes. */
+  /** Bytes written, 4 more for every multiplication of a product, and the fixed cost of one run. */
   readonly work: number
   /** The largest value. */
   readonly largest: Value
 }
 
-/** Making and running a session takes about as long as moving so many bytes. */
+/** Fixed cost of making and running a session, in bytes that could be moved in that time. */
 const RUN_BYTES = 2 ** 18
 
 const bytesOf = (value: Value): number =>
   byteLength(value.dtype ?? 'float32', elementCount((value.shape ?? []) as number[]))
 
-/** Multiplications for each element a node makes. */
+/** Multiplications per element of a node's output. */
 function depthOf(node: Node): number {
   if (node.opType !== 'MatMul' && node.opType !== 'Gemm' && node.opType !== 'FusedMatMul') return 0
   const shape = (node.inputs[0]?.shape ?? []) as number[]
   return shape.at(node.int('transA', 0) === 1 ? -2 : -1) ?? 1
 }
 
-/** For a graph whose nodes are in order and whose shapes are numbers. */
+/** Estimates the cost of a graph whose nodes are in order and whose shapes are numbers. */
 export function costOf({ nodes, outputs }: Pick<Graph, 'nodes' | 'outputs'>): Cost {
   const lastUse = new Map<Value, number>()
   nodes.forEach((node, i) => node.inputs.forEach(input => input && lastUse.set(input, i)))

@@ -18,7 +18,7 @@ interface Changes {
   readonly inputs: Inputs
   /** Attributes to set; undefined removes one. */
   readonly attributes?: Readonly<Record<string, Attribute | undefined>>
-  /** How many outputs to keep; all when absent. */
+  /** Number of outputs to keep; all when absent. */
   readonly outputs?: number
 }
 

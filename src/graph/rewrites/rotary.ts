@@ -10,7 +10,7 @@ import { floatTensor } from '../tensor.ts'
 import type { RewriteBuilder } from './rewrite-builder.ts'
 import { declined, required, type Rewrite } from './rewrite.ts'
 
-/** What `rotate` multiplies with. `width` is rot, `interleaved` whether a pair is (2i, 2i + 1) or (i, i + rot / 2). */
+/** Factors for `rotate`. `width` is rot. A pair is (2i, 2i + 1) when `interleaved`, else (i, i + rot / 2). */
 export interface RotaryTables {
   readonly cos: Value
   readonly sin: Value
@@ -18,7 +18,7 @@ export interface RotaryTables {
   readonly interleaved: boolean
 }
 
-/** How the turned tensor is laid out: [B, N, S, hd] or [B, S, N, hd]. */
+/** Layout of the tensor that is turned: [B, N, S, hd] or [B, S, N, hd]. */
 export type HeadLayout = 'BNSH' | 'BSNH'
 
 const lastDim = (value: Value): number => staticShape(value).at(-1)!

@@ -24,7 +24,7 @@ const TILE = 64
 export interface WeightCodes extends QuantizedWeight, WeightQuantizer {
   readonly K: number
   readonly N: number
-  /** What `chooseBlockSize` would choose otherwise; divides the group. */
+  /** Block size; divides the group. `chooseBlockSize` chooses it when absent. */
   readonly blockSize?: number | undefined
 }
 
@@ -63,7 +63,7 @@ export function chooseBlockSize(K: number, group: number): number {
   )
 }
 
-/** How a weight lies in the container. */
+/** Layout of a weight in the container. */
 export interface PackedLayout {
   readonly bits: 2 | 4 | 8
   readonly blockSize: number

@@ -4,7 +4,8 @@ import { readElements, type Tensor, tensorOf } from '../../graph/tensor.ts'
 import { readFloats } from '../float16.ts'
 import { requireSound } from '../magnitude.ts'
 import type { WeightQuantizer } from '../qparams.ts'
-import { roundTiles, sizesOf, type StoredWeight } from '../round/tiles.ts'
+import { sizesOf, type StoredWeight } from '../round/tile-layout.ts'
+import { roundTiles } from '../round/tiles.ts'
 import { transpose2d } from '../transpose.ts'
 import { type QuantizedWeight, quantizeWeight } from '../weights.ts'
 import { packedLayout, type PackedWeight, packMatMulNBits, type WeightCodes, withScales } from './matmul-nbits.ts'
@@ -19,7 +20,7 @@ function quantizeStored({ name, tensor, transposed }: StoredWeight, quantizer: W
 }
 
 /**
- * What `quantizeWeight(w)` gives, for a weight in a file.
+ * Gives the result of `quantizeWeight(w)` for a weight in a file.
  * @throws E_UNSUPPORTED when a weight is no sound number, E_SCHEME when the quantizer cannot be, E_EXTERNAL_DATA.
  */
 export function roundStored(stored: StoredWeight, quantizer: WeightQuantizer, tileBytes?: number): QuantizedWeight {
@@ -30,7 +31,7 @@ export function roundStored(stored: StoredWeight, quantizer: WeightQuantizer, ti
 }
 
 /**
- * What `packMatMulNBits(quantizeWeight(w))` gives, for a weight in a file. The result does not depend on `tileBytes`.
+ * Gives the result of `packMatMulNBits(quantizeWeight(w))` for a weight in a file. The result does not depend on `tileBytes`.
  * @throws E_UNSUPPORTED when a weight is no sound number, E_SCHEME when the quantizer cannot be stored, E_EXTERNAL_DATA.
  */
 export function packRounded(

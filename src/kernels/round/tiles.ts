@@ -4,15 +4,25 @@
  */
 
 import { byteLength } from '../../graph/dtype.ts'
-import { readInto, type Tensor, tensorOf } from '../../graph/tensor.ts'
+import { readInto, tensorOf } from '../../graph/tensor.ts'
 import { FLOAT16_MAX, readFloats } from '../float16.ts'
 import { MAX_MAGNITUDE, requireSound } from '../magnitude.ts'
 import { affineQParams, groupsOf, qMax, type QParams, type WeightQuantizer } from '../qparams.ts'
 import { roundKernels } from './loops.ts'
+import {
+  type Addresses,
+  addressesOf,
+  type CodesLayout,
+  MIN_COLUMNS,
+  sizesOf,
+  type StoredWeight,
+  type Tile,
+  tilesOf,
+} from './tile-layout.ts'
 import type { WasmInstance } from './wasm.ts'
 
-/** Of a tile, as float32, about: it stays in the cache from the first pass to the last. */
-export const TILE_BYTES: number = 2 ** 21
+/** Target size of a tile in bytes, as float32: it stays in the cache from the first pass to the last. */
+const TILE_BYTES: number = 2 ** 21
 
 /** Columns the kernels are given at a time: the lines of the cache they write to stay in its first level. */
 const STRIP = 64
@@ -20,100 +30,13 @@ const STRIP = 64
 /** Rows that are transposed at a time: one line of the cache holds a column of them. */
 const TRANSPOSED_ROWS = 16
 
-/** Columns the kernels work on at once, and thus the fewest they can. */
-const MIN_COLUMNS = 4
-
 const PAGE_BYTES = 2 ** 16
 
-/** What 32-bit addresses reach. */
+/** Bytes that 32-bit addresses reach. */
 const MAX_BYTES = 2 ** 32 - PAGE_BYTES
 
 /** Memory of more than this is given back when a weight is done. */
 const KEPT_BYTES = 2 ** 26
-
-export interface StoredWeight {
-  /** For error messages. */
-  readonly name: string
-  /** [K, N], or [N, K] when `transposed`; of any float type. */
-  readonly tensor: Tensor
-  readonly transposed: boolean
-}
-
-export const sizesOf = ({ tensor, transposed }: StoredWeight): { readonly K: number; readonly N: number } => {
-  const [rows, cols] = tensor.dims as [number, number]
-  return transposed ? { K: cols, N: rows } : { K: rows, N: cols }
-}
-
-/** How codes lie in the bytes that come out. */
-export interface CodesLayout {
-  /** pack: 32 / bits codes down the rows side by side, low bits first, column by column; codes: a byte each. */
-  readonly kernel: 'pack2' | 'pack4' | 'pack8' | 'codes'
-  /** Groups are filled up with zeros to a multiple of so many rows. */
-  readonly unit: number
-  /** Added to codes. */
-  readonly shift: number
-  readonly sizeBytes: number
-  /** From a column to the next when packed, from a row to the next when not. */
-  readonly strideBytes: number
-  /** Where the codes of row k, column n begin. */
-  readonly at: (k: number, n: number) => number
-}
-
-/** Rows and columns of a weight [K, N]: whole groups. */
-interface Tile {
-  readonly firstGroup: number
-  readonly groups: number
-  readonly firstColumn: number
-  readonly columns: number
-}
-
-/** Tiles that lie in one piece in the file: some groups of rows, or some columns of a transposed weight. */
-function tilesOf(stored: StoredWeight, group: number, tileBytes: number): Tile[] {
-  const { K, N } = sizesOf(stored)
-  const { size, count } = groupsOf(K, group)
-  const starts = (length: number, step: number) => Array.from({ length: Math.ceil(length / step) }, (_, i) => i * step)
-  if (stored.transposed) {
-    const columns = Math.min(N, Math.max(MIN_COLUMNS, Math.floor(tileBytes / (4 * K))))
-    // The last tile is as wide as the others: some columns are done twice.
-    const first = starts(N, columns).map(n => Math.min(n, N - columns))
-    return first.map(firstColumn => ({ firstGroup: 0, groups: count, firstColumn, columns }))
-  }
-  const most = Math.max(1, Math.floor(tileBytes / (4 * size * N)))
-  return starts(count, most).map(firstGroup => {
-    return { firstGroup, groups: Math.min(most, count - firstGroup), firstColumn: 0, columns: N }
-  })
-}
-
-/** Where things are in the kernels' memory. */
-interface Addresses {
-  readonly tile: number
-  /** As the file has it; the tile itself where that is the same. */
-  readonly raw: number
-  /** The same as float32; the tile itself where that is not to be transposed. */
-  readonly wide: number
-  /** Numbers of the tile's groups, [groups, columns]: least weight or scale, greatest weight or zero point. */
-  readonly low: number
-  readonly high: number
-  readonly codes: number
-  readonly sizeBytes: number
-}
-
-function addressesOf(stored: StoredWeight, tile: Tile, groupSize: number, layout: CodesLayout): Addresses {
-  let sizeBytes = 0
-  const place = (length: number): number => {
-    const address = sizeBytes
-    // The kernels may look up to a vector beyond the end.
-    sizeBytes += 16 * Math.ceil(length / 16) + 16
-    return address
-  }
-  const { dtype } = stored.tensor
-  const elements = tile.groups * groupSize * tile.columns
-  const address = place(4 * (elements + layout.unit * tile.columns))
-  const wide = stored.transposed ? place(4 * elements) : address
-  const raw = dtype === 'float32' ? wide : place(byteLength(dtype, elements))
-  const numbers = () => place(4 * tile.groups * tile.columns)
-  return { tile: address, raw, wide, low: numbers(), high: numbers(), codes: place(layout.sizeBytes), sizeBytes }
-}
 
 let idle: WasmInstance | undefined
 

@@ -55,7 +55,7 @@ export const i32: Instructions<'add' | 'sub' | 'mul' | 'shl' | 'shr' | 'lessThan
   store: instruction(0x36, ...PLACE),
 }
 
-/** Of two integers the smaller, both unsigned. */
+/** Smaller of two unsigned integers. */
 export const smaller: Instruction = (...pair) => [...pair.flat(), ...i32.lessThan(...pair), 0x1b]
 
 export const v128: Instructions<'load' | 'store' | 'and' | 'or' | 'anyTrue'> = {
