@@ -14,22 +14,22 @@ export interface DataLocation {
   readonly length: number
 }
 
-/** A record to write where the bytes would be: save.ts puts the bytes themselves there while writing. */
+/** A record in place of the bytes, which layout.ts replaces by the bytes themselves. */
 export interface StandIn {
   readonly standIn: Uint8Array
 }
 
-/** Where a tensor's bytes go: into the message (undefined), to a data file, or in later. */
+/** Place of a tensor's bytes: in the message (undefined), in a data file, or inserted later. */
 export type Placement = DataLocation | StandIn | undefined
 
 export type Place = (tensor: Tensor) => Placement
 
-/** Everything inline; only for models whose tensors are in memory. */
+/** Places all tensors inline; only for models whose tensors are in memory. */
 export const inline: Place = () => undefined
 
 const { AttributeType } = onnx.AttributeProto
 
-/** A message that keeps what `source` (the message it was decoded from, if any) holds beyond what we set. */
+/** A message of `fields` that keeps all other fields of `source`, the message it was decoded from, if any. */
 export function derive<T extends object>(source: unknown, fields: T): T {
   if (source === undefined) return fields
   const message = { ...(source as object), ...fields }
@@ -38,7 +38,7 @@ export function derive<T extends object>(source: unknown, fields: T): T {
 }
 
 export function encodeTensor(tensor: Tensor, name: string | undefined, place: Place = inline): Onnx.ITensorProto {
-  // Values are given afresh below: typed fields of the source must not stay beside them.
+  // Values are written as raw data below: typed fields of the source must not stay beside them.
   const { source } = tensor
   const { docString } = (source ?? {}) as Onnx.ITensorProto
   const message: Onnx.ITensorProto = { dims: [...tensor.dims], dataType: dtypeNumber(tensor.dtype) }
@@ -104,12 +104,12 @@ function encodeDim(dim: Dim): Onnx.TensorShapeProto.IDimension {
   return dim === undefined ? {} : { dimParam: dim }
 }
 
-/** The name a sparse constant goes by. */
+/** Name of a sparse constant. */
 export function sparseInitializerName(sparse: Onnx.ISparseTensorProto): string {
   return sparse.values?.name ?? ''
 }
 
-/** Names of the constants of a loaded graph that are kept as the file had them: values without a tensor or a producer. */
+/** Names of the sparse constants of a loaded graph, which are kept as read: values without tensor and producer. */
 export function sparseInitializerNames(graph: Graph): string[] {
   return ((graph.source as Onnx.IGraphProto | undefined)?.sparseInitializer ?? []).map(sparseInitializerName)
 }
@@ -144,12 +144,12 @@ export function encodeGraph(graph: Graph, place: Place = inline): Onnx.IGraphPro
     input: graph.inputs.map(encodeValueInfo),
     output: graph.outputs.map(encodeValueInfo),
     initializer: graph.initializers.map(value => encodeTensor(value.tensor!, value.name, place)),
-    // What the exporter said of values that are gone would be refused by strict readers.
+    // Strict readers refuse type information about values that do not exist.
     valueInfo: (source?.valueInfo ?? []).filter(info => defined.has(info.name ?? '')),
   })
 }
 
-/** A whole model as bytes; `place` says where the tensors go (those still on disk cannot go inline). */
+/** A model as bytes; `place` chooses where each tensor goes. Tensors on disk cannot go inline. */
 export function encodeModel(model: Model, place: Place = inline): Uint8Array {
   const message = derive<Onnx.IModelProto>(model.source, {
     irVersion: model.irVersion,
