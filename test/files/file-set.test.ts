@@ -1,4 +1,4 @@
-/** @file Of a set of files there are all new ones, or all old ones, or no head: whatever call fails, and wherever the process ends. */
+/** @file A set of files: all new, all old, or no head, at whatever call the process fails or ends. */
 
 import { lstatSync, mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { basename, join } from 'node:path'

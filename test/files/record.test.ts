@@ -1,4 +1,4 @@
-/** @file What is written comes back, arrays on disk; damage anywhere is noticed. */
+/** @file Records are read back as written, with tensors on disk; any damage is noticed. */
 
 import { readFileSync, truncateSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'

@@ -8,24 +8,24 @@ import type { Tensor } from '../tensor.ts'
 import { onnx, type Onnx, setUnknownFields, unknownFields } from './onnx-proto.ts'
 
 /** A range of a data file, named relative to the model. */
-export interface DataLocation {
+interface DataLocation {
   readonly location: string
   readonly offset: number
   readonly length: number
 }
 
 /** A record in place of the bytes, which layout.ts replaces by the bytes themselves. */
-export interface StandIn {
+interface StandIn {
   readonly standIn: Uint8Array
 }
 
 /** Place of a tensor's bytes: in the message (undefined), in a data file, or inserted later. */
-export type Placement = DataLocation | StandIn | undefined
+type Placement = DataLocation | StandIn | undefined
 
 export type Place = (tensor: Tensor) => Placement
 
 /** Places all tensors inline; only for models whose tensors are in memory. */
-export const inline: Place = () => undefined
+const inline: Place = () => undefined
 
 const { AttributeType } = onnx.AttributeProto
 
@@ -37,7 +37,7 @@ export function derive<T extends object>(source: unknown, fields: T): T {
   return message
 }
 
-export function encodeTensor(tensor: Tensor, name: string | undefined, place: Place = inline): Onnx.ITensorProto {
+function encodeTensor(tensor: Tensor, name: string | undefined, place: Place = inline): Onnx.ITensorProto {
   // Values are written as raw data below: typed fields of the source must not stay beside them.
   const { source } = tensor
   const { docString } = (source ?? {}) as Onnx.ITensorProto
@@ -115,14 +115,14 @@ export function sparseInitializerNames(graph: Graph): string[] {
 }
 
 /** The value's own ValueInfo when it came with one, else one made from its type and shape. */
-export function encodeValueInfo(value: Value): Onnx.IValueInfoProto {
+function encodeValueInfo(value: Value): Onnx.IValueInfoProto {
   if (value.source !== undefined) return derive(value.source, { name: value.name })
   if (value.dtype === undefined) return { name: value.name }
   const shape = value.shape && { dim: value.shape.map(encodeDim) }
   return { name: value.name, type: { tensorType: { elemType: dtypeNumber(value.dtype), ...(shape && { shape }) } } }
 }
 
-export function encodeNode(node: Node, place: Place = inline): Onnx.INodeProto {
+function encodeNode(node: Node, place: Place = inline): Onnx.INodeProto {
   return derive<Onnx.INodeProto>(node.source, {
     input: node.inputs.map(input => input?.name ?? ''),
     output: node.outputs.map(output => output?.name ?? ''),
@@ -133,7 +133,7 @@ export function encodeNode(node: Node, place: Place = inline): Onnx.INodeProto {
   })
 }
 
-export function encodeGraph(graph: Graph, place: Place = inline): Onnx.IGraphProto {
+function encodeGraph(graph: Graph, place: Place = inline): Onnx.IGraphProto {
   const defined = new Set(graph.nodes.flatMap(node => node.outputs.map(output => output?.name)))
   for (const value of [...graph.inputs, ...graph.initializers]) defined.add(value.name)
   for (const name of sparseInitializerNames(graph)) defined.add(name)

@@ -1,4 +1,4 @@
-/** @file Which external-data entries are followed, and which are refused. */
+/** @file External-data entries: followed ones and refused ones. */
 
 import { execFileSync } from 'node:child_process'
 import { mkdirSync, readFileSync, symlinkSync, truncateSync, writeFileSync } from 'node:fs'

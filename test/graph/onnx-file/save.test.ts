@@ -1,4 +1,4 @@
-/** @file What is written is read back the same, and when writing fails nothing has changed. */
+/** @file Saved models are read back the same; when writing fails, nothing changes. */
 
 import {
   existsSync,
