@@ -1,6 +1,6 @@
 /**
- * @file A file that is complete under its name or not there at all. It is written under a temporary name beside its place, which
- * nobody can foresee and no link can take.
+ * @file A file that is complete under its name or not there at all. It is written under a random temporary name in the same folder, so
+ * that no link can be planted under that name.
  */
 
 import { randomBytes } from 'node:crypto'
@@ -10,31 +10,31 @@ import { closeQuietly } from './closing.ts'
 import { syncFolder } from './folders.ts'
 import { writeFully } from './write-fully.ts'
 
-/** Creates the file or fails: it never opens what is there, be it a file or a link. Windows has no such links and no such flag. */
+/** Flags that create the file or fail: an existing file or link is never opened. Windows lacks O_NOFOLLOW, and such links. */
 const CREATE = constants.O_CREAT | constants.O_EXCL | constants.O_RDWR | (constants.O_NOFOLLOW ?? 0)
 
 const RANDOM_BYTES = 8
 
-/** A hidden name that begins with a file's, and that nobody can foresee. */
+/** A hidden, random name that begins with the name of a file. */
 export const hiddenName = (file: string, ending: string): string =>
   `.${file}.${randomBytes(RANDOM_BYTES).toString('hex')}.${ending}`
 
 /** Opens a new file for reading and writing. @throws the error of the system, EEXIST when anything has the name. */
 export const createFile = (path: string): number => openSync(path, CREATE)
 
-/** A file under way to its name. After `publish` or `discard` nothing else may be called. */
+/** A file that is being written. After `publish` or `discard` nothing else may be called. */
 export class AtomicFile {
-  /** Place where it appears. */
+  /** Final path. */
   readonly path: string
-  /** Place where it is written, in the same folder. */
+  /** Path under which it is written, in the same folder. */
   readonly temporary: string
   private readonly descriptor: number
   private open = true
   private size = 0
 
   /**
-   * @param owner file whose lock is held, by default the file itself: the temporary name begins with the name of that one.
-   * @throws the error of the system when the folder does not take it.
+   * @param owner file whose lock is held, by default the file itself; the temporary name begins with its name.
+   * @throws the error of the system when the file cannot be created.
    */
   constructor(path: string, owner: string = path) {
     this.path = path
@@ -42,7 +42,7 @@ export class AtomicFile {
     this.descriptor = createFile(this.temporary)
   }
 
-  /** Writes bytes at a position; by default behind all that were written. */
+  /** Writes bytes at a position, by default at the end. */
   write(bytes: Uint8Array, position: number = this.size): void {
     writeFully(this.descriptor, bytes, position)
     this.size = Math.max(this.size, position + bytes.length)
@@ -56,14 +56,14 @@ export class AtomicFile {
     closeSync(this.descriptor)
   }
 
-  /** Gives the file its name; what had the name is gone at once. @param durable also after a power cut. */
+  /** Renames the file to its final path and replaces what was there. @param durable waits until the name is on the disk. */
   publish(durable = true): void {
     this.finish(durable)
     renameSync(this.temporary, this.path)
     if (durable) syncFolder(dirname(this.path))
   }
 
-  /** Removes what was written. It never throws: the error that led here is the one to tell. */
+  /** Removes what was written. It never throws, so that the error that led here is reported. */
   discard(): void {
     if (this.open) closeQuietly(this.descriptor)
     this.open = false
@@ -71,7 +71,7 @@ export class AtomicFile {
   }
 }
 
-/** Removes a file or link, not what a link leads to. It never throws. @returns whether nothing is left under the name. */
+/** Removes a file or link, not what a link leads to. It never throws. @returns true when nothing is left under the name. */
 export function removeQuietly(path: string): boolean {
   try {
     rmSync(path, { force: true })
@@ -81,7 +81,7 @@ export function removeQuietly(path: string): boolean {
   }
 }
 
-/** Writes a small file at once. @throws the error of the system; then nothing has changed under the name. */
+/** Writes a small file. @throws the error of the system; then the old file, if any, is unchanged. */
 export function writeAtomically(path: string, bytes: Uint8Array, durable = true): void {
   const file = new AtomicFile(path)
   try {
@@ -94,9 +94,9 @@ export function writeAtomically(path: string, bytes: Uint8Array, durable = true)
 }
 
 /**
- * Hidden files that ended processes left of the file at `path`. The caller holds the lock of that file: a living process's would be
- * among them.
- * @param ending "tmp" for files under way. @param folder where to look, by default beside the file.
+ * Hidden files of the file at `path` that ended processes left. The caller holds the lock of that file, so that none of them belongs
+ * to a living process.
+ * @param ending "tmp" for unfinished files. @param folder where to look, by default beside the file.
  */
 export function temporariesOf(path: string, ending = 'tmp', folder: string = dirname(path)): string[] {
   const start = `.${basename(path)}.`

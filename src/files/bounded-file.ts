@@ -1,11 +1,11 @@
-/** @file Whole files into memory, if they are files and small enough. Knows no format; callers say what went wrong in their terms. */
+/** @file Reads whole files that are not too large. Knows no format; callers put the errors into their own words. */
 
 import { readFileSync, statSync } from 'node:fs'
 
 const megabytes = (bytes: number): string => `${(bytes / 1e6).toFixed(1)} MB`
 
 /**
- * @throws Error, plain, saying why not: pipes and devices would never end (or begin), and what is too large would fill the memory.
+ * Reads a file. @throws a plain Error for pipes and devices, which may never end, and for files above the limit.
  */
 export function readBounded(path: string, maxBytes: number): Uint8Array {
   const stats = statSync(path)

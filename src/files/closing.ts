@@ -1,8 +1,8 @@
-/** @file Open files that are closed again, however their use ends. */
+/** @file Closes open files, also after errors. */
 
 import { closeSync } from 'node:fs'
 
-/** Uses an open file and closes it. The error that is told is the first one. */
+/** Uses an open file and closes it. The first error is thrown. */
 export function closing<T>(descriptor: number, use: (descriptor: number) => T): T {
   let result: T
   try {
@@ -15,7 +15,7 @@ export function closing<T>(descriptor: number, use: (descriptor: number) => T): 
   return result
 }
 
-/** Closes a file of which nobody wants to know any more. It never throws. */
+/** Closes a file after an error. It never throws. */
 export function closeQuietly(descriptor: number): void {
   try {
     closeSync(descriptor)

@@ -1,4 +1,4 @@
-/** @file Contents of files, some at a time. */
+/** @file Copies and compares contents of files, one piece at a time. */
 
 import { fstatSync, readSync } from 'node:fs'
 import type { AtomicFile } from './atomic-file.ts'
@@ -7,7 +7,7 @@ import { openPlainFile } from './plain-file.ts'
 
 const PIECE_BYTES = 2 ** 20
 
-/** Fills the buffer unless the file ends before. @returns bytes read. */
+/** Reads until the buffer is full or the file ends. @returns bytes read. */
 function fill(descriptor: number, buffer: Uint8Array, position: number): number {
   let done = 0
   for (let got = -1; got !== 0 && done < buffer.length; done += got)
@@ -15,7 +15,7 @@ function fill(descriptor: number, buffer: Uint8Array, position: number): number 
   return done
 }
 
-/** Writes the content of a plain file at the end of another. @throws the error of the system. */
+/** Appends the content of a plain file to another file. @throws the error of the system. */
 export function copyInto(target: AtomicFile, path: string): void {
   closing(openPlainFile(path), descriptor => {
     const buffer = new Uint8Array(PIECE_BYTES)
@@ -28,7 +28,7 @@ export function copyInto(target: AtomicFile, path: string): void {
   })
 }
 
-/** Whether two plain files have the same bytes. @throws the error of the system. */
+/** Compares two plain files byte by byte. @throws the error of the system. */
 export const sameContent = (a: string, b: string): boolean =>
   closing(openPlainFile(a), first => closing(openPlainFile(b), second => sameBytes(first, second)))
 

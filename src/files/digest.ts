@@ -5,7 +5,7 @@ import { closeSync, openSync, readSync, realpathSync, statSync } from 'node:fs'
 import { QuantError } from '../errors.ts'
 import { systemCode } from './disk-errors.ts'
 
-/** Files up to this size are read whole; of larger ones a part, and their size and time of change count as well. */
+/** Files up to this size are read whole. Of larger ones a part is read, and their size and time of change count too. */
 const WHOLE_BYTES = 64 * 2 ** 20
 
 const WINDOWS = 64
@@ -13,8 +13,8 @@ const WINDOWS = 64
 const WINDOW_BYTES = 2 ** 20
 
 /**
- * Takes in a file's bytes: all of a small one; of a large one evenly spaced windows, first and last bytes among them. What cannot be
- * read counts as nothing: whoever needs it says so better.
+ * Adds a file to a hash: all bytes of a small one; evenly spaced windows of a large one, its first and last bytes among them. A file
+ * that cannot be read adds nothing: the code that needs it reports the error.
  */
 function addFile(hash: Hash, path: string): void {
   let descriptor: number
@@ -39,14 +39,14 @@ function addFile(hash: Hash, path: string): void {
   }
 }
 
-/** A short name for the content of files. */
+/** Digest of the contents of files: 16 hexadecimal digits. */
 export function digestOf(files: readonly string[]): string {
   const hash = createHash('sha256')
   for (const file of files) addFile(hash, file)
   return hash.digest('hex').slice(0, 16)
 }
 
-/** Notices when files are written to during a run. */
+/** Detects files that change during a run. */
 export class SourceWatch {
   private readonly stamps: ReadonlyMap<string, string>
 
@@ -74,7 +74,7 @@ const GONE: ReadonlySet<string | undefined> = new Set(['ENOENT', 'ENOTDIR', 'EAC
 function stampOf(file: string): string {
   try {
     const { size, mtimeNs, ctimeNs, ino } = statSync(realpathSync(file), { bigint: true })
-    // Whoever writes can set mtime back, as tools that copy files do; ctime nobody can.
+    // Programs can set mtime back, as tools that copy files do. They cannot set ctime.
     return `${size} ${mtimeNs} ${ctimeNs} ${ino}`
   } catch (error) {
     if (!GONE.has(systemCode(error))) throw error

@@ -1,4 +1,4 @@
-/** @file Words for errors of the file system: one way out for each code. Knows no files. */
+/** @file Messages for errors of the file system, with one hint for each code. Opens no files. */
 
 import { type ErrorCode, messageOf, QuantError } from '../errors.ts'
 
@@ -29,14 +29,11 @@ const HINTS: Readonly<Record<string, string>> = {
 /** Code that the operating system gave the error, such as "ENOSPC". */
 export const systemCode = (error: unknown): string | undefined => (error as NodeJS.ErrnoException | undefined)?.code
 
-/** Advice for an error of the file system. */
+/** Hint for an error of the file system. */
 export const diskHint = (error: unknown, otherwise = 'Run the same command again.'): string =>
   HINTS[systemCode(error) ?? ''] ?? otherwise
 
-/**
- * Runs something in which any call of the file system may fail, also those that nearly never do (stat, close): such an error gets
- * words here unless it has them already.
- */
+/** Runs `action` and turns any plain error of the file system, also of calls that seldom fail (stat, close), into a QuantError. */
 export async function inWords<T>(action: () => Promise<T>): Promise<T> {
   try {
     return await action()
@@ -46,7 +43,7 @@ export async function inWords<T>(action: () => Promise<T>): Promise<T> {
   }
 }
 
-/** An error of the file system in the user's words; one that has words already stays as it is. @param what as in "cannot write x". */
+/** Turns an error of the file system into a QuantError; a QuantError stays as it is. @param what failed: "cannot write x". */
 export function diskError(what: string, error: unknown, code: ErrorCode = 'E_OUTPUT'): QuantError {
   if (error instanceof QuantError) return error
   return new QuantError(code, `${what}: ${messageOf(error)}`, diskHint(error), { cause: error })

@@ -1,10 +1,10 @@
-/** @file How much room a run needs on disk, and whether it is there. Knows sizes, no models. */
+/** @file Compares the disk space that a run needs with what is free. Knows sizes, no models. */
 
 import { existsSync, statfsSync, statSync } from 'node:fs'
 import { dirname } from 'node:path'
 import { QuantError } from '../errors.ts'
 
-/** Something that is going to be written. */
+/** Space that a run needs in one folder. */
 export interface DiskNeed {
   readonly what: string
   readonly folder: string
@@ -14,7 +14,7 @@ export interface DiskNeed {
 const gigabytes = (bytes: number): string =>
   bytes >= 1e9 ? `${(bytes / 1e9).toFixed(1)} GB` : `${Math.ceil(bytes / 1e6)} MB`
 
-/** The folder itself, or the nearest above it that is there. */
+/** The folder, or the nearest parent that exists. */
 function existing(folder: string): string {
   let current = folder
   while (!existsSync(current) && dirname(current) !== current) current = dirname(current)
@@ -22,7 +22,7 @@ function existing(folder: string): string {
 }
 
 /**
- * Refuses a run whose files will not fit, before it begins. Needs of folders on one disk are added up.
+ * Refuses a run whose files do not fit, before it begins. Folders on one disk share its free space.
  * @throws E_OUTPUT
  */
 export function checkDiskSpace(needs: readonly DiskNeed[]): void {

@@ -1,4 +1,4 @@
-/** @file Parts of files: named without being read, and read as a whole, in pieces or into memory that is there. */
+/** @file Ranges of files: named without being read, then read whole, in pieces, or into a given buffer. */
 
 import { closeSync, openSync, readSync } from 'node:fs'
 import { messageOf, QuantError } from '../errors.ts'
@@ -17,7 +17,7 @@ export function isFileRange(data: Uint8Array | FileRange): data is FileRange {
   return !(data instanceof Uint8Array)
 }
 
-/** @throws E_TOO_LARGE where there is no memory for it. */
+/** Allocates bytes. @throws E_TOO_LARGE when memory does not suffice. */
 function allocate(length: number, file: string): Uint8Array {
   try {
     return new Uint8Array(length)
@@ -31,7 +31,7 @@ function allocate(length: number, file: string): Uint8Array {
   }
 }
 
-/** @throws E_EXTERNAL_DATA when the file is gone or shorter than the range; E_TOO_LARGE when it does not fit into memory. */
+/** Reads a range. @throws E_EXTERNAL_DATA when the file is gone or too short; E_TOO_LARGE when the range does not fit into memory. */
 export function readRange({ file, offset, length }: FileRange): Uint8Array {
   const bytes = allocate(length, file)
   readAt(file, offset, bytes)
@@ -39,7 +39,7 @@ export function readRange({ file, offset, length }: FileRange): Uint8Array {
 }
 
 /**
- * The bytes of a range, some at a time, in memory that is used again: what was given is gone when the next piece is asked for.
+ * Bytes of a range, piece by piece in one buffer: each piece overwrites the one before.
  * @throws E_EXTERNAL_DATA when the file is gone or shorter than the range.
  */
 export function* readPieces({ file, offset, length }: FileRange, buffer: Uint8Array): Generator<Uint8Array> {
@@ -50,7 +50,7 @@ export function* readPieces({ file, offset, length }: FileRange, buffer: Uint8Ar
   }
 }
 
-/** Fills memory with the bytes of a file from `offset` on. @throws E_EXTERNAL_DATA when the file is gone or ends before. */
+/** Fills `target` with the bytes of a file from `offset` on. @throws E_EXTERNAL_DATA when the file is gone or ends before. */
 export function readAt(file: string, offset: number, target: Uint8Array): void {
   const { length } = target
   let descriptor: number

@@ -1,6 +1,6 @@
 /**
- * @file Files that appear together: all new ones, or all old ones, or none under the name of the first. What a killed process left is
- * put right by the next one.
+ * @file Files that are replaced together: readers find all new files, all old files, or no head (the first file). The next process
+ * repairs what a killed one left.
  */
 
 import { lstatSync, renameSync, rmSync } from 'node:fs'
@@ -10,20 +10,20 @@ import { AtomicFile, hiddenName, removeQuietly, temporariesOf } from './atomic-f
 import { makeFolder, syncFolder } from './folders.ts'
 import { checkReplaceable, statsOf } from './names.ts'
 
-/** Names of a set, known before it is written. */
+/** Paths of a set, known before it is written. */
 export interface SetPlace {
-  /** File by which the others are found: it goes first and comes last. Its lock is that of the whole set. */
+  /** File by which readers find the others. It is moved away first and appears last. Its lock covers the whole set. */
   readonly head: string
-  /** Other files that take the place of old ones. */
+  /** Other files that replace old ones. */
   readonly others: readonly string[]
   /** Folders in which the set has files. */
   readonly folders: readonly string[]
 }
 
-/** Where a file that is being replaced waits until its successor is there. */
+/** Ending of hidden names of old files, until their successors are in place. */
 const OLD = 'old'
 
-/** A set under way. After `publish` or `discard` nothing else may be called. */
+/** A set that is being written. After `publish` or `discard` nothing else may be called. */
 export class FileSet {
   readonly head: string
   private readonly files: { readonly file: AtomicFile; readonly replaces: boolean }[] = []
@@ -33,8 +33,8 @@ export class FileSet {
   }
 
   /**
-   * A new file of the set; folders are made as needed.
-   * @param replaces whether it takes the place of what has its name; if not, such a file makes `publish` fail.
+   * Adds a new file to the set; folders are made as needed.
+   * @param replaces false when an existing file of that name makes `publish` fail.
    * @throws the error of the system.
    */
   add(path: string, replaces = true): AtomicFile {
@@ -50,8 +50,8 @@ export class FileSet {
   }
 
   /**
-   * Gives all files their names. The old head goes first and the new one comes last, so that at no moment there is a head with files of
-   * another one; folders are synced in between, so that this holds after a power cut too. If it fails, everything is put back.
+   * Gives all files their names. The old head is moved away first and the new one appears last, so that a head never stands beside files
+   * of another one. Folders are synced in between, so that this holds after a power cut too. On errors everything is put back.
    * @throws the error of the system; E_OUTPUT when something that cannot be replaced has one of the names.
    */
   publish(): void {
@@ -80,12 +80,12 @@ export class FileSet {
   }
 }
 
-/** Renames, and how to take them back. */
+/** Renames that can be undone. */
 class Steps {
   private readonly back: (() => void)[] = []
   private readonly old: string[] = []
 
-  /** @returns whether there was anything. */
+  /** Renames an old file to a hidden name. @returns false when there was none. */
   moveAway(path: string, allowed: boolean): boolean {
     if (!lstatSync(path, { throwIfNoEntry: false })) return false
     checkReplaceable(path)
@@ -107,7 +107,7 @@ class Steps {
     this.back.push(() => rmSync(file.path))
   }
 
-  /** Takes all back, last step first. Where that fails it stops: the rest would make a mixture, and is left to the next run. */
+  /** Undoes all steps, the last first. It stops at the first failure and leaves the rest to the next run: going on would mix two sets. */
   undo(): void {
     try {
       for (const step of this.back.reverse()) step()
@@ -116,7 +116,7 @@ class Steps {
     }
   }
 
-  /** Files that cannot be removed now are removed by the next run. */
+  /** Removes old files. The next run removes those that cannot be removed now. */
   forgetOld(): void {
     this.old.forEach(removeQuietly)
   }
@@ -139,13 +139,13 @@ export async function publishTogether<T>(head: string, write: (set: FileSet) => 
 }
 
 /**
- * Puts right what a killed process left of a set: its temporary files go, and old files come back unless their successors are complete.
- * The caller holds the lock of the head. It never throws: what cannot be done now can be done later.
+ * Repairs what a killed process left of a set: temporary files are removed, and old files get their names back unless the new set is
+ * complete. The caller holds the lock of the head. It never throws; the next run tries again.
  */
 export function recoverSet({ head, others, folders }: SetPlace): void {
   for (const folder of new Set([dirname(head), ...folders])) temporariesOf(head, 'tmp', folder).forEach(removeQuietly)
   const complete = statsOf(head, lstatSync) !== undefined
-  // The head last: as long as it is not there, nobody takes what is there for a whole.
+  // The head last: without it nobody takes the other files for a complete set.
   for (const path of [...others, head])
     for (const old of temporariesOf(path, OLD))
       if (complete) removeQuietly(old)

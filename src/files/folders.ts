@@ -1,4 +1,4 @@
-/** @file Folders: made and removed with those above them; names in them reach the disk only when they do. */
+/** @file Makes, syncs and removes folders, with the folders above them. */
 
 import { existsSync, fsyncSync, mkdirSync, openSync, rmdirSync } from 'node:fs'
 import { dirname, resolve } from 'node:path'
@@ -6,13 +6,13 @@ import { messageOf, QuantError } from '../errors.ts'
 import { closing } from './closing.ts'
 import { diskHint, systemCode } from './disk-errors.ts'
 
-/** Makes a folder, with those above it, unless it is there. @throws E_OUTPUT */
+/** Makes a folder and its parents, unless it exists. @throws E_OUTPUT */
 export function makeFolder(path: string): void {
   try {
     const made = mkdirSync(path, { recursive: true })
     if (made !== undefined) syncAbove(path, made)
   } catch (error) {
-    // A read-only disk says that there is no such folder: no use asking what it was.
+    // A read-only disk answers that there is no such folder; so the hint names both places.
     const hint = 'Choose another output folder with -o, or another place for its work with --work-dir.'
     throw new QuantError('E_OUTPUT', `cannot write to ${path}: ${messageOf(error)}`, diskHint(error, hint), {
       cause: error,
@@ -20,7 +20,7 @@ export function makeFolder(path: string): void {
   }
 }
 
-/** Waits until the names of new folders are on the disk, from the one at `path` up to the first that was made. */
+/** Waits until the names of new folders are on the disk: from `path` up to `made`, the topmost new one. */
 function syncAbove(path: string, made: string): void {
   for (let folder = resolve(path); ; folder = dirname(folder)) {
     syncFolder(dirname(folder))
@@ -29,12 +29,12 @@ function syncAbove(path: string, made: string): void {
 }
 
 /**
- * Errors of folders that cannot be synced: those that may be written but not read, and some on network disks. Nothing else can be done
- * for them; PostgreSQL passes over such errors as well.
+ * Errors of folders that cannot be synced: folders without permission to read, and some on network disks. They are ignored, as
+ * PostgreSQL ignores them.
  */
 const IMPOSSIBLE: ReadonlySet<string | undefined> = new Set(['EACCES', 'EISDIR', 'EBADF', 'EINVAL', 'ENOTSUP'])
 
-/** Waits until the names in a folder are on the disk: after it, a rename survives a power cut. */
+/** Waits until the names in a folder are on the disk, so that a rename survives a power cut. */
 export function syncFolder(folder: string): void {
   if (process.platform === 'win32') return // Folders cannot be opened there; NTFS journals names itself.
   try {
@@ -44,7 +44,7 @@ export function syncFolder(folder: string): void {
   }
 }
 
-/** The folders that `makeFolder` would make for a path, deepest first. */
+/** Folders that `makeFolder` would make for a path, deepest first. */
 export function missingFolders(path: string): string[] {
   const missing: string[] = []
   for (let folder = resolve(path); !existsSync(folder) && dirname(folder) !== folder; folder = dirname(folder))
@@ -52,7 +52,7 @@ export function missingFolders(path: string): string[] {
   return missing
 }
 
-/** Removes those of the folders that are empty. It never throws. */
+/** Removes the folders that are empty. It never throws. */
 export function removeEmpty(folders: readonly string[]): void {
   for (const folder of folders) {
     try {

@@ -1,11 +1,11 @@
 /**
- * @file The sign of life of locks: their time of change is set every few seconds, by a thread of its own, because onnxruntime blocks
- * the main one for minutes. Knows paths, no locks.
+ * @file Heartbeat of locks: a thread sets their time of change every few seconds, because onnxruntime blocks the main thread for
+ * minutes. Knows paths, no locks.
  */
 
 import { Worker } from 'node:worker_threads'
 
-/** Runs in the thread. It touches a file only as long as it is the one it was told of, and never what a link leads to. */
+/** Program of the thread. It touches a path only while the inode is the same, and never the target of a link. */
 const THREAD = `
 const { parentPort } = require('node:worker_threads')
 const { lstatSync, lutimesSync } = require('node:fs')
@@ -25,14 +25,14 @@ const beating = new Set<string>()
 
 let thread: Worker | undefined
 
-/** Touches a file from now on, until it is stopped. Without a thread, which a machine may refuse, nothing happens. */
+/** Begins to touch a file. Does nothing when the machine refuses a thread. */
 export function startHeartbeat(path: string, inode: number, everyMs: number): void {
   try {
     thread ??= startThread()
     thread.postMessage({ path, inode, everyMs })
     beating.add(path)
   } catch {
-    // Processes of this machine ask for the process, not for its heartbeat.
+    // Processes of this machine look for the process itself; only other machines need the heartbeat.
   }
 }
 
@@ -45,12 +45,12 @@ export function stopHeartbeat(path: string): void {
 }
 
 function startThread(): Worker {
-  // Without options of the process: they load what the thread does not need, such as compilers.
+  // Options of the process may load compilers, which the thread does not need.
   const worker = new Worker(THREAD, { eval: true, execArgv: [], resourceLimits: { maxOldGenerationSizeMb: 16 } })
   worker.on('error', () => {
     if (thread === worker) thread = undefined
   })
-  // Nobody waits for it.
+  // The process may end while the thread runs.
   worker.unref()
   return worker
 }

@@ -1,11 +1,11 @@
-/** @file The process that holds a lock, as it is written down, and whether it still runs. Knows no locks. */
+/** @file Identity of the process that holds a lock, and the check that it still runs. Knows no locks. */
 
 import { randomUUID } from 'node:crypto'
 import { readFileSync, readlinkSync } from 'node:fs'
 import { hostname } from 'node:os'
 import { systemCode } from './disk-errors.ts'
 
-/** Stands for what a system does not tell. */
+/** Placeholder for what the system does not tell. */
 const UNKNOWN = '-'
 
 export interface LockOwner {
@@ -13,7 +13,7 @@ export interface LockOwner {
   /** Start time of the process, because PIDs are reused. */
   readonly started: string
   readonly host: string
-  /** Changes with every start of the machine, and differs between machines that share a host name. */
+  /** Boot id: changes with every start of the machine, and differs between machines of one host name. */
   readonly boot: string
   /** Namespace of its PID: containers number their processes from 1. */
   readonly namespace: string
@@ -36,7 +36,7 @@ const namespaceOf = (): string => orUnknown(() => readlinkSync('/proc/self/ns/pi
 /** State (R, S, Z, ...) and start time of a process. */
 function statusOf(pid: number): { readonly state: string; readonly started: string } {
   const stat = orUnknown(() => readFileSync(`/proc/${pid}/stat`, 'utf8'))
-  // The second field, a name in parentheses, may hold anything. Behind it: state, and the start time as field 22.
+  // Field 2, a name in parentheses, may hold anything. Field 3 is the state, field 22 the start time.
   const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ')
   return { state: fields[0] ?? UNKNOWN, started: fields[19] ?? UNKNOWN }
 }
@@ -51,7 +51,7 @@ export const thisProcess = (): LockOwner => ({
   id: randomUUID(),
 })
 
-/** The owner in the text of a lock; undefined when it does not say. */
+/** Owner in the text of a lock; undefined when the text names none. */
 export function ownerIn(text: string): LockOwner | undefined {
   try {
     const { pid, started, host, boot, namespace, id } = JSON.parse(text) as Record<string, unknown>
@@ -64,7 +64,7 @@ export function ownerIn(text: string): LockOwner | undefined {
   }
 }
 
-/** Whether the process runs; undefined when that cannot be told from here: it is on another machine, or in another container. */
+/** Asks the system for the process; undefined when it is on another machine or in another container. */
 export function isRunning({ pid, started, host, boot, namespace }: LockOwner): boolean | undefined {
   if (host !== hostname() || boot !== bootOf() || namespace !== namespaceOf()) return undefined
   try {
@@ -73,7 +73,7 @@ export function isRunning({ pid, started, host, boot, namespace }: LockOwner): b
     if (systemCode(error) !== 'EPERM') return false
   }
   const now = statusOf(pid)
-  // One that is dead and not yet collected by its parent works on nothing.
+  // A zombie is dead: only its parent has not noticed yet.
   if (now.state === 'Z' || now.state === 'X') return false
   return started === UNKNOWN || now.started === UNKNOWN ? undefined : started === now.started
 }

@@ -1,9 +1,10 @@
 /**
- * @file A lock between processes, also of different machines that share a disk: one holds it, and it ends with its process.
+ * @file A lock between processes, also of different machines that share a disk. One process holds it; it ends with that process.
  *
- * A lock is a file `<name>.<number>`. Whoever wants it looks at all there are, gives up if the owner of one lives, and else creates the
- * first number that is free: of several that saw the same, one succeeds. Then it looks again: of two that created different numbers,
- * at least one sees the other's. What dead processes left goes last, so there is no moment in which a second one could come in.
+ * A lock is a file `<name>.<number>`. A process that wants the lock reads all such files and gives up if the owner of one lives.
+ * Otherwise it creates the first free number: of several processes that saw the same files, one succeeds. Then it reads again: of two
+ * processes that created different numbers, at least one sees the other's file. Files of dead processes are removed last, so that no
+ * other process can enter in between.
  */
 
 import { closeSync, fstatSync, linkSync, lstatSync, readdirSync, readSync, type Stats } from 'node:fs'
@@ -18,25 +19,25 @@ import { isRunning, type LockOwner, ownerIn, thisProcess } from './lock-owner.ts
 import { openPlainFile } from './plain-file.ts'
 import { writeFully } from './write-fully.ts'
 
-/** Signs of life of a lock. */
+/** Times of heartbeats. */
 export interface LockTimes {
-  /** Milliseconds between two. */
+  /** Milliseconds between two heartbeats. */
   readonly beatMs: number
-  /** A lock whose last one is not older is alive: a machine that swaps may miss some. */
+  /** A lock whose last heartbeat is younger is alive. Long, because a machine that swaps misses some. */
   readonly limitMs: number
 }
 
 const TIMES: LockTimes = { beatMs: 5000, limitMs: 60_000 }
 
-/** An older one is watched for so many beats, since the clocks of two machines may differ. */
+/** Heartbeats to wait for before an older lock counts as dead, because the clocks of two machines may differ. */
 const WATCHED_BEATS = 3
 
-/** Starters that meet again and again wait for different times in between. */
+/** Attempts to take a lock; processes that start together wait for random times in between. */
 const ATTEMPTS = 20
 
 const MAX_WAIT_MS = 50
 
-/** A lock's text has some 250 bytes. */
+/** Most bytes read of a lock's text, which has some 250. */
 const MAX_TEXT_BYTES = 4096
 
 interface Found {
@@ -60,7 +61,7 @@ function textOf(path: string): string | undefined {
   }
 }
 
-/** All locks of a name. Links and folders are nobody's: they have no text. */
+/** All locks of a name. Links and folders have no text, and so no owner. */
 function locksOf(name: string): Found[] {
   const start = `${basename(name)}.`
   return readdirSync(dirname(name)).flatMap(file => {
@@ -71,7 +72,7 @@ function locksOf(name: string): Found[] {
   })
 }
 
-/** Of the name itself, not of what a link leads to; undefined when it is absent or out of reach. */
+/** Stats of the path itself, links not followed; undefined when it is absent or cannot be reached. */
 function statsOf(path: string): Stats | undefined {
   try {
     return lstatSync(path)
@@ -85,7 +86,7 @@ const lastBeat = (path: string): number | undefined => {
   return stats?.isFile() ? stats.mtimeMs : undefined
 }
 
-/** Whether a living process holds a lock: its system is asked, or else its heartbeat. */
+/** True when a living process holds the lock. Asks the system for the process, or waits for its heartbeat. */
 async function isHeld({ path, owner }: Found, { beatMs, limitMs }: LockTimes): Promise<boolean> {
   const running = owner && isRunning(owner)
   if (running !== undefined) return running
@@ -100,7 +101,7 @@ async function isHeld({ path, owner }: Found, { beatMs, limitMs }: LockTimes): P
   return false
 }
 
-/** The path a new lock gets beside the locks there are: the same for all that see the same. */
+/** Path of a new lock: the first free number. Processes that see the same locks choose the same path. */
 function freePath(name: string, locks: readonly Found[]): string {
   for (let number = 1; ; number++)
     if (locks.every(({ path }) => basename(path) !== `${basename(name)}.${number}`)) return `${name}.${number}`
@@ -122,10 +123,10 @@ function refusal({ path, owner }: Found, what: string): QuantError {
   )
 }
 
-/** What file systems without hard links say. */
+/** Errors of file systems without hard links. */
 const NO_LINKS = new Set(['EPERM', 'ENOTSUP', 'EOPNOTSUPP', 'ENOSYS', 'EMLINK', 'EINVAL'])
 
-/** Creates a file with its text in it from the beginning. @returns false when the path is taken, or the folder has just gone. */
+/** Creates a lock file that is never seen without its text. @returns false when the path is taken or the folder was removed. */
 function createComplete(name: string, path: string, text: string): boolean {
   let file: AtomicFile | undefined
   try {
@@ -144,7 +145,7 @@ function createComplete(name: string, path: string, text: string): boolean {
   }
 }
 
-/** Until its text is there, such a lock is held by an unknown owner, and young. */
+/** Creates a lock file, then writes its text. In between its owner is unknown, and its youth keeps it alive. */
 function createAndWrite(path: string, text: string): boolean {
   let descriptor: number
   try {
@@ -193,7 +194,7 @@ export class Lock {
             lock.path !== path && !left.some(other => other.path === lock.path && other.text === lock.text)
           rival = await firstHeld(locksOf(name).filter(isNew), times)
           if (!rival) {
-            // Temporary files of others that are starting may be among these: they look again, and see this lock.
+            // These may be temporary files of processes that are starting: they read again, and see this lock.
             for (const { path: old } of left) removeQuietly(old)
             temporariesOf(name).forEach(removeQuietly)
             return new Lock(path, text, times.beatMs)
@@ -209,7 +210,10 @@ export class Lock {
     throw new QuantError('E_OUTPUT', `${folder} is removed again and again`, 'Choose another output folder with -o.')
   }
 
-  /** @throws E_OUTPUT when the disk does not say; E_RESUME when another process has taken this one for dead, as it may when this machine has slept. */
+  /**
+   * Checks that the lock is still ours.
+   * @throws E_RESUME when another process took this one for dead, as after a sleep of the machine; E_OUTPUT when the disk fails.
+   */
   check(): void {
     let ours: boolean
     try {
@@ -225,7 +229,7 @@ export class Lock {
     )
   }
 
-  /** Gives the lock free. It never throws, and leaves a lock alone that is another process's by now. */
+  /** Releases the lock. It never throws, and leaves the lock of another process alone. */
   release(): void {
     stopHeartbeat(this.path)
     try {
@@ -235,7 +239,7 @@ export class Lock {
     }
   }
 
-  /** Its text says so; where it cannot be read, because too many files are open, its inode does. @throws the error of the system. */
+  /** Compares the text; or the inode, when the text cannot be read because too many files are open. @throws the error of the system. */
   private isOurs(): boolean {
     const text = textOf(this.path)
     if (text !== undefined) return text === this.text

@@ -1,9 +1,9 @@
-/** @file What may lie under a name that is to be written. */
+/** @file Checks of names that are to be written. */
 
 import { lstatSync, type Stats, statSync } from 'node:fs'
 import { QuantError } from '../errors.ts'
 
-/** What is under a name, or where a link leads; undefined when it is absent or out of reach: writing will say which. */
+/** Stats of a path, links followed; undefined when it is absent or cannot be reached. */
 export function statsOf(path: string, stat: typeof statSync | typeof lstatSync = statSync): Stats | undefined {
   try {
     return stat(path)
@@ -13,8 +13,8 @@ export function statsOf(path: string, stat: typeof statSync | typeof lstatSync =
 }
 
 /**
- * Refuses a name under which something else than a file lies. A link to a file passes: a file that is complete takes the link's name,
- * and what the link leads to stays.
+ * Refuses a name that something other than a file has. A link to a file passes: the new file replaces the link, and the link's target
+ * stays.
  * @throws E_OUTPUT
  */
 export function checkReplaceable(path: string): void {

@@ -1,11 +1,11 @@
-/** @file Opening of files that omniquant wrote itself: no links, and no pipes or devices, which would never end. */
+/** @file Opens files that omniquant wrote itself. Refuses links, and pipes and devices, which may never end. */
 
 import { closeSync, constants, fstatSync, openSync } from 'node:fs'
 
-/** Windows has neither flag, nor what they are against. */
+/** Flags against links and pipes; Windows has neither. */
 const NO_LINK = (constants.O_NOFOLLOW ?? 0) | (constants.O_NONBLOCK ?? 0)
 
-/** Opens a file that is there. @throws the error of the system, ELOOP for a link; a plain Error when it is not a file. */
+/** Opens an existing file. @throws the error of the system, ELOOP for a link; a plain Error when it is not a file. */
 export function openPlainFile(path: string, writable = false): number {
   const descriptor = openSync(path, (writable ? constants.O_RDWR : constants.O_RDONLY) | NO_LINK)
   try {

@@ -1,8 +1,8 @@
 /**
- * @file A value with large arrays in it as one file, complete or not there, and damage is noticed. Knows no model.
+ * @file Stores a value with large arrays as one file, with a hash against damage. The file is complete or absent. Knows no model.
  *
  * Layout: magic, length of the JSON, the JSON, then arrays at multiples of 64 bytes, then the SHA-256 of all before. In the JSON an
- * array is {"$": [kind, type, dims, offset, length]}, a number that JSON has not is {"$": ["number", "NaN"]}, null stands for undefined.
+ * array is {"$": [kind, type, dims, offset, length]}, a number that JSON lacks is {"$": ["number", "NaN"]}, null stands for undefined.
  */
 
 import { createHash } from 'node:crypto'
@@ -21,7 +21,7 @@ const HASH_BYTES = 32
 
 const CHUNK_BYTES = 16 * 2 ** 20
 
-/** A header describes some hundred arrays and a report. */
+/** Most bytes of the JSON, which describes some hundred arrays and a report. */
 const MAX_HEADER_BYTES = 64 * 2 ** 20
 
 const ARRAYS = { Float32Array, Uint8Array, Int32Array, BigInt64Array } as const
@@ -32,7 +32,7 @@ type Json = string | number | boolean | null | readonly Json[] | { readonly [key
 
 const aligned = (offset: number): number => Math.ceil(offset / ALIGNMENT) * ALIGNMENT
 
-/** The JSON of a value, and its arrays at offsets from the first one. */
+/** JSON of a value, and its arrays; offsets count from the first array. */
 function encode(value: unknown): { json: Json; arrays: (Uint8Array | FileRange)[] } {
   const arrays: (Uint8Array | FileRange)[] = []
   let end = 0
@@ -73,7 +73,7 @@ const isTensor = (item: object): item is StoredArray =>
   (item.data instanceof Uint8Array || isFileRange(item.data as FileRange))
 
 /**
- * Writes a value of objects, arrays, strings, numbers, booleans, typed arrays and tensors under its name at once.
+ * Writes a value of objects, arrays, strings, numbers, booleans, typed arrays and tensors as one file.
  * @param durable waits until it is on the disk. @throws E_OUTPUT
  */
 export function writeRecord(path: string, value: unknown, durable: boolean): void {

@@ -1,6 +1,6 @@
 /**
- * @file The folder a run works in: what it has finished, under names, so that the same run can go on from there. One process at a
- * time works on an output and in a folder. Knows no model; what is stored is its users' business.
+ * @file Work folder of a run: records of what is finished, by name, so that the same run can be resumed. One process at a time works
+ * on an output and in a folder. Knows no model, and not what the records hold.
  */
 
 import { createHash } from 'node:crypto'
@@ -13,7 +13,7 @@ import { makeFolder, missingFolders, removeEmpty } from './folders.ts'
 import { Lock, type LockTimes } from './lock.ts'
 import { readRecord, writeRecord } from './record.ts'
 
-/** What makes two runs the same, in words, by what it is about ("epochs": "4"). */
+/** Options and inputs of a run, as text by name ("epochs": "4"). Runs of equal signature are the same run. */
 export type Signature = Readonly<Record<string, string>>
 
 const RUN = 'run'
@@ -24,19 +24,19 @@ const RECORD = '.record'
 
 const HASH_DIGITS = 8
 
-/** Folders of a run, and what it finds of them. */
+/** Paths of a run. */
 export interface WorkPlace {
-  /** Absolute path of the file that is to be written. */
+  /** Absolute path of the output file. */
   readonly output: string
   /** Folder of the run, used by nothing else. */
   readonly path: string
-  /** Folders that are not there yet, and go again if they stay empty. */
+  /** Folders that do not exist yet. They are removed again if they stay empty. */
   readonly missing: readonly string[]
 }
 
 /**
- * The place for the work on an output: hidden beside it; or, in a folder that the user names and that may hold anything, a folder of
- * its own, whose name tells outputs of one name apart.
+ * Work folder of an output: hidden beside it, or inside the folder `workDir`, which may hold other files. There its name has a hash,
+ * because outputs in different folders may have one name.
  */
 export function workPlace(output: string, workDir: string | undefined): WorkPlace {
   const hash = createHash('sha256').update(output).digest('hex').slice(0, HASH_DIGITS)
@@ -49,7 +49,7 @@ export function workPlace(output: string, workDir: string | undefined): WorkPlac
 
 export class WorkFolder {
   readonly path: string
-  /** Whether an earlier run of the same kind left something here. */
+  /** True when an earlier run of the same signature left records here. */
   readonly resumed: boolean
   private readonly place: WorkPlace
   private readonly locks: readonly Lock[]
@@ -62,9 +62,9 @@ export class WorkFolder {
   }
 
   /**
-   * Opens the folder of a run, or makes it. What an earlier run with the same signature left is kept, unless `fresh`.
-   * @throws E_RESUME when another run is working on the output or in the folder, or left something there, or what is there cannot
-   * be read; E_OUTPUT.
+   * Opens the folder of a run, or makes it. Records of an earlier run of the same signature are kept, unless `fresh`.
+   * @throws E_RESUME when another run works on the output or in the folder, when the records are of another signature, or when they
+   * cannot be read; E_OUTPUT.
    */
   static async open(place: WorkPlace, signature: Signature, fresh: boolean, times?: LockTimes): Promise<WorkFolder> {
     const locks = await lockBoth(place, times)
@@ -84,8 +84,8 @@ export class WorkFolder {
   }
 
   /**
-   * The folder that a process left when it was killed, for clearing up.
-   * @returns undefined when another one works there by now, or what is there cannot be reached.
+   * Opens the folder of a killed process, to clear it up.
+   * @returns undefined when another process works there, or the folder cannot be reached.
    */
   static async adopt(place: WorkPlace): Promise<WorkFolder | undefined> {
     try {
@@ -109,7 +109,7 @@ export class WorkFolder {
   }
 
   /**
-   * Takes the place of what has the name, at once. @param durable also when the machine goes down now.
+   * Writes a record, or replaces it. @param durable waits until it is on the disk.
    * @throws E_OUTPUT; E_RESUME when another process works here.
    */
   write(name: string, value: unknown, durable = true): void {
@@ -121,7 +121,7 @@ export class WorkFolder {
     removeQuietly(this.file(name + RECORD))
   }
 
-  /** @throws E_RESUME when another process works here, which it can only if it took this one for dead. */
+  /** Checks that the locks are still held. @throws E_RESUME when another process took this one for dead. */
   check(): void {
     for (const lock of this.locks) lock.check()
   }
@@ -132,21 +132,21 @@ export class WorkFolder {
       if (!name.endsWith(RECORD) && !names.includes(name)) removeQuietly(this.file(name))
   }
 
-  /** Bytes on the disk of files that are no records: what `removeAllBut` would free, and what it would leave. */
+  /** Bytes on the disk of all files that are not records. */
   get scratchBytes(): number {
     const files = ownFiles(this.path).filter(name => !name.endsWith(RECORD))
     return files.reduce((sum, name) => sum + allocatedBytes(this.file(name)), 0)
   }
 
-  /** Leaves the folder as it is, for a later run. It never throws. */
+  /** Releases the locks and leaves the folder for a later run. It never throws. */
   release(): void {
     for (const lock of this.locks.toReversed()) lock.release()
     removeEmpty(this.place.missing)
   }
 
   /**
-   * Removes what is in the folder, the folder, and those made for it as long as they are empty. It never throws.
-   * @returns what is left and why, for the user.
+   * Removes the files of the run, its folder, and the folders made for it if they are empty. It never throws.
+   * @returns notes for the user on what is left and why.
    */
   remove(): string[] {
     const { path, locks } = this
@@ -170,8 +170,8 @@ const list = (names: readonly string[]): string =>
   names.slice(0, SHOWN).join(', ') + (names.length > SHOWN ? ` and ${names.length - SHOWN} more` : '')
 
 /**
- * Locks output and folder, which two runs may share one of: an output with two work folders, or a disk with other machines, on which
- * the same path is another output.
+ * Locks the output and the folder. Two runs may share either: one output with two work folders, or one folder on a shared disk, where
+ * the same output path is another file on each machine.
  */
 async function lockBoth({ output, path, missing }: WorkPlace, times?: LockTimes): Promise<Lock[]> {
   const what = 'this output'
@@ -188,7 +188,7 @@ async function lockBoth({ output, path, missing }: WorkPlace, times?: LockTimes)
   }
 }
 
-/** @throws E_OUTPUT; for a link too: it was not made by omniquant, and leads into a folder that is not its own. */
+/** Makes the work folder. @throws E_OUTPUT, also for a link: omniquant makes none, and it leads into a folder of somebody else. */
 function makeOwnFolder(path: string): void {
   makeFolder(dirname(path))
   const found = entryAt(path)
@@ -221,13 +221,13 @@ function namesIn(path: string): string[] {
 
 const isTemporary = (name: string): boolean => /^\..*\.[0-9a-f]{16}\.tmp$/.test(name)
 
-/** Names of files that were made here. Locks go when they are given free. */
+/** Names of files that omniquant made here, without locks. */
 const ownFiles = (path: string): string[] =>
   namesIn(path).filter(name => name.endsWith(RECORD) || name.endsWith('.f32') || isTemporary(name))
 
 /**
- * Removes what cannot be gone on from: what a killed process did not complete; and records that nothing says the run of.
- * @throws E_OUTPUT when such a record stays: it would become part of another result.
+ * Removes files that no run can go on from: unfinished ones, and all records when there is no record of the run.
+ * @throws E_OUTPUT when such a record cannot be removed: it would become part of another result.
  */
 function clear(path: string, resumed: boolean): void {
   for (const name of ownFiles(path)) {
@@ -238,7 +238,7 @@ function clear(path: string, resumed: boolean): void {
   }
 }
 
-/** Unit of `blocks` in the answer of the system, whatever the disk's own is. */
+/** Unit of `blocks` in stats, on every disk. */
 const STAT_BLOCK_BYTES = 512
 
 const allocatedBytes = (path: string): number =>

@@ -1,4 +1,4 @@
-/** @file Writing of all bytes: one system call may take fewer than it was given. */
+/** @file Writes all bytes of a buffer: one system call may write fewer. */
 
 import { writeSync } from 'node:fs'
 

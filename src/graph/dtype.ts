@@ -36,7 +36,7 @@ export type DType = keyof typeof TABLE
 
 const BY_NUMBER = new Map<number, DType>(Object.entries(TABLE).map(([name, { number }]) => [number, name as DType]))
 
-/** The number ONNX files use for `dtype`. */
+/** Number of `dtype` in ONNX files. */
 export function dtypeNumber(dtype: DType): number {
   return TABLE[dtype].number
 }
@@ -54,12 +54,12 @@ export function dtypeFromNumber(number: number): DType {
   return dtype
 }
 
-/** Bytes `count` elements take in a file; sub-byte types are packed without gaps. `string` has no fixed width and gives 0. */
+/** Bytes of `count` elements in a file. Types below a byte are packed without gaps; `string`, of no fixed width, gives 0. */
 export function byteLength(dtype: DType, count: number): number {
   return Math.ceil((count * TABLE[dtype].bits) / 8)
 }
 
-/** Element types that weights and activations come in. */
+/** Element types of weights and activations. */
 export type FloatType = 'float32' | 'float16' | 'float64' | 'bfloat16'
 
 export function isFloat(dtype: DType): dtype is FloatType {

@@ -1,13 +1,13 @@
 /**
  * @file An ONNX model as plain objects: values know their producer, nodes their inputs and outputs.
- * Protobuf stays in onnx-proto.ts, load.ts and save.ts; arithmetic stays out altogether.
+ * Protobuf stays in onnx-file/. No arithmetic.
  */
 
 import { internalError } from '../errors.ts'
 import type { DType } from './dtype.ts'
 import type { Tensor } from './tensor.ts'
 
-/** A dimension: known, named by the exporter ("batch_size"), or unknown. */
+/** A dimension: a size, a name given by the exporter ("batch_size"), or unknown. */
 export type Dim = number | string | undefined
 
 /** One edge of the graph: an input, an initializer (`tensor` is set) or an output of `producer`. */
@@ -18,7 +18,7 @@ export class Value {
   producer: Node | undefined
   /** Set for constants only. */
   tensor: Tensor | undefined
-  /** What the file said of this value beyond type and shape; written back unchanged. Opaque outside load.ts and save.ts. */
+  /** Other fields of this value in the file, written back unchanged. Only decode.ts and encode.ts look inside. */
   source: unknown
 
   constructor(name: string, dtype?: DType, shape?: readonly Dim[], tensor?: Tensor) {
@@ -30,8 +30,8 @@ export class Value {
 }
 
 /**
- * An attribute, by ONNX type. `reference` stands for an attribute of the node that calls a function, by name; `opaque` is one we do
- * not interpret; it is written back as it was read.
+ * An attribute, by ONNX type. `reference` names an attribute of the node that calls the function; `opaque` is not interpreted and is
+ * written back as it was read.
  */
 export type Attribute = (
   | { readonly type: 'int' | 'float'; readonly value: number }
@@ -42,7 +42,7 @@ export type Attribute = (
   | { readonly type: 'graph'; readonly value: Graph }
   | { readonly type: 'opaque'; readonly value?: undefined }
 ) & {
-  /** The attribute as the file had it (64-bit integers exact, strings not valid UTF-8 intact); written back when present. */
+  /** The attribute in the file, written back when present: keeps 64-bit integers and invalid UTF-8 exact. */
   readonly source?: unknown
 }
 
@@ -57,7 +57,7 @@ export class Node {
   attributes: Map<string, Attribute>
   /** In a working copy: the node of the user's graph this one was made from. */
   origin: Node | undefined
-  /** doc_string, metadata_props and whatever else the file had; written back unchanged. */
+  /** Other fields of this node in the file (doc_string, metadata_props, ...), written back unchanged. */
   source: unknown
 
   constructor(
@@ -132,7 +132,7 @@ export interface OpsetImport {
 
 /** A function of the file (ModelProto.functions): an operator made of others. Written back as it was read. */
 export interface LocalFunction {
-  /** Inputs and outputs are what nodes of this kind pass and get. */
+  /** Its inputs and outputs correspond to those of the calling nodes. */
   readonly body: Graph
   /** Values of attributes that the calling node leaves out. */
   readonly defaults: ReadonlyMap<string, Attribute>
@@ -145,13 +145,13 @@ export interface Model {
   graph: Graph
   irVersion: number
   opsetImports: OpsetImport[]
-  /** By the kind of the nodes that call them. */
+  /** Functions, by the kind of the nodes that call them. */
   functions?: ReadonlyMap<string, LocalFunction>
   producerName: string
   producerVersion: string
   /** ModelProto.metadata_props. */
   metadata: Map<string, string>
-  /** Absolute path of the file it came from; undefined for graphs we built. */
+  /** Absolute path of its file; undefined for graphs we built. */
   path: string | undefined
   source: unknown
 }

@@ -1,21 +1,21 @@
 /**
- * @file How large the parts of a model may be. What is larger is refused with a message instead of filling the memory; every limit
- * says what the largest real models have. Knows no file and no graph.
+ * @file Limits on the parts of a model. Larger parts are refused with a message instead of filling the memory; each comment says what
+ * the largest real models have. Knows no file and no graph.
  */
 
 /**
- * Bytes of a model file besides its weights, which are held in memory. A Llama of 126 blocks has 5 MB, 100 blocks of 128 experts
+ * Bytes of a model file without its weights. They are held in memory. A Llama of 126 blocks has 5 MB, 100 blocks of 128 experts
  * written out about 50 MB.
  */
 export const MAX_STRUCTURE_BYTES: number = 256 * 2 ** 20
 
 /**
- * Records of the structure and numbers in lists: each becomes a value of up to 100 bytes, and a message takes as much as five. 100
+ * Records of the structure and numbers in lists. Each becomes a value of up to 100 bytes; a message takes five times as much. 100
  * blocks of 128 experts written out, with the shape of every value, come to 10 million; 100 blocks of one to 200 000.
  */
 export const MAX_RECORDS: number = 2 ** 24
 
-/** What a message counts beside its records. */
+/** Records that a message counts as, beside its own records. */
 export const RECORDS_PER_MESSAGE = 4
 
 /** Nodes of a file, bodies and functions included, and of the working copy. 100 blocks of 128 experts have 200 000. */
@@ -39,30 +39,30 @@ export const MAX_ELEMENTS: number = 2 ** 40
 /** Coordinates that NonZero of a constant may have, for all its elements: a mask of 2048 x 2048 tokens has 8 million. */
 export const MAX_COORDINATES: number = 2 ** 24
 
-/** Computed constants may have this many bytes whatever the model's size: tables of positions. */
+/** Bytes of computed constants that any model may have, for tables of positions. */
 const BASE_COMPUTED_BYTES = 64 * 2 ** 20
 
-/** For each byte the file stores: int4 weights as int64. */
+/** Computed bytes for each byte that the file stores: int4 weights as int64. */
 const COMPUTED_PER_STORED_BYTE = 16
 
-/** For each pair of tokens: masks and biases [heads, tokens, tokens] of 128 heads, in a few types. */
+/** Computed bytes for each pair of tokens: masks and biases [heads, tokens, tokens] of 128 heads, in a few types. */
 const COMPUTED_PER_PAIR = 4096
 
-/** However large the model is: its largest weight (a vocabulary of 256k, 16k wide) in float32, twice. */
+/** Most bytes of computed constants: the largest weight (a vocabulary of 256k, 16k wide) in float32, twice. */
 const MAX_COMPUTED_BYTES = 2 ** 35
 
-/** Results are written, read, and some recomputed: bytes that may be moved for each byte that may be there. */
+/** Bytes that may be moved for each byte that may exist: results are written, read, and some recomputed. */
 const WORK_PER_BYTE = 32
 
-/** What computing the constants of a graph may take. */
+/** Memory and work that computing the constants of a graph may take. */
 export interface ComputedLimits {
-  /** Bytes at one time. */
+  /** Bytes that exist at one time. */
   readonly bytes: number
-  /** Bytes written, and for products 4 bytes for each multiplication, all in all. */
+  /** Bytes written in total; a multiplication of a product counts 4 bytes. */
   readonly work: number
 }
 
-/** For a model that stores `storedBytes` and is looked at with `tokens` tokens. */
+/** Limits for a model that stores `storedBytes` and is analyzed with `tokens` tokens. */
 export function computedLimits(storedBytes: number, tokens: number): ComputedLimits {
   const wanted = BASE_COMPUTED_BYTES + COMPUTED_PER_STORED_BYTE * storedBytes + COMPUTED_PER_PAIR * tokens ** 2
   const bytes = Math.min(wanted, MAX_COMPUTED_BYTES)

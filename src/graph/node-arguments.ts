@@ -1,10 +1,10 @@
-/** @file What the constant inputs of a node say in plain numbers: axes, slice ranges, split sizes. */
+/** @file Arguments of a node as plain numbers, from its attributes and constant inputs: axes, slice ranges, split sizes. */
 
 import { QuantError } from '../errors.ts'
 import type { Node, Value } from './ir.ts'
 import { constantNumbers, normalizeAxis, requireConstant, type Shape, staticShape } from './shape.ts'
 
-/** @throws E_UNSUPPORTED when the input is absent. */
+/** An input that must be there. @throws E_UNSUPPORTED when it is absent. */
 export function requireInput(node: Node, index: number): Value {
   const value = node.inputs[index]
   if (value === undefined) throw new QuantError('E_UNSUPPORTED', `${node.kind} "${node.name}" lacks its input ${index}`)
@@ -14,7 +14,7 @@ export function requireInput(node: Node, index: number): Value {
 /** Shape of an input. @throws E_UNSUPPORTED when it is absent or depends on data. */
 export const inputShape = (node: Node, index: number): Shape => staticShape(requireInput(node, index))
 
-/** Axes of a reduction: input 1, none meaning all (or, with noop_with_empty_axes, nothing). */
+/** Axes of a reduction: input 1. None means all axes, or no axis with noop_with_empty_axes. */
 export function reductionAxes(node: Node): number[] {
   const rank = inputShape(node, 0).length
   const axes = node.inputs[1] ? requireConstant(node, 1) : []
@@ -51,7 +51,7 @@ export function sliceRanges(node: Node): SliceRange[] {
 
 /**
  * Sizes along the axis of a Split node: from its input, or equal parts with a smaller last one.
- * @throws E_UNSUPPORTED when the sizes are computed from the tokens, as those of rows that are sorted by expert are.
+ * @throws E_UNSUPPORTED when the sizes are computed from the tokens, as for rows sorted by expert.
  */
 export function splitSizes(node: Node): number[] {
   const shape = inputShape(node, 0)

@@ -1,4 +1,4 @@
-/** @file A graph as text, one node a line: for snapshots, error messages and --verbose. */
+/** @file A graph as text, one node a line: for snapshots and error messages. */
 
 import { isFileRange } from '../files/file-range.ts'
 import type { Attribute, Dim, Graph, Node, Value } from './ir.ts'

@@ -1,4 +1,4 @@
-/** @file Initializers that some outputs are not computed from. Looks at the whole graph, bodies included; runs nothing. */
+/** @file Initializers that do not influence given outputs. Looks at the whole graph, bodies included; runs nothing. */
 
 import type { Graph, Node, Value } from './ir.ts'
 
@@ -7,7 +7,7 @@ function initializersOf(graph: Graph): Value[] {
   return [...graph.initializers, ...graph.nodes.flatMap(node => node.subgraphs().flatMap(initializersOf))]
 }
 
-/** Initializers of `graph` and of the bodies in it that no path leads from to any of `outputs`, in the order of the file. */
+/** Initializers of `graph` and of its bodies without a path to any of `outputs`, in the order of the file. */
 export function unreachableInitializers(graph: Graph, outputs: readonly Value[]): Value[] {
   const reached = new Set<Value | Node>()
   const pending = [...outputs]
@@ -17,7 +17,7 @@ export function unreachableInitializers(graph: Graph, outputs: readonly Value[])
     const { producer } = value
     if (!producer || reached.has(producer)) continue
     reached.add(producer)
-    // What a body reads of the graph around it are the very values of that graph.
+    // A body reads values of the graph around it directly: they are the same objects.
     for (const body of producer.subgraphs()) pending.push(...body.outputs)
     for (const input of producer.inputs) if (input) pending.push(input)
   }

@@ -1,4 +1,4 @@
-/** @file Arithmetic on static shapes: broadcasting, axes, and the check that turns shape comments into code. */
+/** @file Arithmetic on static shapes: broadcasting, axes, and a check against named dimensions. */
 
 import { internalError, QuantError } from '../errors.ts'
 import { isFileRange } from '../files/file-range.ts'
@@ -66,7 +66,7 @@ export function requireConstant(node: Node, index: number): number[] {
   return requireConstantValue(node, index, node.inputs[index])
 }
 
-/** As `requireConstant`, for an input that another value stands for. */
+/** As `requireConstant`, with `value` in place of the input. */
 export function requireConstantValue(node: Node, index: number, value: Value | undefined): number[] {
   const numbers = constantNumbers(value)
   if (numbers === undefined) {
@@ -79,7 +79,7 @@ export function requireConstantValue(node: Node, index: number, value: Value | u
 }
 
 /**
- * Checks a value against named dimensions, binding names at first sight: `checkShape(dims, x, ['tokens', 'K'])`.
+ * Checks a value against named dimensions: `checkShape(dims, x, ['tokens', 'K'])`. A name gets its size at its first use.
  * @throws E_INTERNAL naming the dimension that disagrees.
  */
 export function checkShape(dims: Map<string, number>, value: Value, names: readonly (string | number)[]): Shape {

@@ -1,6 +1,6 @@
 /**
- * @file The one walk from a value to the stored matrix behind it, through nodes that only rearrange it. Works in the user's graph and in
- * the working copy; knows no op that reads weights.
+ * @file The walk from a value to the stored matrix behind it, through nodes that only rearrange it. Works in the user's graph and in
+ * the working copy. Knows no op that reads weights.
  */
 
 import { dtypeFromNumber, isFloat } from './dtype.ts'
@@ -13,21 +13,21 @@ export interface StoredWeight {
   /** Value that holds `tensor`: an initializer, or the output of a Constant node. */
   readonly weight: Value
   readonly tensor: Tensor
-  /** The value that was asked for is the transpose of what is stored. */
+  /** True when the value is the transpose of the stored matrix. */
   readonly transposed: boolean
 }
 
 const dimsOf = (value: Value): string => value.shape?.join(', ') ?? '?'
 
-/** Rank and dimensions of both values are known and equal. */
+/** True when both shapes are known and equal. */
 function keepsShape(from: Value, to: Value): boolean {
   const isKnown = ({ shape }: Value) => shape?.every(dim => typeof dim === 'number') === true
   return isKnown(from) && isKnown(to) && dimsOf(from) === dimsOf(to)
 }
 
-/** op kind -> whether the node swaps the two axes of a matrix; a reason where it does more than that. */
+/** By op kind: true when the node swaps the two axes of a matrix, false when it keeps them, a reason when it does more. */
 const STEPS: Readonly<Record<string, (node: Node, from: Value) => boolean | Refused<Node>>> = {
-  // Without perm all axes are reversed. A perm of another rank shows in the rank of what is stored.
+  // Without perm all axes are reversed. A perm of another rank is found later: the stored tensor is no matrix then.
   Transpose: node => (node.ints('perm') ?? [1, 0]).join() === '1,0',
   Cast: node => (isFloat(dtypeFromNumber(node.int('to', 1))) ? false : { at: node, reason: 'rounded by a Cast' }),
   Identity: () => false,

@@ -1,4 +1,4 @@
-/** @file Tensors of a model: shape, type, and bytes that are either in memory or a range of a file nobody has read yet. */
+/** @file Tensors of a model: shape, type, and bytes, in memory or still in a file. */
 
 import { internalError } from '../errors.ts'
 import { type FileRange, isFileRange, readAt, readRange } from '../files/file-range.ts'
@@ -11,11 +11,11 @@ export interface Tensor {
   readonly data: Uint8Array | FileRange
   /** Elements of a `string` tensor, which have no raw form. */
   readonly strings?: readonly Uint8Array[]
-  /** What the file said of this tensor beyond the above; written back unchanged. Opaque outside decode.ts and encode.ts. */
+  /** Other fields of this tensor in the file, written back unchanged. Only decode.ts and encode.ts look inside. */
   readonly source?: unknown
 }
 
-/** Typed arrays a tensor's elements can be seen through. float16 and bfloat16 are seen as their 16-bit patterns. */
+/** Typed arrays for the elements of a tensor. float16 and bfloat16 are 16-bit patterns. */
 export type Elements =
   | Float32Array
   | Float64Array
@@ -51,13 +51,13 @@ export function elementCount(dims: readonly number[]): number {
   return dims.reduce((product, dim) => product * dim, 1)
 }
 
-/** Bytes of the tensor, wherever they are. */
+/** Size of the tensor in bytes, in memory or on disk. */
 export function sizeBytes(tensor: Tensor): number {
   return isFileRange(tensor.data) ? tensor.data.length : tensor.data.byteLength
 }
 
 /**
- * The bytes of a tensor, read from disk if need be (every call reads again: callers keep what they need).
+ * The bytes of a tensor, read from disk if needed. Every call reads again.
  * @throws E_EXTERNAL_DATA when the file is gone or shorter than the range.
  */
 export function readBytes(tensor: Tensor): Uint8Array {
@@ -65,7 +65,7 @@ export function readBytes(tensor: Tensor): Uint8Array {
 }
 
 /**
- * Bytes of a tensor from `offset` on, as many as `target` takes, into memory the caller has.
+ * Fills `target` with the bytes of a tensor from `offset` on.
  * @throws E_EXTERNAL_DATA when the file is gone or shorter than that.
  */
 export function readInto({ data }: Tensor, offset: number, target: Uint8Array): void {
@@ -109,7 +109,7 @@ export function int64Tensor(dims: readonly number[], values: Iterable<number>): 
   return tensorOf('int64', dims, BigInt64Array.from(Array.from(values, value => BigInt(value))))
 }
 
-/** The parts of a tensor along its first axis, as views: nothing is read or copied. For types of whole bytes. */
+/** The parts of a tensor along its first axis, as views: nothing is read or copied. Only for types of whole bytes. */
 export function slicesOf({ dtype, dims, data }: Tensor): Tensor[] {
   const [count, ...rest] = dims as [number, ...number[]]
   const length = byteLength(dtype, elementCount(rest))

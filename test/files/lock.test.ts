@@ -1,4 +1,4 @@
-/** @file One process holds a lock, whatever the others do and however it ended. */
+/** @file Locks: one process holds a lock at a time, and a lock ends with its process. */
 
 import { fork } from 'node:child_process'
 import { once } from 'node:events'

@@ -1,4 +1,4 @@
-/** @file One run at a time, going on only from its own work, and nobody else's files are touched. */
+/** @file Work folders: one run at a time, resumed only by the same run; files of others stay. */
 
 import { existsSync, mkdirSync, readdirSync, readFileSync, symlinkSync, truncateSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'

@@ -1,4 +1,4 @@
-/** @file The builder, names, and the plain objects it makes: each method against what it computes by hand; one printed graph. */
+/** @file Builder and names: each method against results computed by hand; one printed graph. */
 
 import { describe, expect, it } from 'vitest'
 import { Builder } from '../../src/graph/builder.ts'

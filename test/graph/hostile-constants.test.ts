@@ -1,4 +1,4 @@
-/** @file Graphs whose constants would take terabytes or years to compute, or end the process: refused before onnxruntime sees them. */
+/** @file Graphs whose constants need terabytes or years to compute, or end the process, are refused before onnxruntime runs. */
 
 import { describe, expect, test } from 'vitest'
 import { type Attribute, Graph, type LocalFunction, type Model, newModel, Node, Value } from '../../src/graph/ir.ts'

@@ -1,4 +1,4 @@
-/** @file One row per shape rule: what the rule says is what onnxruntime returns. */
+/** @file Shape rules, a row each: the inferred shape is the one that onnxruntime returns. */
 
 import { describe, expect, it } from 'vitest'
 import { join } from 'node:path'

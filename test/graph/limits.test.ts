@@ -1,4 +1,4 @@
-/** @file Structures that would fill the memory or never end: each is refused, quickly, by the limit it breaks. */
+/** @file Structures that would fill the memory or never end are refused quickly, by the limit they break. */
 
 import { closeSync, ftruncateSync, openSync, writeFileSync, writeSync } from 'node:fs'
 import { join } from 'node:path'

@@ -1,4 +1,4 @@
-/** @file One walk from a value to the stored matrix: what it goes through, and what it says where it ends. */
+/** @file Walk from a value to the stored matrix: the ops it passes, and the reason where it ends. */
 
 import { expect, test } from 'vitest'
 import { dtypeNumber } from '../../src/graph/dtype.ts'

@@ -1,4 +1,4 @@
-/** @file TensorProto -> Tensor: the places an ONNX file may keep values in, made one raw layout. Reads no weights. */
+/** @file TensorProto -> Tensor: turns every storage form of values into raw data. Reads no weights. */
 
 import { QuantError } from '../../errors.ts'
 import { type FileRange, readRange } from '../../files/file-range.ts'
@@ -12,7 +12,7 @@ import { memorySource, readRecord, readVarints, STAND_IN } from './wire.ts'
 /** Payloads from this many bytes up stay on disk. */
 export const MIN_ON_DISK_BYTES = 1024
 
-/** Bytes of a 64-bit number as a varint, at most. */
+/** Most bytes of a 64-bit number as a varint. */
 const MAX_VARINT_BYTES = 10
 
 type TypedKey = 'floatData' | 'int32Data' | 'int64Data' | 'doubleData' | 'uint64Data'
@@ -102,7 +102,7 @@ function packNumbers(key: TypedKey, numbers: readonly (number | Onnx.ITensorProt
   return packer.bytes
 }
 
-/** Payloads load.ts left in the file, by field, and what else the schema does not know of this tensor. */
+/** Payloads that load.ts left in the file, by field, and the other fields that the schema does not know. */
 function takeStandIns(proto: object, tensor: string, model: ModelFile | undefined) {
   const onDisk = new Map<number, FileRange>()
   const rest: Uint8Array[] = []
@@ -141,7 +141,7 @@ function dtypeOf(proto: Onnx.ITensorProto, tensor: string): DType {
   }
 }
 
-/** The values as the file holds them, whatever their length. */
+/** Bytes of the values, of any length: the caller checks it. */
 function payloadOf(
   proto: Onnx.ITensorProto,
   dtype: DType,
@@ -163,7 +163,7 @@ function payloadOf(
   const typed = once(field, numbers && numbers.length > 0 ? packNumbers(key, numbers, width) : undefined)
   if (typed === undefined) return new Uint8Array(0)
   if (!varint || typed instanceof Uint8Array) return typed
-  // One to ten bytes for each number: what is shorter or longer is not read to be refused.
+  // A varint has one to ten bytes: impossible lengths are rejected before reading.
   const count = expected / width
   if (typed.length < count || typed.length > MAX_VARINT_BYTES * count)
     throw new QuantError('E_NOT_ONNX', `${tensor} has ${typed.length} bytes for ${count} numbers`)
@@ -171,7 +171,7 @@ function payloadOf(
 }
 
 /**
- * The tensor of a message whose large payloads load.ts left on disk. `tensor` says, in messages, whose values these are.
+ * The tensor of a message whose large payloads load.ts left on disk. `tensor` names it in messages.
  * @throws E_NOT_ONNX, E_TRUNCATED, E_UNSUPPORTED, E_EXTERNAL_DATA, all naming the tensor
  */
 export function decodeTensor(proto: Onnx.ITensorProto, tensor: string, model?: ModelFile): Tensor {

@@ -24,7 +24,7 @@ class Scope {
     this.depth = outer ? outer.depth + 1 : 0
   }
 
-  /** The value of this graph with this name, made at first sight. */
+  /** The value of this graph with this name, made at its first use. */
   own(name: string): Value {
     let value = this.values.get(name)
     if (value === undefined) {
@@ -38,13 +38,13 @@ class Scope {
     return this.values.get(name) ?? this.outer?.find(name)
   }
 
-  /** The value of this name in sight; one nobody defines becomes this graph's own, for verify.ts to complain of. */
+  /** The visible value of this name. A name that nothing defines becomes a value of this graph, and verify.ts reports it. */
   resolve(name: string): Value {
     return this.find(name) ?? this.own(name)
   }
 }
 
-/** @throws E_TOO_LARGE for a name that no message could show. */
+/** Checks the length of a name. @throws E_TOO_LARGE */
 function checkName(name: string): string {
   if (name.length <= MAX_NAME_BYTES) return name
   throw new QuantError(
@@ -59,7 +59,7 @@ const text = (bytes: Uint8Array | null | undefined): string => Buffer.from(bytes
 function decodeDim(dim: Onnx.TensorShapeProto.IDimension): Dim {
   if (Object.hasOwn(dim, 'dimValue')) {
     const size = toNumber(dim.dimValue)
-    // Some writers say -1 for unknown; what no integer of ours can hold says nothing either.
+    // Some writers say -1 for unknown. Sizes beyond 2^53 count as unknown too.
     return size >= 0 && Number.isSafeInteger(size) ? size : undefined
   }
   return dim.dimParam || undefined
@@ -69,7 +69,7 @@ function knownDType(number: number | null | undefined): DType | undefined {
   return number ? dtypeFromNumber(number) : undefined
 }
 
-/** Puts what a ValueInfoProto says of type and shape on the value; sequences and maps stay untyped. */
+/** Sets type and shape of a value from its ValueInfoProto; sequences and maps stay untyped. */
 function describe(value: Value, info: Onnx.IValueInfoProto): void {
   const type = info.type?.tensorType
   if (!type) return
@@ -99,7 +99,7 @@ class Decoder {
       )
     this.nodes += proto.node?.length ?? 0
     if (this.nodes > MAX_NODES) throw tooMany(this.file?.path ?? 'the model', `${MAX_NODES} nodes`)
-    // Everything the graph defines comes first: bodies of its nodes may use values of nodes that the file has later.
+    // Names of the graph are defined first: bodies may use values of nodes that come later in the file.
     graph.inputs = (proto.input ?? []).map(info => this.declared(scope.own(info.name ?? ''), info))
     graph.initializers = (proto.initializer ?? []).map(tensor => this.initializer(scope, tensor))
     for (const sparse of proto.sparseInitializer ?? []) scope.own(sparseInitializerName(sparse))
@@ -112,7 +112,7 @@ class Decoder {
       if (value) describe(value, info)
     }
     graph.nodes = (proto.node ?? []).map((node, i) => this.node(node, outputs[i]!, scope))
-    // Decoded parts live on as objects: what stays here is what only encode.ts understands.
+    // Decoded parts are objects now; `source` keeps the other fields for encode.ts.
     graph.source = derive(proto, { node: [], initializer: [], input: [], output: [] })
     return graph
   }
@@ -191,7 +191,7 @@ class Decoder {
 /** FunctionProto.attribute_proto. */
 const DEFAULT_ATTRIBUTES = 11
 
-/** What we carry along without understanding it must not point to files it would lose on the way. */
+/** Refuses opaque parts with external data, because saving would lose that data. @throws E_UNSUPPORTED */
 function refuseExternal(part: unknown, where: string): void {
   if (typeof part !== 'object' || part === null || ArrayBuffer.isView(part)) return
   if ((part as Onnx.ITensorProto).dataLocation === onnx.TensorProto.DataLocation.EXTERNAL) {
@@ -201,7 +201,7 @@ function refuseExternal(part: unknown, where: string): void {
 }
 
 /**
- * A model from the bytes of a ModelProto whose large payloads load.ts has left in `file` (for bytes from elsewhere: absent).
+ * A model from the bytes of a ModelProto. `file` holds the large payloads that load.ts left on disk; it is absent for other bytes.
  * Nodes keep the order of the file.
  * @throws E_NOT_ONNX, E_TRUNCATED, E_UNSUPPORTED, E_EXTERNAL_DATA, E_TOO_LARGE
  */

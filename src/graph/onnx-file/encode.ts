@@ -8,28 +8,28 @@ import type { Tensor } from '../tensor.ts'
 import { onnx, type Onnx, setUnknownFields, unknownFields } from './onnx-proto.ts'
 
 /** A range of a data file, named relative to the model. */
-export interface DataLocation {
+interface DataLocation {
   readonly location: string
   readonly offset: number
   readonly length: number
 }
 
-/** A record to write where the bytes would be: save.ts puts the bytes themselves there while writing. */
-export interface StandIn {
+/** A record in place of the bytes, which layout.ts replaces by the bytes themselves. */
+interface StandIn {
   readonly standIn: Uint8Array
 }
 
-/** Where a tensor's bytes go: into the message (undefined), to a data file, or in later. */
-export type Placement = DataLocation | StandIn | undefined
+/** Place of a tensor's bytes: in the message (undefined), in a data file, or inserted later. */
+type Placement = DataLocation | StandIn | undefined
 
 export type Place = (tensor: Tensor) => Placement
 
-/** Everything inline; only for models whose tensors are in memory. */
-export const inline: Place = () => undefined
+/** Places all tensors inline; only for models whose tensors are in memory. */
+const inline: Place = () => undefined
 
 const { AttributeType } = onnx.AttributeProto
 
-/** A message that keeps what `source` (the message it was decoded from, if any) holds beyond what we set. */
+/** A message of `fields` that keeps all other fields of `source`, the message it was decoded from, if any. */
 export function derive<T extends object>(source: unknown, fields: T): T {
   if (source === undefined) return fields
   const message = { ...(source as object), ...fields }
@@ -37,8 +37,8 @@ export function derive<T extends object>(source: unknown, fields: T): T {
   return message
 }
 
-export function encodeTensor(tensor: Tensor, name: string | undefined, place: Place = inline): Onnx.ITensorProto {
-  // Values are given afresh below: typed fields of the source must not stay beside them.
+function encodeTensor(tensor: Tensor, name: string | undefined, place: Place = inline): Onnx.ITensorProto {
+  // Values are written as raw data below: typed fields of the source must not stay beside them.
   const { source } = tensor
   const { docString } = (source ?? {}) as Onnx.ITensorProto
   const message: Onnx.ITensorProto = { dims: [...tensor.dims], dataType: dtypeNumber(tensor.dtype) }
@@ -104,25 +104,25 @@ function encodeDim(dim: Dim): Onnx.TensorShapeProto.IDimension {
   return dim === undefined ? {} : { dimParam: dim }
 }
 
-/** The name a sparse constant goes by. */
+/** Name of a sparse constant. */
 export function sparseInitializerName(sparse: Onnx.ISparseTensorProto): string {
   return sparse.values?.name ?? ''
 }
 
-/** Names of the constants of a loaded graph that are kept as the file had them: values without a tensor or a producer. */
+/** Names of the sparse constants of a loaded graph, which are kept as read: values without tensor and producer. */
 export function sparseInitializerNames(graph: Graph): string[] {
   return ((graph.source as Onnx.IGraphProto | undefined)?.sparseInitializer ?? []).map(sparseInitializerName)
 }
 
 /** The value's own ValueInfo when it came with one, else one made from its type and shape. */
-export function encodeValueInfo(value: Value): Onnx.IValueInfoProto {
+function encodeValueInfo(value: Value): Onnx.IValueInfoProto {
   if (value.source !== undefined) return derive(value.source, { name: value.name })
   if (value.dtype === undefined) return { name: value.name }
   const shape = value.shape && { dim: value.shape.map(encodeDim) }
   return { name: value.name, type: { tensorType: { elemType: dtypeNumber(value.dtype), ...(shape && { shape }) } } }
 }
 
-export function encodeNode(node: Node, place: Place = inline): Onnx.INodeProto {
+function encodeNode(node: Node, place: Place = inline): Onnx.INodeProto {
   return derive<Onnx.INodeProto>(node.source, {
     input: node.inputs.map(input => input?.name ?? ''),
     output: node.outputs.map(output => output?.name ?? ''),
@@ -133,7 +133,7 @@ export function encodeNode(node: Node, place: Place = inline): Onnx.INodeProto {
   })
 }
 
-export function encodeGraph(graph: Graph, place: Place = inline): Onnx.IGraphProto {
+function encodeGraph(graph: Graph, place: Place = inline): Onnx.IGraphProto {
   const defined = new Set(graph.nodes.flatMap(node => node.outputs.map(output => output?.name)))
   for (const value of [...graph.inputs, ...graph.initializers]) defined.add(value.name)
   for (const name of sparseInitializerNames(graph)) defined.add(name)
@@ -144,12 +144,12 @@ export function encodeGraph(graph: Graph, place: Place = inline): Onnx.IGraphPro
     input: graph.inputs.map(encodeValueInfo),
     output: graph.outputs.map(encodeValueInfo),
     initializer: graph.initializers.map(value => encodeTensor(value.tensor!, value.name, place)),
-    // What the exporter said of values that are gone would be refused by strict readers.
+    // Strict readers refuse type information about values that do not exist.
     valueInfo: (source?.valueInfo ?? []).filter(info => defined.has(info.name ?? '')),
   })
 }
 
-/** A whole model as bytes; `place` says where the tensors go (those still on disk cannot go inline). */
+/** A model as bytes; `place` chooses where each tensor goes. Tensors on disk cannot go inline. */
 export function encodeModel(model: Model, place: Place = inline): Uint8Array {
   const message = derive<Onnx.IModelProto>(model.source, {
     irVersion: model.irVersion,

@@ -1,35 +1,35 @@
-/** @file Which file and bytes an ONNX external-data entry means, and whether it may be read. Knows no tensor. */
+/** @file Resolves external-data entries of ONNX to ranges of files, and refuses unsafe ones. Knows no tensor. */
 
 import { realpathSync, statSync } from 'node:fs'
 import { basename, dirname, isAbsolute, join, relative, resolve, sep, win32 } from 'node:path'
 import { messageOf, QuantError } from '../../errors.ts'
 import type { FileRange } from '../../files/file-range.ts'
 
-/** Characters of a path; Linux takes 4096 bytes. */
+/** Most characters of a path; Linux takes 4096 bytes. */
 const MAX_LOCATION = 4096
 
 /** The file a model is read from. */
 export interface ModelFile {
-  /** As the user named it, absolute. */
+  /** Absolute path, links not resolved. */
   readonly path: string
-  /** With symbolic links resolved. */
+  /** Absolute path, links resolved. */
   readonly realPath: string
   readonly sizeBytes: number
 }
 
-/** Whether `file` lies in `folder` or below it, by the paths alone. */
+/** True when the path `file` lies in `folder` or below it. */
 export const isInside = (folder: string, file: string): boolean => {
   const path = relative(folder, file)
   return path !== '..' && !path.startsWith(`..${sep}`) && !isAbsolute(path)
 }
 
-/** Where Hugging Face's cache keeps the contents of a folder `<repository>/snapshots/<revision>`, which is full of links. */
+/** True for files of Hugging Face's cache: links in `<repository>/snapshots/<revision>` lead to `<repository>/blobs`. */
 const isCached = (folder: string, file: string): boolean =>
   basename(dirname(folder)) === 'snapshots' && isInside(join(dirname(dirname(folder)), 'blobs'), file)
 
 /**
- * Whether a file is the model's own, so that a link to it may be followed: it lies in the folder or below it, beside the file that the
- * model leads to, or in the cache of the folder.
+ * True for files that belong to the model, so that links to them may be followed: files in the folder or below it, beside the model
+ * file itself, or in the cache of the folder.
  * @param file links resolved. @param folder where the link lies. @param realModel the model file, links resolved.
  */
 export function belongsToModel(file: string, folder: string, realModel: string): boolean {

@@ -1,4 +1,4 @@
-/** @file Where every byte of a saved model goes, decided before a byte is written. Reads and writes no files. */
+/** @file Layout of a saved model: the place of every byte, before anything is written. Reads and writes no files. */
 
 import { basename } from 'node:path'
 import { isFileRange } from '../../files/file-range.ts'
@@ -16,17 +16,17 @@ import {
   standIn,
 } from './wire.ts'
 
-/** A file as it will be: pieces at ascending offsets, zeros between. */
+/** Content of a file: pieces at ascending offsets, zeros between them. */
 export interface Layout {
   readonly path: string
   readonly pieces: { readonly offset: number; readonly piece: Piece }[]
   sizeBytes: number
 }
 
-/** Tensors from this many bytes up are streamed, to the data file if there is one. */
+/** Smallest tensor in bytes that is streamed, to the data file if there is one. */
 const MIN_STREAMED_BYTES = 1024
 
-/** Offsets suit any element type; large tensors begin on a page, so that they can be mapped into memory. */
+/** Alignment for any element type; large tensors begin on a page, so that they can be mapped into memory. */
 const alignmentOf = (length: number): number => (length >= 2 ** 20 ? 4096 : 64)
 
 function append(layout: Layout, piece: Piece, alignment = 1): number {
@@ -36,7 +36,7 @@ function append(layout: Layout, piece: Piece, alignment = 1): number {
   return offset
 }
 
-/** The model file at `path` and, when `dataPath` is given and any tensor is large enough, the data file. */
+/** Layouts of the model file at `path` and of the data file, if `dataPath` is given and a tensor is large enough. */
 export function layOut(model: Model, path: string, dataPath?: string): Layout[] {
   const data: Layout | undefined = dataPath === undefined ? undefined : { path: dataPath, pieces: [], sizeBytes: 0 }
   const offsets = new Map<unknown, number>()

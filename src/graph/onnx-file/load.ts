@@ -1,4 +1,4 @@
-/** @file An ONNX file or folder -> Model, without its weights: those stay ranges of files until somebody reads them. */
+/** @file ONNX file or folder -> Model. Weights are not read: they stay ranges of files. */
 
 import { closeSync, fstatSync, openSync, readdirSync, readSync, realpathSync, statSync } from 'node:fs'
 import { basename, dirname, join, resolve } from 'node:path'
@@ -13,7 +13,7 @@ import { type ByteSource, LENGTH_DELIMITED, type Replace, rewriteTensors, standI
 
 const WINDOW_BYTES = 64 * 1024
 
-/** How many names of a folder an error lists. */
+/** Most names of a folder in an error message. */
 const MAX_LISTED = 12
 
 /** A file read through a small window. */
@@ -105,7 +105,7 @@ function findModelFile(path: string): string {
   )
 }
 
-// What people give by mistake, by its first bytes.
+// Files given by mistake, by their first bytes.
 const LOOKALIKES: readonly { readonly start: string; readonly what: string; readonly hint: string }[] = [
   { start: 'version https://git-lfs', what: 'a Git LFS pointer', hint: 'Fetch the model itself with "git lfs pull".' },
   { start: 'PK\x03\x04', what: 'a zip archive', hint: 'Unpack it, or export the checkpoint to ONNX first.' },

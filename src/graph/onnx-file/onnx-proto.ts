@@ -49,7 +49,7 @@ const KNOWN_FIELDS: Record<string, readonly number[]> = {
   FunctionProto: [1, 4, 5, 6, 7, 8, 9, 10],
 }
 
-/** Fields that may be lists of numbers without a record each, at least a byte a number. */
+/** Fields that may be packed lists of numbers: one record, at least a byte for each number. */
 const PACKED_FIELDS: Record<string, readonly number[]> = {
   AttributeProto: [7, 8],
   TensorProto: [1, 4, 5, 7, 10, 11],
@@ -116,7 +116,7 @@ function keepUnknownFields(type: MessageType, fields: Fields): void {
   type.decode = (input, length) => {
     const [bytes, start] = input instanceof Uint8Array ? [input, 0] : [input.buf, input.pos]
     if (input instanceof Uint8Array) decoded = 0
-    // Counted before anything is made of them.
+    // Counted before decoding, which needs memory for each record.
     const end = length === undefined ? bytes.length : start + length
     const unknown = collectUnknown(bytes, start, end, fields)
     const message = decode.call(type, input, length)

@@ -1,4 +1,4 @@
-/** @file Model -> ONNX file, and data file beside it, one piece of a tensor in memory at a time. Complete or not at all. */
+/** @file Model -> ONNX file and data file, with one piece of a tensor in memory at a time. Both appear complete or not at all. */
 
 import { realpathSync } from 'node:fs'
 import { basename, dirname, join, resolve } from 'node:path'
@@ -29,9 +29,10 @@ export interface SavedModel {
   readonly sizeBytes: number
 }
 
-/** Protobuf ends at 2 GiB; one file is unwieldy well before. */
+/** Largest message of protobuf. */
 const MAX_PROTOBUF_BYTES = 2 ** 31 - 1
 
+/** Largest model that goes into one file by default. */
 const MAX_AUTO_INLINE_BYTES = 1.5e9
 
 const CHUNK_BYTES = 16 * 2 ** 20
@@ -48,11 +49,11 @@ async function write(layout: Layout, file: AtomicFile): Promise<void> {
       file.write(bytes, offset + done)
       done += bytes.length
     }
-    await nextTurn() // Models have gigabytes, and others may have something to do.
+    await nextTurn() // Writing takes long: timers and signals of the process run in between.
   }
 }
 
-/** Refuses a name under which there is no file, or one the model is read from. @throws E_OUTPUT */
+/** Refuses a path of something other than a file, or of a file that the model is read from. @throws E_OUTPUT */
 export function checkTarget(model: Model, target: string): void {
   checkReplaceable(target)
   const stats = statsOf(target)
@@ -68,7 +69,7 @@ export function checkTarget(model: Model, target: string): void {
   }
 }
 
-/** Whether the file the model came from keeps weights in data files, which lie in its folder or below. */
+/** True when the model was loaded from a file with data files, which lie in its folder or below. */
 export function hasExternalSource(model: Model): boolean {
   if (model.path === undefined || !statsOf(model.path)) return false
   const file = realpathSync.native(model.path)
@@ -78,7 +79,7 @@ export function hasExternalSource(model: Model): boolean {
   return false
 }
 
-/** Absolute path of a model's data file, where it has one. */
+/** Absolute path of a model's data file, if it gets one. @throws E_OUTPUT for a name with a folder */
 export function dataPathOf(path: string, { dataFileName = `${basename(path)}.data` }: SaveOptions): string {
   const dataPath = join(dirname(path), dataFileName)
   if (basename(dataPath) !== dataFileName || dataPath === path) {
@@ -107,7 +108,7 @@ function chooseLayout(model: Model, path: string, options: SaveOptions): Layout[
 }
 
 /**
- * Writes a model to the head of a set, and its data file. Weights are copied in pieces of 16 MiB at most.
+ * Writes a model and its data file into a set, the model as its head. Weights are copied in pieces of at most 16 MiB.
  * @throws E_OUTPUT, E_EXTERNAL_DATA when weights to be copied are gone
  */
 export async function writeModel(set: FileSet, model: Model, options: SaveOptions = {}): Promise<SavedModel> {
@@ -123,8 +124,8 @@ export async function writeModel(set: FileSet, model: Model, options: SaveOption
 }
 
 /**
- * Writes a model and its data file; folders are made as needed. Under the final names nothing changes before everything is on disk,
- * and nothing at all when writing fails. The same model gives the same bytes.
+ * Writes a model and its data file; folders are made as needed. The files get their names when both are on the disk; when writing
+ * fails, nothing changes. The same model gives the same bytes.
  * @throws as `writeModel`
  */
 export async function saveModel(model: Model, path: string, options: SaveOptions = {}): Promise<SavedModel> {

@@ -1,4 +1,4 @@
-/** @file Whether a graph is one: names, order, producers. Repairs order only; knows no op. */
+/** @file Checks that a graph is sound: names, order, producers. Repairs the order only; knows no op. */
 
 import { type ErrorCode, QuantError } from '../../errors.ts'
 import { dependencies } from '../dependencies.ts'
@@ -8,7 +8,7 @@ import { sparseInitializerNames } from './encode.ts'
 const nameOf = (node: Node): string => `${node.kind} "${node.name || (node.outputs[0]?.name ?? '')}"`
 
 /**
- * Puts nodes after the producers of what they read, bodies included; nodes already in order stay where they are.
+ * Puts nodes after the producers of their inputs, bodies included. Nodes already in order stay where they are.
  * @throws E_NOT_ONNX naming a node of a cycle
  */
 export function sortTopologically(graph: Graph): void {
@@ -48,7 +48,7 @@ export interface VerifyOptions {
   readonly code?: ErrorCode
 }
 
-/** More problems than this are counted, not listed. */
+/** Most problems that are listed; further ones are counted. */
 const MAX_LISTED = 5
 
 /**
@@ -61,7 +61,7 @@ export function verify(graph: Graph, { code = 'E_NOT_ONNX' }: VerifyOptions = {}
 
   const visit = (current: Graph, outer: (value: Value) => boolean) => {
     const own = new Set<Value>()
-    // Asked outwards and not copied: files have bodies by the thousand.
+    // A chain of lookups instead of copied sets: files have thousands of bodies.
     const visible = (value: Value): boolean => own.has(value) || outer(value)
     const here = new Set(current.nodes)
     const names = new Map<string, Value>()

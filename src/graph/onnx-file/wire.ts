@@ -1,6 +1,6 @@
 /**
- * @file Protobuf records of an ONNX file, walked without decoding them: tensor payloads are taken out on the way in and put
- * back on the way out, so that weights never pass through a message. Knows where tensors hide, not what they mean.
+ * @file Walks the protobuf records of an ONNX file without decoding them. Tensor payloads are taken out before decoding and put back
+ * after encoding, so that weights never pass through a message. Knows the fields that lead to tensors, not their meaning.
  */
 
 import { QuantError } from '../../errors.ts'
@@ -29,14 +29,14 @@ export interface WireRecord {
 /** A stretch of an encoded message: bytes at hand, or a range of a file. */
 export type Piece = Uint8Array | FileRange
 
-/** What to write in place of a record of a TensorProto; undefined keeps it. */
+/** Replacement of a record of a TensorProto; undefined keeps it. */
 export type Replace = (record: WireRecord) => readonly Piece[] | undefined
 
 export const LENGTH_DELIMITED = 2
 
 /**
- * Field number, within TensorProto, of the record that stands for a payload taken out. Protobuf keeps 19000-19999 for its
- * own implementations: no schema can ever declare it.
+ * Field number in TensorProto of the stand-in for a payload that was taken out. Protobuf reserves 19000-19999 for its
+ * implementations: no schema can declare it.
  */
 export const STAND_IN = 19999
 
@@ -72,12 +72,12 @@ export function encodeVarint(value: number): number[] {
   return bytes
 }
 
-/** Tag and length that go before `length` bytes of content. */
+/** Tag and length in front of `length` bytes of content. */
 export function recordHeader(field: number, length: number): Uint8Array {
   return Uint8Array.from([...encodeVarint(field * 8 + LENGTH_DELIMITED), ...encodeVarint(length)])
 }
 
-/** A record saying "a payload goes here", with numbers to find it again. */
+/** Stand-in for a payload, with numbers to find it again. */
 export function standIn(numbers: readonly number[]): Uint8Array {
   const content = numbers.flatMap(encodeVarint)
   return Uint8Array.from([...recordHeader(STAND_IN, content.length), ...content])
@@ -102,7 +102,7 @@ function damaged(source: ByteSource, at: number): QuantError {
   )
 }
 
-/** The content ends before its length says: the end of the file is missing, or this was never an ONNX file. */
+/** Error for content that ends before its declared length: the file is cut off, or is no ONNX file. */
 function endsEarly(source: ByteSource, at: number, end: number): QuantError {
   // Every writer puts ir_version (field 1, a small number) first.
   const looksLikeOnnx = source.size < 2 || (source.byteAt(0) === 0x08 && source.byteAt(1) < 100)
@@ -157,8 +157,8 @@ export function tooMany(name: string, what: string): QuantError {
 const lengthOf = (pieces: readonly Piece[]): number => pieces.reduce((sum, piece) => sum + piece.length, 0)
 
 /**
- * An encoded ModelProto with records of its tensors replaced and every length around them put right. Messages shorter than
- * `minimum` bytes are kept without looking inside.
+ * An encoded ModelProto with records of its tensors replaced, and all enclosing lengths updated. Messages shorter than `minimum` bytes
+ * are kept as they are.
  * @throws E_NOT_ONNX, E_TRUNCATED naming the source and the byte
  */
 export function rewriteTensors(source: ByteSource, replace: Replace, minimum = 0): Piece[] {

@@ -1,4 +1,4 @@
-/** @file Every place a TensorProto may keep values in gives the same bytes; contradictions are refused by name. */
+/** @file All storage forms of a TensorProto give the same bytes; contradictions are refused by name. */
 
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'

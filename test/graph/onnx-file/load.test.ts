@@ -1,4 +1,4 @@
-/** @file From path to model: the file that is meant, what is in it, and everything that is not an ONNX model. */
+/** @file Loading: finding the file, reading it, and refusing everything that is no ONNX model. */
 
 import { ftruncateSync, mkdirSync, openSync, symlinkSync, writeFileSync, writeSync } from 'node:fs'
 import { join } from 'node:path'

@@ -1,4 +1,4 @@
-/** @file Order, names and producers of graphs: what is repaired, accepted and refused. */
+/** @file Order, names and producers of graphs: repaired, accepted and refused ones. */
 
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
