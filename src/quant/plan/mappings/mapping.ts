@@ -19,9 +19,9 @@ export interface Mapping {
   readonly name: string
   /** Number of scales that are learned. */
   readonly size: number
-  /** Divided by their scale. */
+  /** The smooth side: constants that are divided by their scale. */
   readonly divided: readonly End[]
-  /** Multiplied by it. */
+  /** The balance side: constants that are multiplied by it, so that the block computes the same. */
   readonly multiplied: readonly End[]
   /**
    * The bias a per-scale shift can be subtracted from before the division (a member of `divided`); the linears of `multiplied` get
