@@ -8,7 +8,7 @@ import { spawnSync } from 'node:child_process'
 import { mkdtempSync, rmSync, statSync } from 'node:fs'
 import { dirname, join, resolve } from 'node:path'
 import { parseArgs } from 'node:util'
-import { inspectModel } from '../dist/index.js'
+import { inspectModel } from '../dist/quant/inspect.js'
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,

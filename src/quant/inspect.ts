@@ -20,17 +20,11 @@ import type {
   InspectedType,
   InspectReport,
 } from './inspected.ts'
+import { outputSize } from './output-size.ts'
 import { planBranches } from './plan/plan-branches.ts'
-import { packedBytes } from './plan/size.ts'
+import { checkInspectOptions, type InspectOptions } from './terms/read-options.ts'
 import type { SkippedReport } from './terms/report.ts'
-import { DEFAULT_GROUP, parseScheme, type QuantScheme, schemeName } from './terms/scheme.ts'
-
-export interface InspectOptions {
-  /** An .onnx file, or a folder with one. */
-  readonly model: string
-  /** Tokens per sequence the graph is looked at with; blocks do not depend on it unless the model is short. */
-  readonly seqLen?: number
-}
+import { DEFAULT_GROUP, parseScheme, schemeName } from './terms/scheme.ts'
 
 /** Long enough that no dimension of it is mistaken for a head or a batch, short enough to be quick. */
 const INSPECTED_TOKENS = 61
@@ -82,13 +76,6 @@ function linearOf(linear: Linear): InspectedLinear {
   const note = groupNote(linear)
   const { dtype } = weight.tensor!
   return { name, inFeatures, outFeatures, dtype, sizeBytes: sizeBytes(weight.tensor!), ...(note && { note }) }
-}
-
-function estimate(size: number, linears: readonly Linear[], scheme: QuantScheme): number {
-  const stored = new Set(linears.map(({ weight }) => weight.tensor!))
-  const removed = [...stored].reduce((sum, tensor) => sum + sizeBytes(tensor), 0)
-  const added = linears.reduce((sum, linear) => sum + packedBytes(linear, scheme), 0)
-  return Math.round(size - removed + added)
 }
 
 function mappingsOf(block: Block, { values, leaving, otherBranch }: Analysis): InspectedMapping[] {
@@ -165,7 +152,7 @@ function quantizable(analysis: Analysis, size: number): Quantizable {
     skipped: skippedOf(analysis, outer),
     estimates: ESTIMATED_SCHEMES.map(name => {
       const scheme = parseScheme(name)
-      return { scheme: schemeName(scheme), sizeBytes: estimate(size, linears, scheme) }
+      return { scheme: schemeName(scheme), sizeBytes: outputSize(size, linears, scheme) }
     }),
   }
 }
@@ -182,10 +169,12 @@ async function tryAnalysis(path: string, seqLen: number | undefined): Promise<An
 }
 
 /**
- * Describes a model file. One that cannot be quantized is described all the same, with the reason as `problem`.
+ * Describes a model file. The words of `problem` hold marks of options. One that cannot be quantized is described all the same, with the reason as `problem`.
  * @throws what loadModel throws: E_FILE_NOT_FOUND, E_NOT_ONNX, E_TRUNCATED, E_EXTERNAL_DATA, E_UNSUPPORTED.
  */
-export async function inspectModel({ model: path, seqLen }: InspectOptions): Promise<InspectReport> {
+export async function inspectModel(options: InspectOptions): Promise<InspectReport> {
+  checkInspectOptions(options)
+  const { model: path, seqLen } = options
   const model: Model = loadModel(path)
   const tensors = tensorsOf(model.graph)
   const types = typesOf(tensors)
@@ -205,7 +194,7 @@ export async function inspectModel({ model: path, seqLen }: InspectOptions): Pro
     inputs: model.graph.inputs.filter(input => !input.tensor).map(portOf),
     outputs: model.graph.outputs.map(portOf),
     ...(analysis instanceof QuantError
-      ? { ...NOTHING, problem: { code: analysis.code, message: analysis.message, hint: analysis.hint } }
+      ? { ...NOTHING, problem: { code: analysis.code, ...analysis.words() } }
       : quantizable(analysis, size)),
   }
 }

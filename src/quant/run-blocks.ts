@@ -14,7 +14,7 @@ import { loadParameters } from './learn/replay.ts'
 import type { TrainingState } from './learn/train-block.ts'
 import type { BlockPlan } from './plan/block-plan.ts'
 import { blockName, finishedBefore, trainingName } from './resume.ts'
-import { learns, type QuantizeOptions } from './terms/options.ts'
+import { learns, type Run } from './terms/options.ts'
 
 export interface QuantizedBlocks {
   readonly blocks: readonly (StoredBlock & { readonly plan: BlockPlan })[]
@@ -35,7 +35,7 @@ export interface Sources {
 
 /** Quantizes the blocks that are not finished yet. @throws whatever a block's job throws; finished blocks stay. */
 export async function runBlocks(
-  options: QuantizeOptions,
+  options: Run,
   analysis: Analysis,
   work: WorkFolder,
   sources: Sources,
@@ -99,7 +99,7 @@ export async function runBlocks(
 
 /** The tokens of the run: those it began with, if it began before. */
 async function calibrationOf(
-  options: QuantizeOptions,
+  options: Run,
   analysis: Analysis,
   work: WorkFolder,
   inputs: SourceWatch,

@@ -30,8 +30,8 @@ export interface Step {
   readonly code?: string
 }
 
-/** What a worker can be sent: the scheme as text. */
-export type TaskOptions = Omit<QuantizeOptions, 'scheme' | 'onEvent'> & { readonly scheme: string }
+/** Options a worker can be sent. */
+export type TaskOptions = QuantizeOptions
 
 export interface Task {
   readonly options: TaskOptions

@@ -12,7 +12,7 @@ import { checkStates } from '../find/sound-numbers.ts'
 import type { BlockPlan, PlanOptions } from '../plan/block-plan.ts'
 import { planBranches } from '../plan/plan-branches.ts'
 import { type WeightSchemeOf, weightSchemeOf } from '../plan/weight-rules.ts'
-import { learnsEquivalence, type Method } from '../terms/options.ts'
+import type { Method } from '../terms/options.ts'
 import type { BlockReport, QuantizeEvent } from '../terms/report.ts'
 import { floatVersion, readWeights } from './block-version.ts'
 import { ChannelRanges, observedValues } from './channel-ranges.ts'
@@ -65,7 +65,7 @@ export class BlockJob {
       block,
       {
         scheme,
-        let: learnsEquivalence(this.method),
+        let: this.method.let,
         values,
         leaving: leaving && keepCache ? { ...leaving, mayChange: new Set() } : leaving,
         weightSchemeOf: this.weightSchemeOf,
@@ -119,8 +119,7 @@ export class BlockJob {
     { float, quantized, nextFloat, nextQuantized }: Streams,
     checkpoint: Checkpoint | undefined,
   ): Promise<{ folded: Folded; learned: Learned | undefined; learning: Learning }> {
-    const { session, epochs, schedule, optimizer = 'adamw', alpha = 0.5, lwc, learningRate } = this.method
-    const { letLearningRate = learningRate / 2, augLoss } = this.method
+    const { session, epochs, schedule, optimizer, alpha, lwc, learningRate, letLearningRate, augLoss } = this.method
     const progress = (phase: Phase) => this.progress(plan.block, phase)
     const original = floatVersion(weights)
     const ranges = new ChannelRanges(observedValues(plan))

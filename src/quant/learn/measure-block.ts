@@ -19,7 +19,7 @@ const STEPS = 3
 
 /** Tries the block of `plan`; what it needs on disk lies in `work` meanwhile. */
 export async function measureBlock(plan: BlockPlan, method: Method, work: WorkFolder): Promise<BlockTimes> {
-  const { session, schedule, optimizer = 'adamw', learningRate, lwc } = method
+  const { session, schedule, optimizer, learningRate, lwc } = method
   const open = (name: string) => new ActivationStore(work.file(name), STEPS, staticShape(plan.block.input))
   const [x, y] = [open('measured-x.f32'), open('measured-y.f32')]
   try {

@@ -5,7 +5,7 @@ import { readElements } from '../../graph/tensor.ts'
 import { firstUnsound, placeOf, shownFloat } from '../../kernels/magnitude.ts'
 import type { BlockPlan } from '../plan/block-plan.ts'
 import { rulesText } from '../plan/weight-rules.ts'
-import { learnsEquivalence, type Method } from '../terms/options.ts'
+import type { Method } from '../terms/options.ts'
 import { schemeName } from '../terms/scheme.ts'
 import { blockParameters, type NamedParameter, type Replay } from './learned.ts'
 import { type ParameterFile, readParameterFile, writeParameterFile } from './parameter-file.ts'
@@ -17,7 +17,7 @@ const signature = (method: Method, blocks: number): Record<string, string> => ({
   format: 'omniquant parameters 1',
   scheme: schemeName(method.scheme),
   lwc: String(method.lwc),
-  let: String(learnsEquivalence(method)),
+  let: String(method.let),
   blocks: String(blocks),
   // Absent without any, so that files of before there were exceptions stay good.
   ...(rulesText(method) !== '' && { exceptions: rulesText(method) }),

@@ -23,6 +23,7 @@ import { runBlock } from '../../../src/quant/learn/run-block.ts'
 import { parseScheme } from '../../../src/quant/terms/scheme.ts'
 import { equivalenceError } from '../../helpers/equivalence.ts'
 import { noise } from '../../kernels/weights.ts'
+import { methodOf } from '../../helpers/method.ts'
 
 const [T, H, I, E, K] = [12, 32, 48, 4, 2]
 /** What is added to the logits of each expert: the last one is hardly ever chosen. */
@@ -169,9 +170,9 @@ describe('experts that all see every token', () => {
     const graph = decoder()
     const blocks = findBlocks(graph)
     const method = { lwc, let: false, epochs: 8, learningRate: 5e-2, schedule: 'constant' as const, session: {} }
-    const job = new BlockJob({ ...method, scheme: parseScheme('w3a16g32') }, 2, { values: valuesOf(graph) })
+    const job = new BlockJob(methodOf({ ...method, scheme: parseScheme('w3a16g32') }), 2, { values: valuesOf(graph) })
     const finished = await job.run(job.plan(blocks[0]!), lwc ? streamsOf(blocks[0]!) : undefined)
-    exportBlocks(newModel(graph), [finished], { accuracyLevel: 0 })
+    exportBlocks(newModel(graph), [finished], { accuracyLevel: 0, format: 'integer' })
     expect(graph.nodes.filter(({ opType }) => opType === 'MatMulNBits')).toHaveLength(4 + 3 * E)
     expect(graph.nodes.some(({ name, opType }) => name === '/model/layers/0/gate/MatMul' && opType === 'MatMul')).toBe(
       true,

@@ -1,0 +1,9 @@
+/** @file Resolved options for tests that call parts of a run. */
+
+import { type Method, resolveOptions } from '../../src/quant/terms/options.ts'
+
+/** A method with the defaults of a run for everything that is not given. */
+export function methodOf(given: Partial<Method> & Pick<Method, 'scheme'>): Method {
+  const { scheme, learningRate } = given
+  return { ...resolveOptions({ model: 'model.onnx', scheme, learningRate }), ...given }
+}
