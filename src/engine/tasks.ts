@@ -21,11 +21,16 @@ async function quantize({ evaluate: text, ...options }: QuantizeRequest, calling
   // The float model first: a text that cannot be read should not be found out after hours of learning.
   const float = await measure(options.model)
   const report = await quantizeModel(options, calling)
-  // Its notes about threads are those of the run as well.
-  const { notes: _, ...quantized } = await measure(report.output, float.seqLen)
+  const quantized = await measure(report.output, float.seqLen)
   const { model, sizeBytes, perplexity, meanLoss, tokensPerSecond, elapsedMs } = float
   const against = { model, sizeBytes, perplexity, meanLoss, tokensPerSecond, elapsedMs }
-  const evaluation: EvaluateReport = { ...quantized, against, ratio: quantized.perplexity / perplexity }
+  // The notes are about threads: the run has the same.
+  const evaluation: EvaluateReport = {
+    ...quantized,
+    notes: undefined,
+    against,
+    ratio: quantized.perplexity / perplexity,
+  }
   return { ...report, evaluation }
 }
 

@@ -1,5 +1,6 @@
 /** @file Digests of file contents, and a watch that notices changed files. */
 
+import { option } from '../option-mark.ts'
 import { createHash, type Hash } from 'node:crypto'
 import { closeSync, openSync, readSync, realpathSync, statSync } from 'node:fs'
 import { QuantError } from '../errors.ts'
@@ -60,7 +61,7 @@ export class SourceWatch {
       throw new QuantError(
         'E_SOURCE_CHANGED',
         `${file} was changed or removed during the run`,
-        'Put it back as it was and run the same command again to go on, or start over with --fresh.',
+        `Put it back as it was and run the same command again to go on, or start over with ${option('fresh', true)}.`,
       )
     }
   }

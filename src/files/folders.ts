@@ -1,5 +1,6 @@
 /** @file Folders: made and removed with those above them; names in them reach the disk only when they do. */
 
+import { option } from '../option-mark.ts'
 import { existsSync, fsyncSync, mkdirSync, openSync, rmdirSync } from 'node:fs'
 import { dirname, resolve } from 'node:path'
 import { messageOf, QuantError } from '../errors.ts'
@@ -13,7 +14,7 @@ export function makeFolder(path: string): void {
     if (made !== undefined) syncAbove(path, made)
   } catch (error) {
     // A read-only disk says that there is no such folder: no use asking what it was.
-    const hint = 'Choose another output folder with -o, or another place for its work with --work-dir.'
+    const hint = `Choose another output folder with ${option('output')}, or another place for its work with ${option('workDir')}.`
     throw new QuantError('E_OUTPUT', `cannot write to ${path}: ${messageOf(error)}`, diskHint(error, hint), {
       cause: error,
     })

@@ -1,5 +1,6 @@
 /** @file Notes for the user about a run: divergence, rare experts, wide groups, exceptions from the scheme. */
 
+import { option } from '../option-mark.ts'
 import type { BlockPlan } from './plan/block-plan.ts'
 import type { BlockReport, FewTokens, SkippedReport } from './terms/report.ts'
 import { weightOverrideName, type WeightScheme } from './terms/scheme.ts'
@@ -41,9 +42,11 @@ export function learningNotes(finished: readonly { readonly report: BlockReport 
   const useless = blocks(({ kept }) => kept === 'rounded')
   const list = (indices: readonly number[]) => `${indices.length === 1 ? 'block' : 'blocks'} ${indices.join(', ')}`
   return [
-    ...(diverged.length > 0 ? [`learning diverged in ${list(diverged)} and was rolled back: lower --lr`] : []),
+    ...(diverged.length > 0
+      ? [`learning diverged in ${list(diverged)} and was rolled back: lower ${option('learningRate')}`]
+      : []),
     ...(useless.length > 0
-      ? [`learning did not help ${list(useless)}, rounded to nearest: other --lr or more samples`]
+      ? [`learning did not help ${list(useless)}, rounded to nearest: other ${option('learningRate')} or more samples`]
       : []),
     ...finished.flatMap(({ report: { index, fewTokens } }) => (fewTokens ? [fewTokensNote(index, fewTokens)] : [])),
   ]

@@ -95,7 +95,7 @@ test('without calibration data the error names what has no kernel', async () => 
     message: expect.stringMatching(
       /cannot write its own calibration text, because it does not run here: .*bfloat16.* in node \(\/model\/rotary_emb\/Sin\)/,
     ) as string,
-    hint: expect.stringContaining('--calib') as string,
+    hint: expect.stringContaining('`calib: FILE`') as string,
   })
   const { blocks, problem, types } = await inspectModel({ model })
   expect(problem).toBeUndefined()

@@ -143,7 +143,7 @@ test.each<[string, string, (work: string) => void]>([
   await expect(goOn(out)).rejects.toMatchObject({
     code: 'E_RESUME',
     message: expect.stringContaining(message) as string,
-    hint: expect.stringContaining('--fresh') as string,
+    hint: expect.stringContaining('`fresh: true`') as string,
   })
   await goOn(out, { fresh: true })
   await goOn(whole)

@@ -1,5 +1,6 @@
 /** @file Whether the constants of a model may be computed: what that would take, against what a model of its size may take. */
 
+import { option } from '../../option-mark.ts'
 import { QuantError } from '../../errors.ts'
 import type { Graph, Model } from '../ir.ts'
 import { type ComputedLimits, computedLimits } from '../limits.ts'
@@ -53,7 +54,7 @@ export class FoldBudget {
       `constants that the graph computes need ${gigabytes(bytes)} of memory and ${gigabytes(this.work)} of work, ` +
         `where a model of this size may need ${gigabytes(this.limits.bytes)} and ${gigabytes(this.limits.work)}; ` +
         `the largest is "${name}" [${shape?.join(', ')}]`,
-      'The file is damaged, or its sequences are too long: use shorter ones with --seq-len, or export it again.',
+      `The file is damaged, or its sequences are too long: use shorter ones with ${option('seqLen')}, or export it again.`,
     )
   }
 }

@@ -1,5 +1,6 @@
 /** @file Small rules of the working copy: what a node simply is, without computing anything. One rule per exporter quirk. */
 
+import { option } from '../../option-mark.ts'
 import { createHash } from 'node:crypto'
 import { QuantError } from '../../errors.ts'
 import { dtypeFromNumber, isFloat } from '../dtype.ts'
@@ -75,7 +76,7 @@ function nonZeroOf(node: Node, mask: Value): Tensor | undefined {
     throw new QuantError(
       'E_TOO_LARGE',
       `NonZero "${node.name}" reads a constant [${shape.join(', ')}], which has more elements than any decoder needs`,
-      'The file is damaged, or its sequences are too long: use shorter ones with --seq-len, or export it again.',
+      `The file is damaged, or its sequences are too long: use shorter ones with ${option('seqLen')}, or export it again.`,
     )
   const found = constantNumbers(mask)?.flatMap((number, i) => (number === 0 ? [] : [i]))
   if (!found) return undefined

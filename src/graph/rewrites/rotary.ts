@@ -3,6 +3,7 @@
  * B batch, S sequence, N heads, hd channels of a head, rot channels that turn (the first ones; the others pass through).
  */
 
+import { option } from '../../option-mark.ts'
 import { QuantError } from '../../errors.ts'
 import type { Builder } from '../builder.ts'
 import type { Node, Value } from '../ir.ts'
@@ -39,7 +40,7 @@ export function cacheRows(g: Builder, node: Node, cache: Value, seqLen: number, 
     throw new QuantError(
       'E_SEQ_LEN',
       `sequences of ${seqLen} tokens do not fit ${node.kind} "${node.name}", whose rotary tables end at ${length}`,
-      'Use a shorter --seq-len.',
+      `Use a shorter ${option('seqLen')}.`,
     )
   }
   return once(g, `cacheRows:${cache.name}:${seqLen}:${positions?.name}`, () => {

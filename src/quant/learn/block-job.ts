@@ -1,5 +1,6 @@
 /** @file What happens to one block after the other: plan, learn, keep what helps, hand the streams on to the next. */
 
+import { option } from '../../option-mark.ts'
 import type { ActivationStore } from '../../calibration/activation-store.ts'
 import { QuantError } from '../../errors.ts'
 import { staticShape } from '../../graph/shape.ts'
@@ -178,7 +179,7 @@ const badParameters = ({ index }: Block, what: string): QuantError =>
   new QuantError(
     'E_PARAMETERS',
     `the learned parameters of block ${index} do not fit its weights: ${what}`,
-    'Give the file and the model it was saved with, or learn again without --params.',
+    `Give the file and the model it was saved with, or learn again without ${option('params')}.`,
   )
 
 /** Refuses a block that works as it is and not when it is rounded: its activations lie at the end of what float32 can hold. */
@@ -187,6 +188,6 @@ function checkRounded({ index }: Block, loss: number): void {
   throw new QuantError(
     'E_UNSUPPORTED',
     `block ${index} gives NaN or infinite numbers once it is quantized`,
-    `Its numbers are too large for float32 to hold their errors. Leave it as it is, with --ignore layers.${index}.`,
+    `Its numbers are too large for float32 to hold their errors. Leave it as it is, with ${option('ignore', `layers.${index}`)}.`,
   )
 }

@@ -1,5 +1,6 @@
 /** @file How much is learned in a run, within the limits it was given; asked of the machine once, and kept. */
 
+import { option } from '../../option-mark.ts'
 import { runsFor } from '../../decoder/model-io.ts'
 import type { WorkFolder } from '../../files/work-folder.ts'
 import type { Analysis } from '../find/analysis.ts'
@@ -40,7 +41,9 @@ export async function chooseEffort(
       notes: [
         ...(effort === asked
           ? []
-          : [`${effortName(inSequences(effort))}, as the model is large: --samples and --epochs ask for more`]),
+          : [
+              `${effortName(inSequences(effort))}, as the model is large: ${option('samples')} and ${option('epochs')} ask for more`,
+            ]),
         ...batchNotes,
       ],
     }

@@ -3,6 +3,7 @@
  * mean. Trusts no header: what is allocated is bounded by what the file holds.
  */
 
+import { option } from '../../option-mark.ts'
 import { fstatSync, openSync, readSync, statSync } from 'node:fs'
 import { dirname, resolve } from 'node:path'
 import { internalError, messageOf, QuantError, shown } from '../../errors.ts'
@@ -100,7 +101,7 @@ export function writeParameterFile(path: string, contents: ParameterFile, owner?
   }
 }
 
-const NOT_OURS = 'Give a file that --save-params has written.'
+const NOT_OURS = `Give a file that ${option('saveParams')} has written.`
 
 const INCOMPLETE = 'The file is incomplete or damaged: copy it again, or save the parameters again.'
 

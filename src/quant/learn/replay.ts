@@ -1,5 +1,6 @@
 /** @file Learned parameters of a whole run, to and from a file, so that it can be repeated without learning. */
 
+import { option } from '../../option-mark.ts'
 import { QuantError } from '../../errors.ts'
 import { readElements } from '../../graph/tensor.ts'
 import { firstUnsound, placeOf, shownFloat } from '../../kernels/magnitude.ts'
@@ -57,7 +58,7 @@ export function loadParameters(path: string, method: Method, blocks: number): Re
     throw new QuantError(
       'E_PARAMETERS',
       `${path} does not fit this run: its ${key} is ${found}, this run's is ${wanted}`,
-      'Give the options and the model it was saved with, or learn again without --params.',
+      `Give the options and the model it was saved with, or learn again without ${option('params')}.`,
     )
   }
   for (const [name, { shape, data }] of file.tensors) {
@@ -66,7 +67,7 @@ export function loadParameters(path: string, method: Method, blocks: number): Re
     throw new QuantError(
       'E_PARAMETERS',
       `${path}: "${name}" holds ${shownFloat(data[i]!)} at ${placeOf(i, shape)}, which was never learned`,
-      'The file is damaged: copy it again, or learn again without --params.',
+      `The file is damaged: copy it again, or learn again without ${option('params')}.`,
     )
   }
   return plan => parametersOf(path, file, plan, method)
@@ -86,7 +87,7 @@ function parametersOf(path: string, file: ParameterFile, plan: BlockPlan, method
         'E_PARAMETERS',
         `${path} does not fit this model: "${tensorName(index, name)}" should be [${shape.join(', ')}] and is ` +
           (tensor ? `[${tensor.shape.join(', ')}]` : 'missing'),
-        'Give the model it was saved with, or learn again without --params.',
+        `Give the model it was saved with, or learn again without ${option('params')}.`,
       )
     }
     vector.view(parameters, name).set(tensor.data)

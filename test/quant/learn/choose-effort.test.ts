@@ -3,6 +3,7 @@
 import { join, resolve } from 'node:path'
 import { expect, test } from 'vitest'
 import { WorkFolder, workPlace } from '../../../src/files/work-folder.ts'
+import { keyName, nameOptions } from '../../../src/option-mark.ts'
 import { analyze } from '../../../src/quant/find/analyze.ts'
 import { chooseEffort } from '../../../src/quant/learn/choose-effort.ts'
 import { parseScheme } from '../../../src/quant/terms/scheme.ts'
@@ -22,8 +23,8 @@ test('a model that is large for the work it may take gets fewer samples, with a 
   expect(await chooseEffort({ ...LIMITED, maxWork: steps(512) }, analysis, work)).toEqual({ effort: ASKED, notes: [] })
   const { effort, notes } = await chooseEffort({ ...LIMITED, maxWork: steps(200) }, analysis, work)
   expect(effort).toMatchObject({ samples: 50, epochs: 4 })
-  expect(notes).toEqual([
-    'learned from 50 samples in 4 epochs, as the model is large: --samples and --epochs ask for more',
+  expect(notes.map(note => nameOptions(note, keyName))).toEqual([
+    'learned from 50 samples in 4 epochs, as the model is large: `samples` and `epochs` ask for more',
   ])
   work.remove()
 })
