@@ -37,7 +37,7 @@ export type ProgressEvent = QuantizeEvent | EvaluateEvent
 /** An error as plain data: classes do not travel. */
 export interface SentError {
   readonly name: string
-  /** Of a QuantError with marks of options. */
+  /** Text, with marks of options if it is a QuantError's. */
   readonly message: string
   readonly stack: string | undefined
   /** The rest is of a QuantError only. */

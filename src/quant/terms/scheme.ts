@@ -1,10 +1,10 @@
-/** @file What is wanted: bits, groups, symmetry. Parses and prints "w4a16g128"; knows no model. */
+/** @file Schemes: bits, groups, symmetry. Parses and prints "w4a16g128"; knows no model. */
 
 import { QuantError } from '../../errors.ts'
 import type { ActivationQuantizer } from '../../kernels/tokens.ts'
 import { option } from '../../option-mark.ts'
 
-/** What is wanted of the weights outside the blocks; they stay float where nothing is. */
+/** Bits of the weights outside the blocks; weights without an entry stay float. */
 export interface OuterOptions {
   readonly lmHead?: OuterBits | undefined
   readonly embedding?: OuterBits | undefined
@@ -14,16 +14,16 @@ export interface OuterOptions {
 export interface WeightRules {
   /** Patterns of linears that stay float; they win over `overrides`. */
   readonly ignore?: readonly string[] | undefined
-  /** Of several that match, the last one counts. */
+  /** The last one that matches counts. */
   readonly overrides?: readonly PatternOverride[] | undefined
 }
 
-/** What is different for the weights whose names match. */
+/** An override for the weights whose names match. */
 export interface PatternOverride extends WeightOverride {
   readonly pattern: string
 }
 
-/** How weights are quantized. */
+/** Quantization of weights. */
 export interface WeightScheme {
   /** 2 to 8. */
   readonly bits: number
@@ -34,11 +34,11 @@ export interface WeightScheme {
 
 export interface QuantScheme {
   readonly weights: WeightScheme
-  /** How activations are quantized, per token; undefined leaves them as they are. */
+  /** Quantization of activations, per token; undefined leaves them as they are. */
   readonly activations: ActivationQuantizer | undefined
 }
 
-/** What flags of their own may say; they win over the scheme's text. */
+/** Options that win over the text of a scheme. */
 export interface SchemeOverrides {
   readonly group?: number | undefined
   readonly perChannel?: boolean | undefined
@@ -56,7 +56,7 @@ export const OUTER_BITS: readonly OuterBits[] = [2, 4, 8]
 
 export type OuterBits = 2 | 4 | 8
 
-/** What an override says of weights; what it leaves open is as the scheme has it. */
+/** Exception from a scheme for some weights. Absent fields are those of the scheme. */
 export interface WeightOverride {
   /** 2 to 8. */
   readonly bits: number
