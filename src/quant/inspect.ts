@@ -1,4 +1,4 @@
-/** @file What a file holds and what would be quantized in it. Reads headers, no weights; writes nothing. */
+/** @file Contents of a model file, and the weights in it that would be quantized. Reads headers, no weights; writes nothing. */
 
 import { QuantError } from '../errors.ts'
 import { type DType, isFloat } from '../graph/dtype.ts'
@@ -88,7 +88,7 @@ function mappingsOf(block: Block, { values, leaving, otherBranch }: Analysis): I
   return [...mappings.map(({ name, size, shift }) => ({ name, size, shift: shift !== undefined })), ...skippedMappings]
 }
 
-/** What is kept as it is: in the blocks for the reason given, the rest because it lies outside of them. */
+/** Nodes that stay as they are: in the blocks for the reason given, the rest because it lies outside of them. */
 function skippedOf({ working, blocks }: Analysis, { lmHead }: OuterLinears): SkippedReport[] {
   const report = ({ node, reason }: SkippedLinear) => ({ node: node.origin?.name || node.name, reason })
   const inside = new Set(blocks.flatMap(({ nodes }) => nodes))

@@ -34,7 +34,7 @@ export function groupNotes(plans: readonly BlockPlan[]): string[] {
   )
 }
 
-/** What went wrong while learning, where something did. */
+/** Lines about learning that diverged or did not help. */
 export function learningNotes(finished: readonly { readonly report: BlockReport }[]): string[] {
   const blocks = (which: (report: BlockReport) => boolean) =>
     finished.filter(({ report }) => which(report)).map(({ report }) => report.index)
@@ -52,7 +52,7 @@ export function learningNotes(finished: readonly { readonly report: BlockReport 
   ]
 }
 
-/** What stays float in a block: what cannot be quantized, and what was not to be. */
+/** Weights that stay float in a block: what cannot be quantized, and what was not to be. */
 export function skippedIn({ block, quantizers, heldFloat }: BlockPlan): SkippedReport[] {
   const ignored = block.linears.filter(linear => !quantizers.has(linear))
   return [
