@@ -10,7 +10,8 @@
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { evaluateModel, parseScheme, quantizeModel } from '../dist/index.js'
+import { evaluateModel } from '../dist/quant/evaluate.js'
+import { quantizeModel } from '../dist/quant/quantize-model.js'
 import { showHelp, wrongUsage } from './help.js'
 
 showHelp(import.meta.filename)
@@ -64,26 +65,21 @@ const ROWS = [
 ]
 
 console.log('| model | scheme | what | perplexity | seconds |\n|---|---|---|---|---|')
-for (const [model, scheme, what, options] of ROWS) {
+for (const [model, scheme, what, { selectMappings, ...options }] of ROWS) {
   if (!`${model} ${scheme} ${what}`.includes(filter)) continue
   const folder = mkdtempSync(join(tmpdir(), 'omniquant-ablation-'))
   try {
-    const { output, elapsedMs } = await quantizeModel({
+    const asked = {
       model: join(shared, 'models', model),
       output: folder,
-      scheme: parseScheme(scheme),
+      scheme,
       calib: join(shared, 'golden/calib_ids.npy'),
       samples: 128,
       seqLen: 256,
       epochs: 4,
-      seed: 0,
-      learningRate: 5e-2,
-      schedule: 'cosine',
-      lwc: true,
-      accuracyLevel: 0,
-      session: {},
       ...options,
-    })
+    }
+    const { output, elapsedMs } = await quantizeModel(asked, { selectMappings })
     const { perplexity } = await evaluateModel({
       model: output,
       text: join(shared, 'golden/eval_ids.npy'),

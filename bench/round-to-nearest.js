@@ -9,7 +9,7 @@ import { spawnSync } from 'node:child_process'
 import { mkdtempSync, rmSync, statSync } from 'node:fs'
 import { dirname, join, resolve } from 'node:path'
 import { parseArgs } from 'node:util'
-import { inspectModel } from '../dist/index.js'
+import { inspectModel } from '../dist/quant/inspect.js'
 import { showHelp, wrongUsage } from './help.js'
 
 showHelp(import.meta.filename)

@@ -1,5 +1,6 @@
-/** @file Every error a user can meet: a code, what went wrong and where, and the way out. Knows no model and no file. */
+/** @file Every error a user can meet: a code, the fault and its place, and the way out. Knows no model and no file. */
 
+import { keyName, nameOptions, option, type OptionName } from './option-mark.ts'
 import { printable } from './printable.ts'
 
 /** Stable names of the errors; tests and scripts match on these, never on the wording. */
@@ -33,25 +34,57 @@ export type ErrorCode =
 /** Characters; the longest of ours, lists of inputs, have about 2000. */
 const MAX_MESSAGE = 8000
 
+/** Message and hint of an error, for a reader. */
+export interface ErrorWords {
+  readonly message: string
+  readonly hint: string | undefined
+}
+
 /**
- * An error whose message is meant for the user's eyes: `message` says what and where (with what was found),
- * `hint` what to do about it.
+ * An error whose message is meant for the user's eyes: `message` says what is wrong and where (with what was found), `hint` what to do
+ * about it. Both call options by their keys.
  */
 export class QuantError extends Error {
   readonly code: ErrorCode
   readonly hint: string | undefined
+  /** Key of the option that is wrong, such as "samples". */
+  readonly option: string | undefined
+  /** Message and hint with the marks of options, for readers who call options otherwise. */
+  declare private readonly marked: ErrorWords
 
-  constructor(code: ErrorCode, message: string, hint?: string, options?: { cause?: unknown }) {
-    super(presentable(message), options)
+  /** @param message, hint texts that may hold marks of options (option-mark.ts). */
+  constructor(
+    code: ErrorCode,
+    message: string,
+    hint?: string,
+    { cause, option: key }: { readonly cause?: unknown; readonly option?: string | undefined } = {},
+  ) {
+    super(presentable(message, keyName), cause === undefined ? {} : { cause })
     this.name = 'QuantError'
     this.code = code
-    this.hint = hint === undefined ? undefined : presentable(hint)
+    this.hint = hint === undefined ? undefined : presentable(hint, keyName)
+    this.option = key
+    // Not to be listed when an error is printed.
+    Object.defineProperty(this, 'marked', { value: { message, hint }, enumerable: false })
+  }
+
+  /** Message and hint in the words of a reader. Without `nameOf`, options stay marks. */
+  words(nameOf?: OptionName): ErrorWords {
+    const { message, hint } = this.marked
+    if (!nameOf) return this.marked
+    return { message: presentable(message, nameOf), hint: hint === undefined ? undefined : presentable(hint, nameOf) }
   }
 }
 
 /** Messages quote names from files: what would steer a terminal is written as an escape, and what would flood it is cut. */
-function presentable(text: string): string {
+function presentable(marked: string, nameOf: OptionName): string {
+  const text = nameOptions(marked, nameOf)
   return printable(text.length > MAX_MESSAGE ? `${text.slice(0, MAX_MESSAGE)}...` : text)
+}
+
+/** An error about how a function or a command was called. @param key of the option that is wrong. */
+export function usageError(message: string, hint?: string, key?: string): QuantError {
+  return new QuantError('E_USAGE', message, hint, { option: key })
 }
 
 /** For states that only a mistake of ours can produce. */
@@ -72,11 +105,11 @@ export function shown(value: unknown): string {
   }
 }
 
-/** Whether a message is what onnxruntime, the C++ library or JavaScript say when there is no more memory. */
+/** True for messages of onnxruntime, the C++ library and JavaScript about memory that ran out. */
 export const isMemoryError = (message: string): boolean =>
   /bad_alloc|Failed to allocate memory|Array buffer allocation failed/.test(message)
 
-/** Whether a message is what the system says when a process, or all of them, have too many files open. */
+/** True for messages of the system about too many open files. */
 export const isFileLimitError = (message: string): boolean => /\b(EMFILE|ENFILE)\b/.test(message)
 
 /** @param what was being done, as in "memory ran out while ...". */
@@ -84,7 +117,7 @@ export function memoryError(what: string, cause?: unknown): QuantError {
   return new QuantError(
     'E_MEMORY',
     `memory ran out while ${what}`,
-    'A shorter --seq-len or fewer --threads need less. Finished blocks are kept: the same command goes on from there.',
+    `A shorter ${option('seqLen')} or fewer ${option('threads')} need less. Finished blocks are kept: the same command goes on from there.`,
     { cause },
   )
 }

@@ -1,34 +1,61 @@
-/** @file The public interface of the package: three functions, the scheme parser, the error, and their types. */
+/** @file The public interface of the package: quantize, evaluate, inspect, the scheme parsers, the error, and their types. */
 
-export { type ErrorCode, QuantError } from './errors.ts'
-export { type Device, type SessionOptions } from './kernels/session.ts'
-export { type EvaluateOptions, type EvaluateReport, evaluateModel, type Measured } from './quant/evaluate.ts'
+import { faceFor, type Face } from './engine/engine.ts'
+import { keyName } from './option-mark.ts'
+
+const face: Face = faceFor(keyName)
+
+/** Quantizes a model file into another one: `await quantize({ model: 'model.onnx', scheme: 'w4a16' })`. See `Face`. */
+export const quantize: Face['quantize'] = face.quantize
+
+/** Measures perplexity, size and speed of a model: `await evaluate({ model: 'model.onnx', text: 'text.txt' })`. See `Face`. */
+export const evaluate: Face['evaluate'] = face.evaluate
+
+/** Describes a model file: `await inspect({ model: 'model.onnx' })`. See `Face`. */
+export const inspect: Face['inspect'] = face.inspect
+
+export { type EngineKind, type Face, type RunOptions } from './engine/engine.ts'
+export { type ProgressEvent, type QuantizeRequest, type QuantizeResult, type Tasks } from './engine/messages.ts'
+export { type ErrorCode, type ErrorWords, QuantError } from './errors.ts'
+export { type SetPlace } from './files/file-set.ts'
+export { type WorkPlace } from './files/work-folder.ts'
+export { type DType } from './graph/dtype.ts'
+export { type OpsetImport } from './graph/ir.ts'
+export { type Device } from './kernels/session.ts'
+export { type ActivationQuantizer } from './kernels/tokens.ts'
+export { type OptionName } from './option-mark.ts'
+export { type EvaluateReport, type Measured } from './quant/evaluate.ts'
+export { type UnusedWeight } from './quant/find/unused-weights.ts'
 export {
   type InspectedBlock,
   type InspectedLinear,
+  type InspectedMapping,
   type InspectedEmbedding,
   type InspectedPort,
   type InspectedType,
   type InspectReport,
 } from './quant/inspected.ts'
-export { inspectModel, type InspectOptions } from './quant/inspect.ts'
-export { quantizeModel } from './quant/quantize-model.ts'
 export { type QuantizeOptions } from './quant/terms/options.ts'
+export { type PresetName, type Schedule } from './quant/terms/presets.ts'
+export { type EvaluateEvent, type EvaluateOptions, type InspectOptions } from './quant/terms/read-options.ts'
 export {
   type BlockReport,
-  type OnEvent,
   type EmbeddingReport,
+  type FewTokens,
   type QuantizeEvent,
   type QuantizeReport,
   type SkippedReport,
+  type Traces,
 } from './quant/terms/report.ts'
 export {
+  type EmbeddingBits,
+  type EmbeddingOptions,
   parseScheme,
   parseWeightOverride,
-  type QuantScheme,
-  type WeightOverride,
-  type WeightScheme,
   type PatternOverride,
+  type QuantScheme,
+  type SchemeOverrides,
+  type WeightOverride,
   type WeightRules,
+  type WeightScheme,
 } from './quant/terms/scheme.ts'
-export { type UnusedWeight } from './quant/find/unused-weights.ts'

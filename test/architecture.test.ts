@@ -12,6 +12,7 @@ const SRC = resolve(import.meta.dirname, '../src')
 /** Folders and single files of src, lowest first: each imports itself and what stands before it. ARCHITECTURE.md says what they hold. */
 const ROOMS = [
   'printable.ts',
+  'option-mark.ts',
   'errors.ts',
   'files',
   'graph',
@@ -29,6 +30,7 @@ const ROOMS = [
   'quant/export',
   'quant/output',
   'quant',
+  'engine',
   'index.ts',
   'cli',
 ]

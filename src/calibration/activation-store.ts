@@ -1,5 +1,6 @@
 /** @file Activations of many samples in one file, as large as the disk allows. Knows no model. */
 
+import { option } from '../option-mark.ts'
 import { closeSync, fstatSync, fsyncSync, ftruncateSync, readSync } from 'node:fs'
 import { internalError, messageOf, QuantError } from '../errors.ts'
 import { createFile, removeQuietly } from '../files/atomic-file.ts'
@@ -50,7 +51,11 @@ export class ActivationStore {
 
   private reopen(): void {
     const damaged = (how: string) =>
-      new QuantError('E_RESUME', `${this.path} ${how}`, 'It cannot be gone on from there: start over with --fresh.')
+      new QuantError(
+        'E_RESUME',
+        `${this.path} ${how}`,
+        `It cannot be gone on from there: start over with ${option('fresh', true)}.`,
+      )
     try {
       this.descriptor = openPlainFile(this.path, true)
     } catch (error) {
@@ -70,8 +75,8 @@ export class ActivationStore {
     const size = `${Math.ceil(this.sizeBytes / 2 ** 20)} MiB`
     const hint =
       systemCode(error) === 'ENOSPC'
-        ? `The disk is full: this file needs ${size}. Free some space, choose another disk with --work-dir, or use fewer samples.`
-        : diskHint(error, 'Choose another place for the work with --work-dir.')
+        ? `The disk is full: this file needs ${size}. Free some space, choose another disk with ${option('workDir')}, or use fewer samples.`
+        : diskHint(error, `Choose another place for the work with ${option('workDir')}.`)
     return new QuantError('E_OUTPUT', `cannot ${verb} ${this.path}: ${messageOf(error)}`, hint, { cause: error })
   }
 

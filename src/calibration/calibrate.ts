@@ -1,5 +1,6 @@
 /** @file Calibration tokens: from the user's file, or written by the model itself. */
 
+import { option } from '../option-mark.ts'
 import { totalmem } from 'node:os'
 import type { ModelIo } from '../decoder/model-io.ts'
 import { QuantError } from '../errors.ts'
@@ -48,7 +49,7 @@ function modelDoesNotRun(error: unknown): never {
   throw new QuantError(
     'E_RUNTIME',
     `the model cannot write its own calibration text, because it does not run here: ${error.message}`,
-    'Give a text or tokens with --calib FILE. The result will run where the model does.',
+    `Give a text or tokens with ${option('calib', 'FILE')}. The result will run where the model does.`,
     { cause: error },
   )
 }
@@ -72,7 +73,7 @@ export function checkMemory(weights: number, memory: number): void {
   throw new QuantError(
     'E_CALIBRATION',
     `the model is too large to write its own calibration text here: ${gigabytes(weights)} of weights, ${gigabytes(memory)} of memory`,
-    'Give a text or tokens with --calib FILE: quantizing itself needs memory for one block only.',
+    `Give a text or tokens with ${option('calib', 'FILE')}: quantizing itself needs memory for one block only.`,
   )
 }
 
@@ -98,7 +99,7 @@ export async function calibrate(
   const writer = await openModel(model.path!, { ...session, prepacking }).catch(modelDoesNotRun)
   try {
     const generated = await generateTokens(writer, io, { samples, seqLen, seed, onProgress }).catch(modelDoesNotRun)
-    return { ...generated, notes: ['calibrated with text the model wrote itself (no --calib)', ...notes] }
+    return { ...generated, notes: [`calibrated with text the model wrote itself (no ${option('calib')})`, ...notes] }
   } finally {
     await writer.release()
   }

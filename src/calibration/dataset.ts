@@ -1,5 +1,6 @@
 /** @file Files of text or token ids -> tokens -> calibration samples and evaluation windows. Knows no model. */
 
+import { option } from '../option-mark.ts'
 import { extname } from 'node:path'
 import { messageOf, QuantError } from '../errors.ts'
 import { readBounded } from '../files/bounded-file.ts'
@@ -46,7 +47,7 @@ function readText(path: string): string {
     throw new QuantError(
       'E_FILE_NOT_FOUND',
       `cannot read ${path}: ${messageOf(error)}`,
-      'Give a smaller part of it, or token ids as .npy. `omniquant evaluate --windows N` reads no more of a text than it needs.',
+      `Give a smaller part of it, or token ids as .npy. To evaluate with ${option('windows', 'N')} reads no more of a text than it needs.`,
     )
   }
   return decodeText(path, bytes)
@@ -139,7 +140,7 @@ export function calibrationSamples(source: TokenSource, options: SampleOptions):
       throw new QuantError(
         'E_CALIBRATION',
         `${path} has ${rows} samples of ${width} tokens, but ${samples} of ${seqLen} are needed`,
-        `Use --samples ${Math.min(rows, samples)} --seq-len ${Math.min(width, seqLen)}, or give more data.`,
+        `Use ${option('samples', Math.min(rows, samples))} ${option('seqLen', Math.min(width, seqLen))}, or give more data.`,
       )
     }
     for (let i = 0; i < samples; i++) chosen.set(tokens.subarray(i * width, i * width + seqLen), i * seqLen)
@@ -148,7 +149,7 @@ export function calibrationSamples(source: TokenSource, options: SampleOptions):
       throw new QuantError(
         'E_CALIBRATION',
         `${path} has ${rows} tokens, but one sample needs ${seqLen}`,
-        rows < 2 ? 'Give a longer text.' : `Give a longer text, or use --seq-len ${rows}.`,
+        rows < 2 ? 'Give a longer text.' : `Give a longer text, or use ${option('seqLen', rows)}.`,
       )
     }
     const random = new Random(seed)
@@ -183,7 +184,7 @@ export function evaluationWindows(tokens: BigInt64Array, seqLen: number): BigInt
     throw new QuantError(
       'E_CALIBRATION',
       `there are ${tokens.length} tokens to evaluate on, but one window needs ${seqLen}`,
-      'Give a longer text, or shorter windows with --seq-len.',
+      `Give a longer text, or shorter windows with ${option('seqLen')}.`,
     )
   }
   return Array.from({ length: count }, (_, i) => tokens.subarray(i * seqLen, (i + 1) * seqLen))

@@ -1,5 +1,6 @@
 /** @file The model writes its own calibration text. Knows no files. */
 
+import { option } from '../option-mark.ts'
 import { feedsFor, nextPast, type Past, rowsOf } from '../decoder/feeds.ts'
 import { checkSeqLen, hasCache, type ModelIo } from '../decoder/model-io.ts'
 import { QuantError } from '../errors.ts'
@@ -42,7 +43,7 @@ function firstTokens(io: ModelIo, bosTokenId: number | undefined, randoms: reado
     bosTokenId === undefined
       ? 'the model cannot write its own calibration text: neither its begin-of-text token nor its vocabulary is known'
       : `the begin-of-text token ${bosTokenId} is outside the model's vocabulary of ${vocabulary}`,
-    'Put the right config.json beside the model, or give a text with --calib FILE.',
+    `Put the right config.json beside the model, or give a text with ${option('calib', 'FILE')}.`,
   )
 }
 

@@ -1,5 +1,6 @@
 /** @file Texts too long to be tokenized whole: only the parts that are needed are read. Knows no model. */
 
+import { option } from '../option-mark.ts'
 import { closeSync, openSync, readSync, statSync } from 'node:fs'
 import { extname } from 'node:path'
 import { messageOf, QuantError } from '../errors.ts'
@@ -185,7 +186,7 @@ export function samplesOfLongText(path: string, encode: Encode, { samples, seqLe
         throw new QuantError(
           'E_CALIBRATION',
           `${path}: ${megabytes(length)} from byte ${offset} on have ${ids.length} tokens, but one sample needs ${seqLen}`,
-          'Give a text of sentences and lines, or a shorter --seq-len.',
+          `Give a text of sentences and lines, or a shorter ${option('seqLen')}.`,
         )
       }
     }
@@ -211,7 +212,7 @@ export function beginningOfLongText(path: string, encode: Encode, count: number)
       throw new QuantError(
         'E_CALIBRATION',
         `the first ${megabytes(MAX_BEGINNING_BYTES)} of ${path} have ${ids.length} tokens, but ${count} are asked for`,
-        'Use fewer --windows.',
+        `Use fewer ${option('windows')}.`,
       )
     }
   })

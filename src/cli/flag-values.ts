@@ -1,53 +1,38 @@
-/** @file Values of flags: text -> number or name, or an error that says what the flag takes. Knows no flag. */
+/** @file Texts of flags -> values of options. A text that is no such value stays a text: the check of the options refuses it. Knows no flag. */
 
-import { QuantError } from '../errors.ts'
+import { usageError } from '../errors.ts'
+import { parseWeightOverride, type PatternOverride } from '../quant/terms/scheme.ts'
 
-export function usageError(message: string, hint?: string): QuantError {
-  return new QuantError('E_USAGE', message, hint)
+/** "128" as a number. Other notations of whole numbers are not taken. */
+export function wholeNumber(text: string): number | string {
+  return /^\d+$/.test(text) && Number.isSafeInteger(Number(text)) ? Number(text) : text
 }
 
-/** The number a flag was given; undefined when it was not given. @throws E_USAGE */
-export function wholeNumber(flag: string, text: string | undefined, least: number): number | undefined {
-  if (text === undefined) return undefined
-  const value = /^\d+$/.test(text) ? Number(text) : NaN
-  if (Number.isSafeInteger(value) && value >= least) return value
-  throw usageError(`${flag} takes a whole number${least > 0 ? ` from ${least} up` : ''}, not "${text}"`)
-}
-
-/** Above 0; undefined when the flag was not given. @throws E_USAGE */
-export function positiveNumber(flag: string, text: string | undefined): number | undefined {
-  if (text === undefined) return undefined
-  const value = text.trim() === '' ? NaN : Number(text)
-  if (Number.isFinite(value) && value > 0) return value
-  throw usageError(`${flag} takes a number above 0, not "${text}"`)
+/** "5e-3" as a number. */
+export function number(text: string): number | string {
+  return text.trim() === '' || Number.isNaN(Number(text)) ? text : Number(text)
 }
 
 const SECONDS: Readonly<Record<string, number>> = { h: 3600, m: 60, s: 1 }
 
-/** "2h", "90m", "1h30m", "45s" in milliseconds; undefined when the flag was not given. @throws E_USAGE */
-export function duration(flag: string, text: string | undefined): number | undefined {
-  if (text === undefined) return undefined
+/** "2h", "90m", "1h30m", "45s" in milliseconds. @throws E_USAGE */
+export function duration(text: string, flag: string): number {
   const parts = [...text.matchAll(/(\d+(?:\.\d+)?)([hms])/g)]
   const seconds = parts.reduce((sum, [, count, unit]) => sum + Number(count) * SECONDS[unit!]!, 0)
   if (seconds > 0 && parts.map(([part]) => part).join('') === text) return seconds * 1000
   throw usageError(`${flag} takes a time such as 2h, 90m or 1h30m, not "${text}"`)
 }
 
-/** One of `names`; undefined when the flag was not given. @throws E_USAGE */
-export function oneOf<Name extends string>(
-  flag: string,
-  text: string | undefined,
-  names: readonly Name[],
-): Name | undefined {
-  const name = names.find(known => known === text)
-  if (text === undefined || name !== undefined) return name
-  throw usageError(`${flag} is ${names.slice(0, -1).join(', ')} or ${names.at(-1)}, not "${text}"`)
+/** "down_proj:w8g64". @throws E_USAGE, E_SCHEME */
+export function weightOverride(text: string, flag: string): PatternOverride {
+  const colon = text.lastIndexOf(':')
+  if (colon > 0) return { pattern: text.slice(0, colon), ...parseWeightOverride(text.slice(colon + 1)) }
+  throw usageError(`${flag} takes PATTERN:wN, not "${text}"`, `For example ${flag} down_proj:w8, or *_proj:w8g64sym.`)
 }
 
-/** From 0 to 1; undefined when the flag was not given. @throws E_USAGE */
-export function share(flag: string, text: string | undefined): number | undefined {
-  if (text === undefined) return undefined
-  const value = text.trim() === '' ? NaN : Number(text)
-  if (value >= 0 && value <= 1) return value
-  throw usageError(`${flag} is between 0 and 1, not "${text}"`)
+/** The one scheme of those that were given. @throws E_USAGE */
+export function oneScheme(texts: readonly string[]): string {
+  const named = [...new Set(texts.map(name => name.toLowerCase()))]
+  if (named.length === 1) return named[0]!
+  throw usageError(`${named.map(name => `--${name}`).join(' and ')} exclude each other`, 'Give one of them.')
 }

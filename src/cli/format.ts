@@ -87,7 +87,7 @@ function skippedLines(skipped: readonly SkippedReport[]): string {
 
 const noteLines = (notes: readonly string[]): string => notes.map(note => printableLine(`note: ${note}`)).join('\n')
 
-/** What was quantized outside the blocks, a line each. */
+/** A line for each weight that was quantized outside the blocks. */
 function outerLines(outer: readonly EmbeddingReport[]): string {
   return outer
     .map(({ role, name, bits, group, vocabSize, hiddenSize }) => {

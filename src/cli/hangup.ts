@@ -1,9 +1,9 @@
-/** @file What a closed terminal (SIGHUP) means for a run. */
+/** @file Effect of a closed terminal (SIGHUP) on a run. */
 
 import { isatty } from 'node:tty'
 
 /**
- * Whether there is a terminal, whose closing ends the run. Node resets ignored signals when it starts, so that what `nohup` asked for
+ * True with a terminal, whose closing ends the run. Node resets ignored signals when it starts, so that what `nohup` asked for
  * cannot be seen any more (nor in /proc/self/status); but of what GNU's `nohup` starts, no standard stream is a terminal.
  */
 export const hasTerminal = (): boolean => [0, 1, 2].some(stream => isatty(stream))

@@ -1,6 +1,7 @@
-/** @file What a command ends with, and how that is told: documents, error lines, exit codes. Prints nothing itself. */
+/** @file Endings of commands: documents, error lines, exit codes. Prints nothing itself. */
 
 import { internalError, isFileLimitError, isMemoryError, memoryError, messageOf, QuantError } from '../errors.ts'
+import { flagName } from './flags.ts'
 
 /** The result of a command, for programs and for people; `failure` when there is one although the command failed. */
 export interface Outcome {
@@ -9,7 +10,7 @@ export interface Outcome {
   readonly failure?: QuantError
 }
 
-/** What to write where, and what to exit with. */
+/** Texts for the two streams, and the exit code. */
 export interface Ending {
   readonly stdout: string
   readonly stderr: string
@@ -26,7 +27,7 @@ interface Manner {
 
 const document = (value: object): string => `${JSON.stringify(value, null, 2)}\n`
 
-const errorObject = ({ code, message, hint }: QuantError): object => ({ error: { code, message, hint } })
+const errorObject = (error: QuantError): object => ({ error: { code: error.code, ...error.words(flagName) } })
 
 /** Everything thrown on purpose is a QuantError; the rest is a mistake of ours. */
 function asQuantError(error: unknown): QuantError {
@@ -45,7 +46,7 @@ function asQuantError(error: unknown): QuantError {
 
 /** One message; the stack only for those who ask, with OMNIQUANT_DEBUG=1. */
 function errorLines(error: unknown, debug: boolean): string {
-  const { message, hint } = asQuantError(error)
+  const { message, hint } = asQuantError(error).words(flagName)
   const stack = debug && error instanceof Error ? [error.stack ?? ''] : []
   return [`error: ${message}`, ...(hint === undefined ? [] : [`hint: ${hint}`]), ...stack].join('\n') + '\n'
 }

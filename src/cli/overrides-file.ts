@@ -1,4 +1,4 @@
-/** @file --overrides FILE.json: an object from patterns to what is different for the weights they match. Reads a file; knows no model. */
+/** @file --overrides FILE.json: an object from patterns to the scheme of the weights they match. Reads a file; knows no model. */
 
 import { messageOf, QuantError } from '../errors.ts'
 import { readBounded } from '../files/bounded-file.ts'
@@ -38,7 +38,8 @@ export function readOverrides(path: string): PatternOverride[] {
       return { pattern, ...parseWeightOverride(scheme) }
     } catch (error) {
       if (!(error instanceof QuantError)) throw error
-      throw new QuantError(error.code, `${path}: "${pattern}": ${error.message}`, error.hint)
+      const { message, hint } = error.words()
+      throw new QuantError(error.code, `${path}: "${pattern}": ${message}`, hint)
     }
   })
 }

@@ -1,21 +1,21 @@
-/** @file What is going on, in one line on stderr: only where somebody watches. Knows no models; stdout is not its business. */
+/** @file Progress in one line on stderr, only where somebody watches. Knows no models; stdout is not its business. */
 
 import ora from 'ora'
+import { describeEvent } from '../engine/describe-event.ts'
+import type { ProgressEvent } from '../engine/messages.ts'
 import { printableLine } from '../printable.ts'
-import type { OnEvent, QuantizeEvent, Traces } from '../quant/terms/report.ts'
+import type { QuantizeEvent } from '../quant/terms/report.ts'
 import { formatDuration, formatLoss } from './format.ts'
 
 /** A line that is written over and over. */
 export interface StatusLine {
   readonly say: (text: string) => void
-  /** Something that stays to be read, above that line. */
+  /** Writes a line that stays, above the status line. */
   readonly line: (text: string) => void
-  /** Told once: what is on the disk before there is a result. */
-  readonly working: (traces: Traces) => void
   readonly stop: () => void
 }
 
-export const SILENCE: StatusLine = { say: () => {}, line: () => {}, working: () => {}, stop: () => {} }
+export const SILENCE: StatusLine = { say: () => {}, line: () => {}, stop: () => {} }
 
 /** A line on stderr; nothing at all when that is not a terminal that can show one. */
 export function openStatusLine(): StatusLine {
@@ -33,21 +33,19 @@ export function openStatusLine(): StatusLine {
       spinner.clear()
       process.stderr.write(`${printableLine(text)}\n`)
     },
-    working: () => {},
+
     stop: () => spinner.stop(),
   }
 }
 
 type BlockEvent = Extract<QuantizeEvent, { type: 'block' }>
 
-// What each phase does, and the parts of a block's time that are gone when it begins and ends (learning takes most).
-const PHASES: Readonly<
-  Record<BlockEvent['phase'], { readonly what: string; readonly from: number; readonly to: number }>
-> = {
-  targets: { what: 'running the float block', from: 0, to: 0.04 },
-  learning: { what: 'learning', from: 0.04, to: 0.94 },
-  rounding: { what: 'rounding', from: 0.94, to: 0.96 },
-  outputs: { what: 'running the quantized block', from: 0.96, to: 1 },
+/** Parts of a block's time that are gone when each phase begins and ends; learning takes most. */
+const PHASES: Readonly<Record<BlockEvent['phase'], { readonly from: number; readonly to: number }>> = {
+  targets: { from: 0, to: 0.04 },
+  learning: { from: 0.04, to: 0.94 },
+  rounding: { from: 0.94, to: 0.96 },
+  outputs: { from: 0.96, to: 1 },
 }
 
 /** Time left is not guessed before this much of the whole is done. */
@@ -59,11 +57,10 @@ function fractionDone({ index, blocks, phase, done, total }: BlockEvent, first: 
   return (index - first + from + ((to - from) * done) / Math.max(1, total)) / (blocks - first)
 }
 
-const blockLine = ({ index, blocks, phase, done, total, loss }: BlockEvent, left: string | undefined): string =>
+const blockLine = (event: BlockEvent, left: string | undefined): string =>
   [
-    `block ${index + 1}/${blocks}`,
-    `${PHASES[phase].what} ${done}/${total}`,
-    ...(loss === undefined ? [] : [`loss ${formatLoss(loss)}`]),
+    describeEvent(event),
+    ...(event.loss === undefined ? [] : [`loss ${formatLoss(event.loss)}`]),
     ...(left === undefined ? [] : [`${left} left`]),
   ].join('  ')
 
@@ -80,24 +77,19 @@ function finishedLine({ report, blocks }: Extract<QuantizeEvent, { type: 'blockD
 }
 
 /**
- * Tells what happens: what is being done, with the time left once blocks are under way; how long it will take, as soon as that can be
- * told; every block that is finished. @param now milliseconds.
+ * Shows events: the work under way, with the time left once blocks are learned; an estimate of the whole time, once there is one; every
+ * finished block.
+ * @param now clock in milliseconds.
  */
-export function quantizeProgress(
+export function showProgress(
   { say, line }: Pick<StatusLine, 'say' | 'line'>,
   now: () => number = () => performance.now(),
-): OnEvent {
+): (event: ProgressEvent) => void {
   let begin: { readonly at: number; readonly block: number } | undefined
   let estimated = false
   let resumed = 0
   return event => {
     switch (event.type) {
-      case 'analyzed':
-        return say(`${event.linears} linears in ${event.blocks} blocks`)
-      case 'working':
-        return
-      case 'calibrating':
-        return say(`the model writes its calibration text  ${event.done}/${event.total} tokens`)
       case 'block': {
         if (!begin && resumed > 0) line(`${resumed} of ${event.blocks} blocks were finished by an earlier run`)
         begin ??= { at: now(), block: event.index }
@@ -114,8 +106,10 @@ export function quantizeProgress(
         if (event.resumed) resumed++
         else line(finishedLine(event))
         return
-      case 'saving':
-        return say('saving')
+      default: {
+        const text = describeEvent(event)
+        return text === undefined ? undefined : say(text)
+      }
     }
   }
 }

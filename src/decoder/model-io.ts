@@ -1,5 +1,6 @@
 /** @file A decoder's inputs and outputs by role, with their sizes and limits. Feeds nothing (feeds.ts). */
 
+import { option } from '../option-mark.ts'
 import { dirname } from 'node:path'
 import { QuantError } from '../errors.ts'
 import { byteLength, type DType } from '../graph/dtype.ts'
@@ -177,12 +178,12 @@ export function checkSeqLen(io: ModelIo, seqLen: number): void {
     throw new QuantError(
       'E_SEQ_LEN',
       `the file takes sequences of ${io.seqLen} tokens and no others, but ${seqLen} are wanted`,
-      `Use --seq-len ${io.seqLen}.`,
+      `Use ${option('seqLen', io.seqLen)}.`,
     )
   if (io.maxPositions === undefined || seqLen <= io.maxPositions) return
   throw new QuantError(
     'E_SEQ_LEN',
     `sequences of ${seqLen} tokens are longer than the ${io.maxPositions} positions of the model`,
-    `Use --seq-len ${io.maxPositions} or less.`,
+    `Use ${option('seqLen', io.maxPositions)} or less.`,
   )
 }

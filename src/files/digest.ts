@@ -1,5 +1,6 @@
 /** @file Digests of file contents, and a watch that notices changed files. */
 
+import { option } from '../option-mark.ts'
 import { createHash, type Hash } from 'node:crypto'
 import { closeSync, openSync, readSync, realpathSync, statSync } from 'node:fs'
 import { QuantError } from '../errors.ts'
@@ -61,13 +62,13 @@ export class SourceWatch {
       throw new QuantError(
         'E_SOURCE_CHANGED',
         `${file} was changed or removed during the run`,
-        'Put it back as it was and run the same command again to go on, or start over with --fresh.',
+        `Put it back as it was and run the same command again to go on, or start over with ${option('fresh', true)}.`,
       )
     }
   }
 }
 
-/** What the system says of a file that is not there, or not for us. */
+/** Codes of the system for a file that is not there, or that we may not read. */
 const GONE: ReadonlySet<string | undefined> = new Set(['ENOENT', 'ENOTDIR', 'EACCES'])
 
 /** @throws the error of the system when it does not know. */

@@ -1,12 +1,11 @@
 /** @file Messages for errors of the file system, with one hint for each code. Opens no files. */
 
+import { option } from '../option-mark.ts'
 import { type ErrorCode, messageOf, QuantError } from '../errors.ts'
 
-const FULL =
-  'The disk is full: free some space and run the same command again, or choose another disk with -o or --work-dir.'
+const FULL = `The disk is full: free some space and run the same command again, or choose another disk with ${option('output')} or ${option('workDir')}.`
 
-const FORBIDDEN =
-  'You may not write there: choose another output folder with -o, or another place for its work with --work-dir.'
+const FORBIDDEN = `You may not write there: choose another output folder with ${option('output')}, or another place for its work with ${option('workDir')}.`
 
 const NO_FOLDER = 'Part of that path is a file: choose another output folder.'
 
@@ -21,7 +20,7 @@ const HINTS: Readonly<Record<string, string>> = {
   EEXIST: NO_FOLDER,
   EISDIR: 'A folder has that name: choose another name with -o.',
   ENAMETOOLONG: 'That name is too long for the disk: choose a shorter one with -o.',
-  EIO: 'The disk fails: check it, and run the same command again or choose another one with -o or --work-dir.',
+  EIO: `The disk fails: check it, and run the same command again or choose another one with ${option('output')} or ${option('workDir')}.`,
   EMFILE: 'Too many files are open: raise the limit (ulimit -n) and run the same command again.',
   ENFILE: 'Too many files are open on this machine: close some programs and run the same command again.',
 }

@@ -1,5 +1,6 @@
 /** @file Compares the disk space that a run needs with what is free. Knows sizes, no models. */
 
+import { option } from '../option-mark.ts'
 import { existsSync, statfsSync, statSync } from 'node:fs'
 import { dirname } from 'node:path'
 import { QuantError } from '../errors.ts'
@@ -43,7 +44,7 @@ export function checkDiskSpace(needs: readonly DiskNeed[]): void {
     throw new QuantError(
       'E_OUTPUT',
       `${group[0]!.folder} has ${gigabytes(free)} free, and this run needs about ${gigabytes(total)} there (${parts})`,
-      'Free some space, use fewer --samples or a shorter --seq-len, or choose another disk with --work-dir.',
+      `Free some space, use fewer ${option('samples')} or a shorter ${option('seqLen')}, or choose another disk with ${option('workDir')}.`,
     )
   }
 }

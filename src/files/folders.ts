@@ -1,5 +1,6 @@
 /** @file Makes, syncs and removes folders, with the folders above them. */
 
+import { option } from '../option-mark.ts'
 import { existsSync, fsyncSync, mkdirSync, openSync, rmdirSync } from 'node:fs'
 import { dirname, resolve } from 'node:path'
 import { messageOf, QuantError } from '../errors.ts'
@@ -12,8 +13,8 @@ export function makeFolder(path: string): void {
     const made = mkdirSync(path, { recursive: true })
     if (made !== undefined) syncAbove(path, made)
   } catch (error) {
-    // A read-only disk answers that there is no such folder; so the hint names both places.
-    const hint = 'Choose another output folder with -o, or another place for its work with --work-dir.'
+    // A read-only disk says that there is no such folder: no use asking what it was.
+    const hint = `Choose another output folder with ${option('output')}, or another place for its work with ${option('workDir')}.`
     throw new QuantError('E_OUTPUT', `cannot write to ${path}: ${messageOf(error)}`, diskHint(error, hint), {
       cause: error,
     })

@@ -68,7 +68,7 @@ function readAt(descriptor: number, position: number, length: number): Uint8Arra
 interface Header {
   readonly dtype: ElementType
   readonly dims: readonly number[]
-  /** Where the numbers start, in bytes. */
+  /** Start of the numbers, in bytes. */
   readonly offset: number
 }
 

@@ -5,6 +5,7 @@
  * array is {"$": [kind, type, dims, offset, length]}, a number that JSON lacks is {"$": ["number", "NaN"]}, null stands for undefined.
  */
 
+import { option } from '../option-mark.ts'
 import { createHash } from 'node:crypto'
 import { closeSync, fstatSync, readSync } from 'node:fs'
 import { internalError, messageOf, QuantError } from '../errors.ts'
@@ -137,7 +138,11 @@ export function readRecord(path: string): unknown {
 }
 
 const damaged = (path: string, how: string): QuantError =>
-  new QuantError('E_RESUME', `${path} ${how}`, 'It cannot be gone on from there: start over with --fresh.')
+  new QuantError(
+    'E_RESUME',
+    `${path} ${how}`,
+    `It cannot be gone on from there: start over with ${option('fresh', true)}.`,
+  )
 
 function checkHash(descriptor: number, path: string, length: number): void {
   const hash = createHash('sha256')

@@ -3,6 +3,7 @@
  * Trusts no header: it allocates no more bytes than the file holds.
  */
 
+import { option } from '../option-mark.ts'
 import { fstatSync, openSync, readSync, statSync } from 'node:fs'
 import { dirname, resolve } from 'node:path'
 import { internalError, messageOf, QuantError, shown } from '../errors.ts'
@@ -101,7 +102,7 @@ export function writeSafetensors(path: string, contents: SafetensorsFile, owner?
   }
 }
 
-const NOT_OURS = 'Give a file that --save-params has written.'
+const NOT_OURS = `Give a file that ${option('saveParams')} has written.`
 
 const INCOMPLETE = 'The file is incomplete or damaged: copy it again, or save the parameters again.'
 

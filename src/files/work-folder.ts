@@ -3,6 +3,7 @@
  * on an output and in a folder. Knows no model, and not what the records hold.
  */
 
+import { option } from '../option-mark.ts'
 import { createHash } from 'node:crypto'
 import { existsSync, lstatSync, readdirSync, type Stats } from 'node:fs'
 import { basename, dirname, join, resolve } from 'node:path'
@@ -196,7 +197,7 @@ function makeOwnFolder(path: string): void {
     throw new QuantError(
       'E_OUTPUT',
       `cannot work in ${path}: it is ${found.isSymbolicLink() ? 'a link' : 'not a folder'}`,
-      'Remove it, or choose another place for the work with --work-dir.',
+      `Remove it, or choose another place for the work with ${option('workDir')}.`,
     )
   makeFolder(path)
 }
@@ -253,6 +254,6 @@ function checkSignature(path: string, found: Signature, wanted: Signature): void
     'E_RESUME',
     `an unfinished run for this output is another one: its ${key} was ${found[key] ?? 'not given'}, ` +
       `now it is ${wanted[key] ?? 'not given'} (${path})`,
-    'Give the model and the options it was started with to go on, or --fresh to start over.',
+    `Give the model and the options it was started with to go on, or ${option('fresh', true)} to start over.`,
   )
 }

@@ -2,54 +2,56 @@
 
 import { dirname } from 'node:path'
 import { runsFor } from '../decoder/feeds.ts'
-import { checkDiskSpace } from '../files/disk-space.ts'
+import { checkDiskSpace, type DiskNeed } from '../files/disk-space.ts'
 import type { WorkFolder } from '../files/work-folder.ts'
 import { staticShape } from '../graph/shape.ts'
-import { elementCount, sizeBytes } from '../graph/tensor.ts'
+import { elementCount } from '../graph/tensor.ts'
 import type { Analysis } from './find/analysis.ts'
 import { learns } from './learn/learnables.ts'
 import type { OutputPlan } from './output/paths.ts'
-import { packedBytes } from './plan/size.ts'
+import { outputSize, quantizedSize } from './output-size.ts'
 import { weightSchemeOf } from './plan/weight-rules.ts'
 import { finishedBefore } from './resume.ts'
-import type { QuantizeOptions } from './terms/options.ts'
+import type { ResolvedOptions } from './terms/options.ts'
 
-/** Bytes of the blocks' weights, quantized. */
-function quantizedBytes({ blocks }: Analysis, options: QuantizeOptions): number {
-  const { scheme } = options
-  const schemeOf = weightSchemeOf(scheme.weights, options)
-  const bytes = blocks.flatMap(({ linears }) =>
-    linears.map(linear => {
-      const weights = schemeOf(linear)
-      return weights ? packedBytes(linear, { ...scheme, weights }) : 0
-    }),
-  )
-  return bytes.reduce((sum, size) => sum + size, 0)
-}
+/** Stores of hidden states: inputs and outputs of a block, float and quantized. */
+const STORES = 4
 
-/** Refuses a run for which there is no room, counting what an earlier one has written already. */
-export function checkRoom(
-  analysis: Analysis,
-  options: QuantizeOptions,
+const FLOAT32_BYTES = 4
+
+/**
+ * Bytes that the rest of a run writes. Files that an earlier run has written already are not counted again.
+ * @param size bytes of the model.
+ */
+export function spaceNeeds(
+  { blocks, seqLen, io }: Analysis,
+  options: ResolvedOptions,
   work: WorkFolder,
   output: OutputPlan,
   size: number,
-): void {
-  const { blocks, seqLen, io } = analysis
-  const states = learns(options)
-    ? 4 * 4 * runsFor(io, options.samples) * elementCount(staticShape(blocks[0]!.input))
-    : 0
-  const left = 1 - finishedBefore(work, blocks.length) / blocks.length
-  const quantized = quantizedBytes(analysis, options)
-  const weights = blocks.flatMap(({ linears }) => linears.map(({ weight }) => sizeBytes(weight.tensor!)))
-  const floatWeights = weights.reduce((sum, bytes) => sum + bytes, 0)
-  checkDiskSpace([
+): DiskNeed[] {
+  const { scheme, samples } = options
+  const schemeOf = weightSchemeOf(scheme.weights, options)
+  const rest = blocks.slice(finishedBefore(work, blocks.length))
+  const values = runsFor(io, samples) * elementCount(staticShape(blocks[0]!.input))
+  const states = learns(options) && rest.length > 0 ? STORES * FLOAT32_BYTES * values : 0
+  const linearsOf = (some: typeof blocks) => some.flatMap(({ linears }) => linears)
+  return [
     {
-      what: `hidden states of ${options.samples} x ${seqLen} tokens`,
+      what: `hidden states of ${samples} x ${seqLen} tokens`,
       folder: work.path,
       bytes: Math.max(0, states - work.scratchBytes),
     },
-    { what: 'quantized blocks', folder: work.path, bytes: quantized * left },
-    { what: 'the output', folder: dirname(output.path), bytes: size - floatWeights + quantized },
-  ])
+    { what: 'quantized blocks', folder: work.path, bytes: quantizedSize(linearsOf(rest), scheme, schemeOf).packed },
+    {
+      what: 'the output',
+      folder: dirname(output.path),
+      bytes: outputSize(size, linearsOf(blocks), scheme, schemeOf),
+    },
+  ]
+}
+
+/** Refuses a run for which there is no room. @throws E_OUTPUT */
+export function checkRoom(...run: Parameters<typeof spaceNeeds>): void {
+  checkDiskSpace(spaceNeeds(...run))
 }

@@ -1,4 +1,4 @@
-/** @file How good a model is on a text, float or quantized: perplexity, size, speed. Knows nothing of blocks and schemes. */
+/** @file Perplexity, size and speed of a model on a text, float or quantized. Knows nothing of blocks and schemes. */
 
 import { dirname } from 'node:path'
 import { evaluationWindows, loadTokens } from '../calibration/dataset.ts'
@@ -10,31 +10,12 @@ import { loadModel } from '../graph/onnx-file/load.ts'
 import { modelSizeBytes } from '../graph/onnx-file/model-files.ts'
 import { openModel, type SessionOptions } from '../kernels/session.ts'
 import { withinCores } from '../kernels/threads.ts'
+import { checkEvaluateOptions, type Evaluating, type EvaluateOptions } from './terms/read-options.ts'
 
-/** Tokens per window unless asked otherwise, or the model's positions if those are fewer, or the length that it takes. */
+/** Default number of tokens per window. */
 export const DEFAULT_WINDOW = 256
 
-export interface EvaluateOptions {
-  /** An .onnx file, or a folder with one. */
-  readonly model: string
-  /** Text or token ids. */
-  readonly text: string
-  /** A model or folder whose tokenizer reads the text; the model's own when absent. */
-  readonly tokenizer?: string
-  /** Another model, with the same vocabulary, to measure on the same tokens. */
-  readonly against?: string
-  /** Tokens per window; `DEFAULT_WINDOW` when absent. */
-  readonly seqLen?: number
-  /** Only the first so many windows. */
-  readonly windows?: number
-  readonly session?: SessionOptions
-  /** Windows that are done with a model, of how many. */
-  readonly onProgress?: (model: string, done: number, total: number) => void
-  /** Ends the evaluation between two runs. */
-  readonly signal?: AbortSignal
-}
-
-/** What was measured of one model. */
+/** Measurements of one model. */
 export interface Measured {
   readonly model: string
   /** Bytes of the model file and its data files. */
@@ -57,7 +38,7 @@ export interface EvaluateReport extends Measured {
   /** The other model, and perplexity / its perplexity. */
   readonly against?: Measured
   readonly ratio?: number
-  /** What was done otherwise than it was asked for. */
+  /** Deviations from what was asked for. */
   readonly notes?: readonly string[]
 }
 
@@ -74,7 +55,8 @@ function candidate(path: string): Candidate {
 async function measure(
   { model, io }: Candidate,
   windows: readonly BigInt64Array[],
-  { session: settings, onProgress, signal }: EvaluateOptions,
+  settings: SessionOptions,
+  { onEvent, signal }: Evaluating,
 ): Promise<Measured> {
   const path = model.path!
   const session = await openModel(path, settings)
@@ -82,7 +64,7 @@ async function measure(
     const result = await perplexity(session, io, windows, {
       onProgress: (done, total) => {
         signal?.throwIfAborted()
-        onProgress?.(path, done, total)
+        onEvent?.({ type: 'evaluating', model: path, done, total })
       },
     })
     const fed = windows.length * windows[0]!.length
@@ -101,13 +83,14 @@ async function measure(
 
 /**
  * Perplexity over windows that follow each other without overlap, each starting with nothing before it (as the GPTQ and
- * OmniQuant evaluations do). Models that are quantized already are welcome.
+ * OmniQuant evaluations do). Quantized models can be measured too.
  * @throws E_SEQ_LEN, E_CALIBRATION, E_TOKENIZER, what loadModel and describeIo throw; E_RUNTIME when onnxruntime refuses
  * the model; the AbortSignal's reason when aborted.
  */
-export async function evaluateModel(options: EvaluateOptions): Promise<EvaluateReport> {
-  const { text, signal } = options
-  const { session, notes } = withinCores(options.session ?? {})
+export async function evaluateModel(options: EvaluateOptions, hooks: Evaluating = {}): Promise<EvaluateReport> {
+  checkEvaluateOptions(options)
+  const { text, threads, device } = options
+  const { session, notes } = withinCores({ threads, device })
   const candidates = [options.model, ...(options.against === undefined ? [] : [options.against])].map(candidate)
   const [{ model }] = candidates as [Candidate]
   const limits = candidates.map(({ io }) => io.maxPositions ?? Infinity)
@@ -119,8 +102,8 @@ export async function evaluateModel(options: EvaluateOptions): Promise<EvaluateR
   const windows = evaluationWindows(tokens, seqLen).slice(0, options.windows)
   const results: Measured[] = []
   for (const each of candidates) {
-    signal?.throwIfAborted()
-    results.push(await measure(each, windows, { ...options, session }))
+    hooks.signal?.throwIfAborted()
+    results.push(await measure(each, windows, session, hooks))
   }
   const [measured, against] = results as [Measured, Measured | undefined]
   return {

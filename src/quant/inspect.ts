@@ -1,4 +1,4 @@
-/** @file What a file holds and what would be quantized in it. Reads headers, no weights; writes nothing. */
+/** @file Contents of a model file, and the weights in it that would be quantized. Reads headers, no weights; writes nothing. */
 
 import { QuantError } from '../errors.ts'
 import { dependents } from '../graph/dependencies.ts'
@@ -22,17 +22,11 @@ import type {
   InspectedType,
   InspectReport,
 } from './inspected.ts'
+import { outputSize } from './output-size.ts'
 import { planBranches } from './plan/plan-branches.ts'
-import { packedBytes } from './plan/size.ts'
+import { checkInspectOptions, type InspectOptions } from './terms/read-options.ts'
 import type { SkippedReport } from './terms/report.ts'
-import { DEFAULT_GROUP, parseScheme, type QuantScheme, schemeName } from './terms/scheme.ts'
-
-export interface InspectOptions {
-  /** An .onnx file, or a folder with one. */
-  readonly model: string
-  /** Tokens per sequence the graph is looked at with; blocks do not depend on it unless the model is short. */
-  readonly seqLen?: number
-}
+import { DEFAULT_GROUP, parseScheme, schemeName } from './terms/scheme.ts'
 
 /** Long enough that no dimension of it is mistaken for a head or a batch, short enough to be quick. */
 const INSPECTED_TOKENS = 61
@@ -75,13 +69,6 @@ function linearOf(linear: Linear): InspectedLinear {
   return { name, inFeatures, outFeatures, dtype, sizeBytes: sizeBytes(weight.tensor!), ...(note && { note }) }
 }
 
-function estimate(size: number, linears: readonly Linear[], scheme: QuantScheme): number {
-  const stored = new Set(linears.map(({ weight }) => weight.tensor!))
-  const removed = [...stored].reduce((sum, tensor) => sum + sizeBytes(tensor), 0)
-  const added = linears.reduce((sum, linear) => sum + packedBytes(linear, scheme), 0)
-  return Math.round(size - removed + added)
-}
-
 function mappingsOf(block: Block, { values, leaving, otherBranch }: Analysis): InspectedMapping[] {
   // With activations quantized, because shifts are only made then.
   const { mappings, skippedMappings } = planBranches(
@@ -95,7 +82,7 @@ function mappingsOf(block: Block, { values, leaving, otherBranch }: Analysis): I
   ]
 }
 
-/** What is kept as it is: in the blocks for the reason given, the rest because it lies outside of them. */
+/** Nodes that stay as they are: in the blocks for the reason given, the rest because it lies outside of them. */
 function skippedOf({ working, blocks }: Analysis, { lmHead }: EmbeddingLayers): SkippedReport[] {
   const report = ({ at, reason }: Refused<Node>) => ({ node: at.origin?.name || at.name, reason })
   const inside = new Set(blocks.flatMap(({ nodes }) => nodes))
@@ -159,7 +146,7 @@ function quantizable(analysis: Analysis, size: number): Quantizable {
     skipped: skippedOf(analysis, outer),
     estimates: ESTIMATED_SCHEMES.map(name => {
       const scheme = parseScheme(name)
-      return { scheme: schemeName(scheme), sizeBytes: estimate(size, linears, scheme) }
+      return { scheme: schemeName(scheme), sizeBytes: outputSize(size, linears, scheme) }
     }),
   }
 }
@@ -176,10 +163,12 @@ async function tryAnalysis(path: string, seqLen: number | undefined): Promise<An
 }
 
 /**
- * Describes a model file. One that cannot be quantized is described all the same, with the reason as `problem`.
+ * Describes a model file. The words of `problem` hold marks of options. One that cannot be quantized is described all the same, with the reason as `problem`.
  * @throws what loadModel throws: E_FILE_NOT_FOUND, E_NOT_ONNX, E_TRUNCATED, E_EXTERNAL_DATA, E_UNSUPPORTED.
  */
-export async function inspectModel({ model: path, seqLen }: InspectOptions): Promise<InspectReport> {
+export async function inspectModel(options: InspectOptions): Promise<InspectReport> {
+  checkInspectOptions(options)
+  const { model: path, seqLen } = options
   const model: Model = loadModel(path)
   const types = typesOf(tensorsOf(model.graph))
   const size = modelSizeBytes(model)
@@ -198,7 +187,7 @@ export async function inspectModel({ model: path, seqLen }: InspectOptions): Pro
     inputs: model.graph.inputs.filter(input => !input.tensor).map(portOf),
     outputs: model.graph.outputs.map(portOf),
     ...(analysis instanceof QuantError
-      ? { ...NOTHING, problem: { code: analysis.code, message: analysis.message, hint: analysis.hint } }
+      ? { ...NOTHING, problem: { code: analysis.code, ...analysis.words() } }
       : quantizable(analysis, size)),
   }
 }

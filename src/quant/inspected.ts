@@ -27,7 +27,7 @@ export interface InspectedLinear {
   readonly dtype: DType
   /** Bytes of the weight as it is stored. */
   readonly sizeBytes: number
-  /** Where groups of 128 do not fit the inputs. */
+  /** Remark for a weight whose inputs groups of 128 do not fit. */
   readonly note?: string
 }
 
@@ -37,7 +37,7 @@ export interface InspectedMapping {
   /** Scales to learn; absent for one that is skipped. */
   readonly size?: number
   readonly shift?: boolean
-  /** Why it is skipped. */
+  /** Reason for skipping it. */
   readonly reason?: string
 }
 
@@ -55,11 +55,11 @@ export interface InspectedEmbedding {
   readonly hiddenSize: number
   readonly dtype: DType
   readonly sizeBytes: number
-  /** Whether it is the one tensor that serves as both. */
+  /** True for the one tensor that serves as both. */
   readonly tied: boolean
 }
 
-/** What `inspect` finds; as JSON the fields are the same. */
+/** Report of `inspect`; as JSON the fields are the same. */
 export interface InspectReport {
   readonly model: string
   readonly files: readonly string[]
@@ -85,6 +85,6 @@ export interface InspectReport {
   readonly skipped: readonly SkippedReport[]
   /** Bytes of the output, per scheme. */
   readonly estimates: readonly { readonly scheme: string; readonly sizeBytes: number }[]
-  /** Why the model cannot be quantized. */
+  /** Reason why the model cannot be quantized. */
   readonly problem?: { readonly code: string; readonly message: string; readonly hint?: string }
 }

@@ -1,5 +1,6 @@
 /** @file Notes for the user about a run: divergence, rare experts, wide groups, exceptions from the scheme. */
 
+import { option } from '../option-mark.ts'
 import type { BlockPlan } from './plan/block-plan.ts'
 import type { BlockReport, FewTokens, SkippedReport } from './terms/report.ts'
 import { weightOverrideName, type WeightScheme } from './terms/scheme.ts'
@@ -33,7 +34,7 @@ export function groupNotes(plans: readonly BlockPlan[]): string[] {
   )
 }
 
-/** What went wrong while learning, where something did. */
+/** Lines about learning that diverged or did not help. */
 export function learningNotes(finished: readonly { readonly report: BlockReport }[]): string[] {
   const blocks = (which: (report: BlockReport) => boolean) =>
     finished.filter(({ report }) => which(report)).map(({ report }) => report.index)
@@ -41,15 +42,17 @@ export function learningNotes(finished: readonly { readonly report: BlockReport 
   const useless = blocks(({ kept }) => kept === 'rounded')
   const list = (indices: readonly number[]) => `${indices.length === 1 ? 'block' : 'blocks'} ${indices.join(', ')}`
   return [
-    ...(diverged.length > 0 ? [`learning diverged in ${list(diverged)} and was rolled back: lower --lr`] : []),
+    ...(diverged.length > 0
+      ? [`learning diverged in ${list(diverged)} and was rolled back: lower ${option('learningRate')}`]
+      : []),
     ...(useless.length > 0
-      ? [`learning did not help ${list(useless)}, rounded to nearest: other --lr or more samples`]
+      ? [`learning did not help ${list(useless)}, rounded to nearest: other ${option('learningRate')} or more samples`]
       : []),
     ...finished.flatMap(({ report: { index, fewTokens } }) => (fewTokens ? [fewTokensNote(index, fewTokens)] : [])),
   ]
 }
 
-/** What stays float in a block: what cannot be quantized, and what was not to be. */
+/** Weights that stay float in a block: what cannot be quantized, and what was not to be. */
 export function skippedIn({ block, quantizers, unquantizable }: BlockPlan): SkippedReport[] {
   const ignored = block.linears.filter(linear => !quantizers.has(linear))
   return [

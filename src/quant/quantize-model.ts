@@ -13,6 +13,7 @@ import { exportEmbeddings } from './export/export-embeddings.ts'
 import { analyze } from './find/analyze.ts'
 import { checkConstants } from './find/sound-numbers.ts'
 import { chooseEffort } from './learn/choose-effort.ts'
+import type { Effort } from './learn/effort.ts'
 import { learns } from './learn/learnables.ts'
 import { saveParameters } from './learn/replay.ts'
 import { groupNotes, learningNotes, overrideNotes, skippedIn } from './notes.ts'
@@ -24,21 +25,33 @@ import { finishedBefore, isWorthKeeping } from './resume.ts'
 import { runBlocks } from './run-blocks.ts'
 import { SCALED_OUTPUTS, scaledOutputNotes, scaledOutputs } from './scaled-outputs.ts'
 import { signatureOfRun } from './signature.ts'
-import type { QuantizeOptions } from './terms/options.ts'
+import { type Hooks, type QuantizeOptions, resolveOptions, type Run } from './terms/options.ts'
 import type { QuantizeReport } from './terms/report.ts'
 import { schemeName } from './terms/scheme.ts'
 
 /**
- * Quantizes a model file into another one. What is finished before the end lies in a folder (`workDir`), and the same call goes on
- * from there; a run that ended before its first block was finished leaves nothing.
+ * Options with less learning, as the limits of the run allow. Fewer steps are larger ones: the learning rate of transformations grows
+ * with the other.
+ */
+function withEffort(run: Run, effort: Effort): Run {
+  const { learningRate, letLearningRate } = run
+  if (effort.learningRate === learningRate) return { ...run, ...effort }
+  return { ...run, ...effort, letLearningRate: effort.learningRate * (letLearningRate / learningRate) }
+}
+
+/**
+ * Quantizes a model file into another one. Everything finished before the end lies in a folder (`workDir`), and the same call goes on
+ * from there; a run that ended before its first block was finished leaves nothing. Notes hold marks of options.
  * @throws QuantError; the AbortSignal's reason when aborted. Nothing is left under the output's name then.
  */
-export const quantizeModel = (asked: QuantizeOptions): Promise<QuantizeReport> => inWords(() => quantize(asked))
+export const quantizeModel = (given: QuantizeOptions, hooks: Hooks = {}): Promise<QuantizeReport> =>
+  inWords(() => quantize(given, hooks))
 
-async function quantize(asked: QuantizeOptions): Promise<QuantizeReport> {
+async function quantize(given: QuantizeOptions, hooks: Hooks): Promise<QuantizeReport> {
   const started = performance.now()
-  const { session, notes: threadNotes } = withinCores(asked.session)
-  const options = { ...asked, session }
+  const resolved = resolveOptions(given)
+  const { session, notes: threadNotes } = withinCores(resolved.session)
+  const options: Run = { ...resolved, ...hooks, session }
   const { scheme, onEvent } = options
   const analysis = await analyze(options.model, options.seqLen, options.capSeqLen)
   const { model, blocks } = analysis
@@ -49,7 +62,7 @@ async function quantize(asked: QuantizeOptions): Promise<QuantizeReport> {
   const output = planOutput(model.path!, options.output, schemeName(scheme))
   const sizeBefore = modelSizeBytes(model)
   onEvent?.({ type: 'analyzed', blocks: blocks.length, linears: names.length })
-  // Now, because afterwards tensors come from the work folder as well.
+  // Before the run, because afterwards tensors come from the work folder as well.
   const saving: SaveOptions = {
     externalData: hasExternalSource(model) ? true : 'when-large',
     ...(output.dataFileName && { dataFileName: output.dataFileName }),
@@ -58,7 +71,7 @@ async function quantize(asked: QuantizeOptions): Promise<QuantizeReport> {
   const source = new SourceWatch(modelFiles(model))
   const inputs = new SourceWatch([options.calib, options.params].filter(file => file !== undefined))
   // A choice made by a function cannot be compared with that of an earlier run.
-  const fresh = options.fresh === true || options.selectMappings !== undefined
+  const fresh = options.fresh || options.selectMappings !== undefined
   const signature = signatureOfRun(options, analysis)
   const traces = { work: workPlace(output.path, options.workDir), output: placeOf(output, saving, options.saveParams) }
   onEvent?.({ type: 'working', traces })
@@ -68,8 +81,8 @@ async function quantize(asked: QuantizeOptions): Promise<QuantizeReport> {
   try {
     const { effort, notes: effortNotes } = learns(options)
       ? await chooseEffort(options, analysis, work)
-      : { effort: {}, notes: [] }
-    const running = { ...options, ...effort }
+      : { effort: options, notes: [] }
+    const running = withEffort(options, effort)
     checkRoom(analysis, running, work, output, sizeBefore)
     const before = finishedBefore(work, blocks.length)
     const { blocks: finished, notes } = await runBlocks(running, analysis, work, { model: source, inputs })

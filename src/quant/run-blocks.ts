@@ -17,7 +17,7 @@ import type { BlockPlan } from './plan/block-plan.ts'
 import { blockPlanner } from './plan/block-planner.ts'
 import { blockName, finishedBefore, trainingName } from './resume.ts'
 import { StateFiles } from './state-files.ts'
-import type { QuantizeOptions } from './terms/options.ts'
+import type { Run } from './terms/options.ts'
 
 export interface QuantizedBlocks {
   readonly blocks: readonly ReadBlock[]
@@ -38,7 +38,7 @@ export interface Sources {
 
 /** Quantizes the blocks that are not finished yet. @throws what learning or rounding a block throws; finished blocks stay. */
 export async function runBlocks(
-  options: QuantizeOptions,
+  options: Run,
   analysis: Analysis,
   work: WorkFolder,
   sources: Sources,
@@ -106,7 +106,7 @@ const checkpointIn = (work: WorkFolder, name: string, everyMs: number): Checkpoi
 
 /** Tokens of the run. A resumed run has those it began with. */
 async function calibrationOf(
-  options: QuantizeOptions,
+  options: Run,
   analysis: Analysis,
   work: WorkFolder,
   inputs: SourceWatch,

@@ -1,8 +1,9 @@
-/** @file What is said of outputs, those of the KV cache above all, whose numbers transformations have scaled or were kept from scaling. */
+/** @file Notes about outputs whose numbers are scaled by transformations, the KV cache above all. */
 
+import { option } from '../option-mark.ts'
 import type { Analysis } from './find/analysis.ts'
 import type { BlockPlan } from './plan/block-plan.ts'
-import { learnsEquivalence, type Method } from './terms/options.ts'
+import type { Method } from './terms/options.ts'
 
 /** Key of metadata_props: names of scaled outputs, with commas between them. */
 export const SCALED_OUTPUTS = 'omniquant.scaled_outputs'
@@ -13,15 +14,15 @@ interface Transformed {
   readonly parameters: readonly unknown[]
 }
 
-/** Outputs of the user's graph that are scaled in the file, each once. */
+/** Names of the outputs that are scaled in the file, each once. */
 export function scaledOutputs(blocks: readonly Transformed[]): string[] {
   const learned = blocks.filter(({ parameters }) => parameters.length > 0)
   return [...new Set(learned.flatMap(({ plan }) => plan.mappings.flatMap(({ outputs }) => outputs)))]
 }
 
-/** A line where the cache is for this file alone, or where it is not and nobody asked for that. */
+/** A line where the cache is for this file alone, or where it is not although nobody asked for that. */
 export function scaledOutputNotes(
-  method: Method,
+  method: Pick<Method, 'keepCache' | 'let'>,
   { leaving, partner }: Pick<Analysis, 'leaving' | 'partner'>,
   scaled: readonly string[],
 ): string[] {
@@ -29,11 +30,11 @@ export function scaledOutputNotes(
     const [first, more] = [scaled[0]!, scaled.length - 1]
     return [
       `the KV cache is for this file alone: learning has scaled ${first}${more > 0 ? ` and ${more} more outputs` : ''}, ` +
-        'so that neither the float model nor another quantization can go on from it (--keep-cache leaves it as it is)',
+        `so that neither the float model nor another quantization can go on from it (${option('keepCache')} leaves it as it is)`,
     ]
   }
   const isKept = leaving.values.size > 0 && leaving.mayChange.size === 0
-  if (method.keepCache || !isKept || !learnsEquivalence(method)) return []
+  if (method.keepCache || !isKept || !method.let) return []
   const reader = partner === undefined ? 'nothing in this file reads it again' : `${partner} reads it too`
   return [`the KV cache keeps its scale: ${reader}`]
 }

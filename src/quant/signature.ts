@@ -10,24 +10,40 @@ import { runtimeVersion } from '../kernels/session.ts'
 import type { Analysis } from './find/analysis.ts'
 import { learns } from './learn/learnables.ts'
 import { rulesText } from './plan/weight-rules.ts'
-import { learnsEquivalence, type QuantizeOptions } from './terms/options.ts'
+import type { ResolvedOptions } from './terms/options.ts'
 import { schemeName } from './terms/scheme.ts'
 
-/** What makes a run the one that an earlier one began. */
-export function signatureOfRun(options: QuantizeOptions, analysis: Analysis): Signature {
+/**
+ * Everything that decides the result of a run, made of resolved options: a default that is typed out makes no other run.
+ * @param options with the threads that are used.
+ */
+export function signatureOfRun(options: ResolvedOptions, analysis: Analysis): Signature {
   const { scheme, calib, params, session } = options
   const settings = {
-    ...{ scheme: schemeName(scheme), exceptions: rulesText(options) || undefined },
-    ...{ format: options.format, 'accuracy level': options.accuracyLevel },
-    ...{ 'lm_head bits': options.lmHead, 'embedding bits': options.embedding },
-    ...{ 'symmetric activations': scheme.activations?.symmetric, clipping: options.lwc },
-    ...{ transformations: learnsEquivalence(options), samples: options.samples, 'sequence length': analysis.seqLen },
-    ...{ epochs: options.epochs, seed: options.seed, 'learning rate': options.learningRate },
-    ...{ 'learning rate of transformations': options.letLearningRate, schedule: options.schedule },
-    ...{ 'most work': options.maxWork, 'time budget in ms': options.timeBudgetMs, optimizer: options.optimizer },
-    ...{ alpha: options.alpha, 'augmented loss': options.augLoss },
-    ...{ 'kept cache': options.keepCache, 'cache shared with': analysis.partner },
-    ...{ 'learned parameters': params === undefined ? undefined : digestOf([params]), device: session.device },
+    scheme: schemeName(scheme),
+    exceptions: rulesText(options) || undefined,
+    format: options.format,
+    'accuracy level': options.accuracyLevel,
+    'lm_head bits': options.lmHead,
+    'embedding bits': options.embedding,
+    clipping: options.lwc,
+    transformations: options.let,
+    samples: options.samples,
+    'sequence length': analysis.seqLen,
+    epochs: options.epochs,
+    seed: options.seed,
+    'learning rate': options.learningRate,
+    'learning rate of transformations': options.let ? options.letLearningRate : undefined,
+    schedule: options.schedule,
+    'most work': options.maxWork,
+    'time budget in ms': options.timeBudgetMs,
+    optimizer: options.optimizer,
+    alpha: options.alpha,
+    'augmented loss': options.augLoss,
+    'kept cache': options.keepCache,
+    'cache shared with': analysis.partner,
+    'learned parameters': params === undefined ? undefined : digestOf([params]),
+    device: session.device,
   }
   const learning = learns(options)
   return signatureOf(modelFiles(analysis.model), learning ? calib : undefined, settings, session.threads)
@@ -36,8 +52,11 @@ export function signatureOfRun(options: QuantizeOptions, analysis: Analysis): Si
 const { version } = createRequire(import.meta.url)('../../package.json') as { version: string }
 
 /**
- * @param modelFiles model and data files. @param calib file of text or tokens. @param settings what else decides the result, by
- * what a user calls it; what is undefined is left out. @param threads as given; sums depend on how many share them.
+ * Signature of files, settings and machine.
+ * @param modelFiles model and data files.
+ * @param calib file of text or tokens.
+ * @param settings everything else that decides the result, by the words of users; entries that are undefined are left out.
+ * @param threads their number decides the order of sums, and so the last bits.
  */
 export function signatureOf(
   modelFiles: readonly string[],

@@ -112,7 +112,7 @@ test('what was closed can be opened again, unless it is not what it was', () => 
   again.close()
   const damaged = expect.objectContaining({
     code: 'E_RESUME',
-    hint: expect.stringContaining('--fresh') as string,
+    hint: expect.stringContaining('`fresh: true`') as string,
   }) as Error
   expect(() => new ActivationStore(path, 3, [2], true)).toThrow(damaged)
   truncateSync(path, 12)

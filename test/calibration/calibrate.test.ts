@@ -9,7 +9,7 @@ test('a model of more than half the memory does not write its own text', () => {
     expect.objectContaining({
       code: 'E_CALIBRATION',
       message: 'the model is too large to write its own calibration text here: 28.0 GB of weights, 16.0 GB of memory',
-      hint: expect.stringContaining('--calib') as string,
+      hint: expect.stringContaining('`calib: FILE`') as string,
     }),
   )
 })

@@ -145,12 +145,12 @@ test('too few tokens: how many there are, how many are needed, and the way out',
   expect(thrown(rows, 4, 4)).toMatchObject({
     code: 'E_CALIBRATION',
     message: 'stream has 3 samples of 4 tokens, but 4 of 4 are needed',
-    hint: 'Use --samples 3 --seq-len 4, or give more data.',
+    hint: 'Use `samples: 3` `seqLen: 4`, or give more data.',
   })
-  expect(thrown(rows, 1, 5)).toMatchObject({ hint: 'Use --samples 1 --seq-len 4, or give more data.' })
+  expect(thrown(rows, 1, 5)).toMatchObject({ hint: 'Use `samples: 1` `seqLen: 4`, or give more data.' })
   expect(thrown(stream(9), 1, 10)).toMatchObject({
     message: 'stream has 9 tokens, but one sample needs 10',
-    hint: 'Give a longer text, or use --seq-len 9.',
+    hint: 'Give a longer text, or use `seqLen: 9`.',
   })
   expect(thrown(stream(0), 1, 10)).toMatchObject({ hint: 'Give a longer text.' })
 })

@@ -101,7 +101,7 @@ test('refuses what the model has no positions or no start for', async () => {
     generateTokens(decoder, { ...decoder.io, ...change }, { ...options, ...more })
   await expect(write({ maxPositions: 5 })).rejects.toMatchObject({
     code: 'E_SEQ_LEN',
-    hint: 'Use --seq-len 5 or less.',
+    hint: 'Use `seqLen: 5` or less.',
   })
   await expect(write({}, { bosTokenId: 9 })).rejects.toMatchObject({ code: 'E_CALIBRATION' })
   await expect(write({ vocabSize: undefined }, { bosTokenId: undefined })).rejects.toThrow('neither')

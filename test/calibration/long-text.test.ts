@@ -88,7 +88,7 @@ test('texts above 64 MiB are read all the same; wanted whole they are refused', 
   for (const text of textsOf(path)) expect(text).toMatch(/^\d+ many words in a line many/)
   expect(asText(loadTokens(path, characters().tokenizer, 30).tokens)).toBe('0 many words in a line many wo')
   expect(() => loadTokens(path, characters().tokenizer)).toThrow(
-    expect.objectContaining({ code: 'E_FILE_NOT_FOUND', hint: expect.stringContaining('--windows N') as string }),
+    expect.objectContaining({ code: 'E_FILE_NOT_FOUND', hint: expect.stringContaining('`windows: N`') as string }),
   )
 })
 

@@ -1,16 +1,25 @@
+import { readdirSync, readFileSync } from 'node:fs'
+import { join, resolve } from 'node:path'
 import { describe, expect, test } from 'vitest'
+import { EVALUATE_FLAGS, flagName, QUANTIZE_FLAGS } from '../../src/cli/flags.ts'
 import { parseCommandLine } from '../../src/cli/main.ts'
-import { rewriteSchemeFlags } from '../../src/cli/options.ts'
+import { type QuantizeCommand, rewriteSchemeFlags } from '../../src/cli/options.ts'
 import { QuantError } from '../../src/errors.ts'
+import { keyName } from '../../src/option-mark.ts'
+import { resolveOptions } from '../../src/quant/terms/options.ts'
 
 const parse = (line: string): unknown => parseCommandLine(line === '' ? [] : line.split(' '))
 
-/** Options that `quantize m.onnx --w4a16` stands for. */
+/** Resolved options of `quantize m.onnx --w4a16`. */
 const DEFAULTS = {
   model: 'm.onnx',
   output: undefined,
   scheme: { weights: { bits: 4, group: 128, symmetric: false } },
+  ignore: [],
+  overrides: [],
   lwc: true,
+  let: false,
+  keepCache: false,
   calib: undefined,
   samples: 128,
   seqLen: 512,
@@ -18,16 +27,21 @@ const DEFAULTS = {
   capSeqLen: true,
   seed: 0,
   learningRate: 0.05,
+  letLearningRate: 0.025,
   schedule: 'cosine',
+  optimizer: 'adamw',
+  alpha: 0.5,
   accuracyLevel: 0,
+  format: 'integer',
   augLoss: false,
-  session: { threads: undefined },
+  session: { threads: undefined, device: 'cpu' },
   maxWork: 3e14,
   fresh: false,
 }
 
 const w4a8 = (symmetric = false) => ({
   scheme: { weights: { bits: 4, group: undefined, symmetric: false }, activations: { bits: 8, symmetric } },
+  let: true,
 })
 
 const weights = (bits: number, group: number | 'none' = 128, symmetric = false) => ({
@@ -53,25 +67,43 @@ describe('quantize', () => {
     ['--w4a16 -o out', { output: 'out' }],
     ['--w4a16 --output out.onnx', { output: 'out.onnx' }],
     ['--w4a16 --calib c.txt', { calib: 'c.txt' }],
-    ['--w4a16 --preset fast', { samples: 32, seqLen: 256, epochs: 4, learningRate: 0.1, maxWork: undefined }],
+    [
+      '--w4a16 --preset fast',
+      { samples: 32, seqLen: 256, epochs: 4, learningRate: 0.1, letLearningRate: 0.05, maxWork: undefined },
+    ],
     ['--w4a16 --preset default', {}],
     [
       '--w4a16 --preset paper',
-      { seqLen: 2048, epochs: 20, learningRate: 0.01, schedule: 'constant', maxWork: undefined },
+      {
+        seqLen: 2048,
+        epochs: 20,
+        learningRate: 0.01,
+        letLearningRate: 0.005,
+        schedule: 'constant',
+        maxWork: undefined,
+      },
     ],
     [
       '--w4a16 --preset paper --samples 8 --epochs 2',
-      { samples: 8, seqLen: 2048, epochs: 2, learningRate: 0.01, schedule: 'constant', maxWork: undefined },
+      {
+        samples: 8,
+        seqLen: 2048,
+        epochs: 2,
+        learningRate: 0.01,
+        letLearningRate: 0.005,
+        schedule: 'constant',
+        maxWork: undefined,
+      },
     ],
     ['--epochs 2 --w4a16', { epochs: 2, maxWork: undefined }],
     ['--samples 9 --w4a16', { samples: 9, maxWork: undefined }],
     [
       '--w4a16 --preset paper --lr 1e-3 --schedule cosine',
-      { seqLen: 2048, epochs: 20, learningRate: 0.001, maxWork: undefined },
+      { seqLen: 2048, epochs: 20, learningRate: 0.001, letLearningRate: 0.0005, maxWork: undefined },
     ],
     ['--w4a16 --seq-len 64', { seqLen: 64, capSeqLen: false }],
     ['--w4a16 --seq-len=64', { seqLen: 64, capSeqLen: false }],
-    ['--w4a16 --lr 5e-3 --seed 7', { learningRate: 0.005, seed: 7 }],
+    ['--w4a16 --lr 5e-3 --seed 7', { learningRate: 0.005, letLearningRate: 0.0025, seed: 7 }],
     ['--w4a16 --schedule constant', { schedule: 'constant' }],
     ['--w4a16 --no-lwc', { lwc: false }],
     ['--w4a8', w4a8()],
@@ -103,15 +135,11 @@ describe('quantize', () => {
     ['--w4a16 --time-budget 1h30m', { timeBudgetMs: 5_400_000 }],
     ['--w4a16 --time-budget 2.5m', { timeBudgetMs: 150_000 }],
     ['--w4a16 --work-dir w --fresh', { workDir: 'w', fresh: true }],
-    ['--w4a16 --threads 2', { session: { threads: 2 } }],
+    ['--w4a16 --threads 2', { session: { threads: 2, device: 'cpu' } }],
   ])('%s', (flags, expected) => {
-    expect(parse(`quantize m.onnx ${flags}`)).toEqual({
-      command: 'quantize',
-      options: { ...DEFAULTS, ...expected },
-      evaluate: undefined,
-      json: false,
-      quiet: false,
-    })
+    const { options, ...command } = parse(`quantize m.onnx ${flags}`) as QuantizeCommand
+    expect(resolveOptions(options)).toEqual({ ...DEFAULTS, ...expected })
+    expect(command).toEqual({ command: 'quantize', overridesFile: undefined, json: false, quiet: false })
   })
 
   test('--overrides names a file, which is read when the command runs', () => {
@@ -124,7 +152,7 @@ describe('quantize', () => {
 
   test('--evaluate, --json and --quiet', () => {
     const asked = parse('quantize m.onnx --w4a16 --evaluate e.txt --json --quiet')
-    expect(asked).toMatchObject({ evaluate: 'e.txt', json: true, quiet: true })
+    expect(asked).toMatchObject({ options: { evaluate: 'e.txt' }, json: true, quiet: true })
   })
 })
 
@@ -139,14 +167,14 @@ test('inspect', () => {
 })
 
 describe('evaluate', () => {
-  const options = { model: 'm', text: 't.txt', session: {} }
+  const options = { model: 'm', text: 't.txt' }
 
   test.each<[string, object]>([
     ['t.txt', {}],
     ['--text t.txt', {}],
     ['--text t.txt --against f', { options: { ...options, against: 'f' } }],
     ['--text t.txt --seq-len 64 --windows 3', { options: { ...options, seqLen: 64, windows: 3 } }],
-    ['t.txt --threads 1', { options: { ...options, session: { threads: 1 } } }],
+    ['t.txt --threads 1', { options: { ...options, threads: 1 } }],
     ['t.txt --max-perplexity 12.5', { maxPerplexity: 12.5 }],
     ['t.txt --json --quiet', { json: true, quiet: true }],
   ])('%s', (flags, expected) => {
@@ -277,7 +305,7 @@ describe('what is refused', () => {
     }
     expect(thrown).toBeInstanceOf(QuantError)
     const error = thrown as QuantError
-    expect({ code: error.code, message: error.message, hint: error.hint }).toEqual({ code, message, hint })
+    expect({ code: error.code, ...error.words(flagName) }).toEqual({ code, message, hint })
   })
 
   test.each(['--w4a3', '--wbits 4 --abits 9'])('%s: no such activations', flags => {
@@ -286,6 +314,29 @@ describe('what is refused', () => {
 
   test('--group 100 names the sizes that can be stored', () => {
     expect(() => parse('quantize m --w4a16 --group 100')).toThrow(expect.objectContaining({ code: 'E_SCHEME' }))
+  })
+})
+
+describe('names of options', () => {
+  test('every mark in the sources is an option of the command line', () => {
+    const src = resolve(import.meta.dirname, '../../src')
+    const keys = readdirSync(src, { recursive: true, encoding: 'utf8' })
+      .filter(name => name.endsWith('.ts'))
+      .flatMap(name => [...readFileSync(join(src, name), 'utf8').matchAll(/\boption\('(\w+)'/g)])
+      .map(match => match[1]!)
+    const known = new Set<string>([...QUANTIZE_FLAGS, ...EVALUATE_FLAGS].map(({ key }) => key))
+    expect(keys.length).toBeGreaterThan(10)
+    expect(keys.filter(key => !known.has(key))).toEqual([])
+  })
+
+  test.each([
+    ['samples', '4', '--samples 4', '`samples: 4`'],
+    ['output', undefined, '-o', '`output`'],
+    ['scheme', 'w4a16', '--w4a16', '`scheme: w4a16`'],
+    ['fresh', 'true', '--fresh', '`fresh: true`'],
+    ['let', 'false', '--no-let', '`let: false`'],
+  ])('%s: %s', (key, value, flag, name) => {
+    expect([flagName(key, value), keyName(key, value)]).toEqual([flag, name])
   })
 })
 

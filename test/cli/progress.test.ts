@@ -1,12 +1,12 @@
 import { expect, test } from 'vitest'
-import { openStatusLine, quantizeProgress, type StatusLine } from '../../src/cli/progress.ts'
+import { openStatusLine, showProgress, type StatusLine } from '../../src/cli/progress.ts'
 import type { BlockReport, QuantizeEvent } from '../../src/quant/terms/report.ts'
 
 /** Status lines for each event, one second after the other. Lines that stay begin with "= ". */
 function said(events: readonly QuantizeEvent[]): string[] {
   const lines: string[] = []
   let seconds = -1
-  const report = quantizeProgress(
+  const report = showProgress(
     { say: text => lines.push(text), line: text => lines.push(`= ${text}`) },
     () => seconds * 1000,
   )

@@ -35,7 +35,7 @@ async function runCli(plan: readonly Step[]): Promise<Ended> {
     '-o',
     output!,
     '--scheme',
-    scheme,
+    String(scheme),
     '--calib',
     calib!,
     '--no-lwc',
@@ -47,7 +47,7 @@ async function runCli(plan: readonly Step[]): Promise<Ended> {
   const child = spawn(process.execPath, [BIN, ...args, ...numbers], {
     env: {
       ...{ ...process.env, OMNIQUANT_DEBUG: '', NODE_OPTIONS: `--import=${INJECT}` },
-      OMNIQUANT_FAULTS: JSON.stringify({ process: 'engine-process.js', plan, log: LOG }),
+      OMNIQUANT_FAULTS: JSON.stringify({ process: 'engine/process.js', plan, log: LOG }),
     },
     stdio: ['ignore', 'pipe', 'pipe'],
   })

@@ -52,7 +52,7 @@ export function stateOf({ before, after }: Undisturbed, now: Snapshot, strict: b
 }
 
 /**
- * Whether a path is a folder above the work folder, as --work-dir may name one. It is there as long as the work folder is. A process
+ * True for a folder above the work folder, as --work-dir may name one. It is there as long as the work folder is. A process
  * that was killed leaves it, and the next one cannot know who made it: it stays then, and is the user's.
  */
 const isAboveWork = (path: string, { workDir }: Undisturbed, now: Snapshot): boolean =>
@@ -119,7 +119,7 @@ export function afterFault(run: Undisturbed, point: Point, outcome: Outcome, now
   return [...wrong, ...deaf, ...rest.map(path => `"done", and ${path} is not as it should be`)]
 }
 
-/** What is wrong after the same command ran again, without a fault. */
+/** Faults found after the same command ran again, without a fault. */
 export function afterRerun(run: Undisturbed, outcome: Outcome, now: Snapshot): string[] {
   const { after } = run
   if (outcome.type === 'error') return [`again: ${outcome.error.code}: ${outcome.error.message}`]

@@ -38,7 +38,7 @@ const FORESEEABLE: Readonly<Record<Way, readonly string[]>> = {
   learning: ['params/learned.safetensors', 'params/.learned.safetensors.tmp', 'work/run'],
 }
 
-/** Of the folder that the run makes for itself. */
+/** Names of files in the folder that the run makes for itself. */
 const IN_WORK = ['lock.1', 'lock.2', 'run.record', 'calibration.record', 'float-000.f32', 'block-000.record']
 
 const isRandom = (path: string): boolean => /\.[0-9a-f]{16}\.(tmp|old)$/.test(path)

@@ -50,7 +50,7 @@ const general = (path: string): string =>
     .replace(/-[0-9a-f]{8}\.omniquant/g, '-*.omniquant')
     .replace(/\d+/g, '#')
 
-/** What two points share that are alike: fault, function and path. */
+/** Features by which two points are alike: fault, function and path. */
 const likeness = ({ action, code, call: { name, path = '', to = '' } }: Point): string =>
   [action, code, name, general(path), general(to)].join(' ')
 

@@ -42,7 +42,7 @@ const STRANGERS = [
 
 const BASE: Omit<TaskOptions, 'model' | 'lwc' | 'let'> = {
   ...{ scheme: 'w4a16g32', samples: 2, seqLen: 7, epochs: 1, seed: 0, learningRate: 1e-2, schedule: 'cosine' },
-  ...{ accuracyLevel: 0, augLoss: false, session: { threads: 1 } },
+  ...{ accuracyLevel: 0, augLoss: false, threads: 1 },
 }
 
 /** onnxruntime keeps files of its own in the system's temporary folder. */
@@ -73,7 +73,7 @@ export class Place {
   /** Runs: one rounds beside the old output; one learns, with a work folder and a file of parameters elsewhere. */
   options(way: Way, change: Partial<TaskOptions> = {}): TaskOptions {
     const learning: Partial<TaskOptions> = {
-      ...{ saveParams: this.path('params/learned.safetensors'), workDir: this.path('work/run'), checkpointMs: 0 },
+      ...{ saveParams: this.path('params/learned.safetensors'), workDir: this.path('work/run') },
     }
     return {
       ...BASE,

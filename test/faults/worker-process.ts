@@ -33,8 +33,8 @@ export interface Step {
   readonly code?: string
 }
 
-/** Task of a worker; the scheme is text. */
-export type TaskOptions = Omit<QuantizeOptions, 'scheme' | 'onEvent'> & { readonly scheme: string }
+/** Options a worker can be sent. */
+export type TaskOptions = QuantizeOptions
 
 export interface Task {
   readonly options: TaskOptions

@@ -1,7 +1,8 @@
 /** @file A process that quantizes on request, again and again, with faults. Runs the built files, as users do. */
 
 import process from 'node:process'
-import { parseScheme, QuantError, quantizeModel } from '../../dist/index.js'
+import { QuantError } from '../../dist/index.js'
+import { quantizeModel } from '../../dist/quant/quantize-model.js'
 
 const faults = globalThis[Symbol.for('omniquant.faults')]
 
@@ -37,7 +38,7 @@ async function quantize({ options, plan, at }) {
   }
   faults.arm(plan)
   try {
-    await quantizeModel({ ...options, scheme: parseScheme(options.scheme), onEvent })
+    await quantizeModel(options, { onEvent, ...(options.saveParams && { checkpointMs: 0 }) })
     return { type: 'done', calls: faults.disarm(), traces, began }
   } catch (error) {
     const calls = faults.disarm()

@@ -26,7 +26,7 @@ test('needs on one disk are added up, and the message names each', () => {
       message: expect.stringMatching(
         / has .* free, and .* needs about .* \(hidden states .*, the output .*\)$/,
       ) as string,
-      hint: expect.stringContaining('--work-dir') as string,
+      hint: expect.stringContaining('`workDir`') as string,
     }),
   )
 })

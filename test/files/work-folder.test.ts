@@ -34,7 +34,7 @@ test('the same run finds what it left, another one is told what differs', async 
     expect.objectContaining({
       code: 'E_RESUME',
       message: expect.stringContaining('its epochs was 4, now it is 8') as string,
-      hint: expect.stringContaining('--fresh') as string,
+      hint: expect.stringContaining('`fresh: true`') as string,
     }),
   )
   const started = await WorkFolder.open(placeIn(out), other, true)

@@ -128,10 +128,10 @@ async function quantize(random: Random, model: string, output: string): Promise<
     let: false,
     samples: 1,
     seqLen: 12,
-    capSeqLen: true,
+
     seed: 0,
     accuracyLevel: 0,
-    session: { threads: 1 },
+    threads: 1,
     epochs: 1,
     learningRate: 5e-3,
     schedule: 'constant',

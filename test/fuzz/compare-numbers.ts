@@ -66,7 +66,7 @@ async function compareModel(seed: number, number: number, folder: string, at: (p
   try {
     await quantizeModel({
       ...{ model: source, output, scheme: parseScheme('w8a16'), lwc: false, let: false, samples: 1, seqLen: LENGTH },
-      ...{ capSeqLen: true, seed: 0, accuracyLevel: 0, session: { threads: 1 }, epochs: 1, learningRate: 5e-3 },
+      ...{ seed: 0, accuracyLevel: 0, threads: 1, epochs: 1, learningRate: 5e-3 },
       schedule: 'constant',
     })
   } catch (error) {

@@ -16,6 +16,7 @@ import { readWeights } from '../../src/quant/learn/block-version.ts'
 import { weightInput } from '../../src/quant/learn/ports.ts'
 import { noStart } from './no-start.ts'
 import { inDoublePrecision } from './double-precision.ts'
+import { methodOf } from './method.ts'
 
 /** Deterministic numbers from `low` to `high`. */
 function random(seed: number): (low: number, high: number) => number {
@@ -26,14 +27,14 @@ function random(seed: number): (low: number, high: number) => number {
   }
 }
 
-const METHOD: Method = {
+const METHOD: Method = methodOf({
   scheme: parseScheme('w4a4'),
   lwc: false,
   epochs: 0,
   learningRate: 0,
   schedule: 'constant',
   session: {},
-}
+})
 
 /** Scales and shifts drawn at random, as a parameter vector. */
 function randomParameters(plan: BlockPlan, draw: (low: number, high: number) => number): ParameterVector {

@@ -20,7 +20,6 @@ export function quantizeToy(
   return quantizeModel({
     ...{ calib, model, output: testFolder(), scheme: parseScheme(scheme), lwc: false, let: scheme === 'w4a4' },
     ...{ epochs: 2, samples: 4, seqLen: 12, seed: 0, learningRate: 1e-2, schedule: 'cosine', accuracyLevel: 0 },
-    session: {},
     ...options,
   })
 }

@@ -5,12 +5,13 @@ import { elementCount, tensorOf } from '../../src/graph/tensor.ts'
 import { analyze } from '../../src/quant/find/analyze.ts'
 import { equivalence } from '../../src/quant/learn/equivalence.ts'
 import { blockPlanner } from '../../src/quant/plan/block-planner.ts'
-import type { QuantizeOptions } from '../../src/quant/terms/options.ts'
+import { type QuantizeOptions, resolveOptions } from '../../src/quant/terms/options.ts'
 import { noStart } from './no-start.ts'
 import { saveParameters } from '../../src/quant/learn/replay.ts'
 
 /** Writes parameters for `--params`: scales from 1/3 to 3 and shifts from -0.25 to 0.25 for every mapping of the run. */
-export async function writeRandomTransformations(path: string, options: QuantizeOptions): Promise<void> {
+export async function writeRandomTransformations(path: string, given: QuantizeOptions): Promise<void> {
+  const options = resolveOptions(given)
   const analysis = await analyze(options.model, options.seqLen)
   const planOf = blockPlanner(options, analysis)
   const random = new Random(options.seed)

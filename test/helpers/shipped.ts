@@ -22,6 +22,7 @@ import { exportBlocks } from '../../src/quant/export/export-blocks.ts'
 import { emitQuantizedBlock } from '../../src/quant/learn/emit-quantized.ts'
 import { weightInput } from '../../src/quant/learn/ports.ts'
 import { readWeights } from '../../src/quant/learn/block-version.ts'
+import { methodOf } from './method.ts'
 
 const SAMPLES = 4
 
@@ -87,13 +88,13 @@ export interface Shipped {
 export async function shipped(
   path: string,
   work: string,
-  method: Method,
-  options: ExportOptions,
+  given: Partial<Method> & Pick<Method, 'scheme'>,
+  options: Partial<ExportOptions>,
   { tokens, vocabulary }: { readonly tokens: number; readonly vocabulary: number },
 ): Promise<Shipped> {
   const analysis = await analyze(path, tokens)
-  const { finished, outputs } = await learnAll(analysis, method, vocabulary, work)
-  exportBlocks(analysis.model, finished, options)
+  const { finished, outputs } = await learnAll(analysis, methodOf(given), vocabulary, work)
+  exportBlocks(analysis.model, finished, { accuracyLevel: 0, format: 'integer', ...options })
   await saveModel(analysis.model, join(work, 'plain.onnx'))
 
   // Block outputs are inner values of the file, so a copy has them as outputs. Where a norm with the residual inside

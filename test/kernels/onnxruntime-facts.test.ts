@@ -1,5 +1,5 @@
 /**
- * @file What the code takes for granted of onnxruntime (docs/onnxruntime.md), asked of the onnxruntime that is installed. When one of
+ * @file Facts that the code takes for granted of onnxruntime (docs/onnxruntime.md), asked of the onnxruntime that is installed. When one of
  * these tests fails after an update, the code named in that table has to be looked at. Nothing here may end the process.
  */
 

@@ -33,7 +33,7 @@ const quantize = (model: string, scheme: string, options: Partial<QuantizeOption
   quantizeModel({
     ...{ model, output: testFolder(), scheme: parseScheme(scheme), lwc: true, calib: join(FIXTURE, 'calib.txt') },
     ...{ samples: 4, seqLen: 32, epochs: 4, seed: 0, learningRate: 1e-2, schedule: 'cosine' as const },
-    ...{ accuracyLevel: 0 as const, session: {}, ...options },
+    ...{ accuracyLevel: 0 as const, ...options },
   })
 
 /** Logits of a bfloat16 file, with float16 in its place, which CPUs have: types that do not fit each other show. */
@@ -96,7 +96,7 @@ test('without calibration data the error names what has no kernel', async () => 
     message: expect.stringMatching(
       /cannot write its own calibration text, because it does not run here: .*bfloat16.* in node \(\/model\/rotary_emb\/Sin\)/,
     ) as string,
-    hint: expect.stringContaining('--calib') as string,
+    hint: expect.stringContaining('`calib: FILE`') as string,
   })
   const { blocks, problem, types } = await inspectModel({ model })
   expect(problem).toBeUndefined()

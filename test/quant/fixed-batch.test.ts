@@ -128,7 +128,7 @@ describe('a fixed length', () => {
       await expect(evaluateModel({ model, text: text(), seqLen })).rejects.toMatchObject({
         code: 'E_SEQ_LEN',
         message: `the file takes sequences of ${LENGTH} tokens and no others, but ${seqLen} are wanted`,
-        hint: `Use --seq-len ${LENGTH}.`,
+        hint: `Use \`seqLen: ${LENGTH}\`.`,
       })
   })
 })

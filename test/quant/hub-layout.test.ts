@@ -19,7 +19,7 @@ test('calibrated with text by the tokenizer above; the result has the name and p
   const report = await quantizeModel({
     ...{ model: from, output: to, scheme: parseScheme('w4a16g32'), lwc: true, calib: join(FIXTURE, 'calib.txt') },
     ...{ samples: 1, seqLen: 16, epochs: 1, seed: 0, learningRate: 1e-2, schedule: 'constant' as const },
-    ...{ accuracyLevel: 0 as const, session: {} },
+    ...{ accuracyLevel: 0 as const },
   })
   expect(report.output).toBe(join(to, 'onnx/model_q4.onnx'))
   expect(report.notes.join()).not.toContain('wrote itself')
@@ -42,7 +42,7 @@ test.each(['a folder that is a link', 'a folder of links, as in the cache of Hug
   const report = await quantizeModel({
     ...{ model: folder, output: testFolder(), scheme: parseScheme('w4a16g32'), lwc: true },
     ...{ samples: 1, seqLen: 8, epochs: 1, seed: 0, learningRate: 1e-2, schedule: 'constant' as const },
-    ...{ accuracyLevel: 0 as const, session: {} },
+    ...{ accuracyLevel: 0 as const },
   })
   expect(report.blocks).toHaveLength(3)
 })

@@ -24,7 +24,7 @@ async function quantize(model: string, given: Partial<QuantizeOptions> = {}) {
   const options: QuantizeOptions = {
     ...{ model, output: join(folder, 'out', basename(model)), scheme: parseScheme('w8a8'), lwc: false, let: true },
     ...{ samples: 1, seqLen: TOKENS, epochs: 1, seed: 1, learningRate: 1, schedule: 'constant' },
-    ...{ accuracyLevel: 0, session: {}, ...given },
+    ...{ accuracyLevel: 0, ...given },
   }
   const params = join(folder, 'random.safetensors')
   await writeRandomTransformations(params, options)

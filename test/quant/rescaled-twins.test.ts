@@ -53,7 +53,7 @@ async function quantize(twin: boolean, scheme: string, options: Partial<Quantize
   const { output, blocks } = await quantizeModel({
     ...{ calib, model, output: join(folder, 'out'), scheme: parseScheme(scheme), lwc: true, let: false, epochs: 4 },
     ...{ samples: 4, seqLen: 12, seed: 0, learningRate: 1e-2, schedule: 'cosine', accuracyLevel: 0 },
-    ...{ session: { threads: 1 }, ...options },
+    ...{ threads: 1, ...options },
   })
   const { graph } = loadModel(output)
   return { blocks, constants: new Map(graph.initializers.map(({ name, tensor }) => [name, tensor!])) }

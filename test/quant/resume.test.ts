@@ -48,7 +48,7 @@ const OPTIONS: Omit<QuantizeOptions, 'output'> = {
     augLoss: true,
   },
   ...{ samples: 6, seqLen: 32, epochs: 24, seed: 3, learningRate: 1e-2, schedule: 'cosine', accuracyLevel: 0 },
-  ...{ session: { threads: 1 }, checkpointMs: 0 },
+  ...{ threads: 1 },
 }
 const outputOf = (out: string): string => join(out, 'q.onnx')
 const workOf = (out: string): string => join(out, '.q.onnx.omniquant')
@@ -99,7 +99,7 @@ async function untilBlock1(out: string, change: Partial<QuantizeOptions> = {}): 
   const onEvent = (event: QuantizeEvent) => {
     if (event.type === 'blockDone' && event.report.index === 1) throw new Error('enough')
   }
-  await expect(quantizeModel({ ...OPTIONS, epochs: 1, ...change, output: outputOf(out), onEvent })).rejects.toThrow(
+  await expect(quantizeModel({ ...OPTIONS, epochs: 1, ...change, output: outputOf(out) }, { onEvent })).rejects.toThrow(
     'enough',
   )
 }
@@ -113,8 +113,8 @@ test('blocks that are finished are not made again, whether learned, rounded or r
     const [out, whole] = [fresh(), fresh()]
     await untilBlock1(out, change)
     const made: number[] = []
-    const report = await quantizeModel({
-      ...{ ...OPTIONS, epochs: 1, ...change, output: outputOf(out) },
+    const options = { ...OPTIONS, epochs: 1, ...change, output: outputOf(out) }
+    const report = await quantizeModel(options, {
       onEvent: event => event.type === 'blockDone' && !event.resumed && made.push(event.report.index),
     })
     expect(made).toEqual([2])
@@ -143,7 +143,7 @@ test.each<[string, string, (work: string) => void]>([
   await expect(goOn(out)).rejects.toMatchObject({
     code: 'E_RESUME',
     message: expect.stringContaining(message) as string,
-    hint: expect.stringContaining('--fresh') as string,
+    hint: expect.stringContaining('`fresh: true`') as string,
   })
   await goOn(out, { fresh: true })
   await goOn(whole)
@@ -157,7 +157,9 @@ test('a source that changes during the run: one error; put back, the run goes on
   const onEvent = (event: QuantizeEvent) => {
     if (event.type === 'blockDone' && event.report.index === 1) appendFileSync(model, '\0')
   }
-  await expect(quantizeModel({ ...OPTIONS, epochs: 1, model, output: outputOf(out), onEvent })).rejects.toMatchObject({
+  await expect(
+    quantizeModel({ ...OPTIONS, epochs: 1, model, output: outputOf(out) }, { onEvent }),
+  ).rejects.toMatchObject({
     code: 'E_SOURCE_CHANGED',
     message: `${model} was changed or removed during the run`,
   })
@@ -182,7 +184,7 @@ test.each<[string, (model: string) => void]>([
   const onEvent = (event: QuantizeEvent) => {
     if (event.type === 'saving') setImmediate(() => change(model))
   }
-  await expect(quantizeModel({ ...options, model, output: outputOf(out), onEvent })).rejects.toMatchObject({
+  await expect(quantizeModel({ ...options, model, output: outputOf(out) }, { onEvent })).rejects.toMatchObject({
     code: 'E_SOURCE_CHANGED',
     message: expect.stringContaining(model) as string,
   })
@@ -216,7 +218,7 @@ test('a calibration text that changes while it is read: one error', async () => 
   const onEvent = (event: QuantizeEvent) => {
     if (event.type === 'working') appendFileSync(calib, 'more')
   }
-  await expect(quantizeModel({ ...OPTIONS, calib, output: outputOf(out), onEvent })).rejects.toMatchObject({
+  await expect(quantizeModel({ ...OPTIONS, calib, output: outputOf(out) }, { onEvent })).rejects.toMatchObject({
     code: 'E_SOURCE_CHANGED',
     message: `${calib} was changed or removed during the run`,
   })
@@ -231,10 +233,10 @@ test('what cannot be cleared up is a note of a run that succeeds, and hides no e
   }
   const [out, failing] = [fresh(), fresh()]
   const options = { ...OPTIONS, lwc: false, let: false }
-  const report = await quantizeModel({ ...options, output: outputOf(out), onEvent: plant(out) })
+  const report = await quantizeModel({ ...options, output: outputOf(out) }, { onEvent: plant(out) })
   expect(report.notes).toContain(
     `could not remove float-100.f32, float-101.f32, float-102.f32 in ${workOf(out)}: remove that folder`,
   )
-  const failed = quantizeModel({ ...options, output: outputOf(failing), onEvent: plant(failing), fresh: true })
+  const failed = quantizeModel({ ...options, output: outputOf(failing), fresh: true }, { onEvent: plant(failing) })
   await expect(failed).rejects.toThrow('the first one')
 })

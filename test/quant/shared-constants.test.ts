@@ -88,7 +88,6 @@ test.each(['initializer', 'Identity'] as const)(
         learningRate: 1e-2,
         schedule: 'cosine',
         accuracyLevel: 0,
-        session: {},
       },
     })
     expect(report.blocks.map(({ mappings }) => mappings!.length)).toEqual(blocks.map(() => 5))

@@ -45,7 +45,7 @@ test('a merged file with such Transposes in one branch: both branches are quanti
   const output = join(testFolder(), 'out.onnx')
   const report = await quantizeModel({
     ...{ model, output, scheme: parseScheme('w8a16'), lwc: false, let: false, samples: 1, seqLen: 8, epochs: 1 },
-    ...{ seed: 0, learningRate: 1e-2, schedule: 'constant', accuracyLevel: 0, session: {} },
+    ...{ seed: 0, learningRate: 1e-2, schedule: 'constant', accuracyLevel: 0 },
   })
   expect(report.notes.filter(note => note.includes('branch'))).toEqual([])
   for (const flag of [0, 1]) {

@@ -25,7 +25,6 @@ describe.skipIf(!sharedDir)('perplexity on the first 40 evaluation windows', () 
       lwc,
       calib: join(sharedDir!, 'golden/calib_ids.npy'),
       ...{ samples: 24, seqLen: 256, epochs: 4, seed: 0, learningRate: 1e-1, schedule: 'cosine', accuracyLevel: 0 },
-      session: {},
     })
     const text = join(sharedDir!, 'golden/eval_ids.npy')
     return (await evaluateModel({ model: output, text, seqLen: 256, windows: 40 })).perplexity

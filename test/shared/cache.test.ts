@@ -37,7 +37,7 @@ describe.skipIf(!sharedDir)('with a cache', () => {
     const { output } = await quantizeModel({
       ...{ model: modelOf(name), output: join(folder, scheme, name), scheme: parseScheme(scheme) },
       ...{ lwc: false, let: false, samples: 1, seqLen: 8, epochs: 0, seed: 0, learningRate: 1, schedule: 'cosine' },
-      ...{ accuracyLevel: 0, session: {} },
+      ...{ accuracyLevel: 0 },
     })
     const session = await openModel(output)
     try {
@@ -71,7 +71,7 @@ describe.skipIf(!sharedDir)('with a cache', () => {
       const options: QuantizeOptions = {
         ...{ model, output: join(folder, 'kept', name), scheme: parseScheme('w8a8'), keepCache: true, lwc: false },
         ...{ let: true, samples: 1, seqLen: 8, epochs: 1, seed: 1, learningRate: 1, schedule: 'constant' },
-        ...{ accuracyLevel: 0, session: {} },
+        ...{ accuracyLevel: 0 },
       }
       const params = join(folder, 'random.safetensors')
       await writeRandomTransformations(params, options)

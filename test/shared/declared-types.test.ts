@@ -75,7 +75,7 @@ describe.skipIf(!sharedDir)('declared types of written files', () => {
     const { output } = await quantizeModel({
       ...{ model: modelOf(name), output: join(folder, scheme, name), scheme: parseScheme(scheme), lwc: false },
       ...{ let: scheme === 'w4a4', samples: 1, seqLen: 8, epochs: 1, seed: 0, learningRate: 1e-2 },
-      ...{ schedule: 'cosine', accuracyLevel: 0, session: {}, lmHead: 8, embedding: 8 },
+      ...{ schedule: 'cosine', accuracyLevel: 0, lmHead: 8, embedding: 8 },
     })
     const before = await wrongDeclarations(modelOf(name), folder)
     const after = await wrongDeclarations(output, dirname(output))

@@ -30,6 +30,7 @@ import { parseScheme } from '../../src/quant/terms/scheme.ts'
 import { ChannelRanges } from '../../src/quant/learn/channel-ranges.ts'
 import { trainBlock } from '../../src/quant/learn/train-block.ts'
 import { sharedDir } from '../helpers/shared.ts'
+import { methodOf } from '../helpers/method.ts'
 
 const STEPS = 10
 /** Relative tolerance. 1e-3 was asked for; a wrong rule in the gradient of the clamp alone costs 2e-3 by the fifth step. */
@@ -91,7 +92,7 @@ async function withBlock<Result>(
 ): Promise<Result> {
   const { wbits, abits, group } = golden.setting
   const scheme = parseScheme(`w${wbits}a${abits}`, group === null ? { perChannel: true } : { group })
-  const method: Method = {
+  const method: Method = methodOf({
     scheme,
     lwc: true,
     let: golden.setting.let,
@@ -100,7 +101,7 @@ async function withBlock<Result>(
     letLearningRate: golden.letLr,
     schedule: 'constant',
     session: {},
-  }
+  })
   const folder = mkdtempSync(join(tmpdir(), 'omniquant-golden-'))
   const stores: ActivationStore[] = []
   try {

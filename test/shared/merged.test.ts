@@ -22,7 +22,7 @@ async function quantized(scheme: string, options: Partial<QuantizeOptions> = {})
   return quantizeModel({
     ...{ model: MODEL, output: join(testFolder(), 'merged.onnx'), scheme: parseScheme(scheme), lwc: true },
     ...{ samples: 2, seqLen: TOKENS, epochs: 4, seed: 0, learningRate: 1e-2, schedule: 'cosine' as const },
-    ...{ accuracyLevel: 0 as const, session: {} },
+    ...{ accuracyLevel: 0 as const },
     ...options,
   })
 }

@@ -91,7 +91,6 @@ describe.skipIf(!sharedDir)('lm_head and embeddings of real files', () => {
       let: false,
       ...{ samples: 1, seqLen: TOKENS, epochs: 0, seed: 0, learningRate: 1e-2, schedule: 'constant' },
       accuracyLevel: 0,
-      session: {},
     })
 
   test.each(Object.entries(FILES))('%s is inspected as %s', async (name, [vocabSize, hiddenSize, tied]) => {

@@ -40,7 +40,7 @@ describe.skipIf(!sharedDir)('gains shared by the norms of queries and keys', () 
 
     const report = await quantizeModel({
       ...{ model: source, output, scheme: parseScheme('w5a8'), lwc: false, let: true, samples: 4, seqLen: 16 },
-      ...{ epochs: 2, seed: 0, learningRate: 1e-2, schedule: 'cosine', accuracyLevel: 0, session: {} },
+      ...{ epochs: 2, seed: 0, learningRate: 1e-2, schedule: 'cosine', accuracyLevel: 0 },
     })
     const learned = report.blocks.filter(({ kept }) => kept === 'learned').length
     expect(learned).toBeGreaterThan(0)

@@ -18,7 +18,7 @@ import { FILES, modelOf, REFUSED, RUNNING } from './files.ts'
 const TOKENS = 24
 const METHOD = {
   ...{ lwc: true, samples: 2, seqLen: TOKENS, epochs: 2, seed: 0, learningRate: 1e-2, schedule: 'cosine' as const },
-  ...{ accuracyLevel: 0 as const, session: {} },
+  ...{ accuracyLevel: 0 as const },
 }
 
 /** Schemes, and the greatest allowed difference of logits from the source, as a part of their range. */

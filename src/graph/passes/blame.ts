@@ -18,7 +18,6 @@ export function inModel(error: unknown, node: Node, inputs: readonly (Value | un
     )
   }
   if (node.name === '' || error.message.includes(node.name)) return error
-  return new QuantError(error.code, `${error.message} (${node.kind} "${node.name}" of the model)`, error.hint, {
-    cause: error,
-  })
+  const { message, hint } = error.words()
+  return new QuantError(error.code, `${message} (${node.kind} "${node.name}" of the model)`, hint, { cause: error })
 }

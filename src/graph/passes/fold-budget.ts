@@ -1,5 +1,6 @@
 /** @file Limits of memory and work for the constants that a model computes, by the size of the model. */
 
+import { option } from '../../option-mark.ts'
 import { QuantError } from '../../errors.ts'
 import { type Graph, type Model, tensorsOf } from '../ir.ts'
 import { type ComputedLimits, computedLimits } from '../limits.ts'
@@ -51,7 +52,7 @@ export class FoldBudget {
       `constants that the graph computes need ${gigabytes(bytes)} of memory and ${gigabytes(this.work)} of work, ` +
         `where a model of this size may need ${gigabytes(this.limits.bytes)} and ${gigabytes(this.limits.work)}; ` +
         `the largest is "${name}" [${shape?.join(', ')}]`,
-      'The file is damaged, or its sequences are too long: use shorter ones with --seq-len, or export it again.',
+      `The file is damaged, or its sequences are too long: use shorter ones with ${option('seqLen')}, or export it again.`,
     )
   }
 }

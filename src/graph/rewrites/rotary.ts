@@ -3,6 +3,7 @@
  * B batch, S sequence, N heads, hd channels of a head, rot channels that turn (the first ones; the others pass through).
  */
 
+import { option } from '../../option-mark.ts'
 import { QuantError } from '../../errors.ts'
 import type { Node, Value } from '../ir.ts'
 import { type Shape, staticShape } from '../shape.ts'
@@ -39,7 +40,7 @@ export function cacheRows(g: RewriteBuilder, node: Node, cache: Value, seqLen: n
     throw new QuantError(
       'E_SEQ_LEN',
       `sequences of ${seqLen} tokens do not fit ${node.kind} "${node.name}", whose rotary tables end at ${length}`,
-      'Use a shorter --seq-len.',
+      `Use a shorter ${option('seqLen')}.`,
     )
   }
   return g.once(`cacheRows:${cache.name}:${seqLen}:${positions?.name}`, () => {

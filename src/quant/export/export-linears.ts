@@ -48,7 +48,7 @@ export interface ExportedLinear {
 export function exportLinears(
   model: Model,
   linears: readonly ExportedLinear[],
-  { accuracyLevel, format = 'integer' }: ExportOptions,
+  { accuracyLevel, format }: ExportOptions,
 ): void {
   const writer = new GraphWriter(model)
   if (linears.some(({ packed, activation }) => activation !== undefined || 'planes' in packed)) requireOpset(writer)
@@ -89,7 +89,7 @@ function writeLinear(
   writer: GraphWriter,
   activations: SharedActivations,
   linear: PlacedLinear,
-  options: Required<ExportOptions>,
+  options: ExportOptions,
 ): Value {
   const { origin, addedBias, outFeatures } = linear
   const storedWeight = origin.inputs[1]!
@@ -111,7 +111,7 @@ function writeLinear(
 }
 
 /** Product of a linear without its bias. */
-function writeProduct(writing: Writing, linear: PlacedLinear, dtype: DType, options: Required<ExportOptions>): Value {
+function writeProduct(writing: Writing, linear: PlacedLinear, dtype: DType, options: ExportOptions): Value {
   const { origin, packed, activation, inFeatures, outFeatures } = linear
   const rows = { channels: inFeatures, rank: linear.rank ?? 2 }
   const x = origin.inputs[0]!

@@ -1,6 +1,7 @@
 /** @file Effort of a run within its limits: measured on the machine once, and kept in the work folder. */
 
 import { runsFor } from '../../decoder/feeds.ts'
+import { option } from '../../option-mark.ts'
 import type { WorkFolder } from '../../files/work-folder.ts'
 import type { Analysis } from '../find/analysis.ts'
 import { blockPlanner } from '../plan/block-planner.ts'
@@ -40,7 +41,9 @@ export async function chooseEffort(
       notes: [
         ...(effort === asked
           ? []
-          : [`${effortName(inSequences(effort))}, as the model is large: --samples and --epochs ask for more`]),
+          : [
+              `${effortName(inSequences(effort))}, as the model is large: ${option('samples')} and ${option('epochs')} ask for more`,
+            ]),
         ...batchNotes,
       ],
     }

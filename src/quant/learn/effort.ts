@@ -1,5 +1,6 @@
 /** @file Effort of learning: samples and epochs as asked, or fewer where they would take too long. */
 
+import { option } from '../../option-mark.ts'
 import { QuantError } from '../../errors.ts'
 import type { Schedule } from '../terms/options.ts'
 
@@ -84,7 +85,7 @@ export function withinTime(effort: Effort, times: BlockTimes, blocks: number, bu
   throw new QuantError(
     'E_LIMIT',
     `a time budget of ${minutes(budgetMs)} is too short: learning from ${LEAST_SAMPLES} samples takes about ${minutes(leastMs)} here`,
-    'Give more time, a shorter --seq-len, or round to nearest with --no-lwc --no-let.',
+    `Give more time, a shorter ${option('seqLen')}, or round to nearest with ${option('lwc', false)} ${option('let', false)}.`,
   )
 }
 

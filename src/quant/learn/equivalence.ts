@@ -16,7 +16,6 @@ import type { Linear } from '../find/linears.ts'
 import type { BlockPlan } from '../plan/block-plan.ts'
 import { type End, linearsOf, type Mapping, rowsOf } from '../plan/mappings/mapping.ts'
 import { sameSite, type Site } from '../plan/site.ts'
-import { learnsEquivalence } from '../terms/options.ts'
 import type { Weights } from './emit-block.ts'
 import { type InitialEquivalence, initialEquivalence, observedValues } from './initial-equivalence.ts'
 import type { BlockConstants, Learnable, LearningStart } from './learnable.ts'
@@ -186,7 +185,7 @@ function apply(
 
 export const equivalence: Learnable = {
   name: 'let',
-  enabled: learnsEquivalence,
+  enabled: method => method.let,
   observes: observedValues,
   parameters,
   apply,

@@ -21,7 +21,7 @@ const STEPS = 3
 
 /** Tries the block of `plan`. Its hidden states lie in `work` meanwhile. */
 export async function measureBlock(plan: BlockPlan, method: Method, work: WorkFolder): Promise<BlockTimes> {
-  const { session, schedule, optimizer = 'adamw' } = method
+  const { session, schedule, optimizer } = method
   const open = (name: string) => new ActivationStore(work.file(name), STEPS, staticShape(plan.block.input))
   const [x, y] = [open('measured-x.f32'), open('measured-y.f32')]
   try {

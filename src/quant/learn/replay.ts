@@ -1,5 +1,6 @@
 /** @file Learned parameters of a run in a file, with which the run can be repeated without learning. */
 
+import { option } from '../../option-mark.ts'
 import { QuantError } from '../../errors.ts'
 import {
   readSafetensors,
@@ -89,7 +90,7 @@ export function loadParameters(path: string, method: Method, blocks: number): Re
     throw new QuantError(
       'E_PARAMETERS',
       `${path} does not fit this run: its ${key} is ${found}, this run's is ${wanted}`,
-      'Give the options and the model it was saved with, or learn again without --params.',
+      `Give the options and the model it was saved with, or learn again without ${option('params')}.`,
     )
   }
   const tensors = new Map([...file.tensors].map(([name, tensor]) => [name, floatsOf(tensor)]))
@@ -99,7 +100,7 @@ export function loadParameters(path: string, method: Method, blocks: number): Re
     throw new QuantError(
       'E_PARAMETERS',
       `${path}: "${name}" holds ${shownFloat(data[i]!)} at ${placeOf(i, shape)}, which was never learned`,
-      'The file is damaged: copy it again, or learn again without --params.',
+      `The file is damaged: copy it again, or learn again without ${option('params')}.`,
     )
   }
   return plan => parametersOf(path, tensors, plan, method)
@@ -123,7 +124,7 @@ function parametersOf(
         'E_PARAMETERS',
         `${path} does not fit this model: "${tensorName(index, name)}" should be [${shape.join(', ')}] and is ` +
           (tensor ? `[${tensor.shape.join(', ')}]` : 'missing'),
-        'Give the model it was saved with, or learn again without --params.',
+        `Give the model it was saved with, or learn again without ${option('params')}.`,
       )
     }
     vector.view(parameters, name).set(tensor.data)

@@ -2,7 +2,7 @@
 
 import type { Block } from '../find/blocks.ts'
 import type { OtherBranch } from '../find/other-branch.ts'
-import { learnsEquivalence, type Method } from '../terms/options.ts'
+import type { Method } from '../terms/options.ts'
 import type { BlockPlan, PlanOptions } from './block-plan.ts'
 import { planBranches } from './plan-branches.ts'
 import { weightSchemeOf } from './weight-rules.ts'
@@ -17,7 +17,7 @@ export function blockPlanner(method: Method, { values, leaving, otherBranch }: U
   const { scheme, selectMappings, keepCache } = method
   const options: PlanOptions = {
     scheme,
-    let: learnsEquivalence(method),
+    let: method.let,
     values,
     leaving: leaving && keepCache ? { ...leaving, mayChange: new Set() } : leaving,
     weightSchemeOf: weightSchemeOf(scheme.weights, method),

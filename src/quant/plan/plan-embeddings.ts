@@ -1,5 +1,6 @@
 /** @file Plan of lm_head and embeddings: their quantizers, tied or apart. */
 
+import { option } from '../../option-mark.ts'
 import { QuantError } from '../../errors.ts'
 import type { Node } from '../../graph/ir.ts'
 import { isRefused, type Refused } from '../../graph/refusal.ts'
@@ -52,8 +53,8 @@ function checkRows({ name, inFeatures }: Linear, bits: EmbeddingBits): void {
   if ((inFeatures * bits) % 8 === 0) return
   throw new QuantError(
     'E_UNSUPPORTED',
-    `--embedding ${bits}: rows of ${inFeatures} elements of "${name}" do not fill bytes with ${bits} bits each`,
-    'Take --embedding 8.',
+    `${option('embedding', bits)}: rows of ${inFeatures} elements of "${name}" do not fill bytes with ${bits} bits each`,
+    `Take ${option('embedding', 8)}.`,
   )
 }
 
@@ -69,8 +70,8 @@ export function planEmbeddings(
 ): EmbeddingPlan {
   if (headBits === undefined && tableBits === undefined) return { jobs: [], notes: [] }
   const found = findEmbeddings(analysis)
-  const head = headBits === undefined ? undefined : required(found.lmHead, '--lm-head')
-  const tables = tableBits === undefined ? [] : required(found.embeddings, '--embedding')
+  const head = headBits === undefined ? undefined : required(found.lmHead, option('lmHead'))
+  const tables = tableBits === undefined ? [] : required(found.embeddings, option('embedding'))
   for (const table of tables) checkRows(table, tableBits!)
   const traced = new Set(analysis.working.nodes.map(({ origin }) => origin))
   const lmHead = head && {
@@ -95,7 +96,7 @@ function tiedNotes(
 ): string[] {
   const table = isRefused(embeddings) ? undefined : embeddings.find(each => isTied(lmHead, each))
   if (!table || headBits === tableBits) return []
-  const alone = headBits === undefined ? ['the embedding', '--lm-head'] : ['lm_head', '--embedding']
+  const alone = headBits === undefined ? ['the embedding', option('lmHead')] : ['lm_head', option('embedding')]
   return [
     headBits === undefined || tableBits === undefined
       ? `${table.name} is also lm_head: quantizing only ${alone[0]} keeps the float tensor for the other; give ${alone[1]} too`

@@ -1,4 +1,4 @@
-/** @file What a run says while it works, and what it says at the end: data for people and for --json. */
+/** @file Events and report of a run: data for people and for --json. */
 
 import type { SetPlace } from '../../files/file-set.ts'
 import type { WorkPlace } from '../../files/work-folder.ts'
@@ -7,7 +7,7 @@ import type { WorkPlace } from '../../files/work-folder.ts'
 export interface FewTokens {
   /** Counted from 0, in the order of the graph. */
   readonly experts: readonly number[]
-  /** What the most demanding of their linears would have needed. */
+  /** Tokens that the most demanding of their linears needs. */
   readonly needed: number
 }
 
@@ -20,7 +20,7 @@ export interface BlockReport {
   /** Mean squared error of the block's output on the calibration samples, rounded to nearest and with what was learned. */
   readonly roundedLoss?: number
   readonly learnedLoss?: number
-  /** Which of the two the file has: learning that did not help is thrown away. */
+  /** The one of the two that the file has: learning that did not help is thrown away. */
   readonly kept?: 'learned' | 'rounded'
   /** Steps at which the loss stopped being finite: the best parameters came back, at half the learning rate. */
   readonly rollbacks?: readonly number[]
@@ -63,7 +63,7 @@ export interface QuantizeReport {
   readonly elapsedMs: number
 }
 
-/** What a run has put on the disk that is no result yet. */
+/** Files of a run on the disk before there is a result. */
 export interface Traces {
   /** Holds what is finished, for the same run to go on from. */
   readonly work: WorkPlace

@@ -1,9 +1,10 @@
-/** @file What is wanted: bits, groups, symmetry. Parses and prints "w4a16g128"; knows no model. */
+/** @file Schemes: bits, groups, symmetry. Parses and prints "w4a16g128"; knows no model. */
 
 import { QuantError } from '../../errors.ts'
 import type { ActivationQuantizer } from '../../kernels/tokens.ts'
+import { option } from '../../option-mark.ts'
 
-/** What is wanted of the weights outside the blocks; they stay float where nothing is. */
+/** Bits of the weights outside the blocks; weights without an entry stay float. */
 export interface EmbeddingOptions {
   readonly lmHead?: EmbeddingBits | undefined
   readonly embedding?: EmbeddingBits | undefined
@@ -13,16 +14,16 @@ export interface EmbeddingOptions {
 export interface WeightRules {
   /** Patterns of linears that stay float; they win over `overrides`. */
   readonly ignore?: readonly string[] | undefined
-  /** Of several that match, the last one counts. */
+  /** The last one that matches counts. */
   readonly overrides?: readonly PatternOverride[] | undefined
 }
 
-/** What is different for the weights whose names match. */
+/** An override for the weights whose names match. */
 export interface PatternOverride extends WeightOverride {
   readonly pattern: string
 }
 
-/** How weights are quantized. */
+/** Quantization of weights. */
 export interface WeightScheme {
   /** 2 to 8. */
   readonly bits: number
@@ -33,11 +34,11 @@ export interface WeightScheme {
 
 export interface QuantScheme {
   readonly weights: WeightScheme
-  /** How activations are quantized, per token; undefined leaves them as they are. */
+  /** Quantization of activations, per token; undefined leaves them as they are. */
   readonly activations: ActivationQuantizer | undefined
 }
 
-/** What flags of their own may say; they win over the scheme's text. */
+/** Options that win over the text of a scheme. */
 export interface SchemeOverrides {
   readonly group?: number | undefined
   readonly perChannel?: boolean | undefined
@@ -55,7 +56,7 @@ export const EMBEDDING_BITS: readonly EmbeddingBits[] = [2, 4, 8]
 
 export type EmbeddingBits = 2 | 4 | 8
 
-/** What an override says of weights; what it leaves open is as the scheme has it. */
+/** Exception from a scheme for some weights. Absent fields are those of the scheme. */
 export interface WeightOverride {
   /** 2 to 8. */
   readonly bits: number
@@ -70,18 +71,37 @@ const OVERRIDE = /^w(\d+)(?:g(\d+))?(sym)?$/
 /** Bits that mean: not quantized. */
 const FLOAT_BITS = 16
 
+const schemeError = (message: string, hint: string, key: string): QuantError =>
+  new QuantError('E_SCHEME', message, hint, { option: key })
+
+/** @param key option that the numbers come from. @throws E_SCHEME */
+export function checkWeights(bits: number, group: number | undefined, key: string): void {
+  if (!(Number.isInteger(bits) && bits >= 2 && bits <= 8))
+    throw schemeError(`${bits}-bit weights cannot be made`, 'Weights can have 2 to 8 bits.', key)
+  if (group === undefined || GROUP_SIZES.includes(group)) return
+  throw schemeError(
+    `groups of ${group} weights cannot be stored`,
+    `onnxruntime's MatMulNBits knows groups of ${GROUP_SIZES.join(', ')}; ${option('perChannel')} shares one scale per output.`,
+    key,
+  )
+}
+
 /** @throws E_SCHEME */
-function checkWeights(bits: number, group: number | undefined): void {
-  if (bits < 2 || bits > 8) {
-    throw new QuantError('E_SCHEME', `${bits}-bit weights cannot be made`, 'Weights can have 2 to 8 bits.')
-  }
-  if (group !== undefined && !GROUP_SIZES.includes(group)) {
-    throw new QuantError(
-      'E_SCHEME',
-      `groups of ${group} weights cannot be stored`,
-      `onnxruntime's MatMulNBits knows groups of ${GROUP_SIZES.join(', ')}; --per-channel shares one scale per output.`,
-    )
-  }
+function checkActivations(weightBits: number, bits: number): void {
+  if (Number.isInteger(bits) && bits >= 4 && bits <= 8) return
+  throw schemeError(
+    `${bits}-bit activations cannot be made`,
+    `Activations can have 4 to 8 bits, or 16, which leaves them as they are: w${weightBits}a16.`,
+    'scheme',
+  )
+}
+
+/** The scheme itself, where it can be made. @throws E_SCHEME */
+export function checkScheme(scheme: QuantScheme): QuantScheme {
+  const { weights, activations } = scheme
+  checkWeights(weights?.bits, weights?.group, 'scheme')
+  if (activations) checkActivations(weights.bits, activations.bits)
+  return scheme
 }
 
 /**
@@ -91,32 +111,29 @@ function checkWeights(bits: number, group: number | undefined): void {
  */
 export function parseScheme(text: string, overrides: SchemeOverrides = {}): QuantScheme {
   const match = PATTERN.exec(text.toLowerCase())
-  if (!match)
-    throw new QuantError('E_SCHEME', `"${text}" is not a scheme`, 'Write for example w4a16, w3a16 or w2a16g64.')
+  if (!match) throw schemeError(`"${text}" is not a scheme`, 'Write for example w4a16, w3a16 or w2a16g64.', 'scheme')
   const [bits, activationBits] = [Number(match[1]), Number(match[2])]
-  checkWeights(bits, undefined)
+  checkWeights(bits, undefined, 'scheme')
   const quantized = activationBits !== FLOAT_BITS
-  if (quantized && (activationBits < 4 || activationBits > 8)) {
-    throw new QuantError(
-      'E_SCHEME',
-      `${activationBits}-bit activations cannot be made`,
-      `Activations can have 4 to 8 bits, or 16, which leaves them as they are: w${bits}a16.`,
-    )
-  }
+  if (quantized) checkActivations(bits, activationBits)
   if (overrides.symmetricActivations && !quantized) {
-    throw new QuantError(
-      'E_SCHEME',
+    throw schemeError(
       'there are no quantized activations to be symmetric',
       `Say for example w${bits}a8.`,
+      'symmetricActivations',
     )
   }
   if (overrides.perChannel && overrides.group !== undefined) {
-    throw new QuantError('E_SCHEME', '--group and --per-channel exclude each other', 'Give one of them.')
+    throw schemeError(
+      `${option('group')} and ${option('perChannel')} exclude each other`,
+      'Give one of them.',
+      'perChannel',
+    )
   }
   const usual = quantized ? undefined : DEFAULT_GROUP
   const asked = overrides.group ?? (match[3] === undefined ? usual : Number(match[3]))
   const group = overrides.perChannel ? undefined : asked
-  checkWeights(bits, group)
+  checkWeights(bits, group, overrides.group === undefined ? 'scheme' : 'group')
   const activations = { bits: activationBits, symmetric: overrides.symmetricActivations ?? false }
   return {
     weights: { bits, group, symmetric: overrides.symmetric ?? false },
@@ -131,14 +148,14 @@ export function parseScheme(text: string, overrides: SchemeOverrides = {}): Quan
 export function parseWeightOverride(text: string): WeightOverride {
   const match = OVERRIDE.exec(text.toLowerCase())
   if (!match) {
-    throw new QuantError(
-      'E_SCHEME',
+    throw schemeError(
       `"${text}" does not say how to quantize weights`,
-      'Write for example w8, w8g64 or w4g32sym; what shall stay float goes to --ignore.',
+      `Write for example w8, w8g64 or w4g32sym; what shall stay float goes to ${option('ignore')}.`,
+      'overrides',
     )
   }
   const [bits, group] = [Number(match[1]), match[2] === undefined ? undefined : Number(match[2])]
-  checkWeights(bits, group)
+  checkWeights(bits, group, 'overrides')
   return { bits, ...(group !== undefined && { group }), ...(match[3] && { symmetric: true }) }
 }
 

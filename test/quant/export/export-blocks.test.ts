@@ -12,6 +12,7 @@ import type { ExportOptions } from '../../../src/quant/terms/options.ts'
 import { exportBlocks } from '../../../src/quant/export/export-blocks.ts'
 import { parseScheme, type SchemeOverrides, schemeName } from '../../../src/quant/terms/scheme.ts'
 import type { WeightRules } from '../../../src/quant/terms/scheme.ts'
+import { methodOf } from '../../helpers/method.ts'
 import { shipped } from '../../helpers/shipped.ts'
 
 const MODEL = resolve(import.meta.dirname, '../../../fixtures/tiny-llama')
@@ -33,7 +34,7 @@ describe('what is trained is what ships', () => {
       { pattern: 'layers.2.*.q_proj', bits: 3, symmetric: true },
     ],
   }
-  test.each<[string, SchemeOverrides, ExportOptions['format'], number, WeightRules?]>([
+  test.each<[string, SchemeOverrides, ExportOptions['format'] | undefined, number, WeightRules?]>([
     ['w4a16g32', {}, undefined, 1e-5],
     ['w3a16', { perChannel: true }, undefined, 1e-5],
     ['w2a16g16', {}, undefined, 1e-5],
@@ -69,10 +70,10 @@ describe('what is trained is what ships', () => {
 test('the graph around the linears stays as it was', async () => {
   const before = loadModel(join(MODEL, 'model.onnx'))
   const analysis = await analyze(MODEL, TOKENS)
-  const method = { ...METHOD, scheme: parseScheme('w4a16g32') }
+  const method = methodOf({ ...METHOD, scheme: parseScheme('w4a16g32') })
   const planOf = blockPlanner(method, analysis)
   const finished = analysis.blocks.map(block => roundBlock(planOf(block), { method, blocks: 3 }))
-  exportBlocks(analysis.model, finished, { accuracyLevel: 4 })
+  exportBlocks(analysis.model, finished, { accuracyLevel: 4, format: 'integer' })
   const exported = analysis.blocks.flatMap(({ linears }) => linears)
   const { graph, opsetImports } = analysis.model
   const quantized = graph.nodes.filter(node => node.opType === 'MatMulNBits')

@@ -89,7 +89,7 @@ function expected(D: number, table: Float32Array, head: Float32Array, bias: Floa
   return { rows, logits }
 }
 
-const OPTIONS = { accuracyLevel: 0 } as const
+const OPTIONS = { accuracyLevel: 0, format: 'integer' } as const
 const EXACT = 1e-6
 
 describe('a decoder whose embedding and lm_head are quantized', () => {

@@ -134,7 +134,10 @@ test.each([false, true])('the result of a linear that is replaced as well; as an
   const identity = Float32Array.from({ length: K * N }, (_, i) => (i % N === Math.floor(i / N) ? 1 : 0))
   const packed = packPlanes({ ...quantizeWeight(identity, K, N, how), ...how, K, N })
   quantizeValues(user.model, [{ value, group: N, quantizer, channels: N, outputs }])
-  exportLinears(user.model, [{ origin, packed, inFeatures: K, outFeatures: N }], { accuracyLevel: 0 })
+  exportLinears(user.model, [{ origin, packed, inFeatures: K, outFeatures: N }], {
+    accuracyLevel: 0,
+    format: 'integer',
+  })
   const numbers = noise(2 * K, 5)
   const got = await runModel(user.model, { x: tensorOf('float32', [2, K], numbers) }, folder)
   const expected = fakeQuantizeRows(

@@ -26,6 +26,7 @@ import { runBlock } from '../../../src/quant/learn/run-block.ts'
 import { parseScheme } from '../../../src/quant/terms/scheme.ts'
 import { equivalenceError } from '../../helpers/equivalence.ts'
 import { noise } from '../../kernels/weights.ts'
+import { methodOf } from '../../helpers/method.ts'
 
 const [T, H, I, E, K] = [12, 32, 48, 4, 2]
 /** Biases of the experts' logits: the last expert is hardly ever chosen. */
@@ -177,13 +178,13 @@ describe('experts that all see every token', () => {
     const graph = decoder()
     const blocks = findBlocks(graph)
     const rates = { epochs: 8, learningRate: 5e-2, schedule: 'constant' as const }
-    const method = { ...rates, lwc, let: false, session: {}, scheme: parseScheme('w3a16g32') }
+    const method = methodOf({ ...rates, lwc, let: false, session: {}, scheme: parseScheme('w3a16g32') })
     const plan = blockPlanner(method, { values: valuesOf(graph) })(blocks[0]!)
     const context = { method, blocks: 2 }
     const finished = lwc
       ? await learnBlock(plan, { ...context, states: statesOf(blocks[0]!) })
       : roundBlock(plan, context)
-    exportBlocks(newModel(graph), [finished], { accuracyLevel: 0 })
+    exportBlocks(newModel(graph), [finished], { accuracyLevel: 0, format: 'integer' })
     expect(graph.nodes.filter(({ opType }) => opType === 'MatMulNBits')).toHaveLength(4 + 3 * E)
     expect(graph.nodes.some(({ name, opType }) => name === '/model/layers/0/gate/MatMul' && opType === 'MatMul')).toBe(
       true,

@@ -35,7 +35,7 @@ async function quantize(toy: ToyGraph, given: Partial<QuantizeOptions> = {}): Pr
   try {
     return await quantizeModel({
       ...{ model, calib, output, scheme: parseScheme('w4a16g32'), lwc: true, epochs: 1, samples: 2, seqLen: 12 },
-      ...{ seed: 0, learningRate: 1e-2, schedule: 'constant', accuracyLevel: 0, session: { threads: 1 }, ...given },
+      ...{ seed: 0, learningRate: 1e-2, schedule: 'constant', accuracyLevel: 0, threads: 1, ...given },
     })
   } catch (error) {
     expect(existsSync(join(output, 'model.onnx'))).toBe(false)

@@ -13,6 +13,7 @@ import type { Method } from '../../../src/quant/terms/options.ts'
 import { parseScheme } from '../../../src/quant/terms/scheme.ts'
 import { noise } from '../../kernels/weights.ts'
 import { tempDir } from '../../helpers/temp-dir.ts'
+import { methodOf } from '../../helpers/method.ts'
 
 const counter = vi.hoisted(() => ({ folds: 0 }))
 vi.mock('../../../src/quant/learn/fold-block.ts', async original => {
@@ -35,7 +36,7 @@ const SAMPLES = 2
 /** Learns the first block; also the number of its runs over all samples. */
 async function learned(changes: Partial<Method>) {
   let forwards = 0
-  const method: Method = {
+  const method: Method = methodOf({
     scheme: parseScheme('w3a16g32'),
     lwc: true,
     epochs: 6,
@@ -46,7 +47,7 @@ async function learned(changes: Partial<Method>) {
       if (event.type === 'block' && ['targets', 'outputs'].includes(event.phase) && event.done === 1) forwards++
     },
     ...changes,
-  }
+  })
   const open = (name: string) => new ActivationStore(join(folder, name), SAMPLES, shape)
   const states = {
     float: open('float'),

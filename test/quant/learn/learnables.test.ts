@@ -25,10 +25,11 @@ import type { Method } from '../../../src/quant/terms/options.ts'
 import { parseScheme } from '../../../src/quant/terms/scheme.ts'
 import { tempDir } from '../../helpers/temp-dir.ts'
 import { noise } from '../../kernels/weights.ts'
+import { methodOf } from '../../helpers/method.ts'
 
 const tempFolder = tempDir()
 
-const METHOD: Method = {
+const METHOD: Method = methodOf({
   scheme: parseScheme('w4a4'),
   lwc: true,
   let: true,
@@ -36,7 +37,7 @@ const METHOD: Method = {
   learningRate: 1e-2,
   schedule: 'constant',
   session: {},
-}
+})
 
 const { blocks, values } = await analyze(resolve(import.meta.dirname, '../../../fixtures/tiny-llama'), 8)
 const plan = planBlock(blocks[1]!, { scheme: METHOD.scheme, let: true, values })

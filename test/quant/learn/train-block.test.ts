@@ -18,18 +18,19 @@ import { parseScheme } from '../../../src/quant/terms/scheme.ts'
 import { ChannelRanges } from '../../../src/quant/learn/channel-ranges.ts'
 import type { Method } from '../../../src/quant/terms/options.ts'
 import { type Trained, trainBlock, type TrainSettings } from '../../../src/quant/learn/train-block.ts'
+import { methodOf } from '../../helpers/method.ts'
 
 const MODEL = resolve(import.meta.dirname, '../../../fixtures/tiny-llama')
 const [SAMPLES, TOKENS] = [4, 32]
 
-const METHOD: Method = {
+const METHOD: Method = methodOf({
   scheme: parseScheme('w4a4'),
   lwc: true,
   epochs: 3,
   learningRate: 1e-2,
   schedule: 'constant',
   session: {},
-}
+})
 
 let folder: string
 let plan: BlockPlan

@@ -50,7 +50,7 @@ function options(more: Partial<QuantizeOptions> = {}): QuantizeOptions {
   return {
     ...{ calib, model: source, output: join(out, 'q.onnx'), scheme: parseScheme('w4a16g32'), lwc: false, let: false },
     ...{ epochs: 1, samples: 2, seqLen: 7, seed: 0, learningRate: 1e-2, schedule: 'cosine', accuracyLevel: 0 },
-    ...{ session: { threads: 1 }, ...more },
+    ...{ threads: 1, ...more },
   }
 }
 
@@ -75,7 +75,9 @@ describe('refused before the first block', () => {
   ])('%s', async (_, name, prepare, message) => {
     prepare(join(out, name))
     const events: QuantizeEvent[] = []
-    const running = quantizeModel(options({ saveParams: join(out, 'learned'), onEvent: event => events.push(event) }))
+    const running = quantizeModel(options({ saveParams: join(out, 'learned') }), {
+      onEvent: event => events.push(event),
+    })
     await expect(running).rejects.toThrow(
       expect.objectContaining({ code: 'E_OUTPUT', message: expect.stringMatching(message) as string }),
     )

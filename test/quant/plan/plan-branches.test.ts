@@ -23,7 +23,7 @@ const quantize = (model: string, scheme: string, options: Partial<QuantizeOption
   quantizeModel({
     ...{ model, output: join(dirname(model), 'out.onnx'), scheme: parseScheme(scheme), lwc: false, let: false },
     ...{ samples: 1, seqLen: TOKENS, epochs: 1, seed: 0, learningRate: 1e-2, schedule: 'constant' as const },
-    ...{ accuracyLevel: 0 as const, session: {} },
+    ...{ accuracyLevel: 0 as const },
     ...options,
   })
 

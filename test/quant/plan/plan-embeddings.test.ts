@@ -171,7 +171,7 @@ describe('not found, with the reason, are', () => {
     const { lmHead, analysis } = await toy.outer(build(toy))
     expect(lmHead).toMatchObject({ reason })
     expect(() => planEmbeddings(analysis, { lmHead: 8 }, false)).toThrow(
-      expect.objectContaining({ code: 'E_UNSUPPORTED', message: `--lm-head: ${reason}` }),
+      expect.objectContaining({ code: 'E_UNSUPPORTED', message: `\`lmHead\`: ${reason}` }),
     )
     expect(planEmbeddings(analysis, { embedding: 8 }, false).jobs.length).toBe(1)
   })
@@ -209,7 +209,7 @@ describe('not found, with the reason, are', () => {
     const { embeddings, analysis } = await toy.outer(head(toy, build(toy)))
     expect(embeddings).toMatchObject({ reason })
     expect(() => planEmbeddings(analysis, { embedding: 4 }, false)).toThrow(
-      expect.objectContaining({ code: 'E_UNSUPPORTED', message: `--embedding: ${reason}` }),
+      expect.objectContaining({ code: 'E_UNSUPPORTED', message: `\`embedding\`: ${reason}` }),
     )
     expect(planEmbeddings(analysis, { lmHead: 4 }, false).jobs.length).toBe(1)
   })
@@ -248,7 +248,7 @@ describe('planned', () => {
     expect(() => planEmbeddings(analysis, { embedding: 4 }, false)).toThrow(
       expect.objectContaining({
         code: 'E_UNSUPPORTED',
-        message: '--embedding 4: rows of 33 elements of "embed_tokens" do not fill bytes with 4 bits each',
+        message: '`embedding: 4`: rows of 33 elements of "embed_tokens" do not fill bytes with 4 bits each',
       }),
     )
     expect(roles(planEmbeddings(analysis, { embedding: 8, lmHead: 4 }, false)).length).toBe(2)

@@ -27,7 +27,7 @@ test.each([
   ['w4a12', {}, '12-bit activations cannot be made'],
   ['w4a16', { symmetricActivations: true }, 'there are no quantized activations to be symmetric'],
   ['w4a16', { group: 48 }, 'groups of 48 weights cannot be stored'],
-  ['w4a16', { group: 32, perChannel: true }, '--group and --per-channel exclude each other'],
+  ['w4a16', { group: 32, perChannel: true }, '`group` and `perChannel` exclude each other'],
 ])('%s with %o is refused', (text, overrides, message) => {
   expect(() => parseScheme(text, overrides)).toThrow(expect.objectContaining({ code: 'E_SCHEME', message }))
 })

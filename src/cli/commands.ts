@@ -1,0 +1,46 @@
+/** @file The three commands: calls of the package's functions, and what they end with. */
+
+import { faceFor, type RunOptions } from '../engine/engine.ts'
+import { QuantError } from '../errors.ts'
+import { flagName } from './flags.ts'
+import { formatEvaluation, formatInspection, formatQuantized } from './format.ts'
+import type { EvaluateCommand, InspectCommand, Invocation, QuantizeCommand } from './options.ts'
+import type { Outcome } from './outcome.ts'
+import { readOverrides } from './overrides-file.ts'
+import { showProgress, type StatusLine } from './progress.ts'
+
+const { quantize, evaluate, inspect } = faceFor(flagName)
+
+async function runQuantize({ options, overridesFile }: QuantizeCommand, calling: RunOptions): Promise<Outcome> {
+  const fromFile = overridesFile === undefined ? [] : readOverrides(overridesFile)
+  const report = await quantize({ ...options, overrides: [...fromFile, ...(options.overrides ?? [])] }, calling)
+  return { document: report, text: formatQuantized(report, report.evaluation) }
+}
+
+async function runInspect({ options }: InspectCommand, calling: RunOptions): Promise<Outcome> {
+  const report = await inspect(options, calling)
+  return { document: report, text: formatInspection(report) }
+}
+
+async function runEvaluate({ options, maxPerplexity }: EvaluateCommand, calling: RunOptions): Promise<Outcome> {
+  const report = await evaluate(options, calling)
+  const outcome = { document: report, text: formatEvaluation(report) }
+  // Written so that a perplexity that is not a number passes every limit too.
+  if (maxPerplexity === undefined || report.perplexity <= maxPerplexity) return outcome
+  const message = `the perplexity of ${report.model} is ${report.perplexity.toFixed(3)}, above the limit of ${maxPerplexity}`
+  return { ...outcome, failure: new QuantError('E_LIMIT', message) }
+}
+
+/** Runs a command. @throws what the functions of the package throw. */
+export function run(invocation: Invocation, status: StatusLine, signal: AbortSignal): Promise<Outcome> {
+  const calling = { onProgress: showProgress(status), signal }
+  switch (invocation.command) {
+    case 'quantize':
+      return runQuantize(invocation, calling)
+    case 'inspect':
+      status.say(`reading ${invocation.options.model}`)
+      return runInspect(invocation, calling)
+    case 'evaluate':
+      return runEvaluate(invocation, calling)
+  }
+}

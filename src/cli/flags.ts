@@ -1,0 +1,258 @@
+/** @file Options of the command line: a table per command, a row per option. The help, the parser and the names in messages come from it. */
+
+import type { QuantizeRequest } from '../engine/messages.ts'
+import type { OptionName } from '../option-mark.ts'
+import type { EvaluateOptions, InspectOptions } from '../quant/terms/read-options.ts'
+import { duration, number, oneScheme, weightOverride, wholeNumber } from './flag-values.ts'
+
+/** Value of an option that takes one: from the text as typed, or from all texts of a repeatable option. */
+type Parse = (text: string, flag: string) => unknown
+
+/** One option of a command. */
+export interface FlagRow<Key extends string = string> {
+  /** As commander reads them: "-o, --output <path>". */
+  readonly flags: string
+  /** Field of the command's options. */
+  readonly key: Key
+  readonly help: string
+  /** Default: the text itself, or true for an option without a value. */
+  readonly parse?: Parse
+  /** May be given several times. The value is the list of all, unless `join` makes one of them. */
+  readonly repeatable?: true
+  readonly join?: (texts: readonly string[]) => unknown
+  /** Heading in the help, which holds for the rows that follow as well. */
+  readonly group?: string
+}
+
+const JSON_ROW: FlagRow<'json'> = { flags: '--json', key: 'json', help: 'one JSON document on stdout' }
+
+const QUIET_ROW: FlagRow<'quiet'> = { flags: '--quiet', key: 'quiet', help: 'say nothing but errors' }
+
+const THREADS_ROW: FlagRow<'threads'> = {
+  flags: '--threads <n>',
+  key: 'threads',
+  help: 'threads (default: as many as cores)',
+  parse: wholeNumber,
+}
+
+export const QUANTIZE_FLAGS: readonly FlagRow<keyof QuantizeRequest | 'overridesFile' | 'json' | 'quiet'>[] = [
+  {
+    flags: '-o, --output <path>',
+    key: 'output',
+    help: 'file ending in .onnx, or folder (default: beside the model, named after the scheme)',
+  },
+  {
+    group: 'What to make:',
+    flags: '--scheme <name>',
+    key: 'scheme',
+    help: 'bits of weights and activations, also as a flag: --w4a16, --w3a16, --w2a16, --w8a16, --w4a16g64',
+    repeatable: true,
+    join: oneScheme,
+  },
+  {
+    flags: '--wbits <n>',
+    key: 'bits',
+    help: 'bits of the weights, 2 to 8, instead of a scheme',
+    parse: wholeNumber,
+  },
+  {
+    flags: '--abits <n>',
+    key: 'activationBits',
+    help: 'bits of the activations (default: 16, not quantized)',
+    parse: wholeNumber,
+  },
+  {
+    flags: '--group <n>',
+    key: 'group',
+    help: 'weights that share a scale: 16, 32, 64, 128 or 256 (default: 128)',
+    parse: wholeNumber,
+  },
+  { flags: '--per-channel', key: 'perChannel', help: 'one scale per output instead of groups' },
+  { flags: '--symmetric', key: 'symmetric', help: 'no zero points of weights: smaller, less exact' },
+  { flags: '--symmetric-activations', key: 'symmetricActivations', help: 'no zero points of activations' },
+  {
+    flags: '--format <name>',
+    key: 'format',
+    help: 'of linears with quantized activations: integer (fast on CPUs) or portable (default: integer)',
+  },
+  {
+    flags: '--ignore <pattern>',
+    key: 'ignore',
+    help: 'leave linears as they are: down_proj, layers.0, *.o_proj (repeatable)',
+    repeatable: true,
+  },
+  {
+    flags: '--override <pattern:wN>',
+    key: 'overrides',
+    help: 'other bits for some linears: down_proj:w8, layers.0:w8g64sym (repeatable)',
+    repeatable: true,
+    parse: weightOverride,
+  },
+  {
+    flags: '--overrides <file>',
+    key: 'overridesFile',
+    help: 'the same from a JSON file: {"down_proj": "w8g64"}',
+  },
+  {
+    flags: '--lm-head <bits>',
+    key: 'lmHead',
+    help: 'also quantize lm_head, rounded to nearest: 2, 4 or 8 bits (default: float)',
+    parse: wholeNumber,
+  },
+  {
+    flags: '--embedding <bits>',
+    key: 'embedding',
+    help: 'also quantize the embedding; in the bits of a tied lm_head it is stored once',
+    parse: wholeNumber,
+  },
+  {
+    flags: '--accuracy-level <n>',
+    key: 'accuracyLevel',
+    help: '0 computes in float32, 4 with 8-bit activations: faster, less exact (default: 0)',
+    parse: wholeNumber,
+  },
+  {
+    group: 'How to learn it:',
+    flags: '--preset <name>',
+    key: 'preset',
+    help: 'fast (32 x 256 tokens, 4 epochs), default (128 x 512, 4; less for large models) or paper (128 x 2048, 20)',
+  },
+  {
+    flags: '--calib <file>',
+    key: 'calib',
+    help: 'calibration text (.txt, .md, .jsonl) or token ids (.npy, .jsonl); else the model writes one',
+  },
+  { flags: '--samples <n>', key: 'samples', help: 'calibration samples', parse: wholeNumber },
+  { flags: '--seq-len <n>', key: 'seqLen', help: 'tokens per sample', parse: wholeNumber },
+  { flags: '--epochs <n>', key: 'epochs', help: 'times all samples are gone through', parse: wholeNumber },
+  {
+    flags: '--lr <x>',
+    key: 'learningRate',
+    help: 'learning rate (default: by preset, 0.1, 0.05, 0.01)',
+    parse: number,
+  },
+  {
+    flags: '--schedule <name>',
+    key: 'schedule',
+    help: 'how it goes on: cosine (falls to 0) or constant (default: by preset, paper: constant)',
+  },
+  { flags: '--optimizer <name>', key: 'optimizer', help: 'adamw or stable-spam (default: adamw)' },
+  {
+    flags: '--no-lwc',
+    key: 'lwc',
+    help: 'do not learn the clipping of weights; with nothing else to learn, round to nearest',
+  },
+  {
+    flags: '--let',
+    key: 'let',
+    help: 'learn equivalent transformations too (default where activations are quantized)',
+  },
+  { flags: '--no-let', key: 'let', help: 'do not' },
+  {
+    flags: '--keep-cache',
+    key: 'keepCache',
+    help: 'make no transformation that scales the KV cache, so that other files can read it',
+  },
+  {
+    flags: '--let-lr <x>',
+    key: 'letLearningRate',
+    help: 'learning rate of transformations (default: half of --lr)',
+    parse: number,
+  },
+  {
+    flags: '--alpha <x>',
+    key: 'alpha',
+    help: 'share of the difficulty that starts in the weights, 0 to 1 (default: 0.5)',
+    parse: number,
+  },
+  { flags: '--aug-loss', key: 'augLoss', help: 'aim between the float outputs for float and for quantized inputs' },
+  { flags: '--save-params <file>', key: 'saveParams', help: 'also write what was learned (.safetensors)' },
+  { flags: '--params <file>', key: 'params', help: 'use what was learned before instead of learning' },
+  { flags: '--seed <n>', key: 'seed', help: 'choice of samples (default: 0)', parse: wholeNumber },
+  {
+    group: 'Running:',
+    flags: '--evaluate <file>',
+    key: 'evaluate',
+    help: 'perplexity of both models on a text or token ids',
+  },
+  THREADS_ROW,
+  {
+    flags: '--time-budget <time>',
+    key: 'timeBudgetMs',
+    help: 'learn from fewer samples so that it ends within 2h, 90m, ...',
+    parse: duration,
+  },
+  {
+    flags: '--work-dir <path>',
+    key: 'workDir',
+    help: 'folder in which the run makes its own for finished blocks (default: beside the output)',
+  },
+  { flags: '--fresh', key: 'fresh', help: 'start over, instead of going on where an earlier run ended' },
+  JSON_ROW,
+  QUIET_ROW,
+]
+
+export const INSPECT_FLAGS: readonly FlagRow<keyof InspectOptions | 'json'>[] = [
+  {
+    flags: '--seq-len <n>',
+    key: 'seqLen',
+    help: 'tokens per sequence to look at the graph with',
+    parse: wholeNumber,
+  },
+  JSON_ROW,
+]
+
+export const EVALUATE_FLAGS: readonly FlagRow<keyof EvaluateOptions | 'maxPerplexity' | 'json' | 'quiet'>[] = [
+  { flags: '--text <file>', key: 'text', help: 'text (.txt, .md, .jsonl) or token ids (.npy, .jsonl)' },
+  {
+    flags: '--against <model>',
+    key: 'against',
+    help: 'another model to measure on the same tokens, such as the float one',
+  },
+  {
+    flags: '--max-perplexity <x>',
+    key: 'maxPerplexity',
+    help: 'fail (exit code 1) when the perplexity is above',
+    parse: number,
+  },
+  {
+    flags: '--seq-len <n>',
+    key: 'seqLen',
+    help: "tokens per window (default: 256, or the model's positions if fewer)",
+    parse: wholeNumber,
+  },
+  { flags: '--windows <n>', key: 'windows', help: 'only the first so many windows', parse: wholeNumber },
+  THREADS_ROW,
+  JSON_ROW,
+  QUIET_ROW,
+]
+
+/** "--output" of "-o, --output <path>". */
+const longFlag = ({ flags }: FlagRow): string => /--[\w-]+/.exec(flags)![0]
+
+/** "-o" of "-o, --output <path>", and the long flag of options without a short one. */
+const shortFlag = (row: FlagRow): string => /^-\w\b/.exec(row.flags)?.[0] ?? longFlag(row)
+
+const ROWS: readonly FlagRow[] = [...QUANTIZE_FLAGS, ...EVALUATE_FLAGS, ...INSPECT_FLAGS]
+
+/** Name of an option in messages of the command line: `--samples 4` for the key "samples" with the value 4. */
+export const flagName: OptionName = (key, value) => {
+  // Schemes are flags of their own.
+  if (key === 'scheme' && value !== undefined) return `--${value}`
+  const rows = ROWS.filter(row => row.key === key)
+  const negative = rows.find(row => longFlag(row).startsWith('--no-'))
+  const row = value === 'false' ? negative : rows[0]
+  if (!row) return `--${key}`
+  return value === undefined || value === 'true' || value === 'false' ? shortFlag(row) : `${shortFlag(row)} ${value}`
+}
+
+/** Fields of options from the values that were typed. @param typed texts, lists of texts and booleans, by row. @throws E_USAGE, E_SCHEME */
+export function valuesOf(typed: readonly (readonly [FlagRow, unknown])[]): Record<string, unknown> {
+  return Object.fromEntries(
+    typed.map(([row, value]) => {
+      const parse = (text: unknown) => (row.parse && typeof text === 'string' ? row.parse(text, longFlag(row)) : text)
+      const parsed = Array.isArray(value) ? value.map(parse) : parse(value)
+      return [row.key, row.join ? row.join(parsed as string[]) : parsed]
+    }),
+  )
+}

@@ -1,0 +1,107 @@
+/** @file The face of the package: quantize, evaluate and inspect, in a process of their own or in this one. */
+
+import { QuantError, usageError } from '../errors.ts'
+import { nameOptions, option, type OptionName } from '../option-mark.ts'
+import { resolveOptions } from '../quant/terms/options.ts'
+import { checkEvaluateOptions, checkInspectOptions } from '../quant/terms/read-options.ts'
+import type { Traces } from '../quant/terms/report.ts'
+import type { ProgressEvent, Task, TaskName, Tasks } from './messages.ts'
+
+/** Place of the work: a child process, which a crash of onnxruntime or an abort ends alone, or the process of the caller. */
+export type EngineKind = 'process' | 'inline'
+
+/** Second argument of quantize, evaluate and inspect. */
+export interface RunOptions {
+  /** Called with every event of the run. An error that it throws ends the run. */
+  readonly onProgress?: ((event: ProgressEvent) => void) | undefined
+  /** Ends the run: at once in a process of its own, between two programs of onnxruntime inline. Finished blocks stay for the next run. */
+  readonly signal?: AbortSignal | undefined
+  /** Default: "process". Inline, onnxruntime blocks the event loop. */
+  readonly engine?: EngineKind | undefined
+}
+
+type Call<Name extends TaskName> = (options: Tasks[Name]['options'], run?: RunOptions) => Promise<Tasks[Name]['report']>
+
+/** The three functions of the package. */
+export interface Face {
+  /**
+   * Quantizes a model file into another one, block by block. The smallest call is `quantize({ model, scheme: 'w4a16' })`. A run that
+   * ended early goes on when it is called again with the same options.
+   * @throws QuantError: E_USAGE and E_SCHEME with the key of the option, E_INTERRUPTED when aborted, and those of the model, the text and the disk.
+   */
+  readonly quantize: Call<'quantize'>
+  /**
+   * Measures perplexity, size and speed of a model, float or quantized.
+   * @throws QuantError: E_USAGE with the key of the option, E_INTERRUPTED when aborted, and those of the model and the text.
+   */
+  readonly evaluate: Call<'evaluate'>
+  /**
+   * Describes a model file: its blocks, the linears that would be quantized, sizes. A file that cannot be quantized has a `problem`.
+   * @throws QuantError: E_USAGE with the key of the option, E_INTERRUPTED when aborted, and those of files that cannot be read.
+   */
+  readonly inspect: Call<'inspect'>
+}
+
+/** Checks the options of a task before a process is started for it. @throws E_USAGE, E_SCHEME */
+function check(task: Task): void {
+  if (task.name === 'evaluate') return checkEvaluateOptions(task.options)
+  if (task.name === 'inspect') return checkInspectOptions(task.options)
+  const { evaluate, ...options } = task.options
+  if (evaluate !== undefined && typeof evaluate !== 'string')
+    throw usageError(`${option('evaluate')} takes a text`, undefined, 'evaluate')
+  resolveOptions(options)
+}
+
+/** A report with names for the marks of options in its texts. */
+function named(value: unknown, nameOf: OptionName): unknown {
+  if (typeof value === 'string') return nameOptions(value, nameOf)
+  if (Array.isArray(value)) return value.map(each => named(each, nameOf))
+  if (typeof value !== 'object' || value === null) return value
+  return Object.fromEntries(Object.entries(value).map(([key, each]) => [key, named(each, nameOf)]))
+}
+
+/** Runs a task in this process. */
+async function performInline(
+  task: Task,
+  onProgress: (event: ProgressEvent) => void,
+  signal: AbortSignal | undefined,
+): Promise<unknown> {
+  const [{ perform }, { interrupted }, { isWorthKeeping }] = await Promise.all([
+    import('./tasks.ts'),
+    import('./interrupted.ts'),
+    import('../quant/resume.ts'),
+  ])
+  if (signal?.aborted) throw interrupted(false)
+  let traces: Traces | undefined
+  const onEvent = (event: ProgressEvent) => {
+    if (event.type === 'working') traces = event.traces
+    onProgress(event)
+  }
+  try {
+    return await perform(task, { onEvent, signal })
+  } catch (error) {
+    if (!signal?.aborted || error instanceof QuantError) throw error
+    throw interrupted(traces !== undefined && isWorthKeeping(traces.work.path))
+  }
+}
+
+const ENGINES: readonly unknown[] = ['process', 'inline']
+
+/** The functions of the package for readers who call options by `nameOf`. */
+export function faceFor(nameOf: OptionName): Face {
+  const run = async (task: Task, { onProgress = () => {}, signal, engine = 'process' }: RunOptions) => {
+    if (!ENGINES.includes(engine)) throw usageError(`engine is process or inline, not "${String(engine)}"`)
+    check(task)
+    if (engine === 'inline') return named(await performInline(task, onProgress, signal), nameOf)
+    const { performInChild } = await import('./child.ts')
+    return named(await performInChild(task, onProgress, signal), nameOf)
+  }
+  return {
+    quantize: async (options, calling = {}) =>
+      (await run({ name: 'quantize', options }, calling)) as Tasks['quantize']['report'],
+    evaluate: async (options, calling = {}) =>
+      (await run({ name: 'evaluate', options }, calling)) as Tasks['evaluate']['report'],
+    inspect: async (options, calling = {}) =>
+      (await run({ name: 'inspect', options }, calling)) as Tasks['inspect']['report'],
+  }
+}

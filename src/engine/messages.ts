@@ -1,0 +1,65 @@
+/** @file Tasks of the engine, and messages between the two processes: plain data, no words. */
+
+import { type ErrorCode, QuantError } from '../errors.ts'
+import type { EvaluateReport } from '../quant/evaluate.ts'
+import type { InspectReport } from '../quant/inspected.ts'
+import type { QuantizeOptions } from '../quant/terms/options.ts'
+import type { EvaluateEvent, EvaluateOptions, InspectOptions } from '../quant/terms/read-options.ts'
+import type { QuantizeEvent, QuantizeReport } from '../quant/terms/report.ts'
+
+/** Options of `quantize`, with the measurement that may follow. */
+export interface QuantizeRequest extends QuantizeOptions {
+  /** File with text or token ids, to measure the perplexity of both models on. */
+  readonly evaluate?: string | undefined
+}
+
+/** Report of `quantize`. */
+export interface QuantizeResult extends QuantizeReport {
+  /** Measurements of the output, and of the float model as `against`, where they were asked for. */
+  readonly evaluation?: EvaluateReport
+}
+
+/** Options and report of each task. */
+export interface Tasks {
+  quantize: { readonly options: QuantizeRequest; readonly report: QuantizeResult }
+  evaluate: { readonly options: EvaluateOptions; readonly report: EvaluateReport }
+  inspect: { readonly options: InspectOptions; readonly report: InspectReport }
+}
+
+export type TaskName = keyof Tasks
+
+/** A task with its options. */
+export type Task = { [Name in TaskName]: { readonly name: Name; readonly options: Tasks[Name]['options'] } }[TaskName]
+
+/** Progress of a task. */
+export type ProgressEvent = QuantizeEvent | EvaluateEvent
+
+/** An error as plain data: classes do not travel. */
+export interface SentError {
+  readonly name: string
+  /** Text, with marks of options if it is a QuantError's. */
+  readonly message: string
+  readonly stack: string | undefined
+  /** The rest is of a QuantError only. */
+  readonly code?: ErrorCode | undefined
+  readonly hint?: string | undefined
+  readonly option?: string | undefined
+}
+
+/** Messages of the process that works. The last two end it. */
+export type EngineMessage =
+  | { readonly type: 'event'; readonly event: ProgressEvent }
+  | { readonly type: 'report'; readonly report: unknown }
+  | { readonly type: 'error'; readonly error: SentError }
+
+export function sentError(error: unknown): SentError {
+  if (!(error instanceof Error)) return { name: 'Error', message: String(error), stack: undefined }
+  const { name, message, stack } = error
+  if (!(error instanceof QuantError)) return { name, message, stack }
+  return { name, stack, code: error.code, option: error.option, ...error.words() }
+}
+
+export function receivedError({ name, message, stack, code, hint, option }: SentError): Error {
+  const error = code === undefined ? new Error(message) : new QuantError(code, message, hint, { option })
+  return Object.assign(error, { name, ...(stack !== undefined && { stack }) })
+}

@@ -1,0 +1,40 @@
+/** @file Size of the output and of its quantized weights, for the estimates of `inspect` and the check of disk space. Reads nothing. */
+
+import { sizeBytes, type Tensor } from '../graph/tensor.ts'
+import type { Linear } from './find/linears.ts'
+import { packedBytes } from './plan/size.ts'
+import type { WeightSchemeOf } from './plan/weight-rules.ts'
+import type { QuantScheme } from './terms/scheme.ts'
+
+/**
+ * Bytes of quantized weights, and of the float weights they replace. A tensor that several linears share is stored once as float and
+ * once per linear as codes. It goes when all of them are quantized.
+ */
+export function quantizedSize(
+  linears: readonly Linear[],
+  scheme: QuantScheme,
+  schemeOf: WeightSchemeOf,
+): { readonly packed: number; readonly replaced: number } {
+  const stays = new Set<Tensor>()
+  const goes = new Set<Tensor>()
+  let packed = 0
+  for (const linear of linears) {
+    const weights = schemeOf(linear)
+    const tensor = linear.weight.tensor!
+    if (weights) packed += packedBytes(linear, { ...scheme, weights })
+    ;(weights ? goes : stays).add(tensor)
+  }
+  const replaced = [...goes].filter(tensor => !stays.has(tensor)).reduce((sum, tensor) => sum + sizeBytes(tensor), 0)
+  return { packed, replaced }
+}
+
+/** Bytes of the output for a model of `size` bytes. Weights outside of `linears` count as they are. */
+export function outputSize(
+  size: number,
+  linears: readonly Linear[],
+  scheme: QuantScheme,
+  schemeOf: WeightSchemeOf = () => scheme.weights,
+): number {
+  const { packed, replaced } = quantizedSize(linears, scheme, schemeOf)
+  return Math.round(size - replaced + packed)
+}

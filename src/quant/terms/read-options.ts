@@ -1,0 +1,71 @@
+/** @file Options and events of the commands that only read a model: evaluate and inspect. Knows no model. */
+
+import type { Device } from '../../kernels/session.ts'
+import { checkOptions, DEVICE, type Rules, TEXT, wholeNumber } from './check-options.ts'
+
+/** Options of `evaluate`. An option that is absent or undefined has its default. */
+export interface EvaluateOptions {
+  /** An .onnx file, or a folder with one. */
+  readonly model: string
+  /** File with text or token ids. */
+  readonly text: string
+  /** A model or folder whose tokenizer reads the text (default: the model's own). */
+  readonly tokenizer?: string | undefined
+  /** Another model, with the same vocabulary, to measure on the same tokens. */
+  readonly against?: string | undefined
+  /** Tokens per window (default: 256, or the model's positions if those are fewer, or the length that the model takes). */
+  readonly seqLen?: number | undefined
+  /** Number of windows to measure (default: all). */
+  readonly windows?: number | undefined
+  /** Threads (default: as many as cores). */
+  readonly threads?: number | undefined
+  /** Device for the computation (default: "cpu"; nothing was run on the others). */
+  readonly device?: Device | undefined
+}
+
+const EVALUATE_RULES: Rules<EvaluateOptions> = {
+  model: TEXT,
+  text: TEXT,
+  tokenizer: TEXT,
+  against: TEXT,
+  seqLen: wholeNumber(2),
+  windows: wholeNumber(1),
+  threads: wholeNumber(1),
+  device: DEVICE,
+}
+
+/** Refuses options that cannot be. @throws E_USAGE with the key of the option. */
+export function checkEvaluateOptions(given: EvaluateOptions): void {
+  checkOptions(given, EVALUATE_RULES, ['model', 'text'])
+}
+
+/** Emitted while a model is being evaluated. */
+export interface EvaluateEvent {
+  readonly type: 'evaluating'
+  readonly model: string
+  /** Windows that are done, of `total`. */
+  readonly done: number
+  readonly total: number
+}
+
+/** Connections of an evaluation to its caller. */
+export interface Evaluating {
+  readonly onEvent?: ((event: EvaluateEvent) => void) | undefined
+  /** Ends the evaluation between two runs. */
+  readonly signal?: AbortSignal | undefined
+}
+
+/** Options of `inspect`. */
+export interface InspectOptions {
+  /** An .onnx file, or a folder with one. */
+  readonly model: string
+  /** Tokens per sequence the graph is looked at with; blocks do not depend on it unless the model is short. */
+  readonly seqLen?: number | undefined
+}
+
+const INSPECT_RULES: Rules<InspectOptions> = { model: TEXT, seqLen: wholeNumber(2) }
+
+/** Refuses options that cannot be. @throws E_USAGE with the key of the option. */
+export function checkInspectOptions(given: InspectOptions): void {
+  checkOptions(given, INSPECT_RULES, ['model'])
+}
