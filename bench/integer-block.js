@@ -37,8 +37,9 @@ async function blockFile(folder, name, tokens, scheme) {
   if (scheme) {
     const values = new Map(model.graph.nodes.flatMap(node => node.outputs.map(value => [value, value])))
     for (const value of model.graph.initializers) values.set(value, value)
-    const plan = planBlock(block, { scheme: parseScheme(scheme), let: false, values })
-    exportBlocks(model, [{ plan, packed: roundBlock(plan), constants: [], biases: [] }], { accuracyLevel: 0 })
+    const method = { scheme: parseScheme(scheme), lwc: false, let: false, session: {} }
+    const plan = planBlock(block, { ...method, values })
+    exportBlocks(model, [roundBlock(plan, { method, blocks: 1 })], { accuracyLevel: 0 })
   }
   const path = join(folder, `${name}-${tokens}.onnx`)
   await saveModel(model, path)
