@@ -3,7 +3,7 @@
 import type { QuantizeRequest } from '../engine/messages.ts'
 import { usageError } from '../errors.ts'
 import { POSITIVE } from '../quant/terms/check-options.ts'
-import { resolveOptions } from '../quant/terms/options.ts'
+import { resolveOptions } from '../quant/terms/resolve-options.ts'
 import {
   checkEvaluateOptions,
   checkInspectOptions,

@@ -2,7 +2,7 @@
 
 import { QuantError, usageError } from '../errors.ts'
 import { nameOptions, option, type OptionName } from '../option-mark.ts'
-import { resolveOptions } from '../quant/terms/options.ts'
+import { resolveOptions } from '../quant/terms/resolve-options.ts'
 import { checkEvaluateOptions, checkInspectOptions } from '../quant/terms/read-options.ts'
 import type { Traces } from '../quant/terms/report.ts'
 import type { ProgressEvent, Task, TaskName, Tasks } from './messages.ts'

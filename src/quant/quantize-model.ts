@@ -25,8 +25,9 @@ import { finishedBefore, isWorthKeeping } from './resume.ts'
 import { runBlocks } from './run-blocks.ts'
 import { SCALED_OUTPUTS, scaledOutputNotes, scaledOutputs } from './scaled-outputs.ts'
 import { signatureOfRun } from './signature.ts'
-import { type Hooks, type QuantizeOptions, resolveOptions, type Run } from './terms/options.ts'
+import type { Hooks, QuantizeOptions, Run } from './terms/options.ts'
 import type { QuantizeReport } from './terms/report.ts'
+import { resolveOptions } from './terms/resolve-options.ts'
 import { schemeName } from './terms/scheme.ts'
 
 /**

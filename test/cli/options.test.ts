@@ -6,7 +6,7 @@ import { parseCommandLine } from '../../src/cli/main.ts'
 import { type QuantizeCommand, rewriteSchemeFlags } from '../../src/cli/options.ts'
 import { QuantError } from '../../src/errors.ts'
 import { keyName } from '../../src/option-mark.ts'
-import { resolveOptions } from '../../src/quant/terms/options.ts'
+import { resolveOptions } from '../../src/quant/terms/resolve-options.ts'
 
 const parse = (line: string): unknown => parseCommandLine(line === '' ? [] : line.split(' '))
 
