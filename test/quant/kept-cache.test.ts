@@ -55,7 +55,7 @@ describe('the cache of one file', () => {
     const { output, notes, blocks } = await quantize(FIXTURE)
     expect(notes).toEqual([
       expect.stringMatching(
-        /^the KV cache is for this file alone: learning has scaled present\.\d\.key and .*--keep-cache/,
+        /^the KV cache is for this file alone: learning has scaled present\.\d\.key and .*keepCache/,
       ),
     ])
     const outputs = blocks.flatMap(({ index }) => [`present.${index}.key`, `present.${index}.value`])
