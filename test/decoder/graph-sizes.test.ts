@@ -9,6 +9,9 @@ const int = (value: number): Attribute => ({ type: 'int', value })
 const weight = (...dims: number[]) =>
   new Value('w', 'float32', dims, { dtype: 'float32', dims, data: { file: '/nowhere', offset: 0, length: 0 } })
 
+/** Ops of ai.onnx; the others are onnxruntime's own. */
+const STANDARD = new Set(['Add', 'Cast'])
+
 function apply(
   graph: Graph,
   opType: string,
@@ -17,7 +20,8 @@ function apply(
 ): Value {
   const output = new Value(`${opType}_out`, 'float32')
   const entries = Object.entries(attributes).map(([name, value]) => [name, int(value)] as const)
-  graph.nodes.push(new Node(opType, inputs, [output], new Map(entries), 'com.microsoft'))
+  const domain = STANDARD.has(opType) ? '' : 'com.microsoft'
+  graph.nodes.push(new Node(opType, inputs, [output], new Map(entries), domain))
   return output
 }
 

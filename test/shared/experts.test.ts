@@ -12,7 +12,8 @@ import { parseScheme } from '../../src/quant/terms/scheme.ts'
 import { shipped } from '../helpers/shipped.ts'
 import { sharedDir } from '../helpers/shared.ts'
 
-const METHOD = { lwc: true, epochs: 3, learningRate: 5e-2, schedule: 'constant' as const, session: {} }
+const LEARNING = { lwc: true, epochs: 3, learningRate: 5e-2, schedule: 'constant' as const }
+const METHOD = { ...LEARNING, session: {} }
 
 describe.skipIf(!sharedDir)('mixtures of experts', () => {
   let folder: string
@@ -55,7 +56,7 @@ describe.skipIf(!sharedDir)('mixtures of experts', () => {
       const calib = join(work(), 'few.jsonl')
       writeFileSync(calib, [3, 7].map(first => JSON.stringify(Array<number>(12).fill(first))).join('\n'))
       const base = { model: modelOf(name), scheme: parseScheme('w4a16g32'), accuracyLevel: 0 as const, calib }
-      const settings = { ...METHOD, ...base, samples: 2, seqLen: 12, seed: 0 }
+      const settings = { ...LEARNING, ...base, samples: 2, seqLen: 12, seed: 0 }
       const params = join(work(), 'learned.safetensors')
       const learned = await quantizeModel({ ...settings, epochs: 20, output: work(), saveParams: params })
       const again = await quantizeModel({ ...settings, epochs: 20, output: work(), params })
