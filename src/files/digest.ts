@@ -2,8 +2,9 @@
 
 import { option } from '../option-mark.ts'
 import { createHash, type Hash } from 'node:crypto'
-import { closeSync, openSync, readSync, realpathSync, statSync } from 'node:fs'
+import { openSync, readSync, realpathSync, statSync } from 'node:fs'
 import { QuantError } from '../errors.ts'
+import { closing } from './closing.ts'
 import { systemCode } from './disk-errors.ts'
 
 /** Files up to this size are read whole. Of larger ones a part is read, and their size and time of change count too. */
@@ -25,7 +26,7 @@ function addFile(hash: Hash, path: string): void {
   } catch {
     return
   }
-  try {
+  closing(descriptor, () => {
     const { size, mtimeMs } = statSync(path)
     const large = size > WHOLE_BYTES
     hash.update(`${size} ${large ? mtimeMs : ''}`)
@@ -35,9 +36,7 @@ function addFile(hash: Hash, path: string): void {
       const offset = large ? Math.floor(((size - WINDOW_BYTES) * i) / (WINDOWS - 1)) : i * WINDOW_BYTES
       hash.update(bytes.subarray(0, readSync(descriptor, bytes, 0, WINDOW_BYTES, offset)))
     }
-  } finally {
-    closeSync(descriptor)
-  }
+  })
 }
 
 /** Digest of the contents of files: 16 hexadecimal digits. */

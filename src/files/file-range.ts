@@ -1,7 +1,8 @@
 /** @file Ranges of files: named without being read, then read whole, in pieces, or into a given buffer. */
 
-import { closeSync, openSync, readSync } from 'node:fs'
+import { openSync, readSync } from 'node:fs'
 import { messageOf, QuantError } from '../errors.ts'
+import { closing } from './closing.ts'
 
 /** Bytes of a tensor on disk. `file` is an absolute path; `offset` and `length` are in bytes. */
 export interface FileRange {
@@ -63,7 +64,7 @@ export function readAt(file: string, offset: number, target: Uint8Array): void {
       'Put the data file beside the model, where the exporter wrote it.',
     )
   }
-  try {
+  closing(descriptor, () => {
     for (let done = 0; done < length;) {
       const got = readSync(descriptor, target, done, Math.min(length - done, MAX_BYTES_PER_CALL), offset + done)
       if (got === 0) {
@@ -75,7 +76,5 @@ export function readAt(file: string, offset: number, target: Uint8Array): void {
       }
       done += got
     }
-  } finally {
-    closeSync(descriptor)
-  }
+  })
 }

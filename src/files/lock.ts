@@ -7,15 +7,17 @@
  * other process can enter in between.
  */
 
-import { closeSync, fstatSync, linkSync, lstatSync, readdirSync, readSync, type Stats } from 'node:fs'
+import { fstatSync, linkSync, lstatSync, readdirSync, readSync } from 'node:fs'
 import { basename, dirname, join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { QuantError } from '../errors.ts'
 import { AtomicFile, createFile, removeQuietly, temporariesOf } from './atomic-file.ts'
+import { closing } from './closing.ts'
 import { diskError, systemCode } from './disk-errors.ts'
 import { makeFolder } from './folders.ts'
 import { startHeartbeat, stopHeartbeat } from './heartbeat.ts'
 import { isRunning, type LockOwner, ownerIn, thisProcess } from './lock-owner.ts'
+import { statsOf } from './names.ts'
 import { openPlainFile } from './plain-file.ts'
 import { writeFully } from './write-fully.ts'
 
@@ -49,13 +51,10 @@ interface Found {
 /** Text of a lock file; undefined when there is none, or something else has the name. */
 function textOf(path: string): string | undefined {
   try {
-    const descriptor = openPlainFile(path)
-    try {
+    return closing(openPlainFile(path), descriptor => {
       const bytes = Buffer.alloc(Math.min(MAX_TEXT_BYTES, fstatSync(descriptor).size))
       return bytes.toString('utf8', 0, readSync(descriptor, bytes, 0, bytes.length, 0))
-    } finally {
-      closeSync(descriptor)
-    }
+    })
   } catch {
     return undefined
   }
@@ -72,17 +71,8 @@ function locksOf(name: string): Found[] {
   })
 }
 
-/** Stats of the path itself, links not followed; undefined when it is absent or cannot be reached. */
-function statsOf(path: string): Stats | undefined {
-  try {
-    return lstatSync(path)
-  } catch {
-    return undefined
-  }
-}
-
 const lastBeat = (path: string): number | undefined => {
-  const stats = statsOf(path)
+  const stats = statsOf(path, lstatSync)
   return stats?.isFile() ? stats.mtimeMs : undefined
 }
 
@@ -154,12 +144,8 @@ function createAndWrite(path: string, text: string): boolean {
     if (systemCode(error) === 'EEXIST') return false
     throw error
   }
-  try {
-    writeFully(descriptor, Buffer.from(text), 0)
-    return true
-  } finally {
-    closeSync(descriptor)
-  }
+  closing(descriptor, file => writeFully(file, Buffer.from(text), 0))
+  return true
 }
 
 export class Lock {

@@ -1,6 +1,7 @@
 /** @file Opens files that omniquant wrote itself. Refuses links, and pipes and devices, which may never end. */
 
-import { closeSync, constants, fstatSync, openSync } from 'node:fs'
+import { constants, fstatSync, openSync } from 'node:fs'
+import { closeQuietly } from './closing.ts'
 
 /** Flags against links and pipes; Windows has neither. */
 const NO_LINK = (constants.O_NOFOLLOW ?? 0) | (constants.O_NONBLOCK ?? 0)
@@ -12,7 +13,7 @@ export function openPlainFile(path: string, writable = false): number {
     if (!fstatSync(descriptor).isFile()) throw new Error('it is not a file')
     return descriptor
   } catch (error) {
-    closeSync(descriptor)
+    closeQuietly(descriptor)
     throw error
   }
 }

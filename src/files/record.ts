@@ -7,9 +7,10 @@
 
 import { option } from '../option-mark.ts'
 import { createHash } from 'node:crypto'
-import { closeSync, fstatSync, readSync } from 'node:fs'
+import { fstatSync, readSync } from 'node:fs'
 import { internalError, messageOf, QuantError } from '../errors.ts'
 import { AtomicFile } from './atomic-file.ts'
+import { closing } from './closing.ts'
 import { diskError } from './disk-errors.ts'
 import { type FileRange, isFileRange, readPieces, readRange } from './file-range.ts'
 import { openPlainFile } from './plain-file.ts'
@@ -120,7 +121,7 @@ export function readRecord(path: string): unknown {
   } catch (error) {
     throw damaged(path, `cannot be read: ${messageOf(error)}`)
   }
-  try {
+  return closing(descriptor, () => {
     const { size } = fstatSync(descriptor)
     const start = Buffer.alloc(16)
     if (size < start.length + HASH_BYTES || readSync(descriptor, start, 0, 16, 0) < 16)
@@ -132,9 +133,7 @@ export function readRecord(path: string): unknown {
     const header = Buffer.alloc(length)
     readSync(descriptor, header, 0, length, 16)
     return decode(JSON.parse(header.toString()) as Json, path, aligned(16 + length))
-  } finally {
-    closeSync(descriptor)
-  }
+  })
 }
 
 const damaged = (path: string, how: string): QuantError =>

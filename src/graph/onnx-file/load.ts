@@ -1,8 +1,9 @@
 /** @file ONNX file or folder -> Model. Weights are not read: they stay ranges of files. */
 
-import { closeSync, fstatSync, openSync, readdirSync, readSync, realpathSync, statSync } from 'node:fs'
+import { fstatSync, openSync, readdirSync, readSync, realpathSync, statSync } from 'node:fs'
 import { basename, dirname, join, resolve } from 'node:path'
 import { messageOf, QuantError } from '../../errors.ts'
+import { closing } from '../../files/closing.ts'
 import type { Model } from '../ir.ts'
 import { MAX_STRUCTURE_BYTES } from '../limits.ts'
 import { MIN_ON_DISK_BYTES, PAYLOAD_FIELDS } from './decode-tensor.ts'
@@ -136,7 +137,7 @@ function readStructure(path: string): { bytes: Uint8Array; file: ModelFile } {
   } catch (error) {
     throw new QuantError('E_FILE_NOT_FOUND', `${path} cannot be read: ${messageOf(error)}`, 'Check its permissions.')
   }
-  try {
+  return closing(descriptor, () => {
     const source = new FileSource(path, descriptor)
     refuseLookalikes(source)
     // Everything is a copy: all pieces are bytes.
@@ -145,9 +146,7 @@ function readStructure(path: string): { bytes: Uint8Array; file: ModelFile } {
     // Not a Buffer: the decoder would hand out Buffers, whose `slice` does not copy.
     const bytes = new Uint8Array(joined.buffer, joined.byteOffset, joined.length)
     return { bytes, file: { path, realPath, sizeBytes: source.size } }
-  } finally {
-    closeSync(descriptor)
-  }
+  })
 }
 
 /**
