@@ -7,6 +7,7 @@ import { lstatSync, renameSync, rmSync } from 'node:fs'
 import { basename, dirname, join } from 'node:path'
 import { internalError, QuantError } from '../errors.ts'
 import { AtomicFile, hiddenName, removeQuietly, temporariesOf } from './atomic-file.ts'
+import { sameContent } from './copy-file.ts'
 import { makeFolder, syncFolder } from './folders.ts'
 import { checkReplaceable, statsOf } from './names.ts'
 
@@ -34,7 +35,7 @@ export class FileSet {
 
   /**
    * Adds a new file to the set; folders are made as needed.
-   * @param replaces false when an existing file of that name makes `publish` fail.
+   * @param replaces false when an existing file of that name makes `publish` fail, unless it has the same content: then it stays.
    * @throws the error of the system.
    */
   add(path: string, replaces = true): AtomicFile {
@@ -62,8 +63,11 @@ export class FileSet {
     const steps = new Steps()
     try {
       if (steps.moveAway(head.file.path, head.replaces)) syncFolder(dirname(this.head))
-      for (const { file, replaces } of others) steps.moveAway(file.path, replaces)
-      for (const { file } of others) steps.place(file)
+      const shared = others.filter(({ file, replaces }) => !replaces && isThere(file))
+      shared.forEach(({ file }) => file.discard())
+      const missing = others.filter(each => !shared.includes(each))
+      for (const { file, replaces } of missing) steps.moveAway(file.path, replaces)
+      for (const { file } of missing) steps.place(file)
       for (const folder of new Set(others.map(({ file }) => dirname(file.path)))) syncFolder(folder)
       steps.place(head.file)
       syncFolder(dirname(this.head))
@@ -78,6 +82,11 @@ export class FileSet {
   discard(): void {
     for (const { file } of this.files) file.discard()
   }
+}
+
+/** True when another process has published the same content under the same name: two outputs of one folder share such files. */
+function isThere({ path, temporary }: AtomicFile): boolean {
+  return (lstatSync(path, { throwIfNoEntry: false })?.isFile() ?? false) && sameContent(path, temporary)
 }
 
 /** Renames that can be undone. */

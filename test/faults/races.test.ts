@@ -232,7 +232,10 @@ test('two runs on two outputs in one folder do not wait for each other', TIMEOUT
   const runners = outputs.map((output, i) => new Runner(workers[i]!, undefined, { ...options, output }))
   for (const runner of runners) await runner.wait()
   const outcomes = await Promise.all(runners.map(runner => runner.finish()))
-  expect(outcomes.map(({ type }) => type)).toEqual(['done', 'done'])
+  expect(outcomes.map(outcome => (outcome.type === 'error' ? JSON.stringify(outcome.error) : outcome.type))).toEqual([
+    'done',
+    'done',
+  ])
   const now = snapshot(place.folder)
   expect(now.get('out/q.onnx')).toBe(expected.get('out/q.onnx'))
   expect([...now.keys()].filter(path => !expected.has(path)).sort()).toEqual(['out/r.onnx', 'out/r.onnx.data'])

@@ -1,6 +1,6 @@
 /** @file Sets of files: all new ones, or all old ones, or no head, whichever call fails and wherever the process ends. */
 
-import { lstatSync, mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import { lstatSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs'
 import { basename, join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import { messageOf } from '../../src/errors.ts'
@@ -138,6 +138,16 @@ test('what must not be replaced and has appeared, and folders, make it fail and 
   expect(() => set.publish()).toThrow(/head: it is a folder/)
   set.discard()
   expect(readdirSync(other)).toEqual(['head'])
+})
+
+test('what must not be replaced and has appeared with the same content stays as it is', async () => {
+  const folder = prepare(true)
+  writeFileSync(join(folder, 'sub/extra'), NEW['sub/extra'])
+  const { ino } = statSync(join(folder, 'sub/extra'))
+  await publish(folder)
+  expect(visible(folder)).toEqual(NEW)
+  expect(hidden(folder)).toEqual([])
+  expect(statSync(join(folder, 'sub/extra')).ino).toBe(ino)
 })
 
 test('hidden files of other sets are left alone', () => {
