@@ -40,7 +40,7 @@ describe.skipIf(!sharedDir)('queries, keys and values', () => {
   test.each(Object.entries(FILES))('%s', async (file, expected) => {
     const { blocks, values } = await analyze(join(sharedDir!, 'zoo', file), 24)
     for (const block of blocks) {
-      const { sites, refused } = findActivationSites(block, values)
+      const { sites, refused } = findActivationSites(block, { bits: 8, symmetric: false }, values)
       const attention = sites.filter(({ user }) => user !== undefined)
       expect(attention.map(({ user, value }) => `${user!.producer!.opType} [${staticShape(value)}]`)).toEqual(expected)
       for (const { group } of attention) expect(group).toBe(16)

@@ -4,7 +4,7 @@ import type { Model, Node } from '../../graph/ir.ts'
 import { staticShape } from '../../graph/shape.ts'
 import type { PackedWeight } from '../../kernels/pack/matmul-nbits.ts'
 import type { QuantizedBlock } from '../learn/finished-block.ts'
-import type { BlockPlan } from '../plan/block-plan.ts'
+import { type BlockPlan, inputSite } from '../plan/block-plan.ts'
 import { isFused } from '../plan/fused-experts.ts'
 import type { ExportOptions } from '../terms/options.ts'
 import { exportLinears } from './export-linears.ts'
@@ -37,7 +37,7 @@ export function exportBlocks(model: Model, finished: readonly ExportedBlock[], o
     block.linears.flatMap(({ linear, packed, bias }, j) => {
       if (!packed || isFused(linear)) return []
       const { node, origin, inFeatures, outFeatures } = linear
-      const { otherBranch, activations } = block.plan
+      const { otherBranch } = block.plan
       return [
         {
           origin,
@@ -45,7 +45,7 @@ export function exportBlocks(model: Model, finished: readonly ExportedBlock[], o
           packed,
           inFeatures,
           outFeatures,
-          activation: activations?.quantizer,
+          activation: inputSite(block.plan, linear)?.quantizer,
           addedBias: bias,
           rank: staticShape(node.inputs[0]!).length,
         },
@@ -70,11 +70,11 @@ function fusedExperts({ linears }: ExportedBlock): ExportedExperts[] {
 }
 
 /** Queries, keys and values: in merged files of both branches, and of what one of them hands on to the other. */
-function quantizedValues({ activations, otherBranch }: BlockPlan): QuantizedValue[] {
-  const sites = (activations?.sites ?? []).filter(({ user }) => user !== undefined)
-  return sites.flatMap(({ user, group, value }, j) => {
+function quantizedValues({ activationSites, otherBranch }: BlockPlan): QuantizedValue[] {
+  const sites = activationSites.filter(({ user }) => user !== undefined)
+  return sites.flatMap(({ user, group, value, quantizer }, j) => {
     const shape = staticShape(value)
-    const how = { group, channels: shape.at(-1)!, rank: shape.length, quantizer: activations!.quantizer }
+    const how = { group, channels: shape.at(-1)!, rank: shape.length, quantizer }
     if (!otherBranch) return [{ ...how, value: user! }]
     return [user!, otherBranch.values[j]!].map(each => ({ ...how, value: each, outputs: true }))
   })

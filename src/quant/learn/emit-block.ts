@@ -6,7 +6,7 @@ import { readBytes } from '../../graph/tensor.ts'
 import { emitFakeQuantizeTokens } from '../../kernels/tokens.ts'
 import type { Block } from '../find/blocks.ts'
 import type { Linear } from '../find/linears.ts'
-import type { ActivationSite, QuantizedActivations } from '../plan/activation-sites.ts'
+import type { ActivationSite } from '../plan/activation-sites.ts'
 
 /** Weight of each linear, [K, N]. */
 export type Weights = ReadonlyMap<Linear, Value>
@@ -21,7 +21,8 @@ export interface Changes {
 
 export interface EmitOptions {
   readonly changes?: Changes | undefined
-  readonly activations?: QuantizedActivations | undefined
+  /** Values to quantize; none when absent. */
+  readonly activationSites?: readonly ActivationSite[] | undefined
   /** Filled with the program's value for every value of the block, for programs that read some of them. */
   readonly values?: Map<Value, Value>
 }
@@ -35,12 +36,12 @@ export function emitBlock(
   block: Block,
   x: Value,
   weights: Weights,
-  { changes, activations, values = new Map() }: EmitOptions = {},
+  { changes, activationSites = [], values = new Map() }: EmitOptions = {},
 ): Value {
   values.set(block.input, x)
   const linearOf = new Map<Node, Linear>(block.linears.map(linear => [linear.node, linear]))
   const siteAt = new Map<Node, Map<number, ActivationSite>>()
-  for (const site of activations?.sites ?? [])
+  for (const site of activationSites)
     for (const { node, input } of site.readers)
       siteAt.set(node, (siteAt.get(node) ?? new Map<number, ActivationSite>()).set(input, site))
   const quantized = new Map<ActivationSite, Value>()
@@ -63,7 +64,7 @@ export function emitBlock(
     const site = siteAt.get(node)?.get(input)
     if (!site) return lookup(original)
     if (!quantized.has(site))
-      quantized.set(site, emitFakeQuantizeTokens(g, lookup(original), activations!.quantizer, site.group))
+      quantized.set(site, emitFakeQuantizeTokens(g, lookup(original), site.quantizer, site.group))
     return quantized.get(site)!
   }
   const copy = (node: Node): void => {

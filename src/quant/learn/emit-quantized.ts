@@ -68,5 +68,5 @@ export function emitQuantizedBlock(
 ): Value {
   const { quantized, changes } = emitQuantized(g, plan, weights, parameters, outer)
   const fake = new Map([...weights, ...[...quantized].map(([linear, { output }]) => [linear, output] as const)])
-  return emitBlock(g, plan.block, x, fake, { changes, activations: plan.activations })
+  return emitBlock(g, plan.block, x, fake, { changes, activationSites: plan.activationSites })
 }

@@ -27,14 +27,14 @@ export interface ForwardOptions {
  */
 export function forwardProgram(plan: BlockPlan, options: ForwardOptions = {}): Graph {
   const g = new Builder(new Graph('forward'))
-  const { block, activations } = plan
+  const { block, activationSites } = plan
   const x = g.input('x', 'float32', staticShape(block.input))
   const weights = weightInputs(g, block)
   const changes = options.changed && changeInputs(g, options.changed)
   const values = new Map<Value, Value>()
   const y = emitBlock(g, block, x, weights, {
     changes,
-    activations: options.quantized ? activations : undefined,
+    activationSites: options.quantized ? activationSites : [],
     values,
   })
   g.output(y, 'y')

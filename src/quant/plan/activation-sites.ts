@@ -12,16 +12,11 @@ import type { ActivationQuantizer } from '../../kernels/tokens.ts'
 import type { Block } from '../find/blocks.ts'
 import type { Site } from './site.ts'
 
-/** The quantizer of activations, and its sites. */
-export interface QuantizedActivations {
-  readonly quantizer: ActivationQuantizer
-  readonly sites: readonly ActivationSite[]
-}
-
 /** A value that is quantized, per token and group, for the nodes that read it. */
 export interface ActivationSite {
   /** In the working copy. */
   readonly value: Value
+  readonly quantizer: ActivationQuantizer
   /** Elements of the last axis that share a scale: all of a token's, or those of one head. */
   readonly group: number
   readonly readers: readonly Site[]
@@ -30,7 +25,7 @@ export interface ActivationSite {
 }
 
 /** Values read by the block's linears, each once. */
-function linearSites({ linears }: Block): ActivationSite[] {
+function linearSites({ linears }: Block, quantizer: ActivationQuantizer): ActivationSite[] {
   const readers = new Map<Value, Site[]>()
   for (const { node } of linears) {
     const value = node.inputs[0]!
@@ -38,6 +33,7 @@ function linearSites({ linears }: Block): ActivationSite[] {
   }
   return [...readers].map(([value, sites]) => ({
     value,
+    quantizer,
     group: staticShape(value).at(-1)!,
     readers: sites,
     user: undefined,
@@ -111,13 +107,14 @@ function attentionProducts(block: Block, data: ReadonlySet<Value>): Node[] {
 /**
  * Sites of a block. Queries, keys and values are quantized as near to where they are computed as the user's graph shows them: after
  * the rotary embedding where it is there, before it where it is inside a fused attention node.
- * @param values user's value -> value of the working copy (Analysis.values). @returns `refused`: operands of attention that stay float, where some do.
+ * @param quantizer of all of them. @param values user's value -> value of the working copy (Analysis.values). @returns `refused`: operands of attention that stay float, where some do.
  */
 export function findActivationSites(
   block: Block,
+  quantizer: ActivationQuantizer,
   values: ReadonlyMap<Value, Value>,
 ): { readonly sites: readonly ActivationSite[]; readonly refused: Refused | undefined } {
-  const sites = linearSites(block)
+  const sites = linearSites(block, quantizer)
   const data = dependents(block.nodes, [block.input])
   const products = attentionProducts(block, data)
   const [scores, mix] = products
@@ -139,7 +136,7 @@ export function findActivationSites(
       const readers = block.nodes.flatMap(node =>
         node.inputs.flatMap((input, i) => (input === site.value ? [{ node, input: i }] : [])),
       )
-      sites.push({ ...site, readers })
+      sites.push({ ...site, quantizer, readers })
     }
   }
   const refused = missing.length === 0 ? undefined : { at: missing.join(', '), reason: 'the graph does not show them' }

@@ -8,10 +8,9 @@ import type { Block } from '../find/blocks.ts'
 import type { Leaving } from '../find/leaving.ts'
 import type { Linear } from '../find/linears.ts'
 import type { QuantScheme } from '../terms/scheme.ts'
-import type { QuantizedActivations } from './activation-sites.ts'
-import { isFused } from './fused-experts.ts'
+import type { ActivationSite } from './activation-sites.ts'
 import type { Mapping } from './mappings/mapping.ts'
-import type { Site } from './site.ts'
+import { sameSite, type Site } from './site.ts'
 import type { WeightSchemeOf } from './weight-rules.ts'
 
 /** Places in the other branch that a plan changes too. */
@@ -20,7 +19,7 @@ export interface OtherPlaces {
   readonly linears: readonly (readonly Node[])[]
   /** For each of plan.changedSites: where the same constant is. */
   readonly sites: readonly ChangedSite[]
-  /** For each of plan.activations.sites that has a value of the user's graph: the same value. */
+  /** For each of plan.activationSites that has a value of the user's graph: the same value. */
   readonly values: readonly Value[]
 }
 
@@ -42,8 +41,8 @@ export interface BlockPlan {
   readonly blockSizes: ReadonlyMap<Linear, number>
   /** Linears that were to be quantized and stay float, because their fused node cannot be quantized as a whole. */
   readonly unquantizable: ReadonlySet<Linear>
-  /** Undefined: activations stay as they are. */
-  readonly activations: QuantizedActivations | undefined
+  /** Values that are quantized before they are read; none where activations stay as they are. */
+  readonly activationSites: readonly ActivationSite[]
   /** Transformations to learn. */
   readonly mappings: readonly Mapping[]
   /** Transformations that cannot be made, by name. */
@@ -74,6 +73,10 @@ export interface PlanOptions {
   readonly select?: ((mappings: readonly Mapping[]) => readonly Mapping[]) | undefined
 }
 
+/** Site of the value that a linear reads, where it is quantized. */
+export const inputSite = ({ activationSites }: BlockPlan, { node }: Linear): ActivationSite | undefined =>
+  activationSites.find(({ readers }) => readers.some(reader => sameSite(reader, { node, input: 0 })))
+
 /** True for a linear that is multiplied as integers. That needs one scale per output; with groups MatMulNBits dequantizes the weight. */
-export const isInPlanes = ({ activations }: BlockPlan, linear: Linear, { group }: WeightQuantizer): boolean =>
-  activations !== undefined && group >= linear.inFeatures && !isFused(linear)
+export const isInPlanes = (plan: BlockPlan, linear: Linear, { group }: WeightQuantizer): boolean =>
+  group >= linear.inFeatures && inputSite(plan, linear) !== undefined

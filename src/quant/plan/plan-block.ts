@@ -64,7 +64,11 @@ export function planBlock(block: Block, options: PlanOptions): BlockPlan {
   // A block that stays float altogether reads float activations, in its attention as well.
   const attention =
     scheme.activations && quantizers.size > 0
-      ? findActivationSites({ ...block, linears: [...quantizers.keys()].filter(linear => !isFused(linear)) }, values)
+      ? findActivationSites(
+          { ...block, linears: [...quantizers.keys()].filter(linear => !isFused(linear)) },
+          scheme.activations,
+          values,
+        )
       : undefined
   const found = options.let ? findMappings(block, options.leaving) : { mappings: [], skipped: [] }
   const biases = new Map(
@@ -102,7 +106,7 @@ export function planBlock(block: Block, options: PlanOptions): BlockPlan {
     quantizers,
     blockSizes: fused.blockSizes,
     unquantizable: new Set([...fused.float].filter(linear => wanted.has(linear))),
-    activations: attention && { quantizer: scheme.activations!, sites: attention.sites },
+    activationSites: attention?.sites ?? [],
     mappings,
     skippedMappings: skipped,
     biases,

@@ -7,7 +7,7 @@ import { readBytes } from '../../graph/tensor.ts'
 import type { Block } from '../find/blocks.ts'
 import type { Linear } from '../find/linears.ts'
 import { OTHER_BRANCH, type OtherBranch, type TracedBranch } from '../find/other-branch.ts'
-import type { ActivationSite, QuantizedActivations } from './activation-sites.ts'
+import type { ActivationSite } from './activation-sites.ts'
 import type { BlockPlan, PlanOptions } from './block-plan.ts'
 import type { End } from './mappings/mapping.ts'
 import { planBlock } from './plan-block.ts'
@@ -27,7 +27,7 @@ export function planBranches(block: Block, options: PlanOptions, other: OtherBra
   return {
     ...plan,
     ...(isRefused(mappings) && withoutMappings(plan, mappings)),
-    ...(isRefused(attention) && { activations: withoutAttention(plan) }),
+    ...(isRefused(attention) && { activationSites: plan.activationSites.filter(({ user }) => !user) }),
     otherBranch: {
       linears,
       sites: isRefused(mappings) ? [] : mappings,
@@ -73,11 +73,8 @@ function withoutMappings({ mappings, skippedMappings }: BlockPlan, { reason }: R
   }
 }
 
-const withoutAttention = ({ activations }: BlockPlan): QuantizedActivations | undefined =>
-  activations && { ...activations, sites: activations.sites.filter(({ user }) => !user) }
-
-const userValues = ({ activations }: BlockPlan): Value[] =>
-  (activations?.sites ?? []).flatMap(({ user }) => (user ? [user] : []))
+const userValues = ({ activationSites }: BlockPlan): Value[] =>
+  activationSites.flatMap(({ user }) => (user ? [user] : []))
 
 function sameLinears(block: Block, readers: readonly (readonly Node[])[], other: Block): boolean {
   return (
@@ -130,7 +127,7 @@ function sameMappings(plan: BlockPlan, other: BlockPlan): BlockPlan['changedSite
 function sameAttention(plan: BlockPlan, other: BlockPlan): Value[] | Refused {
   const describe = ({ value, group }: ActivationSite) =>
     `${value.producer?.kind} of [${staticShape(value)}] by ${group}`
-  const list = ({ activations }: BlockPlan) =>
-    (activations?.sites ?? []).filter(({ user }) => user !== undefined).map(describe)
+  const list = ({ activationSites }: BlockPlan) =>
+    activationSites.filter(({ user }) => user !== undefined).map(describe)
   return list(plan).join() === list(other).join() ? userValues(other) : refused(DIFFERENT)
 }

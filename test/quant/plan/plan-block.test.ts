@@ -31,8 +31,8 @@ const quantized = ({ quantizers }: BlockPlan): string[] =>
     ([{ name }, { bits, group, symmetric }]) => `${short(name)} w${bits}g${group}${symmetric ? 'sym' : ''}`,
   )
 /** Readers of quantized activations, by site. */
-const readers = ({ activations, block }: BlockPlan): string[][] =>
-  (activations?.sites ?? [])
+const readers = ({ activationSites, block }: BlockPlan): string[][] =>
+  activationSites
     .filter(({ user }) => user === undefined)
     .map(site => site.readers.map(({ node }) => short(block.linears.find(linear => linear.node === node)!.name)))
 
@@ -102,7 +102,7 @@ describe('linears that stay float', () => {
 
   test('all of a block: nothing in it is quantized', () => {
     const made = plan('w4a4', { ignore: ['layers.1'] })
-    expect(made).toMatchObject({ activations: undefined, mappings: [], changedSites: [], addedBiases: [], notes: [] })
+    expect(made).toMatchObject({ activationSites: [], mappings: [], changedSites: [], addedBiases: [], notes: [] })
     expect(made.quantizers.size).toBe(0)
     expect(plan('w4a4', { ignore: ['layers.1'] }, 0).quantizers.size).toBe(7)
   })
