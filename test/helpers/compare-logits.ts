@@ -3,7 +3,7 @@
 import { feedsFor } from '../../src/decoder/feeds.ts'
 import { type ModelIo, describeIo } from '../../src/decoder/model-io.ts'
 import { readFloats } from '../../src/kernels/float16.ts'
-import { openModel } from '../../src/kernels/session.ts'
+import { openModel, type SessionOptions } from '../../src/kernels/session.ts'
 
 export interface LogitsOptions {
   readonly batch?: number
@@ -21,8 +21,9 @@ export const someTokens = (batch: number, tokens: number, vocab: number): BigInt
 export async function logitsOf(
   path: string,
   { batch = 1, tokens = 12, flag, vocab = 96 }: LogitsOptions = {},
+  options: SessionOptions = {},
 ): Promise<Float32Array> {
-  const session = await openModel(path)
+  const session = await openModel(path, options)
   try {
     const io: ModelIo = describeIo(session)
     const feeds = feedsFor(io, someTokens(batch, tokens, vocab), batch, tokens)

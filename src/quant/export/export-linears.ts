@@ -62,12 +62,15 @@ export function exportLinears(
   const writer = new GraphWriter(model)
   if (linears.some(({ packed, activation }) => activation !== undefined || 'planes' in packed)) requireOpset(writer)
   const activations = new Map<Graph, SharedActivations>()
+  const top = new Set(model.graph.nodes)
   const byOrigin = new Map(
     linears.flatMap(linear => {
-      const weight = new SharedWeight(writer, (linear.otherBranch ?? []).length > 0)
-      return [linear.origin, ...(linear.otherBranch ?? [])].map(
-        origin => [origin, { ...linear, origin, weight }] as const,
+      const origins = [linear.origin, ...(linear.otherBranch ?? [])]
+      const weight = new SharedWeight(
+        writer,
+        origins.some(origin => !top.has(origin)),
       )
+      return origins.map(origin => [origin, { ...linear, origin, weight }] as const)
     }),
   )
   const absent = new Set(byOrigin.keys())

@@ -22,22 +22,23 @@ export function raiseForDequantize(model: Model, weights: readonly PackedLinear[
 const scaleTypeOf = ({ dtype }: Tensor): 'float16' | 'float32' => (dtype === 'float16' ? 'float16' : 'float32')
 
 /**
- * ai.onnx DequantizeLinear (opset 13, 19 or 21) of a stored weight: [K, N] of the type of its scales. Constants are stored once; each
- * reader has a node of its own, because onnxruntime fuses the node with one product only, and never from another graph.
+ * ai.onnx DequantizeLinear (opset 13, 19 or 21) of a stored weight: [K, N] of the type of its scales. Written once for all readers.
+ * Readers in bodies need it in the main graph: onnxruntime 1.30 refuses to load a body that dequantizes constants of another graph.
  */
 export function writeDequantizedWeight(
   { writer, weight, shared }: Pick<Writing, 'writer' | 'weight' | 'shared'>,
   { bits, blockSize, codes, scales, zeroPoints }: PackedDequantize,
 ): Value {
-  const g = writer.at(weight)
-  const constant = (name: string, tensor: Tensor) => shared.once(name, () => g.initializer(name, tensor))
-  const inputs = [
-    constant(`Q${bits}`, codes),
-    constant('scales', scales),
-    ...(zeroPoints ? [constant('zero_points', zeroPoints)] : []),
-  ]
-  const attributes: Record<string, number> = blockSize === undefined ? { axis: 1 } : { axis: 0, block_size: blockSize }
-  return g.op('DequantizeLinear', inputs, attributes, { role: 'dequantized', dtype: scales.dtype })
+  return shared.once('dequantized', () => {
+    const g = writer.at(weight)
+    const inputs = [
+      g.initializer(`Q${bits}`, codes),
+      g.initializer('scales', scales),
+      ...(zeroPoints ? [g.initializer('zero_points', zeroPoints)] : []),
+    ]
+    const attributes: Record<string, number> = blockSize === undefined ? { axis: 1 } : { axis: 0, block_size: blockSize }
+    return g.op('DequantizeLinear', inputs, attributes, { role: 'dequantized', dtype: scales.dtype })
+  })
 }
 
 /**
