@@ -1,5 +1,6 @@
 /** @file Logits of a model file, computed by onnxruntime, for comparison with those of a quantized file. */
 
+import { dirname } from 'node:path'
 import { feedsFor } from '../../src/decoder/feeds.ts'
 import { type ModelIo, describeIo } from '../../src/decoder/model-io.ts'
 import { readFloats } from '../../src/kernels/float16.ts'
@@ -25,7 +26,7 @@ export async function logitsOf(
 ): Promise<Float32Array> {
   const session = await openModel(path, options)
   try {
-    const io: ModelIo = describeIo(session)
+    const io: ModelIo = describeIo(session, dirname(path))
     const feeds = feedsFor(io, someTokens(batch, tokens, vocab), batch, tokens)
     const branch = io.useCacheBranch
     if (branch !== undefined && flag !== undefined)
