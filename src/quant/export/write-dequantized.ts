@@ -36,7 +36,8 @@ export function writeDequantizedWeight(
       g.initializer('scales', scales),
       ...(zeroPoints ? [g.initializer('zero_points', zeroPoints)] : []),
     ]
-    const attributes: Record<string, number> = blockSize === undefined ? { axis: 1 } : { axis: 0, block_size: blockSize }
+    const attributes: Record<string, number> =
+      blockSize === undefined ? { axis: 1 } : { axis: 0, block_size: blockSize }
     return g.op('DequantizeLinear', inputs, attributes, { role: 'dequantized', dtype: scales.dtype })
   })
 }

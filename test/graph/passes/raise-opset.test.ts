@@ -50,7 +50,10 @@ const OLD: readonly (readonly [name: string, old: Old])[] = [
   ['Softmax along the last axis', { kind: 'Softmax', inputs: [x], attributes: { axis: 3 }, opset: 12 }],
   ['LogSoftmax from axis -2 on', { kind: 'LogSoftmax', inputs: [x], attributes: { axis: -2 }, opset: 12 }],
   ['Hardmax from axis 2 on', { kind: 'Hardmax', inputs: [x], attributes: { axis: 2 }, opset: 11 }],
-  ['Split with sizes', { kind: 'Split', inputs: [x], attributes: { axis: 2, split: ints([1, 3]) }, outputs: ['a', 'b'], opset: 11 }],
+  [
+    'Split with sizes',
+    { kind: 'Split', inputs: [x], attributes: { axis: 2, split: ints([1, 3]) }, outputs: ['a', 'b'], opset: 11 },
+  ],
   ['Split in equal parts', { kind: 'Split', inputs: [x], attributes: { axis: 2 }, outputs: ['a', 'b'], opset: 17 }],
   ['Dropout', { kind: 'Dropout', inputs: [x], attributes: { ratio: { type: 'float', value: 0.4 } }, opset: 11 }],
 ]

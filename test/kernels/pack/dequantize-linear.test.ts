@@ -3,11 +3,7 @@
 import { describe, expect, test } from 'vitest'
 import { Builder } from '../../../src/graph/builder.ts'
 import { readElements } from '../../../src/graph/tensor.ts'
-import {
-  dequantizeOpset,
-  packDequantize,
-  type PackedDequantize,
-} from '../../../src/kernels/pack/dequantize-linear.ts'
+import { dequantizeOpset, packDequantize, type PackedDequantize } from '../../../src/kernels/pack/dequantize-linear.ts'
 import { packAs, packStored } from '../../../src/kernels/pack/layouts.ts'
 import type { WeightQuantizer } from '../../../src/kernels/qparams.ts'
 import { runGraph } from '../../../src/kernels/session.ts'
@@ -34,29 +30,32 @@ async function unpacked({ blockSize, codes, scales, zeroPoints }: PackedDequanti
 describe('packDequantize', () => {
   const cases = [2, 3, 4, 5, 6, 7, 8].flatMap(bits => [false, true].map(symmetric => [bits, symmetric] as const))
 
-  test.each(cases)('%i bits, symmetric %s: groups and channels, N odd, the last group short', async (bits, symmetric) => {
-    for (const [K, N, group] of [
-      [48, 6, 16],
-      [40, 7, 16],
-      [40, 7, 64],
-      [9, 5, 9],
-      [64, 3, 32],
-    ] as const) {
-      const weight = quantized(K, N, { bits, group, symmetric, scaleDtype: 'float32' })
-      const packed = packDequantize(weight)
-      const what = `[${K}, ${N}] in groups of ${group}`
-      const blocks = Math.ceil(K / group)
-      expect(packed.codes.dtype, what).toBe(`${symmetric ? 'int' : 'uint'}${bits <= 4 ? 4 : 8}`)
-      expect(packed.codes.dims).toEqual([K, N])
-      expect(packed.codes.data.length, what).toBe(bits <= 4 ? Math.ceil((K * N) / 2) : K * N)
-      expect(packed.scales.dims).toEqual(group >= K ? [N] : [blocks, N])
-      expect(packed.zeroPoints?.dims).toEqual(symmetric ? undefined : packed.scales.dims)
-      expect(packed.zeroPoints?.dtype ?? packed.codes.dtype).toBe(packed.codes.dtype)
-      const got = await unpacked(packed)
-      const expected = dequantize(weight, K, N, group)
-      expect(Math.max(...got.map((x, i) => Math.abs(x - expected[i]!))), what).toBeLessThan(1e-6 * N)
-    }
-  })
+  test.each(cases)(
+    '%i bits, symmetric %s: groups and channels, N odd, the last group short',
+    async (bits, symmetric) => {
+      for (const [K, N, group] of [
+        [48, 6, 16],
+        [40, 7, 16],
+        [40, 7, 64],
+        [9, 5, 9],
+        [64, 3, 32],
+      ] as const) {
+        const weight = quantized(K, N, { bits, group, symmetric, scaleDtype: 'float32' })
+        const packed = packDequantize(weight)
+        const what = `[${K}, ${N}] in groups of ${group}`
+        const blocks = Math.ceil(K / group)
+        expect(packed.codes.dtype, what).toBe(`${symmetric ? 'int' : 'uint'}${bits <= 4 ? 4 : 8}`)
+        expect(packed.codes.dims).toEqual([K, N])
+        expect(packed.codes.data.length, what).toBe(bits <= 4 ? Math.ceil((K * N) / 2) : K * N)
+        expect(packed.scales.dims).toEqual(group >= K ? [N] : [blocks, N])
+        expect(packed.zeroPoints?.dims).toEqual(symmetric ? undefined : packed.scales.dims)
+        expect(packed.zeroPoints?.dtype ?? packed.codes.dtype).toBe(packed.codes.dtype)
+        const got = await unpacked(packed)
+        const expected = dequantize(weight, K, N, group)
+        expect(Math.max(...got.map((x, i) => Math.abs(x - expected[i]!))), what).toBeLessThan(1e-6 * N)
+      }
+    },
+  )
 
   test('the first of two codes of 4 bits is in the low half of a byte', () => {
     const how = { bits: 4, group: 2, scaleDtype: 'float32', K: 2, N: 2 } as const

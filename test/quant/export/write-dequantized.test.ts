@@ -79,7 +79,11 @@ describe('products of the model with dequantized weights', () => {
       const name = `w${quantizer.bits}${quantizer.symmetric}${quantizer.group}`
       const { packed, w } = weightFor({ K, N, ...quantizer })
       expected.set(name, product(numbers, w, K, N))
-      const y = user.op('MatMul', [x, user.constant(`${name}.weight`, [K, N], new Float32Array(K * N))], `${name}_product`)
+      const y = user.op(
+        'MatMul',
+        [x, user.constant(`${name}.weight`, [K, N], new Float32Array(K * N))],
+        `${name}_product`,
+      )
       user.output(y, name)
       return { origin: y.producer!, packed, inFeatures: K, outFeatures: N }
     })
