@@ -46,7 +46,7 @@ const RULES: Rules<QuantizeOptions> = {
   perChannel: FLAG,
   symmetric: FLAG,
   symmetricActivations: FLAG,
-  format: oneOf(['integer', 'portable']),
+  format: oneOf(['integer', 'portable', 'qdq']),
   ignore: listOf(isText, 'patterns'),
   overrides: listOf(isOverride, 'objects { pattern, bits, group?, symmetric? }'),
   lmHead: bitsOf(EMBEDDING_BITS),
@@ -108,6 +108,23 @@ function resolveScheme(given: QuantizeOptions): QuantScheme {
   })
 }
 
+/** @throws E_USAGE for what a DequantizeLinear before a MatMul cannot say. */
+function checkQdq({ format, accuracyLevel }: QuantizeOptions, { activations }: QuantScheme): void {
+  if (format !== 'qdq') return
+  if (activations)
+    throw usageError(
+      `${option('format', 'qdq')} leaves activations as they are: it cannot hold those that are quantized per token`,
+      `Take ${option('scheme', 'w8a16')} or ${option('scheme', 'w4a16')}, or ${option('format', 'portable')}.`,
+      'format',
+    )
+  if (accuracyLevel === 4)
+    throw usageError(
+      `${option('accuracyLevel', 4)} is an attribute of MatMulNBits, which ${option('format', 'qdq')} does not write`,
+      'Leave it out: onnxruntime itself takes level 4 for such files, unless a session option says otherwise.',
+      'accuracyLevel',
+    )
+}
+
 /**
  * Checks the options and fills in presets and defaults. Reads no files.
  * @throws E_USAGE, E_SCHEME with the key of the option.
@@ -123,6 +140,7 @@ export function resolveOptions(given: QuantizeOptions): ResolvedOptions {
     )
   }
   const scheme = resolveScheme(given)
+  checkQdq(given, scheme)
   for (const { bits, group } of overrides) checkWeights(bits, group, 'overrides')
   const { preset: name = 'default' } = given
   if (!Object.hasOwn(PRESETS, name))
