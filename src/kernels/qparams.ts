@@ -17,8 +17,13 @@ export interface WeightQuantizer {
   readonly bits: number
   /** Weights along K that share a scale; K or more means one scale per output channel. */
   readonly group: number
-  /** Symmetric: zero is the code 2^(bits-1) in every group. */
+  /** Symmetric: zero is the code 2^(bits-1) in every group, and scales have a sign. */
   readonly symmetric: boolean
+  /**
+   * Symmetric scales without a sign, for DequantizeLinear: TensorRT's parser refuses scales that are not positive ("Scale coefficients
+   * must all be positive"), and so do WebNN (webmachinelearning/webnn#906) and Core ML (webmachinelearning/webnn#822).
+   */
+  readonly positiveScale?: boolean | undefined
   /** Type the scale is stored in; it is rounded to it before anything uses it, so that what is trained is what ships. */
   readonly scaleDtype: 'float32' | 'float16'
 }
@@ -56,12 +61,23 @@ export const qMax = (bits: number): number => 2 ** bits - 1
 /** Code of zero in a symmetric quantizer. */
 export const symmetricZeroPoint = (bits: number): number => 2 ** (bits - 1)
 
-/** Steps a range is divided in: hi - lo when asymmetric, its greater half when symmetric. */
-export function stepCount({ bits, symmetric }: Pick<WeightQuantizer, 'bits' | 'symmetric'>): number {
-  return symmetric ? 2 ** (bits - 1) - 1 : qMax(bits)
+/**
+ * Steps from zero to either end of a symmetric range. Codes reach one step farther below zero than above. A scale with a sign turns
+ * that side to the greater end; a positive one leaves it below.
+ */
+export function symmetricSteps({ bits, positiveScale }: Pick<WeightQuantizer, 'bits' | 'positiveScale'>): {
+  readonly below: number
+  readonly above: number
+} {
+  const below = symmetricZeroPoint(bits)
+  return { below, above: positiveScale ? below - 1 : below }
 }
 
-/** Bounds of a scale: what its type can hold. */
+/** True where the scale of a group is negative. */
+const isTurned = ({ symmetric, positiveScale }: WeightQuantizer, lo: number, hi: number): boolean =>
+  symmetric && !positiveScale && hi > -lo
+
+/** Bounds of a scale's magnitude: what its type can hold. */
 export function scaleBounds({ scaleDtype }: Pick<WeightQuantizer, 'scaleDtype'>): readonly [number, number] {
   return scaleDtype === 'float16' ? FLOAT16_SCALES : FLOAT32_SCALES
 }
@@ -73,7 +89,7 @@ export function scaleBounds({ scaleDtype }: Pick<WeightQuantizer, 'scaleDtype'>)
  */
 export const COARSE_FLOAT16: number = 2 ** -17
 
-/** The scale that is stored for a scale within its bounds. */
+/** The magnitude that is stored for one within its bounds. */
 export function storedScale(scale: number, { scaleDtype }: Pick<WeightQuantizer, 'scaleDtype'>): number {
   if (scaleDtype === 'float32') return scale
   return scale < COARSE_FLOAT16 ? Math.ceil(scale / FLOAT16_LEAST) * FLOAT16_LEAST : roundToFloat16(scale)
@@ -120,22 +136,30 @@ const clamp = (x: number, low: number, high: number): number => Math.min(Math.ma
 /**
  * Scale and zero point of every group (arXiv 2308.13137 eq. 2). With lo, hi times their clip ratios:
  * asymmetric scale = (hi - lo) / (2^bits - 1), zeroPoint = round(-lo / scale);
- * symmetric  scale = max(hi, -lo) / (2^(bits-1) - 1), zeroPoint = 2^(bits-1).
+ * symmetric  scale = max(hi, -lo) / 2^(bits-1), negative where hi is the greater end of the group, zeroPoint = 2^(bits-1);
+ * the same without a sign: scale = max(hi / (2^(bits-1) - 1), -lo / 2^(bits-1)).
  * Every operation is rounded to float32, as the graph does it. A group of zeros gets the least scale and stays zero.
+ *
+ * Symmetric codes reach from -2^(bits-1) to 2^(bits-1) - 1 around zero. The sign gives the longer side to the greater end, as
+ * onnxruntime's own quantizer does. The lesser end is cut by a step at most, where it is nearly as great: steps that spare it are wider
+ * for every weight of the group, and cost more (docs/accuracy.md). The sign is that of the whole range: clipping never turns it.
  */
 export function affineQParams({ lo, hi }: WeightRange, quantizer: WeightQuantizer, clip?: ClipRatios): QParams {
   checkQuantizer(quantizer)
   const { bits, symmetric } = quantizer
   const { fround } = Math
-  const steps = stepCount(quantizer)
+  const { below, above } = symmetricSteps(quantizer)
   const [low, high] = scaleBounds(quantizer)
   const scale = new Float32Array(lo.length)
   const zeroPoint = new Uint8Array(lo.length)
   for (let i = 0; i < lo.length; i++) {
     const min = clip ? fround(lo[i]! * clip.min[i]!) : lo[i]!
     const max = clip ? fround(hi[i]! * clip.max[i]!) : hi[i]!
-    const width = symmetric ? Math.max(max, -min) : fround(max - min)
-    scale[i] = storedScale(clamp(fround(width / steps), low, high), quantizer)
+    const step = symmetric
+      ? Math.max(fround(max / above), fround(-min / below))
+      : fround(fround(max - min) / qMax(bits))
+    const magnitude = storedScale(clamp(step, low, high), quantizer)
+    scale[i] = isTurned(quantizer, lo[i]!, hi[i]!) ? -magnitude : magnitude
     zeroPoint[i] = symmetric ? symmetricZeroPoint(bits) : clamp(roundHalfEven(fround(-min / scale[i]!)), 0, qMax(bits))
   }
   return { scale, zeroPoint }

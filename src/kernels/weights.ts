@@ -7,7 +7,7 @@ import { padded, reshaped } from '../autodiff/fragments.ts'
 import type { Builder } from '../graph/builder.ts'
 import type { Value } from '../graph/ir.ts'
 import { checkShape, staticShape } from '../graph/shape.ts'
-import { emitExtremes } from './extremes.ts'
+import { emitExtremes, type Extremes } from './extremes.ts'
 import { FLOAT16_LEAST } from './float16.ts'
 import {
   affineQParams,
@@ -19,7 +19,7 @@ import {
   type QParams,
   roundHalfEven,
   scaleBounds,
-  stepCount,
+  symmetricSteps,
   symmetricZeroPoint,
   type WeightQuantizer,
   weightRange,
@@ -175,6 +175,12 @@ function float16Scale(g: Builder, scale: Value): Value {
   return straightThrough(g, g.op('Max', [nearest, coarse]), scale)
 }
 
+/** Sign of symmetric scales, without a gradient: -1 where `hi` is the greater end, 1 elsewhere. */
+function emitSign(g: Builder, { lo, hi }: Extremes): Value {
+  const isTurned = g.cast(g.op('Greater', [hi, g.neg(lo)]), lo.dtype!)
+  return g.shift(g.scale(isTurned, -2), 1)
+}
+
 /** `affineQParams` as a graph; no zero point when symmetric, where it is constant. */
 function emitQParams(
   g: Builder,
@@ -182,14 +188,19 @@ function emitQParams(
   quantizer: WeightQuantizer,
   ratios: EmittedRatios | undefined,
 ): { scale: Value; zeroPoint: Value | undefined } {
+  const { bits, symmetric, positiveScale } = quantizer
   const number = (value: number) => g.scalar(value, lo.dtype)
   const min = ratios ? g.mul(lo, ratios.min) : lo
   const max = ratios ? g.mul(hi, ratios.max) : hi
-  const width = quantizer.symmetric ? g.op('Max', [max, g.neg(min)]) : g.sub(max, min)
+  const { below, above } = symmetricSteps(quantizer)
+  const step = symmetric
+    ? g.op('Max', [g.div(max, number(above)), g.div(g.neg(min), number(below))])
+    : g.div(g.sub(max, min), number(qMax(bits)))
   const [low, high] = scaleBounds(quantizer)
-  const bounded = g.op('Clip', [g.div(width, number(stepCount(quantizer))), number(low), number(high)])
-  const scale = quantizer.scaleDtype === 'float16' ? float16Scale(g, bounded) : bounded
-  if (quantizer.symmetric) return { scale, zeroPoint: undefined }
-  const rounded = roundDetached(g, g.div(g.neg(min), scale))
-  return { scale, zeroPoint: g.op('Clip', [rounded, number(0), number(qMax(quantizer.bits))]) }
+  const bounded = g.op('Clip', [step, number(low), number(high)])
+  const magnitude = quantizer.scaleDtype === 'float16' ? float16Scale(g, bounded) : bounded
+  if (symmetric)
+    return { scale: positiveScale ? magnitude : g.mul(magnitude, emitSign(g, { lo, hi })), zeroPoint: undefined }
+  const rounded = roundDetached(g, g.div(g.neg(min), magnitude))
+  return { scale: magnitude, zeroPoint: g.op('Clip', [rounded, number(0), number(qMax(bits))]) }
 }
