@@ -61,21 +61,19 @@ export const qMax = (bits: number): number => 2 ** bits - 1
 /** Code of zero in a symmetric quantizer. */
 export const symmetricZeroPoint = (bits: number): number => 2 ** (bits - 1)
 
-/**
- * Steps from zero to either end of a symmetric range. Codes reach one step farther below zero than above. A scale with a sign turns
- * that side to the greater end; a positive one leaves it below.
- */
-export function symmetricSteps({ bits, positiveScale }: Pick<WeightQuantizer, 'bits' | 'positiveScale'>): {
-  readonly below: number
-  readonly above: number
-} {
-  const below = symmetricZeroPoint(bits)
-  return { below, above: positiveScale ? below - 1 : below }
-}
+/** True where the scale of a symmetric group is negative: its greater end is `hi`, and codes reach farther below zero. */
+export const isTurned = ({ positiveScale }: Pick<WeightQuantizer, 'positiveScale'>, lo: number, hi: number): boolean =>
+  !positiveScale && hi > -lo
 
-/** True where the scale of a group is negative. */
-const isTurned = ({ symmetric, positiveScale }: WeightQuantizer, lo: number, hi: number): boolean =>
-  symmetric && !positiveScale && hi > -lo
+/**
+ * Steps from zero to the ends of a symmetric range, as many as leave no weight farther than half a step from a code: 2^(bits-1) on the
+ * longer side of the codes, half a step beyond the last code on the other. A negative scale turns the longer side upward.
+ */
+export function symmetricSteps(bits: number, turned: boolean): { readonly below: number; readonly above: number } {
+  const longer = symmetricZeroPoint(bits)
+  const shorter = longer - 0.5
+  return turned ? { below: shorter, above: longer } : { below: longer, above: shorter }
+}
 
 /** Bounds of a scale's magnitude: what its type can hold. */
 export function scaleBounds({ scaleDtype }: Pick<WeightQuantizer, 'scaleDtype'>): readonly [number, number] {
@@ -136,31 +134,31 @@ const clamp = (x: number, low: number, high: number): number => Math.min(Math.ma
 /**
  * Scale and zero point of every group (arXiv 2308.13137 eq. 2). With lo, hi times their clip ratios:
  * asymmetric scale = (hi - lo) / (2^bits - 1), zeroPoint = round(-lo / scale);
- * symmetric  scale = max(hi, -lo) / 2^(bits-1), negative where hi is the greater end of the group, zeroPoint = 2^(bits-1);
- * the same without a sign: scale = max(hi / (2^(bits-1) - 1), -lo / 2^(bits-1)).
+ * symmetric  scale = max(-lo / 2^(bits-1), hi / (2^(bits-1) - 1/2)) where -lo >= hi, otherwise -max(hi / 2^(bits-1), -lo / (2^(bits-1) - 1/2));
+ * zeroPoint = 2^(bits-1). Without a sign, always the first.
  * Every operation is rounded to float32, as the graph does it. A group of zeros gets the least scale and stays zero.
  *
  * Symmetric codes reach from -2^(bits-1) to 2^(bits-1) - 1 around zero. The sign gives the longer side to the greater end, as
- * onnxruntime's own quantizer does. The lesser end is cut by a step at most, where it is nearly as great: steps that spare it are wider
- * for every weight of the group, and cost more (docs/accuracy.md). The sign is that of the whole range: clipping never turns it.
+ * onnxruntime's own quantizer does. The sign is that of the whole range: clipping never turns it.
  */
 export function affineQParams({ lo, hi }: WeightRange, quantizer: WeightQuantizer, clip?: ClipRatios): QParams {
   checkQuantizer(quantizer)
   const { bits, symmetric } = quantizer
   const { fround } = Math
-  const { below, above } = symmetricSteps(quantizer)
   const [low, high] = scaleBounds(quantizer)
   const scale = new Float32Array(lo.length)
   const zeroPoint = new Uint8Array(lo.length)
   for (let i = 0; i < lo.length; i++) {
     const min = clip ? fround(lo[i]! * clip.min[i]!) : lo[i]!
     const max = clip ? fround(hi[i]! * clip.max[i]!) : hi[i]!
+    const turned = symmetric && isTurned(quantizer, lo[i]!, hi[i]!)
+    const { below, above } = symmetricSteps(bits, turned)
     const step = symmetric
       ? Math.max(fround(max / above), fround(-min / below))
       : fround(fround(max - min) / qMax(bits))
     const magnitude = storedScale(clamp(step, low, high), quantizer)
-    scale[i] = isTurned(quantizer, lo[i]!, hi[i]!) ? -magnitude : magnitude
-    zeroPoint[i] = symmetric ? symmetricZeroPoint(bits) : clamp(roundHalfEven(fround(-min / scale[i]!)), 0, qMax(bits))
+    scale[i] = turned ? -magnitude : magnitude
+    zeroPoint[i] = symmetric ? symmetricZeroPoint(bits) : clamp(roundHalfEven(fround(-min / magnitude)), 0, qMax(bits))
   }
   return { scale, zeroPoint }
 }

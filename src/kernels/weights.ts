@@ -175,10 +175,25 @@ function float16Scale(g: Builder, scale: Value): Value {
   return straightThrough(g, g.op('Max', [nearest, coarse]), scale)
 }
 
-/** Sign of symmetric scales, without a gradient: -1 where `hi` is the greater end, 1 elsewhere. */
-function emitSign(g: Builder, { lo, hi }: Extremes): Value {
+/** Sign of symmetric scales and the steps of either side of the range, [G, N] or numbers, without gradients: `symmetricSteps` as a graph. */
+function emitSides(
+  g: Builder,
+  { lo, hi }: Extremes,
+  { bits, positiveScale }: WeightQuantizer,
+): { readonly sign: Value; readonly below: Value; readonly above: Value } {
+  const straight = symmetricSteps(bits, false)
+  if (positiveScale) {
+    const number = (value: number) => g.scalar(value, lo.dtype)
+    return { sign: number(1), below: number(straight.below), above: number(straight.above) }
+  }
+  const turned = symmetricSteps(bits, true)
   const isTurned = g.cast(g.op('Greater', [hi, g.neg(lo)]), lo.dtype!)
-  return g.shift(g.scale(isTurned, -2), 1)
+  const either = (usual: number, other: number) => g.shift(g.scale(isTurned, other - usual), usual)
+  return {
+    sign: either(1, -1),
+    below: either(straight.below, turned.below),
+    above: either(straight.above, turned.above),
+  }
 }
 
 /** `affineQParams` as a graph; no zero point when symmetric, where it is constant. */
@@ -188,19 +203,21 @@ function emitQParams(
   quantizer: WeightQuantizer,
   ratios: EmittedRatios | undefined,
 ): { scale: Value; zeroPoint: Value | undefined } {
-  const { bits, symmetric, positiveScale } = quantizer
   const number = (value: number) => g.scalar(value, lo.dtype)
   const min = ratios ? g.mul(lo, ratios.min) : lo
   const max = ratios ? g.mul(hi, ratios.max) : hi
-  const { below, above } = symmetricSteps(quantizer)
-  const step = symmetric
-    ? g.op('Max', [g.div(max, number(above)), g.div(g.neg(min), number(below))])
-    : g.div(g.sub(max, min), number(qMax(bits)))
   const [low, high] = scaleBounds(quantizer)
-  const bounded = g.op('Clip', [step, number(low), number(high)])
-  const magnitude = quantizer.scaleDtype === 'float16' ? float16Scale(g, bounded) : bounded
-  if (symmetric)
-    return { scale: positiveScale ? magnitude : g.mul(magnitude, emitSign(g, { lo, hi })), zeroPoint: undefined }
-  const rounded = roundDetached(g, g.div(g.neg(min), magnitude))
-  return { scale: magnitude, zeroPoint: g.op('Clip', [rounded, number(0), number(qMax(bits))]) }
+  const bounded = (step: Value) => {
+    const clipped = g.op('Clip', [step, number(low), number(high)])
+    return quantizer.scaleDtype === 'float16' ? float16Scale(g, clipped) : clipped
+  }
+  if (quantizer.symmetric) {
+    const { sign, below, above } = emitSides(g, { lo, hi }, quantizer)
+    const step = g.op('Max', [g.div(max, above), g.div(g.neg(min), below)])
+    return { scale: g.mul(bounded(step), sign), zeroPoint: undefined }
+  }
+  const top = qMax(quantizer.bits)
+  const scale = bounded(g.div(g.sub(max, min), number(top)))
+  const rounded = roundDetached(g, g.div(g.neg(min), scale))
+  return { scale, zeroPoint: g.op('Clip', [rounded, number(0), number(top)]) }
 }

@@ -54,13 +54,14 @@ function byHand({ K, N, quantizer }: WeightCase, { w, dp, max, min }: Point): Gr
     const lo = Math.min(0, ...members.map(at => w[at]!))
     const [ratioMax, ratioMin] = [sigmoid(max[i]!), sigmoid(min[i]!)]
     const [above, below] = [hi * ratioMax, -lo * ratioMin]
+    const turned = quantizer.symmetric && !quantizer.positiveScale && hi > -lo
     const { above: stepsAbove, below: stepsBelow } = quantizer.symmetric
-      ? symmetricSteps(quantizer)
+      ? symmetricSteps(quantizer.bits, turned)
       : { above: top, below: top }
     const [fromAbove, fromBelow] = [above / stepsAbove, below / stepsBelow]
     const raw = quantizer.symmetric ? Math.max(fromAbove, fromBelow) : (above + below) / top
     const bounded = Math.min(Math.max(raw, low), high)
-    const sign = quantizer.symmetric && !quantizer.positiveScale && hi > -lo ? -1 : 1
+    const sign = turned ? -1 : 1
     const scale = sign * storedScale(bounded, quantizer)
     const zeroPoint = quantizer.symmetric
       ? 2 ** (quantizer.bits - 1)
@@ -176,9 +177,9 @@ function scaleOf(members: readonly number[], ratios: { max: number; min: number 
   const [hi, lo] = [Math.max(0, ...members), Math.min(0, ...members)]
   const [above, below] = [hi * ratios.max, -lo * ratios.min]
   if (!quantizer.symmetric) return (above + below) / (2 ** quantizer.bits - 1)
-  const half = 2 ** (quantizer.bits - 1)
-  if (quantizer.positiveScale) return Math.max(above / (half - 1), below / half)
-  return (Math.max(above, below) / half) * (hi > -lo ? -1 : 1)
+  const longer = 2 ** (quantizer.bits - 1)
+  if (hi > -lo && !quantizer.positiveScale) return -Math.max(above / longer, below / (longer - 0.5))
+  return Math.max(above / (longer - 0.5), below / longer)
 }
 
 test.each(GRIDS)('gradients of weights and logits are the slope with rounding held fixed: %o', async grid => {

@@ -48,23 +48,28 @@ describe('affineQParams', () => {
   test('symmetric: the greater end in 2^(bits-1) steps, zero in the middle, negative where hi is that end', () => {
     expect(qparams([-1, 4], { symmetric: true })).toEqual([-0.5, 8])
     expect(qparams([-4, 1], { symmetric: true })).toEqual([0.5, 8])
-    expect(qparams([-2, 2], { symmetric: true })).toEqual([0.25, 8])
     expect(qparams([-1, 0.5], { symmetric: true, bits: 2 })).toEqual([0.5, 2])
     expect(qparams([-1, 2], { symmetric: true, bits: 8, scaleDtype: 'float16' })).toEqual([-(2 ** -6), 128])
   })
 
-  test('symmetric without a sign: a step more below zero than above', () => {
+  test('symmetric: wider steps where the lesser end would be cut by more than half of one', () => {
+    expect(qparams([-3.75, 4], { symmetric: true })).toEqual([-0.5, 8])
+    expect(qparams([-3.9, 4], { symmetric: true })).toEqual([-Math.fround(Math.fround(3.9) / 7.5), 8])
+    expect(qparams([-3, 3], { symmetric: true })).toEqual([Math.fround(0.4), 8])
+    expect(qparams([-3, 3], { symmetric: true, bits: 2 })).toEqual([2, 2])
+  })
+
+  test('symmetric without a sign: the longer side stays below zero', () => {
     const positive = { symmetric: true, positiveScale: true }
-    expect(qparams([-1, 3.5], positive)).toEqual([0.5, 8])
+    expect(qparams([-1, 3.75], positive)).toEqual([0.5, 8])
     expect(qparams([-4, 1], positive)).toEqual([0.5, 8])
-    expect(qparams([-4, 4], positive)).toEqual([Math.fround(4 / 7), 8])
-    expect(qparams([-1, 0.25], { ...positive, bits: 2 })).toEqual([0.5, 2])
+    expect(qparams([-1, 0.375], { ...positive, bits: 2 })).toEqual([0.5, 2])
   })
 
   test('clip ratios shrink each side by itself, and never turn the sign', () => {
     expect(qparams([-2, 4], {}, { min: 0.5, max: 0.75 })).toEqual([Math.fround(4 / 15), 4])
-    expect(qparams([-2, 4], { symmetric: true }, { min: 1, max: 0.25 })).toEqual([-0.25, 8])
-    expect(qparams([-4, 2], { symmetric: true }, { min: 0.25, max: 1 })).toEqual([0.25, 8])
+    expect(qparams([-3.75, 4], { symmetric: true }, { min: 1, max: 0.25 })).toEqual([-0.5, 8])
+    expect(qparams([-4, 3.75], { symmetric: true }, { min: 0.25, max: 1 })).toEqual([0.5, 8])
     expect(qparams([-4, 2], { symmetric: true }, { min: 0.75, max: 1 })).toEqual([0.375, 8])
   })
 
@@ -132,11 +137,10 @@ describe('weights times 2^k', () => {
           const coarse = quantizeWeight(w, 64, 4, quantizer)
           const back = dequantize(coarse, 64, 4, 64)
           back.forEach((x, i) => {
-            // Half a step inside, and half of one more at the ends, where the zero point is rounded, the scale down, or the lesser end cut.
+            // Half a step inside, and half of one more at the ends, where the zero point is rounded or the scale down.
             const step = Math.max(Math.abs(wide.scale[i % 4]!) * 2, 2 ** -24)
             expect(Math.abs(x - w[i]!), `${bits} bits, 2^${k}`).toBeLessThanOrEqual(step)
-            const isCut = quantizer.symmetric && coarse.codes[i] === 2 ** bits - 1
-            if (Math.abs(coarse.scale[i % 4]!) === 2 ** -24 && !isCut) expect(x + 0).toBe(w[i]! + 0)
+            if (Math.abs(coarse.scale[i % 4]!) === 2 ** -24) expect(x + 0).toBe(w[i]! + 0)
           })
         }
   })
