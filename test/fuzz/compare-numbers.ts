@@ -64,7 +64,7 @@ async function compareModel(seed: number, number: number, folder: string, at: (p
   const output = join(folder, 'out', 'model.onnx')
   at('quantizing')
   // Every other model without zero points.
-  const scheme = parseScheme(number % 2 === 0 ? 'w8a16' : 'w8a16sym')
+  const scheme = parseScheme('w8a16', { symmetric: number % 2 === 1 })
   try {
     await quantizeModel({
       ...{ model: source, output, scheme, lwc: false, let: false, samples: 1, seqLen: LENGTH },
