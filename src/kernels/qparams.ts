@@ -139,7 +139,8 @@ const clamp = (x: number, low: number, high: number): number => Math.min(Math.ma
  * Every operation is rounded to float32, as the graph does it. A group of zeros gets the least scale and stays zero.
  *
  * Symmetric codes reach from -2^(bits-1) to 2^(bits-1) - 1 around zero. The sign gives the longer side to the greater end, as
- * onnxruntime's own quantizer does. The sign is that of the whole range: clipping never turns it.
+ * onnxruntime's own quantizer does; choosing it by error gains nothing (docs/accuracy.md). It is that of the whole range: clipping never
+ * turns it.
  */
 export function affineQParams({ lo, hi }: WeightRange, quantizer: WeightQuantizer, clip?: ClipRatios): QParams {
   checkQuantizer(quantizer)
