@@ -82,6 +82,89 @@ describe('MatMulNBits', () => {
   })
 })
 
+describe('scales of weights may be negative', () => {
+  /** The product with x as a run input and everything else constant, as clients run it. */
+  const productOf = async (
+    kind: string,
+    x: Tensor,
+    constants: readonly (Tensor | undefined)[],
+    attributes: Attributes,
+  ) => {
+    const graph = graphOf(kind, [x, ...constants.filter(each => each !== undefined)], attributes)
+    const input = graph.initializers.shift()!
+    graph.inputs.push(new Value(input.name, x.dtype, x.dims))
+    graph.nodes[0]!.inputs[0] = graph.inputs[0]
+    return readNumbers((await runGraph(graph, { [input.name]: x }, { prepacking: true })).y!)
+  }
+
+  test.each([2, 4, 8].flatMap(bits => [0, 4].flatMap(level => [1, 40].map(rows => [bits, level, rows] as const))))(
+    'MatMulNBits, %i bits, accuracy_level %i, %i rows: negated scales negate the product',
+    async (bits, level, rows) => {
+      const [K, N, block] = [128, 24, 32]
+      const codes = tensorOf('uint8', [N, K / block, (block * bits) / 8], bytes((N * K * bits) / 8))
+      const scales = wave((N * K) / block)
+      const product = (sign: number) =>
+        productOf(
+          'com.microsoft.MatMulNBits',
+          floatTensor([rows, K], wave(rows * K)),
+          [
+            codes,
+            floatTensor(
+              [N, K / block],
+              scales.map(x => sign * x),
+            ),
+          ],
+          { K, N, bits, block_size: block, accuracy_level: level },
+        )
+      const [one, other] = [await product(1), await product(-1)]
+      expect(Math.max(...one.map(Math.abs))).toBeGreaterThan(1)
+      expect(other).toEqual(one.map(y => -y))
+    },
+  )
+
+  test.each([1, 40])('MatMulIntegerToFloat, %i rows: exact up to 255 times -128, for either sign', async rows => {
+    // All sums are below 2^24: float32 holds them.
+    const [K, N] = [500, 19]
+    const x = Uint8Array.from({ length: rows * K }, (_, i) => (i % 7 < 5 ? 255 : (i * 31) % 256))
+    const w = Int8Array.from({ length: K * N }, (_, i) => (i % N < 9 ? -128 : ((i * 53) % 256) - 128))
+    const scale = Array.from({ length: N }, (_, n) => (n % 2 === 0 ? -1 : 1))
+    const y = await productOf(
+      'com.microsoft.MatMulIntegerToFloat',
+      tensorOf('uint8', [rows, K], x),
+      [
+        tensorOf('int8', [K, N], w),
+        floatTensor([], [1]),
+        floatTensor([N], scale),
+        tensorOf('uint8', [], Uint8Array.of(128)),
+      ],
+      {},
+    )
+    const sum = (m: number, n: number) =>
+      Array.from({ length: K }, (_, k) => (x[m * K + k]! - 128) * w[k * N + n]!).reduce((a, b) => a + b)
+    expect(y).toEqual(Array.from({ length: rows * N }, (_, i) => scale[i % N]! * sum(Math.floor(i / N), i % N)))
+  })
+
+  test('GatherBlockQuantized', async () => {
+    const [V, D, block] = [3, 32, 16]
+    const codes = bytes((V * D) / 2)
+    const scales = wave((V * D) / block)
+    const rows = await productOf(
+      'com.microsoft.GatherBlockQuantized',
+      tensorOf('uint8', [V, D / 2], codes),
+      [tensorOf('int64', [V], BigInt64Array.of(2n, 0n, 1n)), floatTensor([V, D / block], scales)],
+      { bits: 4, block_size: block, gather_axis: 0, quantize_axis: 1 },
+    )
+    expect(scales.some(x => x < 0)).toBe(true)
+    const expected = [2, 0, 1].flatMap(row =>
+      Array.from({ length: D }, (_, d) => {
+        const code = (codes[(row * D + d) >> 1]! >> (4 * (d % 2))) & 15
+        return Math.fround((code - 8) * Math.fround(scales[(row * D + d - (d % block)) / block]!))
+      }),
+    )
+    expect(rows).toEqual(expected)
+  })
+})
+
 describe('quantized activations', () => {
   test('a MatMul of a DequantizeLinear rounds its activations, unless the graph is run as written', async () => {
     const [K, N] = [128, 32]

@@ -4,6 +4,7 @@ import { mkdirSync, mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { readNumbers } from '../../../src/graph/tensor.ts'
 import { loadModel } from '../../../src/graph/onnx-file/load.ts'
 import { analyze } from '../../../src/quant/find/analyze.ts'
 import { roundBlock } from '../../../src/quant/learn/round-block.ts'
@@ -39,6 +40,7 @@ describe('what is trained is what ships', () => {
     ['w3a16', { perChannel: true }, undefined, 1e-5],
     ['w2a16g16', {}, undefined, 1e-5],
     ['w5a16g64', { symmetric: true }, undefined, 1e-5],
+    ['w2a16g16', { symmetric: true }, undefined, 1e-5],
     ['w8a16', {}, undefined, 1e-5],
     // A number that rounds the other way, because sums were made in another order, moves a whole step: hence the wider bound.
     ['w8a8', {}, 'integer', 1e-4],
@@ -95,4 +97,26 @@ test('the graph around the linears stays as it was', async () => {
       graph.initializers.some(value => value.name === name),
       name,
     ).toBe(!weights.has(name))
+})
+
+test.each<[string, string, number]>([
+  ['w4a16g32', 'MatMulNBits', 3],
+  ['w2a16g16', 'MatMulNBits', 3],
+  // x, weight, scales of x and of the weight, zero point of x.
+  ['w8a8', 'MatMulIntegerToFloat', 5],
+])('symmetric %s: %s has scales of both signs and no zero points of weights', async (text, kind, inputs) => {
+  const analysis = await analyze(MODEL, TOKENS)
+  const method = methodOf({ ...METHOD, scheme: parseScheme(text, { symmetric: true }) })
+  const planOf = blockPlanner(method, analysis)
+  const finished = analysis.blocks.map(block => roundBlock(planOf(block), { method, blocks: 3 }))
+  exportBlocks(analysis.model, finished, { accuracyLevel: 0, format: 'integer' })
+  const { nodes, initializers } = analysis.model.graph
+  const products = nodes.filter(({ opType }) => opType === kind)
+  expect(products.length).toBe(21)
+  for (const node of products) {
+    expect(node.inputs.length).toBe(inputs)
+    const scales = readNumbers(node.inputs[kind === 'MatMulNBits' ? 2 : 3]!.tensor!)
+    expect(new Set(scales.map(Math.sign)), node.name).toEqual(new Set([1, -1]))
+  }
+  expect(initializers.filter(({ name }) => name.includes('zero_point'))).toEqual([])
 })
