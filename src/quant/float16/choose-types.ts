@@ -18,7 +18,7 @@ interface Fact {
   readonly type: Precision | undefined
   /** True for what is computed from activations; false for constants, masks, positions. */
   readonly data: boolean
-  /** Only constants are tiny. A mask made with a wide constant is wide, too. */
+  /** Only constants and what is made of them alone are tiny. A mask made with a wide constant is wide, too. */
   readonly fit: Fit
 }
 
@@ -141,8 +141,9 @@ class Chooser {
     const fit = worst(inputs)
     if (others.length === 0) {
       const [, indices] = node.inputs
-      if (!isLookup(node) || (indices && storedTensor(indices))) return { type: undefined, data: false, fit }
-      return fit === 'yes' ? ACTIVATION : { type: 'float32', data: true, fit }
+      const isActivation = isLookup(node) && !(indices && storedTensor(indices))
+      if (fit === 'yes') return isActivation ? ACTIVATION : { type: undefined, data: false, fit }
+      return { type: 'float32', data: isActivation, fit }
     }
     const isFloat32 = ({ type, data: isData }: Fact) => type === 'float32' && (rule === 'compares' || isData)
     const pulled = fit !== 'yes' || (rule !== 'follows' && others.some(isFloat32))
