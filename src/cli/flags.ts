@@ -112,6 +112,11 @@ export const QUANTIZE_FLAGS: readonly FlagRow<keyof QuantizeRequest | 'overrides
     parse: wholeNumber,
   },
   {
+    flags: '--float16',
+    key: 'float16',
+    help: 'make what stays float float16, inputs and outputs too (default: as in the model)',
+  },
+  {
     group: 'How to learn it:',
     flags: '--preset <name>',
     key: 'preset',

@@ -5,7 +5,7 @@
 
 import { dirname, relative } from 'node:path'
 import * as ort from 'onnxruntime-node'
-import { isMemoryError, memoryError, messageOf, QuantError } from '../errors.ts'
+import { internalError, isMemoryError, memoryError, messageOf, QuantError } from '../errors.ts'
 import { isFileRange } from '../files/file-range.ts'
 import type { DType } from '../graph/dtype.ts'
 import { type Graph, newModel, tensorsOf } from '../graph/ir.ts'
@@ -191,8 +191,11 @@ function commonFolder(graph: Graph): string | undefined {
 /** Compiles a graph of ours. Tensors still on disk are mapped from there. @throws E_RUNTIME */
 export async function compile(graph: Graph, options: SessionOptions = {}): Promise<Session> {
   const folder = commonFolder(graph)
-  const place: Place = ({ data }) =>
-    isFileRange(data) ? { location: relative(folder!, data.file), offset: data.offset, length: data.length } : undefined
+  const place: Place = ({ data }) => {
+    if (!isFileRange(data)) return undefined
+    if (data.conversion) throw internalError(`the program "${graph.name}" cannot map numbers that are converted`)
+    return { location: relative(folder!, data.file), offset: data.offset, length: data.length }
+  }
   const program = encodeModel(newModel(graph), place)
   return create(program, { prepacking: false, ...options }, `the program "${graph.name}"`, folder)
 }

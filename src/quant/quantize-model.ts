@@ -14,6 +14,7 @@ import { exportEmbeddings } from './export/export-embeddings.ts'
 import { analyze } from './find/analyze.ts'
 import { checkConstants } from './find/sound-numbers.ts'
 import { chooseEffort } from './learn/choose-effort.ts'
+import { inFloat16 } from './float16/in-float16.ts'
 import type { Effort } from './learn/effort.ts'
 import { learns } from './learn/learnables.ts'
 import { saveParameters } from './learn/replay.ts'
@@ -55,15 +56,17 @@ async function quantize(given: QuantizeOptions, hooks: Hooks): Promise<QuantizeR
   const { session, notes: threadNotes } = withinCores(resolved.session)
   const options: Run = { ...resolved, ...hooks, session }
   const { scheme, onEvent } = options
-  const analysis = await analyze(options.model, options.seqLen, options.capSeqLen)
-  const { model, blocks } = analysis
-  checkConstants(analysis)
+  const found = await analyze(options.model, options.seqLen, options.capSeqLen)
+  const { model, blocks } = found
+  checkConstants(found)
   const names = blocks.flatMap(({ linears }) => linears.map(({ name }) => name))
   checkRules(options, names)
+  const sizeBefore = modelSizeBytes(model)
+  // Before the plan, which reads the types that scales and transformed constants are stored in.
+  const { analysis, notes: typeNotes } = options.float16 ? inFloat16(found) : { analysis: found, notes: [] }
   const outer = planEmbeddings(analysis, options, scheme.weights.symmetric)
   checkFormat(analysis, options, outer)
-  const output = planOutput(model.path!, options.output, schemeName(scheme))
-  const sizeBefore = modelSizeBytes(model)
+  const output = planOutput(model.path!, options.output, schemeName(scheme), options.float16)
   onEvent?.({ type: 'analyzed', blocks: blocks.length, linears: names.length })
   // Before the run, because afterwards tensors come from the work folder as well.
   const saving: SaveOptions = {
@@ -121,6 +124,7 @@ async function quantize(given: QuantizeOptions, hooks: Hooks): Promise<QuantizeR
         ...outer.notes,
         ...saved.notes,
         ...analysis.notes,
+        ...typeNotes,
         ...new Set(plans.flatMap(plan => plan.notes)),
         ...notes,
         ...left,

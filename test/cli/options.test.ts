@@ -36,6 +36,7 @@ const DEFAULTS = {
   augLoss: false,
   session: { threads: undefined, device: 'cpu' },
   maxWork: 3e14,
+  float16: false,
   fresh: false,
 }
 

@@ -2,6 +2,7 @@
 
 import type { Builder } from '../../graph/builder.ts'
 import type { DType } from '../../graph/dtype.ts'
+import { floatTypeOf } from '../../graph/float-type.ts'
 import type { Node, Value } from '../../graph/ir.ts'
 import { castRoundSte } from '../../kernels/round-ste.ts'
 import { emitFakeQuantize, emitWeightRange, type FakeQuantized } from '../../kernels/weights.ts'
@@ -32,7 +33,7 @@ function storedChanges(g: Builder, { changedSites }: BlockPlan, { constants, bia
   }
   return {
     constants: sites,
-    biases: new Map([...biases].map(([linear, bias]) => [linear, stored(g, bias, linear.weight.tensor!.dtype)])),
+    biases: new Map([...biases].map(([linear, bias]) => [linear, stored(g, bias, floatTypeOf(linear.origin.inputs[1]!))])),
   }
 }
 

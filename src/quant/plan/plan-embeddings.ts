@@ -2,8 +2,10 @@
 
 import { option } from '../../option-mark.ts'
 import { QuantError } from '../../errors.ts'
+import { floatTypeOf } from '../../graph/float-type.ts'
 import type { Node } from '../../graph/ir.ts'
 import { isRefused, type Refused } from '../../graph/refusal.ts'
+import { findStoredWeight } from '../../graph/stored-weight.ts'
 import type { WeightQuantizer } from '../../kernels/qparams.ts'
 import type { Analysis } from '../find/analysis.ts'
 import { findEmbeddings, isTied, type EmbeddingLayers } from '../find/embeddings.ts'
@@ -33,9 +35,17 @@ export interface EmbeddingPlan {
   readonly notes: readonly string[]
 }
 
-function quantizerOf({ inFeatures, weight }: Linear, bits: EmbeddingBits, symmetric: boolean): WeightQuantizer {
+/** Scales are stored in the type of the weight, as it is stored in the user's graph. */
+function scaleDtypeOf({ origin }: Linear): WeightQuantizer['scaleDtype'] {
+  const weight = origin.inputs[origin.kind === 'Gather' ? 0 : 1]!
+  const stored = findStoredWeight(weight)
+  return (isRefused(stored) ? floatTypeOf(weight) : stored.tensor.dtype) === 'float16' ? 'float16' : 'float32'
+}
+
+function quantizerOf(linear: Linear, bits: EmbeddingBits, symmetric: boolean): WeightQuantizer {
+  const { inFeatures } = linear
   const group = inFeatures % GROUP !== 0 && inFeatures % SMALLER_GROUP === 0 ? SMALLER_GROUP : GROUP
-  return { bits, group, symmetric, scaleDtype: weight.tensor!.dtype === 'float16' ? 'float16' : 'float32' }
+  return { bits, group, symmetric, scaleDtype: scaleDtypeOf(linear) }
 }
 
 /** @throws E_UNSUPPORTED when what is wanted is not there or cannot be stored. */

@@ -27,6 +27,8 @@ export interface QuantizeOptions extends WeightRules, EmbeddingOptions, SchemeOv
   readonly format?: ExportOptions['format'] | undefined
   /** 0 computes in float32 (default), 4 with activations of 8 bits: faster, less exact. */
   readonly accuracyLevel?: 0 | 4 | undefined
+  /** Write a float16 model: constants, activations, inputs and outputs that were float32 (default: false). */
+  readonly float16?: boolean | undefined
   /** Amount and speed of learning (default: "default"); the options below win over it. */
   readonly preset?: PresetName | undefined
   /** File with text or token ids; without it the model writes its own text. */
@@ -152,6 +154,7 @@ export interface ResolvedOptions
   readonly saveParams: string | undefined
   readonly params: string | undefined
   readonly workDir: string | undefined
+  readonly float16: boolean
   readonly fresh: boolean
 }
 

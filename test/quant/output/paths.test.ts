@@ -31,6 +31,14 @@ test.each([
   expect(plan.dataFileName).toBe(asked?.endsWith('.onnx') ? undefined : `${basename(path)}_data`)
 })
 
+test.each([
+  ['/m/model.onnx', '/m/model-w4a16g32-float16.onnx'],
+  ['/m/onnx/model.onnx', '/m/onnx/model_q4f16.onnx'],
+  ['/m/onnx/model_fp16.onnx', '/m/onnx/model_q4f16.onnx'],
+])('%s made float16: %s', (source, path) => {
+  expect(planOutput(source, undefined, 'w4a16g32', true).path).toBe(path)
+})
+
 test('a file of the transformers.js layout that is there already is not replaced', () => {
   const folder = testFolder()
   mkdirSync(join(folder, 'onnx'))
