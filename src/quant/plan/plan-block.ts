@@ -32,7 +32,9 @@ function weightQuantizers(
       // Integer linears compute in float32, whatever the model's type is.
       const isInteger = activations && group === undefined && format !== 'qdq'
       const scaleDtype = isInteger ? 'float32' : scaleDtypeOf(linear)
-      return [[linear, { bits, group: group ?? linear.inFeatures, symmetric, scaleDtype }]]
+      // TensorRT and WebNN take no negative scales of DequantizeLinear.
+      const signs = format === 'qdq' ? { positiveScale: true } : {}
+      return [[linear, { bits, group: group ?? linear.inFeatures, symmetric, scaleDtype, ...signs }]]
     }),
   )
 }

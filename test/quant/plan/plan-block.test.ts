@@ -75,6 +75,16 @@ describe('overrides', () => {
   })
 })
 
+test('symmetric scales of the qdq format have no sign: TensorRT and WebNN refuse negative ones', () => {
+  const scheme = parseScheme('w4a16', { symmetric: true })
+  const signs = (format: 'integer' | 'qdq') => {
+    const made = planBlock(analysis.blocks[0]!, { scheme, format, let: false, values: analysis.values })
+    return [...made.quantizers.values()].map(({ positiveScale = false }) => positiveScale)
+  }
+  expect(new Set(signs('integer'))).toEqual(new Set([false]))
+  expect(new Set(signs('qdq'))).toEqual(new Set([true]))
+})
+
 describe('linears that stay float', () => {
   test('have no quantizer, and read float activations', () => {
     const all = plan('w8a8', {})
