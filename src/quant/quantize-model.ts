@@ -1,5 +1,6 @@
 /** @file The method from end to end, block after block. The place to start reading. */
 
+import { QuantError } from '../errors.ts'
 import { SourceWatch } from '../files/digest.ts'
 import { inWords } from '../files/disk-errors.ts'
 import { recoverSet } from '../files/file-set.ts'
@@ -7,11 +8,15 @@ import { WorkFolder, workPlace } from '../files/work-folder.ts'
 import { modelFiles, modelSizeBytes } from '../graph/onnx-file/model-files.ts'
 import { hasExternalSource, type SaveOptions } from '../graph/onnx-file/save.ts'
 import { withinCores } from '../kernels/threads.ts'
+import { option } from '../option-mark.ts'
 import { checkRoom } from './check-room.ts'
 import { exportBlocks } from './export/export-blocks.ts'
 import { exportEmbeddings } from './export/export-embeddings.ts'
+import { runtimeNeed } from './export/runtime-versions.ts'
 import { analyze } from './find/analyze.ts'
+import { findProducts } from './find/products.ts'
 import { checkConstants } from './find/sound-numbers.ts'
+import { kernelNotes } from './kernel-notes.ts'
 import { chooseEffort } from './learn/choose-effort.ts'
 import type { Effort } from './learn/effort.ts'
 import { learns } from './learn/learnables.ts'
@@ -25,7 +30,7 @@ import { finishedBefore, isWorthKeeping } from './resume.ts'
 import { runBlocks } from './run-blocks.ts'
 import { SCALED_OUTPUTS, scaledOutputNotes, scaledOutputs } from './scaled-outputs.ts'
 import { signatureOfRun } from './signature.ts'
-import type { Hooks, QuantizeOptions, Run } from './terms/options.ts'
+import type { Hooks, QuantizeOptions, ResolvedOptions, Run } from './terms/options.ts'
 import type { QuantizeReport } from './terms/report.ts'
 import { resolveOptions } from './terms/resolve-options.ts'
 import { schemeName } from './terms/scheme.ts'
@@ -48,9 +53,21 @@ function withEffort(run: Run, effort: Effort): Run {
 export const quantizeModel = (given: QuantizeOptions, hooks: Hooks = {}): Promise<QuantizeReport> =>
   inWords(() => quantize(given, hooks))
 
+/** Refuses the form that is not written yet. @throws E_UNSUPPORTED */
+function refuseUnwritten({ format, target }: ResolvedOptions): void {
+  if (format !== 'qdq') return
+  throw new QuantError(
+    'E_UNSUPPORTED',
+    `${option('format', 'qdq')} is not written yet${target === undefined ? '' : `, and ${option('target', target)} needs it`}`,
+    `Take another ${option('format')} or ${option('target')}.`,
+    { option: 'format' },
+  )
+}
+
 async function quantize(given: QuantizeOptions, hooks: Hooks): Promise<QuantizeReport> {
   const started = performance.now()
   const resolved = resolveOptions(given)
+  refuseUnwritten(resolved)
   const { session, notes: threadNotes } = withinCores(resolved.session)
   const options: Run = { ...resolved, ...hooks, session }
   const { scheme, onEvent } = options
@@ -90,7 +107,11 @@ async function quantize(given: QuantizeOptions, hooks: Hooks): Promise<QuantizeR
     onEvent?.({ type: 'saving' })
     source.check()
     exportBlocks(model, finished, options)
+    const inBlocks = findProducts(model)
     exportEmbeddings(model, outer.jobs, options)
+    const products = findProducts(model)
+    const outside = [...products].flatMap(([node, product]) => (inBlocks.has(node) ? [] : [product]))
+    const onnxruntime = runtimeNeed([...products.values()])
     const scaled = scaledOutputs(finished)
     if (scaled.length > 0) model.metadata.set(SCALED_OUTPUTS, scaled.join(','))
     if (options.saveParams !== undefined) saveParameters(options.saveParams, options, finished, output.path)
@@ -102,9 +123,11 @@ async function quantize(given: QuantizeOptions, hooks: Hooks): Promise<QuantizeR
     const plans = finished.map(({ plan }) => plan)
     return {
       model: model.path!,
+      ...(options.target && { target: options.target }),
       output: output.path,
       files: saved.files,
       scheme: schemeName(scheme),
+      ...(onnxruntime && { onnxruntime }),
       blocks: finished.map(({ report }) => report),
       outer: embeddingReports(outer),
       skipped: plans.flatMap(skippedIn),
@@ -115,6 +138,7 @@ async function quantize(given: QuantizeOptions, hooks: Hooks): Promise<QuantizeR
         ...learningNotes(finished),
         ...groupNotes(plans),
         ...overrideNotes(plans, scheme.weights),
+        ...kernelNotes({ inBlocks: [...inBlocks.values()], outside }, options),
         ...scaledOutputNotes(options, analysis, scaled),
         ...outer.notes,
         ...saved.notes,

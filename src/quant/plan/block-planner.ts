@@ -18,6 +18,7 @@ export function blockPlanner(method: Method, { values, leaving, otherBranch }: U
   const options: PlanOptions = {
     scheme,
     let: method.let,
+    widestBlock: method.widestBlock,
     values,
     leaving: leaving && keepCache ? { ...leaving, mayChange: new Set() } : leaving,
     weightSchemeOf: weightSchemeOf(scheme.weights, method),
