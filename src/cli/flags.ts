@@ -70,7 +70,7 @@ export const QUANTIZE_FLAGS: readonly FlagRow<keyof QuantizeRequest | 'overrides
   {
     flags: '--group <n>',
     key: 'group',
-    help: 'weights that share a scale: 16, 32, 64, 128 or 256 (default: 128)',
+    help: 'weights that share a scale: 16, 32, 64, 128 or 256 (default: 128, or as --target has it)',
     parse: wholeNumber,
   },
   { flags: '--per-channel', key: 'perChannel', help: 'one scale per output instead of groups' },
@@ -114,7 +114,7 @@ export const QUANTIZE_FLAGS: readonly FlagRow<keyof QuantizeRequest | 'overrides
   {
     flags: '--accuracy-level <n>',
     key: 'accuracyLevel',
-    help: '0 computes in float32, 4 with 8-bit activations: faster, less exact (default: 0)',
+    help: '0 computes in float32, 4 with 8-bit activations: faster, less exact (default: 0, or as --target has it)',
     parse: wholeNumber,
   },
   {

@@ -1,6 +1,5 @@
 /** @file Quantized products and tables of a file, bodies included, whoever wrote them. Reads headers, no weights. */
 
-import { floatTypeOf } from '../../graph/float-type.ts'
 import type { DType } from '../../graph/dtype.ts'
 import { type Graph, consumersOf, type Model, type Node, type Value } from '../../graph/ir.ts'
 import { storedTensor } from '../../graph/stored-weight.ts'
@@ -16,6 +15,9 @@ const MICROSOFT = 'com.microsoft.'
 const WIDTHS: Partial<Record<DType, StoredBits>> = { int2: 2, uint2: 2, int4: 4, uint4: 4, int8: 8, uint8: 8 }
 
 const typeOf = (value: Value | undefined): DType | undefined => value && (value.dtype ?? storedTensor(value)?.dtype)
+
+/** Type of the scales; files may leave it out for computed ones. */
+const scaleType = (scales: Value): DType => typeOf(scales) ?? 'float32'
 
 /** Zero points, by the type of their input. */
 function zeroPointsOf(value: Value | undefined): StoredProduct['zeroPoints'] {
@@ -37,7 +39,7 @@ function readNBits(node: Node): ReturnType<Reader> {
     block: node.int('block_size', 0),
     zeroPoints: zeroPointsOf(zeroPoints),
     level: node.int('accuracy_level', 0),
-    dtype: floatTypeOf(scales),
+    dtype: scaleType(scales),
     bias: bias !== undefined,
   }
 }
@@ -55,7 +57,7 @@ function readInteger(node: Node): ReturnType<Reader> {
     block: undefined,
     zeroPoints: zeroPointsOf(zeroPoints),
     level: 0,
-    dtype: scales ? floatTypeOf(scales) : 'float32',
+    dtype: scales ? scaleType(scales) : 'float32',
     bias: bias !== undefined,
   }
 }
@@ -75,7 +77,7 @@ function readTable(node: Node): ReturnType<Reader> {
     block: node.int('block_size', 128),
     zeroPoints: zeroPointsOf(zeroPoints),
     level: 0,
-    dtype: floatTypeOf(scales),
+    dtype: scaleType(scales),
     bias: false,
   }
 }
@@ -92,7 +94,7 @@ function readExperts(node: Node): ReturnType<Reader> {
     block: node.int('block_size', 0) || undefined,
     zeroPoints: zeroPointsOf(node.inputs[11]),
     level: 0,
-    dtype: floatTypeOf(scales),
+    dtype: scaleType(scales),
     bias: false,
   }
 }
@@ -115,7 +117,7 @@ function readDequantized(node: Node, readers: readonly Node[]): ReturnType<Reade
     block: block === 0 ? K : block,
     zeroPoints: zeroPointsOf(zeroPoints),
     level: 0,
-    dtype: floatTypeOf(scales),
+    dtype: scaleType(scales),
     bias: false,
   }
 }
