@@ -28,6 +28,8 @@ export { type EvaluateReport, type Measured } from './quant/evaluate.ts'
 export { type UnusedWeight } from './quant/find/unused-weights.ts'
 export {
   type InspectedBlock,
+  type InspectedKernel,
+  type InspectedKernels,
   type InspectedLinear,
   type InspectedMapping,
   type InspectedEmbedding,
@@ -35,6 +37,7 @@ export {
   type InspectedType,
   type InspectReport,
 } from './quant/inspected.ts'
+export { type KernelSpeed, type ProductOp, type StoredProduct } from './quant/terms/kernel.ts'
 export { type QuantizeOptions } from './quant/terms/options.ts'
 export { type PresetName, type Schedule } from './quant/terms/presets.ts'
 export { type EvaluateEvent, type EvaluateOptions, type InspectOptions } from './quant/terms/read-options.ts'
@@ -44,12 +47,13 @@ export {
   type FewTokens,
   type QuantizeEvent,
   type QuantizeReport,
+  type RuntimeNeed,
   type SkippedReport,
   type Traces,
 } from './quant/terms/report.ts'
 export {
   type EmbeddingBits,
-  type EmbeddingOptions,
+  type EmbeddingChoices,
   parseScheme,
   parseWeightOverride,
   type PatternOverride,
@@ -59,3 +63,4 @@ export {
   type WeightRules,
   type WeightScheme,
 } from './quant/terms/scheme.ts'
+export { type StoredBits, type TargetName } from './quant/terms/targets.ts'

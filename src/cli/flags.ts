@@ -3,6 +3,7 @@
 import type { QuantizeRequest } from '../engine/messages.ts'
 import type { OptionName } from '../option-mark.ts'
 import type { EvaluateOptions, InspectOptions } from '../quant/terms/read-options.ts'
+import { TARGET_NAMES } from '../quant/terms/targets.ts'
 import { duration, number, oneScheme, weightOverride, wholeNumber } from './flag-values.ts'
 
 /** Value of an option that takes one: from the text as typed, or from all texts of a repeatable option. */
@@ -43,6 +44,11 @@ export const QUANTIZE_FLAGS: readonly FlagRow<keyof QuantizeRequest | 'overrides
   },
   {
     group: 'What to make:',
+    flags: '--target <name>',
+    key: 'target',
+    help: `what it will run on, which fills in what is not said: ${TARGET_NAMES.join(', ')}`,
+  },
+  {
     flags: '--scheme <name>',
     key: 'scheme',
     help: 'bits of weights and activations, also as a flag: --w4a16, --w3a16, --w2a16, --w8a16, --w4a16g64',
@@ -64,7 +70,7 @@ export const QUANTIZE_FLAGS: readonly FlagRow<keyof QuantizeRequest | 'overrides
   {
     flags: '--group <n>',
     key: 'group',
-    help: 'weights that share a scale: 16, 32, 64, 128 or 256 (default: 128)',
+    help: 'weights that share a scale: 16, 32, 64, 128 or 256 (default: 128, or as --target has it)',
     parse: wholeNumber,
   },
   { flags: '--per-channel', key: 'perChannel', help: 'one scale per output instead of groups' },
@@ -96,19 +102,19 @@ export const QUANTIZE_FLAGS: readonly FlagRow<keyof QuantizeRequest | 'overrides
   {
     flags: '--lm-head <bits>',
     key: 'lmHead',
-    help: 'also quantize lm_head, rounded to nearest: 2, 4 or 8 bits (default: float)',
+    help: 'also quantize lm_head, rounded to nearest: 2, 4 or 8 bits, or float (default: float, or as --target has it)',
     parse: wholeNumber,
   },
   {
     flags: '--embedding <bits>',
     key: 'embedding',
-    help: 'also quantize the embedding; in the bits of a tied lm_head it is stored once',
+    help: 'also quantize the embedding, or float; in the bits of a tied lm_head it is stored once',
     parse: wholeNumber,
   },
   {
     flags: '--accuracy-level <n>',
     key: 'accuracyLevel',
-    help: '0 computes in float32, 4 with 8-bit activations: faster, less exact (default: 0)',
+    help: '0 computes in float32, 4 with 8-bit activations: faster, less exact (default: 0, or as --target has it)',
     parse: wholeNumber,
   },
   {
@@ -198,6 +204,18 @@ export const QUANTIZE_FLAGS: readonly FlagRow<keyof QuantizeRequest | 'overrides
 ]
 
 export const INSPECT_FLAGS: readonly FlagRow<keyof InspectOptions | 'json'>[] = [
+  {
+    flags: '--target <name>',
+    key: 'target',
+    help: 'name the kernel of every linear there, and what a faster one wants',
+  },
+  {
+    flags: '--scheme <name>',
+    key: 'scheme',
+    help: 'scheme to name the kernels for, also as a flag: --w4a16 (default: as the target has it)',
+    repeatable: true,
+    join: oneScheme,
+  },
   {
     flags: '--seq-len <n>',
     key: 'seqLen',

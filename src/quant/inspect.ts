@@ -22,6 +22,7 @@ import type {
   InspectedType,
   InspectReport,
 } from './inspected.ts'
+import { inspectKernels } from './inspect-kernels.ts'
 import { outputSize } from './output-size.ts'
 import { planBranches } from './plan/plan-branches.ts'
 import { checkInspectOptions, type InspectOptions } from './terms/read-options.ts'
@@ -168,7 +169,7 @@ async function tryAnalysis(path: string, seqLen: number | undefined): Promise<An
  */
 export async function inspectModel(options: InspectOptions): Promise<InspectReport> {
   checkInspectOptions(options)
-  const { model: path, seqLen } = options
+  const { model: path, seqLen, target, scheme } = options
   const model: Model = loadModel(path)
   const types = typesOf(tensorsOf(model.graph))
   const size = modelSizeBytes(model)
@@ -189,5 +190,8 @@ export async function inspectModel(options: InspectOptions): Promise<InspectRepo
     ...(analysis instanceof QuantError
       ? { ...NOTHING, problem: { code: analysis.code, ...analysis.words() } }
       : quantizable(analysis, size)),
+    ...(target && {
+      kernels: inspectKernels(model, analysis instanceof QuantError ? undefined : analysis, target, scheme),
+    }),
   }
 }

@@ -11,8 +11,11 @@ import { checkRoom } from './check-room.ts'
 import { checkFormat } from './export/check-format.ts'
 import { exportBlocks } from './export/export-blocks.ts'
 import { exportEmbeddings } from './export/export-embeddings.ts'
+import { runtimeNeed } from './export/runtime-versions.ts'
 import { analyze } from './find/analyze.ts'
+import { findProducts } from './find/products.ts'
 import { checkConstants } from './find/sound-numbers.ts'
+import { kernelNotes } from './kernel-notes.ts'
 import { chooseEffort } from './learn/choose-effort.ts'
 import { inFloat16 } from './float16/in-float16.ts'
 import type { Effort } from './learn/effort.ts'
@@ -95,7 +98,11 @@ async function quantize(given: QuantizeOptions, hooks: Hooks): Promise<QuantizeR
     onEvent?.({ type: 'saving' })
     source.check()
     exportBlocks(model, finished, options)
+    const inBlocks = findProducts(model)
     exportEmbeddings(model, outer.jobs, options)
+    const products = findProducts(model)
+    const outside = [...products].flatMap(([node, product]) => (inBlocks.has(node) ? [] : [product]))
+    const onnxruntime = runtimeNeed([...products.values()])
     const scaled = scaledOutputs(finished)
     if (scaled.length > 0) model.metadata.set(SCALED_OUTPUTS, scaled.join(','))
     if (options.saveParams !== undefined) saveParameters(options.saveParams, options, finished, output.path)
@@ -107,9 +114,11 @@ async function quantize(given: QuantizeOptions, hooks: Hooks): Promise<QuantizeR
     const plans = finished.map(({ plan }) => plan)
     return {
       model: model.path!,
+      ...(options.target && { target: options.target }),
       output: output.path,
       files: saved.files,
       scheme: schemeName(scheme),
+      ...(onnxruntime && { onnxruntime }),
       blocks: finished.map(({ report }) => report),
       outer: embeddingReports(outer),
       skipped: plans.flatMap(skippedIn),
@@ -120,6 +129,7 @@ async function quantize(given: QuantizeOptions, hooks: Hooks): Promise<QuantizeR
         ...learningNotes(finished),
         ...groupNotes(plans),
         ...overrideNotes(plans, scheme.weights),
+        ...kernelNotes({ inBlocks: [...inBlocks.values()], outside }, options),
         ...scaledOutputNotes(options, analysis, scaled),
         ...outer.notes,
         ...saved.notes,

@@ -6,8 +6,8 @@ import {
   formatEvaluation,
   formatInspection,
   formatQuantized,
-  table,
 } from '../../src/cli/format.ts'
+import { table } from '../../src/cli/table.ts'
 import type { EvaluateReport } from '../../src/quant/evaluate.ts'
 import type { InspectReport } from '../../src/quant/inspected.ts'
 import type { QuantizeReport } from '../../src/quant/terms/report.ts'

@@ -126,6 +126,8 @@ describe('exceptions', () => {
     const { stdout, stderr, exitCode } = await runCli(
       ...['quantize', llama, ...rounded, '--ignore', 'layers.0.*', '--ignore', 'o_proj', '--overrides', file],
       ...['--override', 'layers.1.*.v_proj:w8g16', '--lm-head', '8', '--embedding', '8', '-o', out, '--json'],
+      // At level 0 notes would say that these bits are slow.
+      ...['--accuracy-level', '4'],
     )
     expect([exitCode, stderr]).toEqual([0, ''])
     const report = parsed<QuantizeReport>(stdout)
@@ -166,6 +168,32 @@ describe('exceptions', () => {
     expect([exitCode, stdout]).toEqual([code, ''])
     expect(stderr).toMatch(message)
     expect(readdirSync(out)).toEqual([])
+  })
+})
+
+describe('--target', () => {
+  test('fills in what is not said, names the onnxruntime it needs, and notes what an option loses', async () => {
+    const flags = ['--target', 'cpu', '--accuracy-level', '0', '--lm-head', 'float', '--w2a16', '--no-lwc']
+    const { stdout, stderr, exitCode } = await runCli('quantize', llama, ...flags, '-o', fresh())
+    expect([exitCode, stderr]).toEqual([0, ''])
+    expect(stdout).toMatch(/^scheme +w2a16g64 for cpu$/m)
+    expect(stdout).toMatch(/^needs +onnxruntime 1\.24 or later \(MatMulNBits of 2 bits\)$/m)
+    expect(stdout).toMatch(/^embedding: embed_tokens, 64 x 320, 4 bits in groups of 32$/m)
+    expect(stdout).toMatch(/^note: the linears of the blocks .* one token takes about 20 times as long/m)
+    expect(stdout).toMatch(/^note: lm_head stays float: .* \(--lm-head 4\)$/m)
+  })
+
+  test('inspect shows the kernel of every weight', async () => {
+    const { stdout, exitCode } = await runCli('inspect', llama, '--target', 'webgpu', '--w8a16')
+    expect(exitCode).toBe(0)
+    expect(stdout).toMatch(/^kernels on webgpu, with w8a16g32sym, needs onnxruntime 1\.23 or later/m)
+    expect(stdout).toMatch(
+      /^ +layers\.\{0\.\.2\}\.mlp\.down_proj +160 x 64 +MatMulNBits, 8 bits, blocks of 32, level 4 +wide tiles /m,
+    )
+    const json = await runCli('inspect', quantizedFolder, '--target', 'cpu', '--json')
+    const { kernels } = parsed<InspectReport>(json.stdout)
+    expect(kernels!.products).toHaveLength(21)
+    expect(kernels!.products[0]).toMatchObject({ bits: 4, level: 0, kernel: 'float activations' })
   })
 })
 

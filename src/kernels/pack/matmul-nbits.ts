@@ -46,10 +46,11 @@ export function containerBits(bits: number): 2 | 4 | 8 {
 /**
  * MatMulNBits' block_size for groups of `group` weights of K: the largest that divides the group. A group of all of K is
  * cut in blocks that repeat its scale; a short one is one block.
+ * @param widest block, a power of two from 16 up (default: 256, the widest that CPUs take).
  * @throws E_SCHEME when blocks cannot follow the groups.
  */
-export function chooseBlockSize(K: number, group: number): number {
-  let block = MAX_BLOCK
+export function chooseBlockSize(K: number, group: number, widest: number = MAX_BLOCK): number {
+  let block = widest
   if (group >= K) {
     while (block > MIN_BLOCK && block / 2 >= K) block /= 2
     return block

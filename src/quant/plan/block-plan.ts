@@ -10,6 +10,7 @@ import type { Leaving } from '../find/leaving.ts'
 import type { Linear } from '../find/linears.ts'
 import type { ExportOptions } from '../terms/options.ts'
 import type { QuantScheme } from '../terms/scheme.ts'
+import type { TargetDefaults } from '../terms/targets.ts'
 import type { ActivationSite } from './activation-sites.ts'
 import { isFused } from './fused-experts.ts'
 import type { Mapping } from './mappings/mapping.ts'
@@ -41,7 +42,10 @@ export interface BlockPlan {
   readonly format: ExportOptions['format']
   /** Quantizers of linears, in the order of `block.linears`. Linears without one stay float. */
   readonly quantizers: ReadonlyMap<Linear, WeightQuantizer>
-  /** Linears inside a fused node -> the block_size all of that node's weights have. */
+  /**
+   * block_size of linears that have another than the widest: inside a fused node the one that all of its weights have, else the widest
+   * that the target's fast kernel takes.
+   */
   readonly blockSizes: ReadonlyMap<Linear, number>
   /** Linears that were to be quantized and stay float, because their fused node cannot be quantized as a whole. */
   readonly unquantizable: ReadonlySet<Linear>
@@ -69,6 +73,8 @@ export interface PlanOptions {
   readonly format?: ExportOptions['format'] | undefined
   /** Learn equivalent transformations. */
   readonly let: boolean
+  /** Widest block of MatMulNBits, by stored bits, where the target's fast kernel does not take all. */
+  readonly widestBlock?: TargetDefaults['widestBlock'] | undefined
   /** Scheme of each weight, where the rules have exceptions; by default the scheme of all weights. */
   readonly weightSchemeOf?: WeightSchemeOf | undefined
   /** User's value -> value of the working copy (Analysis.values). */

@@ -19,6 +19,7 @@ export function blockPlanner(method: Method, { values, leaving, otherBranch }: U
     scheme,
     format,
     let: method.let,
+    widestBlock: method.widestBlock,
     values,
     leaving: leaving && keepCache ? { ...leaving, mayChange: new Set() } : leaving,
     weightSchemeOf: weightSchemeOf(scheme.weights, method),

@@ -3,7 +3,7 @@
 import { floatTypeOf } from '../../graph/float-type.ts'
 import type { Value } from '../../graph/ir.ts'
 import type { Refused } from '../../graph/refusal.ts'
-import { hasNBitsKernel } from '../../kernels/pack/matmul-nbits.ts'
+import { chooseBlockSize, containerBits, hasNBitsKernel } from '../../kernels/pack/matmul-nbits.ts'
 import type { WeightQuantizer } from '../../kernels/qparams.ts'
 import type { Block } from '../find/blocks.ts'
 import type { Linear } from '../find/linears.ts'
@@ -37,6 +37,17 @@ function weightQuantizers(
       return [[linear, { bits, group: group ?? linear.inFeatures, symmetric, scaleDtype, ...signs }]]
     }),
   )
+}
+
+/** Blocks of linears whose codes have a widest block. */
+function narrowed(
+  quantizers: ReadonlyMap<Linear, WeightQuantizer>,
+  widest: PlanOptions['widestBlock'] = {},
+): (readonly [Linear, number])[] {
+  return [...quantizers].flatMap(([linear, { bits, group }]) => {
+    const limit = widest[containerBits(bits)]
+    return limit === undefined ? [] : [[linear, chooseBlockSize(linear.inFeatures, group, limit)] as const]
+  })
 }
 
 /** The same constant in the user's graph; undefined when a fused node computes it from others. */
@@ -108,7 +119,7 @@ export function planBlock(block: Block, options: PlanOptions): BlockPlan {
     block,
     format,
     quantizers,
-    blockSizes: fused.blockSizes,
+    blockSizes: new Map([...narrowed(quantizers, options.widestBlock), ...fused.blockSizes]),
     unquantizable: new Set([...fused.float].filter(linear => wanted.has(linear))),
     activationSites: attention?.sites ?? [],
     mappings,

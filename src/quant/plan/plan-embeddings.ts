@@ -12,7 +12,7 @@ import { findEmbeddings, isTied, type EmbeddingLayers } from '../find/embeddings
 import type { Linear } from '../find/linears.ts'
 import { readersElsewhere } from '../find/other-branch.ts'
 import type { EmbeddingReport } from '../terms/report.ts'
-import type { EmbeddingBits, EmbeddingOptions } from '../terms/scheme.ts'
+import type { EmbeddingBits, EmbeddingOptions, OuterWeight } from '../terms/scheme.ts'
 
 /**
  * Elements of a token's row that share a scale: both operators take 16 and 32, and share their bytes when the row is a whole number
@@ -58,9 +58,18 @@ function required<T>(found: T | Refused<unknown>, flag: string): T {
   )
 }
 
+/** Bits of each weight outside the blocks; undefined = float. */
+type Bits = Readonly<Record<OuterWeight, EmbeddingBits | undefined>>
+
+const WORDS: Readonly<Record<OuterWeight, string>> = { lmHead: 'lm_head', embedding: 'the embedding' }
+
+const fillsBytes = ({ inFeatures }: Linear, bits: EmbeddingBits | undefined): boolean =>
+  (inFeatures * (bits ?? 8)) % 8 === 0
+
 /** @throws E_UNSUPPORTED when rows of the table do not fill bytes. */
-function checkRows({ name, inFeatures }: Linear, bits: EmbeddingBits): void {
-  if ((inFeatures * bits) % 8 === 0) return
+function checkRows(table: Linear, bits: EmbeddingBits): void {
+  const { name, inFeatures } = table
+  if (fillsBytes(table, bits)) return
   throw new QuantError(
     'E_UNSUPPORTED',
     `${option('embedding', bits)}: rows of ${inFeatures} elements of "${name}" do not fill bytes with ${bits} bits each`,
@@ -69,17 +78,50 @@ function checkRows({ name, inFeatures }: Linear, bits: EmbeddingBits): void {
 }
 
 /**
+ * Bits of the weights outside the blocks. Those that only the target asks for stay float where they cannot be quantized, with a note, and
+ * follow the other one where both are one tensor: in different bits it would be stored twice.
+ */
+function chooseBits(
+  { lmHead, embeddings }: EmbeddingLayers,
+  { wherePossible = [], ...asked }: EmbeddingOptions,
+): { readonly bits: Bits; readonly notes: readonly string[] } {
+  const bits: { -readonly [Key in keyof Bits]: Bits[Key] } = { lmHead: asked.lmHead, embedding: asked.embedding }
+  const notes: string[] = []
+  const leave = (key: OuterWeight, reason: string) => {
+    bits[key] = undefined
+    notes.push(`${WORDS[key]} stays float: ${reason}`)
+  }
+  const tables = isRefused(embeddings) ? [] : embeddings
+  const ragged = tables.find(table => !fillsBytes(table, bits.embedding))
+  const reasons = {
+    lmHead: isRefused(lmHead) ? lmHead.reason : undefined,
+    embedding: isRefused(embeddings) ? embeddings.reason : ragged && `rows of ${ragged.inFeatures} elements`,
+  }
+  for (const key of wherePossible) if (reasons[key] !== undefined) leave(key, reasons[key])
+  if (!tables.some(table => isTied(lmHead, table))) return { bits, notes }
+  for (const key of wherePossible) {
+    const other = key === 'lmHead' ? 'embedding' : 'lmHead'
+    if (bits[key] === undefined || bits[key] === bits[other]) continue
+    if (bits[other] !== undefined) bits[key] = bits[other]
+    else leave(key, `it is the same tensor as ${WORDS[other]}, which stays float`)
+  }
+  return { bits, notes }
+}
+
+/**
  * Plans the weights outside the blocks. A tied pair is one job when both are wanted in the same bits.
  * @param symmetric no zero points, as for the blocks' weights.
- * @throws E_UNSUPPORTED when something wanted is not there or cannot be stored.
+ * @throws E_UNSUPPORTED when something the user wants is not there or cannot be stored.
  */
 export function planEmbeddings(
   analysis: Pick<Analysis, 'model' | 'working' | 'blocks'>,
-  { lmHead: headBits, embedding: tableBits }: EmbeddingOptions,
+  options: EmbeddingOptions,
   symmetric: boolean,
 ): EmbeddingPlan {
-  if (headBits === undefined && tableBits === undefined) return { jobs: [], notes: [] }
+  if (options.lmHead === undefined && options.embedding === undefined) return { jobs: [], notes: [] }
   const found = findEmbeddings(analysis)
+  const { bits, notes } = chooseBits(found, options)
+  const { lmHead: headBits, embedding: tableBits } = bits
   const head = headBits === undefined ? undefined : required(found.lmHead, option('lmHead'))
   const tables = tableBits === undefined ? [] : required(found.embeddings, option('embedding'))
   for (const table of tables) checkRows(table, tableBits!)
@@ -95,7 +137,7 @@ export function planEmbeddings(
   })
   if (lmHead && !jobs.some(job => job.lmHead))
     jobs.unshift({ quantizer: quantizerOf(lmHead, headBits!, symmetric), lmHead, embedding: undefined })
-  return { jobs, notes: tiedNotes(found, headBits, tableBits) }
+  return { jobs, notes: [...notes, ...tiedNotes(found, headBits, tableBits)] }
 }
 
 /** A tensor that one of two readers no longer needs stays for the other: the file grows. */

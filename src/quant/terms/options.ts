@@ -4,17 +4,20 @@ import type { OptimizerName } from '../../autodiff/optimizers.ts'
 import type { Device, SessionOptions } from '../../kernels/session.ts'
 import type { PresetName, Schedule } from './presets.ts'
 import type { OnEvent } from './report.ts'
-import type { EmbeddingOptions, QuantScheme, SchemeOverrides, WeightRules } from './scheme.ts'
+import type { EmbeddingChoices, EmbeddingOptions, QuantScheme, SchemeOverrides, WeightRules } from './scheme.ts'
+import type { TargetDefaults, TargetName } from './targets.ts'
 
 export type { Schedule } from './presets.ts'
 
 /** Options of `quantize` as they are given. An option that is absent or undefined has its default. */
-export interface QuantizeOptions extends WeightRules, EmbeddingOptions, SchemeOverrides {
+export interface QuantizeOptions extends WeightRules, EmbeddingChoices, SchemeOverrides {
   /** An .onnx file, or a folder with one. */
   readonly model: string
   /** A folder, or a path ending in .onnx; by default `<name>-<scheme>.onnx` beside the model. */
   readonly output?: string | undefined
-  /** Bits of weights and activations: "w4a16", "w3a16g64", "w8a8". Either this or `bits` is needed. */
+  /** Runtime and device the output is for: it fills in the options below that are not said (docs/targets.md). */
+  readonly target?: TargetName | undefined
+  /** Bits of weights and activations: "w4a16", "w3a16g64", "w8a8". Either this, `bits` or `target` is needed. */
   readonly scheme?: string | QuantScheme | undefined
   /** Bits of the weights, 2 to 8, instead of a scheme. */
   readonly bits?: number | undefined
@@ -111,6 +114,8 @@ export interface LearningOptions extends WeightRules {
   readonly alpha: number
   readonly augLoss: boolean
   readonly session: SessionOptions
+  /** Widest block of MatMulNBits, by stored bits, where the target's fast kernel does not take all. */
+  readonly widestBlock: TargetDefaults['widestBlock']
 }
 
 /** Options of a block's life, with the hooks of the run. */
@@ -150,6 +155,7 @@ export interface ExportOptions {
 export interface ResolvedOptions
   extends LearningOptions, CalibrationOptions, EffortLimits, ExportOptions, EmbeddingOptions {
   readonly model: string
+  readonly target: TargetName | undefined
   readonly output: string | undefined
   readonly saveParams: string | undefined
   readonly params: string | undefined

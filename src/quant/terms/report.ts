@@ -2,6 +2,7 @@
 
 import type { SetPlace } from '../../files/file-set.ts'
 import type { WorkPlace } from '../../files/work-folder.ts'
+import type { TargetName } from './targets.ts'
 
 /** Experts that saw too few tokens to be learned. */
 export interface FewTokens {
@@ -46,11 +47,25 @@ export interface SkippedReport {
   readonly reason: string
 }
 
+/** Versions of onnxruntime, as "1.24". */
+export interface RuntimeNeed {
+  /** Least version that runs the file. */
+  readonly least: string
+  /** Nodes of the file that need it. */
+  readonly because: readonly string[]
+  /** Version from which on its kernels are fast on CPUs, where that is a later one. */
+  readonly fast?: string
+}
+
 export interface QuantizeReport {
   readonly model: string
+  /** Place the output is for, where one was named. */
+  readonly target?: TargetName
   readonly output: string
   readonly files: readonly string[]
   readonly scheme: string
+  /** Absent for an output without quantized nodes. */
+  readonly onnxruntime?: RuntimeNeed
   readonly blocks: readonly BlockReport[]
   /** lm_head and embeddings, where they were to be quantized. */
   readonly outer: readonly EmbeddingReport[]

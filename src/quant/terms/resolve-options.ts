@@ -2,9 +2,10 @@
 
 import { OPTIMIZER_NAMES } from '../../autodiff/optimizers.ts'
 import { usageError } from '../../errors.ts'
+import { containerBits } from '../../kernels/pack/matmul-nbits.ts'
 import { option } from '../../option-mark.ts'
 import {
-  bitsOf,
+  bitsOrFloat,
   checkOptions,
   DEVICE,
   FLAG,
@@ -22,10 +23,14 @@ import {
   checkScheme,
   checkWeights,
   EMBEDDING_BITS,
+  type EmbeddingBits,
+  type EmbeddingOptions,
+  type OuterWeight,
   parseScheme,
   type PatternOverride,
   type QuantScheme,
 } from './scheme.ts'
+import { defaultsOf, TARGET_NAMES, type TargetDefaults, TARGETS } from './targets.ts'
 
 const isText = (value: unknown): boolean => typeof value === 'string'
 
@@ -39,6 +44,7 @@ const ACCURACY_HINT =
 const RULES: Rules<QuantizeOptions> = {
   model: TEXT,
   output: TEXT,
+  target: oneOf(TARGET_NAMES),
   scheme: { holds: value => isText(value) || isObject(value), says: 'takes a text such as w4a16' },
   bits: wholeNumber(1),
   activationBits: wholeNumber(1),
@@ -49,8 +55,8 @@ const RULES: Rules<QuantizeOptions> = {
   format: oneOf(['integer', 'portable', 'qdq']),
   ignore: listOf(isText, 'patterns'),
   overrides: listOf(isOverride, 'objects { pattern, bits, group?, symmetric? }'),
-  lmHead: bitsOf(EMBEDDING_BITS),
-  embedding: bitsOf(EMBEDDING_BITS),
+  lmHead: bitsOrFloat(EMBEDDING_BITS),
+  embedding: bitsOrFloat(EMBEDDING_BITS),
   accuracyLevel: oneOf([0, 4], ACCURACY_HINT),
   float16: FLAG,
   preset: TEXT,
@@ -77,9 +83,9 @@ const RULES: Rules<QuantizeOptions> = {
   fresh: FLAG,
 }
 
-/** @throws E_USAGE, E_SCHEME */
-function resolveScheme(given: QuantizeOptions): QuantScheme {
-  const { scheme, bits, activationBits, group, perChannel, symmetric, symmetricActivations } = given
+/** @param defaults of the target. @throws E_USAGE, E_SCHEME */
+function resolveScheme(given: QuantizeOptions, defaults: TargetDefaults): QuantScheme {
+  const { target, scheme, bits, activationBits, group, perChannel, symmetric, symmetricActivations } = given
   if (typeof scheme === 'object') {
     const more = ['bits', 'activationBits', 'group', 'perChannel', 'symmetric', 'symmetricActivations'] as const
     const double = more.find(key => given[key] !== undefined)
@@ -93,7 +99,7 @@ function resolveScheme(given: QuantizeOptions): QuantScheme {
       'bits',
     )
   }
-  if (scheme === undefined && bits === undefined) {
+  if (scheme === undefined && bits === undefined && target === undefined) {
     const examples = ['w4a16', 'w3a16', 'w2a16'].map(name => option('scheme', name)).join(', ')
     throw usageError(
       'how many bits shall the weights have?',
@@ -101,16 +107,37 @@ function resolveScheme(given: QuantizeOptions): QuantScheme {
       'scheme',
     )
   }
-  return parseScheme(scheme ?? `w${bits}a${activationBits ?? 16}`, {
-    group,
-    perChannel,
-    symmetric,
-    symmetricActivations,
-  })
+  return parseScheme(
+    scheme ?? nameOfBits(given),
+    { group, perChannel, symmetric, symmetricActivations },
+    weightBits => defaults.weights[containerBits(weightBits)],
+  )
+}
+
+/** Name of the scheme that bits say; without any it is that of the target. */
+function nameOfBits({ target, bits, activationBits }: QuantizeOptions): string {
+  const usual = target === undefined ? undefined : TARGETS[target].scheme
+  if (usual === undefined || bits !== undefined) return `w${bits}a${activationBits ?? 16}`
+  return activationBits === undefined ? usual : `w${parseScheme(usual).weights.bits}a${activationBits}`
+}
+
+/** Bits of lm_head and embedding: as they were given, else as the target has them. */
+function resolveEmbeddings(given: QuantizeOptions, scheme: QuantScheme, defaults: TargetDefaults): EmbeddingOptions {
+  const width = containerBits(scheme.weights.bits)
+  const bitsOf = (key: OuterWeight): EmbeddingBits | undefined => {
+    const asked = given[key]
+    return asked === 'float' ? undefined : (asked ?? defaults[key][width])
+  }
+  const wherePossible = (['lmHead', 'embedding'] as const).filter(key => !given[key] && defaults[key][width])
+  return { lmHead: bitsOf('lmHead'), embedding: bitsOf('embedding'), wherePossible }
 }
 
 /** @throws E_USAGE for what a DequantizeLinear before a MatMul cannot say. */
-function checkQdq({ format, accuracyLevel }: QuantizeOptions, { activations }: QuantScheme): void {
+function checkQdq(
+  format: ResolvedOptions['format'],
+  { accuracyLevel }: QuantizeOptions,
+  { activations }: QuantScheme,
+): void {
   if (format !== 'qdq') return
   if (activations)
     throw usageError(
@@ -140,8 +167,10 @@ export function resolveOptions(given: QuantizeOptions): ResolvedOptions {
       'saveParams',
     )
   }
-  const scheme = resolveScheme(given)
-  checkQdq(given, scheme)
+  const defaults = defaultsOf(given.target)
+  const scheme = resolveScheme(given, defaults)
+  const format = given.format ?? defaults.format[scheme.activations ? 'quantizedActivations' : 'floatActivations']
+  checkQdq(format, given, scheme)
   for (const { bits, group } of overrides) checkWeights(bits, group, 'overrides')
   const { preset: name = 'default' } = given
   if (!Object.hasOwn(PRESETS, name))
@@ -150,15 +179,16 @@ export function resolveOptions(given: QuantizeOptions): ResolvedOptions {
   const { learningRate = preset.learningRate } = given
   return {
     model: given.model,
+    target: given.target,
     output: given.output,
     scheme,
     ignore: given.ignore ?? [],
     overrides,
-    lmHead: given.lmHead,
-    embedding: given.embedding,
-    format: given.format ?? 'integer',
-    accuracyLevel: given.accuracyLevel ?? 0,
+    ...resolveEmbeddings(given, scheme, defaults),
+    format,
+    accuracyLevel: given.accuracyLevel ?? defaults.accuracyLevel,
     float16: given.float16 ?? false,
+    widestBlock: defaults.widestBlock,
     lwc: given.lwc ?? true,
     let: given.let ?? scheme.activations !== undefined,
     keepCache: given.keepCache ?? false,

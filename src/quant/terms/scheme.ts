@@ -8,6 +8,17 @@ import { option } from '../../option-mark.ts'
 export interface EmbeddingOptions {
   readonly lmHead?: EmbeddingBits | undefined
   readonly embedding?: EmbeddingBits | undefined
+  /** Those of the two that nobody asked for by name: where they cannot be quantized they stay float, and a note says why. */
+  readonly wherePossible?: readonly OuterWeight[] | undefined
+}
+
+/** A weight outside the blocks, by the key of its option. */
+export type OuterWeight = 'lmHead' | 'embedding'
+
+/** The same as a caller gives them: "float" where a target would quantize. */
+export interface EmbeddingChoices {
+  readonly lmHead?: EmbeddingBits | 'float' | undefined
+  readonly embedding?: EmbeddingBits | 'float' | undefined
 }
 
 /** Exceptions from the scheme; what a pattern matches is in patterns.ts, names are those `inspect` shows. */
@@ -104,12 +115,19 @@ export function checkScheme(scheme: QuantScheme): QuantScheme {
   return scheme
 }
 
+/** Grouping of weights of so many bits that are multiplied with float activations, where nothing is said. */
+export type UsualWeights = (bits: number) => Omit<WeightScheme, 'bits'>
+
 /**
- * Reads "w4a16", "w3a16g64", "w4a4". Weights are in groups of 128 unless activations are quantized too: integer arithmetic wants one
- * scale per output.
+ * Reads "w4a16", "w3a16g64", "w4a4". Weights are grouped as `usual` says (default: groups of 128 with zero points) unless activations are
+ * quantized too: integer arithmetic wants one scale per output.
  * @throws E_SCHEME for bits or groups that cannot be made.
  */
-export function parseScheme(text: string, overrides: SchemeOverrides = {}): QuantScheme {
+export function parseScheme(
+  text: string,
+  overrides: SchemeOverrides = {},
+  usual: UsualWeights = () => ({ group: DEFAULT_GROUP, symmetric: false }),
+): QuantScheme {
   const match = PATTERN.exec(text.toLowerCase())
   if (!match) throw schemeError(`"${text}" is not a scheme`, 'Write for example w4a16, w3a16 or w2a16g64.', 'scheme')
   const [bits, activationBits] = [Number(match[1]), Number(match[2])]
@@ -130,13 +148,13 @@ export function parseScheme(text: string, overrides: SchemeOverrides = {}): Quan
       'perChannel',
     )
   }
-  const usual = quantized ? undefined : DEFAULT_GROUP
-  const asked = overrides.group ?? (match[3] === undefined ? usual : Number(match[3]))
+  const unsaid = quantized ? { group: undefined, symmetric: false } : usual(bits)
+  const asked = overrides.group ?? (match[3] === undefined ? unsaid.group : Number(match[3]))
   const group = overrides.perChannel ? undefined : asked
   checkWeights(bits, group, overrides.group === undefined ? 'scheme' : 'group')
   const activations = { bits: activationBits, symmetric: overrides.symmetricActivations ?? false }
   return {
-    weights: { bits, group, symmetric: overrides.symmetric ?? false },
+    weights: { bits, group, symmetric: overrides.symmetric ?? unsaid.symmetric },
     activations: quantized ? activations : undefined,
   }
 }
