@@ -86,14 +86,17 @@ async function quantize(given: QuantizeOptions, hooks: Hooks): Promise<QuantizeR
     const running = withEffort(options, effort)
     checkRoom(analysis, running, work, output, sizeBefore)
     const before = finishedBefore(work, blocks.length)
-    const { blocks: finished, notes } = await runBlocks(running, analysis, work, { model: source, inputs })
+    const sources = { model: source, inputs }
+    const weights = await runBlocks(running, analysis, outer.jobs, work, sources)
+    const { blocks: finished, notes } = weights
     onEvent?.({ type: 'saving' })
     source.check()
     exportBlocks(model, finished, options)
-    exportEmbeddings(model, outer.jobs, options)
+    exportEmbeddings(model, weights.outer, options)
     const scaled = scaledOutputs(finished)
     if (scaled.length > 0) model.metadata.set(SCALED_OUTPUTS, scaled.join(','))
-    if (options.saveParams !== undefined) saveParameters(options.saveParams, options, finished, output.path)
+    if (options.saveParams !== undefined)
+      saveParameters(options.saveParams, options, finished, weights.outer, output.path)
     const saved = await saveOutput(model, output, saving, () => {
       source.check()
       work.check()
@@ -106,7 +109,7 @@ async function quantize(given: QuantizeOptions, hooks: Hooks): Promise<QuantizeR
       files: saved.files,
       scheme: schemeName(scheme),
       blocks: finished.map(({ report }) => report),
-      outer: embeddingReports(outer),
+      outer: embeddingReports({ jobs: weights.outer }),
       skipped: plans.flatMap(skippedIn),
       notes: [
         ...(before > 0 ? [`went on from an earlier run, which had finished ${before} of ${blocks.length} blocks`] : []),

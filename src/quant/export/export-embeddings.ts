@@ -6,20 +6,27 @@ import { type Model, type Node, replaceOutput, type Value } from '../../graph/ir
 import { isRefused } from '../../graph/refusal.ts'
 import { findStoredWeight } from '../../graph/stored-weight.ts'
 import type { Tensor } from '../../graph/tensor.ts'
+import { readFloats } from '../../kernels/float16.ts'
 import type { PackedWeight } from '../../kernels/pack/matmul-nbits.ts'
 import { packRounded, tableRows } from '../../kernels/pack/rounded.ts'
-import type { EmbeddingJob } from '../plan/plan-embeddings.ts'
+import type { LearnedOuter } from '../learn/learn-outer.ts'
+import { type EmbeddingJob, storedWeightOf } from '../plan/plan-embeddings.ts'
 import type { ExportOptions } from '../terms/options.ts'
 import { exportLinears } from './export-linears.ts'
 
+/** A weight to write. With clip ratios its ranges are clipped; without them it is rounded to nearest. */
+type ExportedWeight = EmbeddingJob & Pick<LearnedOuter, 'clip'>
+
 /**
- * Quantizes the weights of `jobs` and replaces the nodes that read them, in place. Weights are read and packed one after the other.
+ * Quantizes `weights` and replaces the nodes that read them, in place. Weights are read and packed one after the other.
  * @throws E_UNSUPPORTED when a weight is not finite or too large.
  */
-export function exportEmbeddings(model: Model, jobs: readonly EmbeddingJob[], options: ExportOptions): void {
-  for (const { quantizer, lmHead, embedding } of jobs) {
-    const { name, weight, transposed, inFeatures, outFeatures } = (lmHead ?? embedding)!
-    const packed = packRounded({ name, tensor: weight.tensor!, transposed }, quantizer)
+export function exportEmbeddings(model: Model, weights: readonly ExportedWeight[], options: ExportOptions): void {
+  for (const weight of weights) {
+    const { quantizer, lmHead, embedding, clip } = weight
+    const { inFeatures, outFeatures } = (lmHead ?? embedding)!
+    const ratios = clip && { max: readFloats(clip.max), min: readFloats(clip.min) }
+    const packed = packRounded({ ...storedWeightOf(weight), clip: ratios }, quantizer)
     // GatherBlockQuantized takes rows and MatMulNBits blocks. The bytes are the same.
     const table = embedding && { ...packed, b: tableRows(packed, inFeatures) }
     if (lmHead) {

@@ -5,11 +5,12 @@ import { QuantError } from '../../errors.ts'
 import type { Node } from '../../graph/ir.ts'
 import { isRefused, type Refused } from '../../graph/refusal.ts'
 import type { WeightQuantizer } from '../../kernels/qparams.ts'
+import type { StoredWeight } from '../../kernels/round/tile-layout.ts'
 import type { Analysis } from '../find/analysis.ts'
 import { findEmbeddings, isTied, type EmbeddingLayers } from '../find/embeddings.ts'
 import type { Linear } from '../find/linears.ts'
 import { readersElsewhere } from '../find/other-branch.ts'
-import type { EmbeddingReport } from '../terms/report.ts'
+import type { EmbeddingReport, OuterLearning } from '../terms/report.ts'
 import type { EmbeddingBits, EmbeddingOptions } from '../terms/scheme.ts'
 
 /**
@@ -26,6 +27,12 @@ export interface EmbeddingJob {
   /** The same tensor in both where both are there. */
   readonly lmHead: (Linear & { readonly otherBranch: readonly Node[] }) | undefined
   readonly embedding: Linear | undefined
+}
+
+/** The weight of a job in its file. */
+export function storedWeightOf({ lmHead, embedding }: EmbeddingJob): StoredWeight {
+  const { name, weight, transposed } = (lmHead ?? embedding)!
+  return { name, tensor: weight.tensor!, transposed }
 }
 
 export interface EmbeddingPlan {
@@ -104,11 +111,15 @@ function tiedNotes(
   ]
 }
 
-/** The plan as a report for the user. */
-export function embeddingReports({ jobs }: EmbeddingPlan): EmbeddingReport[] {
-  return jobs.map(({ quantizer: { bits, group }, lmHead, embedding }) => {
+/** The weights as a report for the user, with what was learned. */
+export function embeddingReports({
+  jobs,
+}: {
+  readonly jobs: readonly (EmbeddingJob & { readonly learning?: OuterLearning })[]
+}): EmbeddingReport[] {
+  return jobs.map(({ quantizer: { bits, group }, lmHead, embedding, learning }) => {
     const { name, inFeatures, outFeatures } = (lmHead ?? embedding)!
     const role = lmHead ? (embedding ? 'lm_head+embedding' : 'lm_head') : 'embedding'
-    return { role, name, bits, group, vocabSize: outFeatures, hiddenSize: inFeatures }
+    return { role, name, bits, group, vocabSize: outFeatures, hiddenSize: inFeatures, ...learning }
   })
 }
