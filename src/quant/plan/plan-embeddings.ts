@@ -10,6 +10,7 @@ import type { Analysis } from '../find/analysis.ts'
 import { findEmbeddings, isTied, type EmbeddingLayers } from '../find/embeddings.ts'
 import type { Linear } from '../find/linears.ts'
 import { readersElsewhere } from '../find/other-branch.ts'
+import type { ExportOptions } from '../terms/options.ts'
 import type { EmbeddingReport, OuterLearning } from '../terms/report.ts'
 import type { EmbeddingBits, EmbeddingOptions } from '../terms/scheme.ts'
 
@@ -40,9 +41,26 @@ export interface EmbeddingPlan {
   readonly notes: readonly string[]
 }
 
+/** Forms that the weights are written in; undefined: those of the operators of com.microsoft. */
+type Forms = Partial<Pick<ExportOptions, 'format' | 'lookup'>>
+
+/** True when tables are looked up by operators of ai.onnx alone. */
+export const isStandardLookup = ({ format, lookup }: Forms): boolean =>
+  (lookup ?? (format === 'portable' ? 'standard' : 'operator')) === 'standard'
+
+/** True for a weight that is written in planes with one scale per output: lm_head by operators of ai.onnx alone. */
+export const isInPlanes = ({ lmHead, embedding }: EmbeddingJob, { format }: Forms): boolean =>
+  format === 'portable' && lmHead !== undefined && embedding === undefined
+
 function quantizerOf({ inFeatures, weight }: Linear, bits: EmbeddingBits, symmetric: boolean): WeightQuantizer {
   const group = inFeatures % GROUP !== 0 && inFeatures % SMALLER_GROUP === 0 ? SMALLER_GROUP : GROUP
   return { bits, group, symmetric, scaleDtype: weight.tensor!.dtype === 'float16' ? 'float16' : 'float32' }
+}
+
+/** The portable product has one float32 scale per output, as those of the blocks. */
+function headQuantizer(linear: Linear, bits: EmbeddingBits, symmetric: boolean, isPortable: boolean): WeightQuantizer {
+  const quantizer = quantizerOf(linear, bits, symmetric)
+  return isPortable ? { ...quantizer, group: linear.inFeatures, scaleDtype: 'float32' } : quantizer
 }
 
 /** @throws E_UNSUPPORTED when what is wanted is not there or cannot be stored. */
@@ -72,7 +90,7 @@ function checkRows({ name, inFeatures }: Linear, bits: EmbeddingBits): void {
  */
 export function planEmbeddings(
   analysis: Pick<Analysis, 'model' | 'working' | 'blocks'>,
-  { lmHead: headBits, embedding: tableBits }: EmbeddingOptions,
+  { lmHead: headBits, embedding: tableBits, format }: EmbeddingOptions & Forms,
   symmetric: boolean,
 ): EmbeddingPlan {
   if (headBits === undefined && tableBits === undefined) return { jobs: [], notes: [] }
@@ -85,14 +103,15 @@ export function planEmbeddings(
     ...head,
     otherBranch: readersElsewhere(analysis.model, [head.origin], traced).get(head.origin) ?? [],
   }
+  const isPortable = format === 'portable'
   const jobs = tables.map((embedding): EmbeddingJob => {
     const quantizer = quantizerOf(embedding, tableBits!, symmetric)
-    const shared = lmHead && headBits === tableBits && isTied(lmHead, embedding)
+    const shared = lmHead && !isPortable && headBits === tableBits && isTied(lmHead, embedding)
     return { quantizer, embedding, lmHead: shared && embedding.inFeatures % quantizer.group === 0 ? lmHead : undefined }
   })
   if (lmHead && !jobs.some(job => job.lmHead))
-    jobs.unshift({ quantizer: quantizerOf(lmHead, headBits!, symmetric), lmHead, embedding: undefined })
-  return { jobs, notes: tiedNotes(found, headBits, tableBits) }
+    jobs.unshift({ quantizer: headQuantizer(lmHead, headBits!, symmetric, isPortable), lmHead, embedding: undefined })
+  return { jobs, notes: tiedNotes(found, headBits, tableBits, isPortable) }
 }
 
 /** A tensor that one of two readers no longer needs stays for the other: the file grows. */
@@ -100,9 +119,14 @@ function tiedNotes(
   { lmHead, embeddings }: EmbeddingLayers,
   headBits: EmbeddingBits | undefined,
   tableBits: EmbeddingBits | undefined,
+  isPortable: boolean,
 ): string[] {
   const table = isRefused(embeddings) ? undefined : embeddings.find(each => isTied(lmHead, each))
-  if (!table || headBits === tableBits) return []
+  if (!table) return []
+  if (headBits === tableBits)
+    return isPortable && headBits !== undefined
+      ? [`${table.name} is also lm_head: in the portable form each has an order of its own, and they are stored twice`]
+      : []
   const alone = headBits === undefined ? ['the embedding', option('lmHead')] : ['lm_head', option('embedding')]
   return [
     headBits === undefined || tableBits === undefined

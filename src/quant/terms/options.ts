@@ -138,6 +138,11 @@ export interface ExportOptions {
    * 'portable': the same numbers in float, by operators of ai.onnx only.
    */
   readonly format: 'integer' | 'portable'
+  /**
+   * Lookup in quantized embeddings. 'operator' (default): com.microsoft GatherBlockQuantized, which wasm builds of onnxruntime lack.
+   * 'standard' (default with the format 'portable'): the same bytes by operators of ai.onnx only.
+   */
+  readonly lookup?: 'operator' | 'standard' | undefined
 }
 
 /** Options of a run with every default filled in. */
