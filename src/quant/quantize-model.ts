@@ -84,7 +84,7 @@ async function quantize(given: QuantizeOptions, hooks: Hooks): Promise<QuantizeR
       ? await chooseEffort(options, analysis, work)
       : { effort: options, notes: [] }
     const running = withEffort(options, effort)
-    checkRoom(analysis, running, work, output, sizeBefore)
+    checkRoom(analysis, running, outer, work, output, sizeBefore)
     const before = finishedBefore(work, blocks.length)
     const sources = { model: source, inputs }
     const weights = await runBlocks(running, analysis, outer.jobs, work, sources)

@@ -26,6 +26,7 @@ export function signatureOfRun(options: ResolvedOptions, analysis: Analysis): Si
     'accuracy level': options.accuracyLevel,
     'lm_head bits': options.lmHead,
     'embedding bits': options.embedding,
+    'lookup in embeddings': options.lookup,
     clipping: options.lwc,
     transformations: options.let,
     samples: options.samples,

@@ -4,6 +4,7 @@ import { option } from '../../option-mark.ts'
 import { QuantError } from '../../errors.ts'
 import type { Node } from '../../graph/ir.ts'
 import { isRefused, type Refused } from '../../graph/refusal.ts'
+import type { Tensor } from '../../graph/tensor.ts'
 import type { WeightQuantizer } from '../../kernels/qparams.ts'
 import type { StoredWeight } from '../../kernels/round/tile-layout.ts'
 import type { Analysis } from '../find/analysis.ts'
@@ -38,6 +39,8 @@ export function storedWeightOf({ lmHead, embedding }: EmbeddingJob): StoredWeigh
 
 export interface EmbeddingPlan {
   readonly jobs: readonly EmbeddingJob[]
+  /** Float tensors that lm_head and embeddings read no more. */
+  readonly replaced: readonly Tensor[]
   readonly notes: readonly string[]
 }
 
@@ -93,7 +96,7 @@ export function planEmbeddings(
   { lmHead: headBits, embedding: tableBits, format }: EmbeddingOptions & Forms,
   symmetric: boolean,
 ): EmbeddingPlan {
-  if (headBits === undefined && tableBits === undefined) return { jobs: [], notes: [] }
+  if (headBits === undefined && tableBits === undefined) return { jobs: [], replaced: [], notes: [] }
   const found = findEmbeddings(analysis)
   const head = headBits === undefined ? undefined : required(found.lmHead, option('lmHead'))
   const tables = tableBits === undefined ? [] : required(found.embeddings, option('embedding'))
@@ -111,7 +114,17 @@ export function planEmbeddings(
   })
   if (lmHead && !jobs.some(job => job.lmHead))
     jobs.unshift({ quantizer: headQuantizer(lmHead, headBits!, symmetric, isPortable), lmHead, embedding: undefined })
-  return { jobs, notes: tiedNotes(found, headBits, tableBits, isPortable) }
+  return { jobs, replaced: replacedIn(found, jobs), notes: tiedNotes(found, headBits, tableBits, isPortable) }
+}
+
+/** Tensors of which every reader is in a job. */
+function replacedIn({ lmHead, embeddings }: EmbeddingLayers, jobs: readonly EmbeddingJob[]): Tensor[] {
+  const tensorOf = ({ weight }: Linear): Tensor => weight.tensor!
+  const quantized = jobs.flatMap(job => [job.lmHead, job.embedding].filter(each => each !== undefined))
+  const origins = new Set(quantized.map(({ origin }) => origin))
+  const readers = [...(isRefused(lmHead) ? [] : [lmHead]), ...(isRefused(embeddings) ? [] : embeddings)]
+  const stays = new Set(readers.filter(({ origin }) => !origins.has(origin)).map(tensorOf))
+  return [...new Set(quantized.map(tensorOf))].filter(tensor => !stays.has(tensor))
 }
 
 /** A tensor that one of two readers no longer needs stays for the other: the file grows. */

@@ -169,37 +169,40 @@ describe('a decoder whose embedding and lm_head are quantized', () => {
     expect(user.count('Cast')).toBe(2) // those of the outputs
   })
 
-  test('every lookup in the table is replaced, in bodies too', async () => {
-    const D = 32
-    const { user, table, embedding, lmHead } = decoder(D, 'own')
-    const [stored, ids] = embedding.origin.inputs as [Value, Value]
-    const body = (name: string) => {
-      const graph = new Graph(name)
-      const found = new Value(`${name}_rows`, 'float32')
-      graph.nodes.push(new Node('Gather', [stored, ids], [found], new Map(), '', `${name}_embed`))
-      graph.outputs.push(found)
-      return { type: 'graph', value: graph } as const
-    }
-    const yes = new Value('yes', 'bool', [], tensorOf('bool', [], Uint8Array.of(1)))
-    user.graph.initializers.push(yes)
-    const branches = new Map([
-      ['then_branch', body('then')],
-      ['else_branch', body('else')],
-    ])
-    const again = new Value('again', 'float32')
-    user.graph.nodes.push(new Node('If', [yes], [again], branches, '', 'branch'))
-    user.output(again, 'branch_rows')
-    const how = quantizer(4, 32)
-    exportEmbeddings(user.model, [{ quantizer: how, lmHead: undefined, embedding }], OPTIONS)
-    const feeds = { ids: tensorOf('int64', [IDS.length], BigInt64Array.from(IDS, BigInt)) }
-    const results = await runModel(user.model, feeds, folder)
-    const want = expected(D, rounded(table, D, how), table, undefined)
-    for (const name of ['rows', 'branch_rows'])
-      expect(relativeError(results[name]!, want.rows), name).toBeLessThan(EXACT)
-    expect(user.graph.initializers.some(({ name }) => name === 'table')).toBe(false)
-    expect(user.graph.initializers.filter(({ name }) => name.startsWith('table_')).length).toBe(3)
-    expect(lmHead.origin.inputs[1]!.name).toBe('own')
-  })
+  test.each(['operator', 'standard'] as const)(
+    'every lookup in the table is replaced, in bodies too: %s',
+    async lookup => {
+      const D = 32
+      const { user, table, embedding, lmHead } = decoder(D, 'own')
+      const [stored, ids] = embedding.origin.inputs as [Value, Value]
+      const body = (name: string) => {
+        const graph = new Graph(name)
+        const found = new Value(`${name}_rows`, 'float32')
+        graph.nodes.push(new Node('Gather', [stored, ids], [found], new Map(), '', `${name}_embed`))
+        graph.outputs.push(found)
+        return { type: 'graph', value: graph } as const
+      }
+      const yes = new Value('yes', 'bool', [], tensorOf('bool', [], Uint8Array.of(1)))
+      user.graph.initializers.push(yes)
+      const branches = new Map([
+        ['then_branch', body('then')],
+        ['else_branch', body('else')],
+      ])
+      const again = new Value('again', 'float32')
+      user.graph.nodes.push(new Node('If', [yes], [again], branches, '', 'branch'))
+      user.output(again, 'branch_rows')
+      const how = quantizer(4, 32)
+      exportEmbeddings(user.model, [{ quantizer: how, lmHead: undefined, embedding }], { ...OPTIONS, lookup })
+      const feeds = { ids: tensorOf('int64', [IDS.length], BigInt64Array.from(IDS, BigInt)) }
+      const results = await runModel(user.model, feeds, folder)
+      const want = expected(D, rounded(table, D, how), table, undefined)
+      for (const name of ['rows', 'branch_rows'])
+        expect(relativeError(results[name]!, want.rows), name).toBeLessThan(EXACT)
+      expect(user.graph.initializers.some(({ name }) => name === 'table')).toBe(false)
+      expect(user.graph.initializers.filter(({ name }) => name.startsWith('table_')).length).toBe(3)
+      expect(lmHead.origin.inputs[1]!.name).toBe('own')
+    },
+  )
 
   const STANDARD = { ...OPTIONS, lookup: 'standard' } as const
   const foreign = (user: UserGraph) =>
