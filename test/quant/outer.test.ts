@@ -1,8 +1,12 @@
 /** @file lm_head and embeddings from end to end: learned clipping is resumed, replayed and left out as that of blocks is; sizes. */
 
-import { mkdirSync, readFileSync } from 'node:fs'
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { expect, test } from 'vitest'
+import { feedsFor } from '../../src/decoder/feeds.ts'
+import { describeIo } from '../../src/decoder/model-io.ts'
+import { readFloats } from '../../src/kernels/float16.ts'
+import { openModel } from '../../src/kernels/session.ts'
 import { modelSizeBytes } from '../../src/graph/onnx-file/model-files.ts'
 import { loadModel } from '../../src/graph/onnx-file/load.ts'
 import { analyze } from '../../src/quant/find/analyze.ts'
@@ -45,6 +49,47 @@ test('learned clipping has the lesser error, and says so; without learning they 
   const rounded = await rounding.again()
   expect(rounded.outer.every(({ learnedLoss }) => learnedLoss === undefined)).toBe(true)
   expect(bytes(rounded.output).equals(bytes(report.output))).toBe(false)
+})
+
+/** Logits of one prompt. */
+async function logits(path: string, tokens: readonly number[]): Promise<Float32Array> {
+  const session = await openModel(path, { threads: 1 })
+  try {
+    const io = describeIo(session, LLAMA)
+    const ids = BigInt64Array.from(tokens, BigInt)
+    return readFloats((await session.run(feedsFor(io, ids, 1, tokens.length)))[io.logits.name]!)
+  } finally {
+    await session.release()
+  }
+}
+
+test('the loss is the error of the logits on the calibration tokens, and a tenth for the weight itself', async () => {
+  const samples = Array.from({ length: 3 }, (_, i) => Array.from({ length: 32 }, (__, t) => (i * 37 + t * 89) % 300))
+  const calib = join(folder, 'calib.jsonl')
+  writeFileSync(calib, samples.map(sample => JSON.stringify(sample)).join('\n'))
+  const change = { calib, lmHead: 2, embedding: undefined } as const
+  const [learned, rounded] = [
+    await (await quantized(change)).again(),
+    await (await quantized({ ...change, lwc: false })).again(),
+  ]
+  const error = async (path: string): Promise<number> => {
+    let [sum, n] = [0, 0]
+    for (const sample of samples) {
+      const [want, got] = [await logits(join(LLAMA, 'model.onnx'), sample), await logits(path, sample)]
+      want.forEach((x, i) => (sum += (x - got[i]!) ** 2))
+      n += want.length
+    }
+    return sum / n
+  }
+  const [head] = learned.outer
+  const [mostly, least] = [
+    head!.roundedLoss! / (await error(rounded.output)),
+    head!.learnedLoss! / (await error(learned.output)),
+  ]
+  for (const ratio of [mostly, least]) {
+    expect(ratio).toBeGreaterThan(1)
+    expect(ratio).toBeLessThan(1.5)
+  }
 })
 
 test('what is learned: where it pays, and not without learning', async () => {
