@@ -31,7 +31,8 @@ export function roundStored(stored: StoredWeight, quantizer: WeightQuantizer, ti
 }
 
 /**
- * Gives the result of `packMatMulNBits(quantizeWeight(w))`, with the weight's clip ratios, for a weight in a file. The result does not depend on `tileBytes`.
+ * Gives the result of `packMatMulNBits(quantizeWeight(w))`, with the weight's clip ratios, for a weight in a file. The result does not
+ * depend on `tileBytes`.
  * @throws E_UNSUPPORTED when a weight is no sound number, E_SCHEME when the quantizer cannot be stored, E_EXTERNAL_DATA.
  */
 export function packRounded(

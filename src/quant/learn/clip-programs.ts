@@ -65,8 +65,8 @@ export interface ClipShape {
  *
  *   sum of e * (H e + 2 r).
  *
- * w [rows, n]; lower [n], the lower ratio so far, where each end has its own; error [K, n], that of all groups, own [rows, n], that of this one, across
- * [rows, K] and square [rows, rows], the group's parts of the Gram matrix
+ * w [rows, n]; lower [n], the lower ratio so far, where each end has its own; error [K, n], that of all groups, own [rows, n], that of
+ * this one, across [rows, K] and square [rows, rows], the group's parts of the Gram matrix
  * -> chosen [rows, n], the new error, chosen_upper and chosen_lower [n]. Where nothing is weighed H is the identity, groups do not meet,
  * and there are no inputs but w and lower.
  */
