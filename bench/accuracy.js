@@ -39,6 +39,16 @@ const ROWS = [
   ['wiki-opt/optimum-past', '--w4a4', 55.13],
   ['wiki-opt/optimum-past', '--w6a6'],
   ['wiki-opt/optimum-past', '--w8a8'],
+  // Blocks stay float: what lm_head and embeddings cost alone.
+  ['wiki-llama/optimum-past', '--w4a16 --ignore * --lm-head 4'],
+  ['wiki-llama/optimum-past', '--w4a16 --ignore * --lm-head 2'],
+  ['wiki-opt/optimum-past', '--w4a16 --ignore * --lm-head 4 --embedding 4'],
+  ['wiki-opt/optimum-past', '--w4a16 --ignore * --lm-head 2 --embedding 2'],
+  ['wiki-llama/optimum-past', '--w4a16 --ignore * --embedding 2'],
+  ['wiki-llama/optimum-past', '--w4a16 --ignore * --embedding 4'],
+  ['wiki-llama/optimum-past', '--w4a16 --ignore * --lm-head 4 --symmetric'],
+  ['wiki-llama/optimum-past', '--w4a16 --ignore * --lm-head 8 --embedding 8'],
+  ['wiki-llama/optimum-past', '--w4a16 --group 32 --lm-head 4 --embedding 4'],
 ]
 
 function quantized(model, flags) {

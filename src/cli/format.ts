@@ -76,9 +76,10 @@ const noteLines = (notes: readonly string[]): string => notes.map(note => printa
 /** A line for each weight that was quantized outside the blocks. */
 function outerLines(outer: readonly EmbeddingReport[]): string {
   return outer
-    .map(({ role, name, bits, group, vocabSize, hiddenSize }) => {
+    .map(({ role, name, bits, group, vocabSize, hiddenSize, roundedLoss, learnedLoss }) => {
       const what = role === 'lm_head+embedding' ? 'lm_head and embedding, stored once' : role
-      return printableLine(`${what}: ${name}, ${hiddenSize} x ${vocabSize}, ${bits} bits in groups of ${group}`)
+      const loss = learnedLoss === undefined ? '' : `, loss ${formatLoss(roundedLoss!)} -> ${formatLoss(learnedLoss)}`
+      return printableLine(`${what}: ${name}, ${hiddenSize} x ${vocabSize}, ${bits} bits in groups of ${group}${loss}`)
     })
     .join('\n')
 }

@@ -2,7 +2,8 @@
 
 import { sizeBytes, type Tensor } from '../graph/tensor.ts'
 import type { Linear } from './find/linears.ts'
-import { packedBytes } from './plan/size.ts'
+import type { EmbeddingPlan } from './plan/plan-embeddings.ts'
+import { outerBytes, packedBytes } from './plan/size.ts'
 import type { WeightSchemeOf } from './plan/weight-rules.ts'
 import type { ExportOptions } from './terms/options.ts'
 import type { QuantScheme } from './terms/scheme.ts'
@@ -30,7 +31,13 @@ export function quantizedSize(
   return { packed, replaced }
 }
 
-/** Bytes of the output for a model of `size` bytes. Weights outside of `linears` count as they are. */
+/** Bytes that lm_head and embeddings add to the output; below zero, because codes are smaller than what they replace. */
+export function outerGrowth({ jobs, replaced }: EmbeddingPlan, options: Pick<ExportOptions, 'format'>): number {
+  const packed = jobs.reduce((sum, job) => sum + outerBytes(job, options), 0)
+  return Math.round(packed - replaced.reduce((sum, tensor) => sum + sizeBytes(tensor), 0))
+}
+
+/** Bytes of the output for a model of `size` bytes. Weights outside of `linears` count as they are: `outerGrowth` knows about some. */
 export function outputSize(
   size: number,
   linears: readonly Linear[],

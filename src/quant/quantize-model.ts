@@ -92,20 +92,23 @@ async function quantize(given: QuantizeOptions, hooks: Hooks): Promise<QuantizeR
       ? await chooseEffort(options, analysis, work)
       : { effort: options, notes: [] }
     const running = withEffort(options, effort)
-    checkRoom(analysis, running, work, output, sizeBefore)
+    checkRoom(analysis, running, outer, work, output, sizeBefore)
     const before = finishedBefore(work, blocks.length)
-    const { blocks: finished, notes } = await runBlocks(running, analysis, work, { model: source, inputs })
+    const sources = { model: source, inputs }
+    const weights = await runBlocks(running, analysis, outer.jobs, work, sources)
+    const { blocks: finished, notes } = weights
     onEvent?.({ type: 'saving' })
     source.check()
     exportBlocks(model, finished, options)
     const inBlocks = findProducts(model)
-    exportEmbeddings(model, outer.jobs, options)
+    exportEmbeddings(model, weights.outer, options)
     const products = findProducts(model)
     const outside = [...products].flatMap(([node, product]) => (inBlocks.has(node) ? [] : [product]))
     const onnxruntime = runtimeNeed([...products.values()])
     const scaled = scaledOutputs(finished)
     if (scaled.length > 0) model.metadata.set(SCALED_OUTPUTS, scaled.join(','))
-    if (options.saveParams !== undefined) saveParameters(options.saveParams, options, finished, output.path)
+    if (options.saveParams !== undefined)
+      saveParameters(options.saveParams, options, finished, weights.outer, output.path)
     const saved = await saveOutput(model, output, saving, () => {
       source.check()
       work.check()
@@ -120,7 +123,7 @@ async function quantize(given: QuantizeOptions, hooks: Hooks): Promise<QuantizeR
       scheme: schemeName(scheme),
       ...(onnxruntime && { onnxruntime }),
       blocks: finished.map(({ report }) => report),
-      outer: embeddingReports(outer),
+      outer: embeddingReports({ jobs: weights.outer }),
       skipped: plans.flatMap(skippedIn),
       notes: [
         ...(before > 0 ? [`went on from an earlier run, which had finished ${before} of ${blocks.length} blocks`] : []),

@@ -28,6 +28,7 @@ export function signatureOfRun(options: ResolvedOptions, analysis: Analysis): Si
     'embedding bits': options.embedding,
     float16: options.float16 || undefined,
     'widest block': Object.keys(options.widestBlock).length > 0 ? options.widestBlock : undefined,
+    'lookup in embeddings': options.lookup,
     clipping: options.lwc,
     transformations: options.let,
     samples: options.samples,

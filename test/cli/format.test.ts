@@ -105,7 +105,19 @@ const quantized: QuantizeReport = {
     },
     { index: 2, linears: ['q', 'k', 'v'], mappings: [], rollbacks: [0, 3], elapsedMs: 900 },
   ],
-  outer: [{ role: 'lm_head+embedding', name: 'embed_tokens', bits: 8, group: 32, vocabSize: 320, hiddenSize: 64 }],
+  outer: [
+    {
+      role: 'lm_head',
+      name: 'lm_head',
+      bits: 4,
+      group: 32,
+      vocabSize: 320,
+      hiddenSize: 64,
+      roundedLoss: 0.02,
+      learnedLoss: 0.0125,
+    },
+    { role: 'lm_head+embedding', name: 'embed_tokens', bits: 8, group: 32, vocabSize: 320, hiddenSize: 64 },
+  ],
   skipped: [
     { node: '/l/1/MatMul', reason: 'its weight is computed by Mul' },
     { node: '/l/2/MatMul', reason: 'its weight is computed by Mul' },
@@ -132,6 +144,7 @@ test('a quantized model', () => {
         1        3  2.00e-2  2.00e-2   +0.0 %       0.9 s  diverged once: rolled back, learning rate halved; kept rounded
         2        3                                  0.9 s  diverged 2 times: rolled back, learning rate halved
 
+    lm_head: lm_head, 64 x 320, 4 bits in groups of 32, loss 2.00e-2 -> 1.25e-2
     lm_head and embedding, stored once: embed_tokens, 64 x 320, 8 bits in groups of 32
 
     not quantized

@@ -16,12 +16,12 @@ import { type ActivationQuantizer, emitTokenCodes } from '../../kernels/tokens.t
 /** BitShift, Round, and Clip and Round on any shape. */
 const MIN_OPSET = 11
 
-/** @throws E_UNSUPPORTED when the model's opset lacks the operators that activations are quantized with. */
-export function requireOpset({ opset }: GraphWriter): void {
+/** @throws E_UNSUPPORTED when the model's opset lacks the operators that `what` are quantized with. */
+export function requireOpset({ opset }: GraphWriter, what = 'quantized activations'): void {
   if (opset >= MIN_OPSET) return
   throw new QuantError(
     'E_UNSUPPORTED',
-    `the model is written in opset ${opset}: quantized activations need ${MIN_OPSET}`,
+    `the model is written in opset ${opset}: ${what} need ${MIN_OPSET}`,
     'Export it again with a newer opset, or convert it with onnx.version_converter.',
   )
 }

@@ -149,6 +149,11 @@ export interface ExportOptions {
    * that the model has, in place of MatMulNBits too.
    */
   readonly format: 'integer' | 'portable' | 'qdq'
+  /**
+   * Lookup in quantized embeddings. 'operator' (default): com.microsoft GatherBlockQuantized, which wasm builds of onnxruntime lack.
+   * 'standard' (default with the format 'portable'): the same bytes by operators of ai.onnx only.
+   */
+  readonly lookup?: 'operator' | 'standard' | undefined
 }
 
 /** Options of a run with every default filled in. */

@@ -30,8 +30,18 @@ export interface BlockReport {
   readonly elapsedMs: number
 }
 
+/** Errors of a weight outside the blocks, where its clipping was learned. */
+export interface OuterLearning {
+  /**
+   * Mean squared error of the logits on the calibration samples, with a tenth for the weight's own error; of a table that is no
+   * lm_head, sum of squared errors of a row. Rounded to nearest, and with what was learned.
+   */
+  readonly roundedLoss?: number
+  readonly learnedLoss?: number
+}
+
 /** A weight outside the blocks that was quantized. */
-export interface EmbeddingReport {
+export interface EmbeddingReport extends OuterLearning {
   /** 'lm_head+embedding': one stored tensor for both. */
   readonly role: 'lm_head' | 'embedding' | 'lm_head+embedding'
   readonly name: string
@@ -106,6 +116,14 @@ export type QuantizeEvent =
       readonly blocks: number
       /** An earlier run did it. */
       readonly resumed: boolean
+    }
+  | {
+      readonly type: 'outer'
+      /** lm_head or an embedding. */
+      readonly name: string
+      readonly phase: 'inputs' | 'clipping'
+      readonly done: number
+      readonly total: number
     }
   | { readonly type: 'saving' }
 

@@ -135,7 +135,7 @@ test('saved parameters fit as long as a later learnable is not asked for', () =>
     try {
       const load = () => loadParameters(path, METHOD, 1)
       if (enabled) expect(load).toThrow("its later is false, this run's is true")
-      else expect(load()(plan)).toBeUndefined()
+      else expect(load().block(plan)).toBeUndefined()
     } finally {
       list.pop()
     }
