@@ -16,6 +16,7 @@ import { planEmbeddings } from '../../src/quant/plan/plan-embeddings.ts'
 import { quantizeModel } from '../../src/quant/quantize-model.ts'
 import type { QuantizeOptions } from '../../src/quant/terms/options.ts'
 import type { QuantizeEvent } from '../../src/quant/terms/report.ts'
+import { resolveOptions } from '../../src/quant/terms/resolve-options.ts'
 import { type EmbeddingBits, parseScheme } from '../../src/quant/terms/scheme.ts'
 import { tempDir } from '../helpers/temp-dir.ts'
 
@@ -140,13 +141,15 @@ test.each<[string, Partial<QuantizeOptions>]>([
   ['8 bits', { lmHead: 8, embedding: 8 }],
   ['symmetric', { lmHead: 4, embedding: 4, symmetric: true }],
   ['lm_head alone', { embedding: undefined }],
+  ['qdq', { format: 'qdq', lmHead: 4, embedding: 4 }],
   ['portable', { scheme: 'w8a8', format: 'portable', lmHead: 4, embedding: 4 }],
   ['nothing', { lmHead: undefined, embedding: undefined }],
 ])('the estimated size is that of the file: %s', async (_, change) => {
   const { output } = await (await quantized({ lwc: false, ...change })).again()
   const analysis = await analyze(LLAMA, 32)
-  const { lmHead, embedding, symmetric = false, format = 'integer' } = { ...OPTIONS, ...change }
-  const plan = planEmbeddings(analysis, { lmHead, embedding, format }, symmetric)
+  const options = resolveOptions({ model: LLAMA, ...OPTIONS, ...change })
+  const { format, lmHead } = options
+  const plan = planEmbeddings(analysis, options, options.scheme.weights.symmetric)
   const source = modelSizeBytes(loadModel(LLAMA))
   const estimate = outputSize(source, [], parseScheme('w4a16g32')) + outerGrowth(plan, { format })
   // Names and nodes are not counted.

@@ -1,11 +1,4 @@
-<<<<<<< HEAD
-/**
- * @file Writes quantized embeddings and lm_head into the user's graph. Tables become GatherBlockQuantized and share lm_head's weight,
- * unless that has the QDQ form.
- */
-=======
 /** @file Writes quantized embeddings and lm_head into the user's graph. A table shares its bytes with lm_head where both are one tensor. */
->>>>>>> wt-head
 
 import { floatTypeOf } from '../../graph/float-type.ts'
 import { GraphWriter } from '../../graph/graph-writer.ts'
@@ -13,17 +6,13 @@ import { type Model, type Node, replaceOutput, type Value } from '../../graph/ir
 import { isRefused } from '../../graph/refusal.ts'
 import { findStoredWeight } from '../../graph/stored-weight.ts'
 import type { Tensor } from '../../graph/tensor.ts'
-<<<<<<< HEAD
-import { packStored } from '../../kernels/pack/layouts.ts'
-=======
 import { readFloats } from '../../kernels/float16.ts'
->>>>>>> wt-head
+import { packStored } from '../../kernels/pack/layouts.ts'
 import type { PackedWeight } from '../../kernels/pack/matmul-nbits.ts'
-import { packPlanes } from '../../kernels/pack/planes.ts'
-import { packRounded, roundStored, tableRows } from '../../kernels/pack/rounded.ts'
+import { packRounded, tableRows } from '../../kernels/pack/rounded.ts'
 import type { Linear } from '../find/linears.ts'
 import type { LearnedOuter } from '../learn/learn-outer.ts'
-import { type EmbeddingJob, isInPlanes, isStandardLookup, storedWeightOf } from '../plan/plan-embeddings.ts'
+import { type EmbeddingJob, isStandardLookup, outerLayout, storedWeightOf } from '../plan/plan-embeddings.ts'
 import type { ExportOptions } from '../terms/options.ts'
 import { exportLinears } from './export-linears.ts'
 import { requireOpset } from './quantize-rows.ts'
@@ -36,41 +25,21 @@ type ExportedWeight = EmbeddingJob & Pick<LearnedOuter, 'clip'>
  * Quantizes `weights` and replaces the nodes that read them, in place. Weights are read and packed one after the other.
  * @throws E_UNSUPPORTED when a weight is not finite or too large.
  */
-<<<<<<< HEAD
-export function exportEmbeddings(model: Model, jobs: readonly EmbeddingJob[], options: ExportOptions): void {
-  for (const { quantizer, lmHead, embedding } of jobs) {
-    const { name, weight, transposed, inFeatures, outFeatures } = (lmHead ?? embedding)!
-    const stored = { name, tensor: weight.tensor!, transposed }
-    const rows = embedding && packRounded(stored, quantizer)
-=======
 export function exportEmbeddings(model: Model, weights: readonly ExportedWeight[], options: ExportOptions): void {
   for (const weight of weights) {
     const { quantizer, lmHead, embedding, clip } = weight
     const { inFeatures, outFeatures } = (lmHead ?? embedding)!
     const ratios = clip && { max: readFloats(clip.max), min: readFloats(clip.min) }
     const stored = { ...storedWeightOf(weight), clip: ratios }
-    // Planes are one scale per output, in standard operators; a table has blocks in either form.
-    if (isInPlanes(weight, options)) {
-      const planes = packPlanes({ ...roundStored(stored, quantizer), ...quantizer, K: inFeatures, N: outFeatures })
-      const { origin, otherBranch } = lmHead!
-      exportLinears(model, [{ origin, otherBranch, packed: planes, inFeatures, outFeatures }], options)
-      continue
-    }
-    const packed = packRounded(stored, quantizer)
->>>>>>> wt-head
+    const rows = embedding && packRounded(stored, quantizer)
     // GatherBlockQuantized takes rows and MatMulNBits blocks. The bytes are the same.
     const table = rows && { ...rows, b: tableRows(rows, inFeatures) }
     if (lmHead) {
       const { origin, otherBranch } = lmHead
-      const isQdq = options.format === 'qdq'
-      const packed = (isQdq ? undefined : table) ?? packStored(isQdq ? 'dequantize' : 'nbits', stored, quantizer)
+      const packed = table ?? packStored(outerLayout(weight, options), stored, quantizer)
       exportLinears(model, [{ origin, otherBranch, packed, inFeatures, outFeatures }], options)
     }
-<<<<<<< HEAD
-    if (embedding && table) exportTable(model, embedding.origin, table)
-=======
-    if (table) exportTable(model, embedding, table, isStandardLookup(options))
->>>>>>> wt-head
+    if (embedding && table) exportTable(model, embedding, table, isStandardLookup(options))
   }
 }
 

@@ -33,7 +33,9 @@ function storedChanges(g: Builder, { changedSites }: BlockPlan, { constants, bia
   }
   return {
     constants: sites,
-    biases: new Map([...biases].map(([linear, bias]) => [linear, stored(g, bias, floatTypeOf(linear.origin.inputs[1]!))])),
+    biases: new Map(
+      [...biases].map(([linear, bias]) => [linear, stored(g, bias, floatTypeOf(linear.origin.inputs[1]!))]),
+    ),
   }
 }
 

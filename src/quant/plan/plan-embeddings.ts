@@ -5,25 +5,18 @@ import { QuantError } from '../../errors.ts'
 import { floatTypeOf } from '../../graph/float-type.ts'
 import type { Node } from '../../graph/ir.ts'
 import { isRefused, type Refused } from '../../graph/refusal.ts'
-<<<<<<< HEAD
 import { findStoredWeight } from '../../graph/stored-weight.ts'
-=======
 import type { Tensor } from '../../graph/tensor.ts'
->>>>>>> wt-head
+import type { Layout } from '../../kernels/pack/layouts.ts'
 import type { WeightQuantizer } from '../../kernels/qparams.ts'
 import type { StoredWeight } from '../../kernels/round/tile-layout.ts'
 import type { Analysis } from '../find/analysis.ts'
 import { findEmbeddings, isTied, type EmbeddingLayers } from '../find/embeddings.ts'
 import type { Linear } from '../find/linears.ts'
 import { readersElsewhere } from '../find/other-branch.ts'
-<<<<<<< HEAD
-import type { EmbeddingReport } from '../terms/report.ts'
-import type { EmbeddingBits, EmbeddingOptions, OuterWeight } from '../terms/scheme.ts'
-=======
 import type { ExportOptions } from '../terms/options.ts'
 import type { EmbeddingReport, OuterLearning } from '../terms/report.ts'
-import type { EmbeddingBits, EmbeddingOptions } from '../terms/scheme.ts'
->>>>>>> wt-head
+import type { EmbeddingBits, EmbeddingOptions, OuterWeight } from '../terms/scheme.ts'
 
 /**
  * Elements of a token's row that share a scale: both operators take 16 and 32, and share their bytes when the row is a whole number
@@ -54,7 +47,24 @@ export interface EmbeddingPlan {
   readonly notes: readonly string[]
 }
 
-<<<<<<< HEAD
+/** Forms that the weights are written in; undefined: those of the operators of com.microsoft. */
+type Forms = Partial<Pick<ExportOptions, 'format' | 'lookup'>>
+
+/** True when tables are looked up by operators of ai.onnx alone. */
+export const isStandardLookup = ({ format, lookup }: Forms): boolean =>
+  (lookup ?? (format === 'portable' ? 'standard' : 'operator')) === 'standard'
+
+/** Layout of lm_head in each form. A table has that of MatMulNBits in all of them. */
+const HEAD_LAYOUTS: Readonly<Record<ExportOptions['format'], Layout>> = {
+  integer: 'nbits',
+  portable: 'planes',
+  qdq: 'dequantize',
+}
+
+/** Layout of a weight outside the blocks. */
+export const outerLayout = ({ embedding }: EmbeddingJob, { format = 'integer' }: Forms): Layout =>
+  embedding ? 'nbits' : HEAD_LAYOUTS[format]
+
 /** Scales are stored in the type of the weight, as it is stored in the user's graph. */
 function scaleDtypeOf({ origin }: Linear): WeightQuantizer['scaleDtype'] {
   const weight = origin.inputs[origin.kind === 'Gather' ? 0 : 1]!
@@ -64,28 +74,16 @@ function scaleDtypeOf({ origin }: Linear): WeightQuantizer['scaleDtype'] {
 
 function quantizerOf(linear: Linear, bits: EmbeddingBits, symmetric: boolean): WeightQuantizer {
   const { inFeatures } = linear
-=======
-/** Forms that the weights are written in; undefined: those of the operators of com.microsoft. */
-type Forms = Partial<Pick<ExportOptions, 'format' | 'lookup'>>
-
-/** True when tables are looked up by operators of ai.onnx alone. */
-export const isStandardLookup = ({ format, lookup }: Forms): boolean =>
-  (lookup ?? (format === 'portable' ? 'standard' : 'operator')) === 'standard'
-
-/** True for a weight that is written in planes with one scale per output: lm_head by operators of ai.onnx alone. */
-export const isInPlanes = ({ lmHead, embedding }: EmbeddingJob, { format }: Forms): boolean =>
-  format === 'portable' && lmHead !== undefined && embedding === undefined
-
-function quantizerOf({ inFeatures, weight }: Linear, bits: EmbeddingBits, symmetric: boolean): WeightQuantizer {
->>>>>>> wt-head
   const group = inFeatures % GROUP !== 0 && inFeatures % SMALLER_GROUP === 0 ? SMALLER_GROUP : GROUP
   return { bits, group, symmetric, scaleDtype: scaleDtypeOf(linear) }
 }
 
-/** The portable product has one float32 scale per output, as those of the blocks. */
-function headQuantizer(linear: Linear, bits: EmbeddingBits, symmetric: boolean, isPortable: boolean): WeightQuantizer {
+/** Quantizer of an lm_head that shares no table. */
+function headQuantizer(linear: Linear, bits: EmbeddingBits, symmetric: boolean, layout: Layout): WeightQuantizer {
   const quantizer = quantizerOf(linear, bits, symmetric)
-  return isPortable ? { ...quantizer, group: linear.inFeatures, scaleDtype: 'float32' } : quantizer
+  // As in the blocks: planes have one float32 scale per output, and TensorRT and WebNN take no negative scales of DequantizeLinear.
+  if (layout === 'planes') return { ...quantizer, group: linear.inFeatures, scaleDtype: 'float32' }
+  return layout === 'dequantize' ? { ...quantizer, positiveScale: true } : quantizer
 }
 
 /** @throws E_UNSUPPORTED when what is wanted is not there or cannot be stored. */
@@ -155,17 +153,10 @@ function chooseBits(
  */
 export function planEmbeddings(
   analysis: Pick<Analysis, 'model' | 'working' | 'blocks'>,
-<<<<<<< HEAD
-  options: EmbeddingOptions,
+  options: EmbeddingOptions & Forms,
   symmetric: boolean,
 ): EmbeddingPlan {
-  if (options.lmHead === undefined && options.embedding === undefined) return { jobs: [], notes: [] }
-=======
-  { lmHead: headBits, embedding: tableBits, format }: EmbeddingOptions & Forms,
-  symmetric: boolean,
-): EmbeddingPlan {
-  if (headBits === undefined && tableBits === undefined) return { jobs: [], replaced: [], notes: [] }
->>>>>>> wt-head
+  if (options.lmHead === undefined && options.embedding === undefined) return { jobs: [], replaced: [], notes: [] }
   const found = findEmbeddings(analysis)
   const { bits, notes } = chooseBits(found, options)
   const { lmHead: headBits, embedding: tableBits } = bits
@@ -177,19 +168,19 @@ export function planEmbeddings(
     ...head,
     otherBranch: readersElsewhere(analysis.model, [head.origin], traced).get(head.origin) ?? [],
   }
-  const isPortable = format === 'portable'
+  const layout = HEAD_LAYOUTS[options.format ?? 'integer']
   const jobs = tables.map((embedding): EmbeddingJob => {
     const quantizer = quantizerOf(embedding, tableBits!, symmetric)
-    const shared = lmHead && !isPortable && headBits === tableBits && isTied(lmHead, embedding)
+    const shared = lmHead && layout === 'nbits' && headBits === tableBits && isTied(lmHead, embedding)
     return { quantizer, embedding, lmHead: shared && embedding.inFeatures % quantizer.group === 0 ? lmHead : undefined }
   })
   if (lmHead && !jobs.some(job => job.lmHead))
-<<<<<<< HEAD
-    jobs.unshift({ quantizer: quantizerOf(lmHead, headBits!, symmetric), lmHead, embedding: undefined })
-  return { jobs, notes: [...notes, ...tiedNotes(found, headBits, tableBits)] }
-=======
-    jobs.unshift({ quantizer: headQuantizer(lmHead, headBits!, symmetric, isPortable), lmHead, embedding: undefined })
-  return { jobs, replaced: replacedIn(found, jobs), notes: tiedNotes(found, headBits, tableBits, isPortable) }
+    jobs.unshift({ quantizer: headQuantizer(lmHead, headBits!, symmetric, layout), lmHead, embedding: undefined })
+  return {
+    jobs,
+    replaced: replacedIn(found, jobs),
+    notes: [...notes, ...tiedNotes(found, bits, layout)],
+  }
 }
 
 /** Tensors of which every reader is in a job. */
@@ -200,21 +191,19 @@ function replacedIn({ lmHead, embeddings }: EmbeddingLayers, jobs: readonly Embe
   const readers = [...(isRefused(lmHead) ? [] : [lmHead]), ...(isRefused(embeddings) ? [] : embeddings)]
   const stays = new Set(readers.filter(({ origin }) => !origins.has(origin)).map(tensorOf))
   return [...new Set(quantized.map(tensorOf))].filter(tensor => !stays.has(tensor))
->>>>>>> wt-head
 }
 
 /** A tensor that one of two readers no longer needs stays for the other: the file grows. */
 function tiedNotes(
   { lmHead, embeddings }: EmbeddingLayers,
-  headBits: EmbeddingBits | undefined,
-  tableBits: EmbeddingBits | undefined,
-  isPortable: boolean,
+  { lmHead: headBits, embedding: tableBits }: Bits,
+  layout: Layout,
 ): string[] {
   const table = isRefused(embeddings) ? undefined : embeddings.find(each => isTied(lmHead, each))
   if (!table) return []
   if (headBits === tableBits)
-    return isPortable && headBits !== undefined
-      ? [`${table.name} is also lm_head: in the portable form each has an order of its own, and they are stored twice`]
+    return layout !== 'nbits' && headBits !== undefined
+      ? [`${table.name} is also lm_head: in this form each has an order of its own, and they are stored twice`]
       : []
   const alone = headBits === undefined ? ['the embedding', option('lmHead')] : ['lm_head', option('embedding')]
   return [
