@@ -5,18 +5,19 @@ import { inWords } from '../files/disk-errors.ts'
 import { recoverSet } from '../files/file-set.ts'
 import { WorkFolder, workPlace } from '../files/work-folder.ts'
 import { modelFiles, modelSizeBytes } from '../graph/onnx-file/model-files.ts'
-import { hasExternalSource, type SaveOptions } from '../graph/onnx-file/save.ts'
 import { withinCores } from '../kernels/threads.ts'
 import { checkRoom } from './check-room.ts'
 import { exportBlocks } from './export/export-blocks.ts'
 import { exportEmbeddings } from './export/export-embeddings.ts'
 import { analyze } from './find/analyze.ts'
+import type { Block } from './find/blocks.ts'
 import { checkConstants } from './find/sound-numbers.ts'
 import { chooseEffort } from './learn/choose-effort.ts'
 import type { Effort } from './learn/effort.ts'
 import { learns } from './learn/learnables.ts'
 import { saveParameters } from './learn/replay.ts'
 import { groupNotes, learningNotes, overrideNotes, skippedIn } from './notes.ts'
+import { savingOf } from './output/data-file.ts'
 import { planOutput } from './output/paths.ts'
 import { checkOutput, placeOf, saveOutput } from './output/save-output.ts'
 import { embeddingReports, planEmbeddings } from './plan/plan-embeddings.ts'
@@ -40,6 +41,10 @@ function withEffort(run: Run, effort: Effort): Run {
   return { ...run, ...effort, letLearningRate: effort.learningRate * (letLearningRate / learningRate) }
 }
 
+/** True for a model whose weights are float16; some exporters leave a few of them, and constants, in float32. */
+const isFloat16 = (blocks: readonly Block[]): boolean =>
+  blocks.some(({ linears }) => linears.some(({ weight }) => weight.tensor?.dtype === 'float16'))
+
 /**
  * Quantizes a model file into another one. Everything finished before the end lies in a folder (`workDir`), and the same call goes on
  * from there; a run that ended before its first block was finished leaves nothing. Notes hold marks of options.
@@ -60,14 +65,11 @@ async function quantize(given: QuantizeOptions, hooks: Hooks): Promise<QuantizeR
   const names = blocks.flatMap(({ linears }) => linears.map(({ name }) => name))
   checkRules(options, names)
   const outer = planEmbeddings(analysis, options, scheme.weights.symmetric)
-  const output = planOutput(model.path!, options.output, schemeName(scheme))
+  const { layout } = options
+  const output = planOutput(model.path!, options.output, schemeName(scheme), { layout, float16: isFloat16(blocks) })
   const sizeBefore = modelSizeBytes(model)
   onEvent?.({ type: 'analyzed', blocks: blocks.length, linears: names.length })
-  // Before the run, because afterwards tensors come from the work folder as well.
-  const saving: SaveOptions = {
-    externalData: hasExternalSource(model) ? true : 'when-large',
-    ...(output.dataFileName && { dataFileName: output.dataFileName }),
-  }
+  const saving = savingOf(model, output)
   checkOutput(model, output, saving, options.saveParams)
   const source = new SourceWatch(modelFiles(model))
   const inputs = new SourceWatch([options.calib, options.params].filter(file => file !== undefined))

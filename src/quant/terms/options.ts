@@ -8,12 +8,17 @@ import type { EmbeddingOptions, QuantScheme, SchemeOverrides, WeightRules } from
 
 export type { Schedule } from './presets.ts'
 
+/** transformers.js: `onnx/model_q4.onnx`, with tokenizer and config.json in the folder above. */
+export type OutputLayout = 'transformers.js'
+
 /** Options of `quantize` as they are given. An option that is absent or undefined has its default. */
 export interface QuantizeOptions extends WeightRules, EmbeddingOptions, SchemeOverrides {
   /** An .onnx file, or a folder with one. */
   readonly model: string
   /** A folder, or a path ending in .onnx; by default `<name>-<scheme>.onnx` beside the model. */
   readonly output?: string | undefined
+  /** Names and folders that a client expects; by default as the folders of model and output show them. */
+  readonly layout?: OutputLayout | undefined
   /** Bits of weights and activations: "w4a16", "w3a16g64", "w8a8". Either this or `bits` is needed. */
   readonly scheme?: string | QuantScheme | undefined
   /** Bits of the weights, 2 to 8, instead of a scheme. */
@@ -145,6 +150,7 @@ export interface ResolvedOptions
   extends LearningOptions, CalibrationOptions, EffortLimits, ExportOptions, EmbeddingOptions {
   readonly model: string
   readonly output: string | undefined
+  readonly layout: OutputLayout | undefined
   readonly saveParams: string | undefined
   readonly params: string | undefined
   readonly workDir: string | undefined

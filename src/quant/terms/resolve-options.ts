@@ -39,6 +39,7 @@ const ACCURACY_HINT =
 const RULES: Rules<QuantizeOptions> = {
   model: TEXT,
   output: TEXT,
+  layout: oneOf(['transformers.js']),
   scheme: { holds: value => isText(value) || isObject(value), says: 'takes a text such as w4a16' },
   bits: wholeNumber(1),
   activationBits: wholeNumber(1),
@@ -132,6 +133,7 @@ export function resolveOptions(given: QuantizeOptions): ResolvedOptions {
   return {
     model: given.model,
     output: given.output,
+    layout: given.layout,
     scheme,
     ignore: given.ignore ?? [],
     overrides,
