@@ -55,6 +55,12 @@ async function inPage({ name, dtype, device, prompt, count }) {
   return { logits: row, tokens, version: env.version }
 }
 
+/** Runs in the page: the graphics device. */
+async function adapterOf() {
+  const adapter = await navigator.gpu?.requestAdapter()
+  return adapter ? `${adapter.info.vendor} ${adapter.info.architecture}` : 'no WebGPU adapter'
+}
+
 const dtypeOf = model => {
   const suffix = /_(\w+)\.onnx$/.exec(model)[1]
   return suffix === 'quantized' ? 'q8' : suffix
@@ -73,6 +79,8 @@ const server = await serve({
 const browser = await puppeteer.launch({
   executablePath: chromium,
   headless: true,
+  // WebGPU in software takes minutes.
+  protocolTimeout: 0,
   args: [
     '--no-sandbox',
     '--enable-unsafe-webgpu',
@@ -93,6 +101,7 @@ try {
     const page = await browser.newPage()
     page.on('console', message => message.type() === 'error' && console.error(message.text().slice(0, 500)))
     await page.goto(`http://127.0.0.1:${server.port}/page.html`)
+    if (device === 'webgpu') console.log(await page.evaluate(adapterOf))
     try {
       const { prompt, tokens, model } = reference
       const result = await page.evaluate(inPage, { name, dtype: dtypeOf(model), device, prompt, count: tokens.length })

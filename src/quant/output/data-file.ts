@@ -1,4 +1,4 @@
-/** @file The data file of an output: when it gets one, and its name. */
+/** @file The data file of an output: there or not, and its name. */
 
 import { basename } from 'node:path'
 import { findFile, readJsonFile } from '../../decoder/model-folder.ts'

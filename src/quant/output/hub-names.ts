@@ -1,6 +1,6 @@
 /** @file File names of transformers.js: how it asks for a model of some precision. Knows names only, no disk. */
 
-/** How transformers.js is asked for a file of the folder `onnx/`. */
+/** A request to transformers.js for a file of the folder `onnx/`. */
 export interface HubName {
   /** File name, "model_q4.onnx". */
   readonly file: string
@@ -13,7 +13,7 @@ export interface HubName {
 }
 
 /**
- * Suffixes of dtypes: DEFAULT_DTYPE_SUFFIX_MAPPING in src/utils/dtypes.js of @huggingface/transformers 4.3.1 (read 2026-11-21; 3.8.1
+ * Suffixes of dtypes: DEFAULT_DTYPE_SUFFIX_MAPPING of @huggingface/transformers 4.3.1 (read 2026-11-21; 3.8.1
  * lacks q1 and q2).
  */
 export const DTYPE_SUFFIXES: Readonly<Record<string, string>> = {
@@ -42,7 +42,7 @@ const DTYPES: Readonly<Record<string, readonly [float32: string, float16: string
   w8a8: ['q8', 'q8'],
 }
 
-/** The file that a decoder is read from by default: session "model" of MODEL_SESSION_CONFIG, src/models/session_config.js. */
+/** The file that a decoder is read from by default: the session "model" of transformers.js' MODEL_SESSION_CONFIG. */
 const USUAL_STEM = 'model'
 
 /** Parts of a name that say how its numbers are stored, and not which model it is. */
@@ -70,7 +70,7 @@ export function hubNameOf(stem: string, scheme: string, float16 = false): HubNam
   return { file: `${stem}${DTYPE_SUFFIXES[dtype]}.onnx`, dtype, stem, isUsual: stem === USUAL_STEM }
 }
 
-/** How to ask for a file whose name was chosen by someone else. */
+/** The request for a file whose name was chosen by someone else. */
 export function hubNameOfFile(file: string): HubName {
   const name = file.replace(/\.onnx$/, '')
   const found = Object.entries(DTYPE_SUFFIXES).find(([, suffix]) => suffix !== '' && name.endsWith(suffix))

@@ -1,4 +1,4 @@
-/** @file When an output gets a data file, and its name. */
+/** @file The data file of an output: there or not, and its name. */
 
 import { writeFileSync } from 'node:fs'
 import { basename, dirname, join } from 'node:path'
