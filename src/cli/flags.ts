@@ -43,6 +43,11 @@ export const QUANTIZE_FLAGS: readonly FlagRow<keyof QuantizeRequest | 'overrides
     help: 'file ending in .onnx, or folder (default: beside the model, named after the scheme)',
   },
   {
+    flags: '--layout <name>',
+    key: 'layout',
+    help: 'transformers.js: onnx/model_q4.onnx, with config.json above (default where a folder is called onnx)',
+  },
+  {
     group: 'What to make:',
     flags: '--target <name>',
     key: 'target',

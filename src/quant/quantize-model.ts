@@ -5,7 +5,6 @@ import { inWords } from '../files/disk-errors.ts'
 import { recoverSet } from '../files/file-set.ts'
 import { WorkFolder, workPlace } from '../files/work-folder.ts'
 import { modelFiles, modelSizeBytes } from '../graph/onnx-file/model-files.ts'
-import { hasExternalSource, type SaveOptions } from '../graph/onnx-file/save.ts'
 import { withinCores } from '../kernels/threads.ts'
 import { checkRoom } from './check-room.ts'
 import { checkFormat } from './export/check-format.ts'
@@ -13,6 +12,7 @@ import { exportBlocks } from './export/export-blocks.ts'
 import { exportEmbeddings } from './export/export-embeddings.ts'
 import { runtimeNeed } from './export/runtime-versions.ts'
 import { analyze } from './find/analyze.ts'
+import type { Block } from './find/blocks.ts'
 import { findProducts } from './find/products.ts'
 import { checkConstants } from './find/sound-numbers.ts'
 import { kernelNotes } from './kernel-notes.ts'
@@ -22,6 +22,7 @@ import type { Effort } from './learn/effort.ts'
 import { learns } from './learn/learnables.ts'
 import { saveParameters } from './learn/replay.ts'
 import { groupNotes, learningNotes, overrideNotes, skippedIn } from './notes.ts'
+import { savingOf } from './output/data-file.ts'
 import { planOutput } from './output/paths.ts'
 import { checkOutput, placeOf, saveOutput } from './output/save-output.ts'
 import { embeddingReports, planEmbeddings } from './plan/plan-embeddings.ts'
@@ -44,6 +45,10 @@ function withEffort(run: Run, effort: Effort): Run {
   if (effort.learningRate === learningRate) return { ...run, ...effort }
   return { ...run, ...effort, letLearningRate: effort.learningRate * (letLearningRate / learningRate) }
 }
+
+/** True for a model whose weights are float16; some exporters leave a few of them, and constants, in float32. */
+const isFloat16 = (blocks: readonly Block[]): boolean =>
+  blocks.some(({ linears }) => linears.some(({ weight }) => weight.tensor?.dtype === 'float16'))
 
 /**
  * Quantizes a model file into another one. Everything finished before the end lies in a folder (`workDir`), and the same call goes on
@@ -69,13 +74,12 @@ async function quantize(given: QuantizeOptions, hooks: Hooks): Promise<QuantizeR
   const { analysis, notes: typeNotes } = options.float16 ? inFloat16(found) : { analysis: found, notes: [] }
   const outer = planEmbeddings(analysis, options, scheme.weights.symmetric)
   checkFormat(analysis, options, outer)
-  const output = planOutput(model.path!, options.output, schemeName(scheme), options.float16)
+  const { layout } = options
+  const wasFloat16 = isFloat16(blocks)
+  const naming = { layout, float16: wasFloat16 || options.float16, converted: options.float16 && !wasFloat16 }
+  const output = planOutput(model.path!, options.output, schemeName(scheme), naming)
   onEvent?.({ type: 'analyzed', blocks: blocks.length, linears: names.length })
-  // Before the run, because afterwards tensors come from the work folder as well.
-  const saving: SaveOptions = {
-    externalData: hasExternalSource(model) ? true : 'when-large',
-    ...(output.dataFileName && { dataFileName: output.dataFileName }),
-  }
+  const saving = savingOf(model, output)
   checkOutput(model, output, saving, options.saveParams)
   const source = new SourceWatch(modelFiles(model))
   const inputs = new SourceWatch([options.calib, options.params].filter(file => file !== undefined))

@@ -35,7 +35,7 @@ export function differences(a: Snapshot, b: Snapshot): string[] {
 /** Files of somebody else, some with names like those of our own files. */
 const STRANGERS = [
   ...['source/photo.jpg', 'source/.hidden', 'source/.model.onnx.tmp', 'source/block-000.record'],
-  ...['out/notes.txt', 'out/q.onnx.bak', 'out/.other.onnx.tmp', 'out/other.onnx', 'out/other.onnx.data', 'out/x.tmp'],
+  ...['out/notes.txt', 'out/q.onnx.bak', 'out/.other.onnx.tmp', 'out/other.onnx', 'out/other.onnx_data', 'out/x.tmp'],
   ...['out/.other.onnx.omniquant/run.record', 'out/deep/er/inner.f32', 'out/lock', 'params/other.safetensors'],
   ...['work/float-000.f32', 'work/lock', 'work/run.record', 'work/other/run.record'],
 ]
@@ -127,9 +127,12 @@ export class Place {
   async prepare(): Promise<Snapshot> {
     mkdirSync(this.path('source'))
     const { model } = toyDecoder({ layers: 2 })
-    await saveModel(model, this.path('source/model.onnx'), { externalData: true })
+    await saveModel(model, this.path('source/model.onnx'), { externalData: true, dataFileName: 'model.onnx_data' })
     writeFileSync(this.path('source/calib.jsonl'), toyTokens(2, 8))
-    writeFileSync(this.path('source/config.json'), '{"vocab_size":96}')
+    writeFileSync(
+      this.path('source/config.json'),
+      '{"vocab_size":96,"transformers.js_config":{"use_external_data_format":true}}',
+    )
     writeFileSync(this.path('source/tokenizer.json'), `{"of":"the source"${' '.repeat(5000)}}`)
     writeFileSync(this.path('source/tokenizer_config.json'), '{"of":"the source"}')
     await this.expectDone({ options: this.options('rounding', { scheme: 'w8a16g32' }) })

@@ -147,7 +147,7 @@ test.each<[string, Partial<QuantizeOptions>]>([
 ])('the estimated size is that of the file: %s', async (_, change) => {
   const { output } = await (await quantized({ lwc: false, ...change })).again()
   const analysis = await analyze(LLAMA, 32)
-  const options = resolveOptions({ model: LLAMA, ...OPTIONS, ...change })
+  const options = resolveOptions({ ...OPTIONS, ...change })
   const { format, lmHead } = options
   const plan = planEmbeddings(analysis, options, options.scheme.weights.symmetric)
   const source = modelSizeBytes(loadModel(LLAMA))

@@ -9,12 +9,17 @@ import type { TargetDefaults, TargetName } from './targets.ts'
 
 export type { Schedule } from './presets.ts'
 
+/** transformers.js: `onnx/model_q4.onnx`, with tokenizer and config.json in the folder above. */
+export type OutputLayout = 'transformers.js'
+
 /** Options of `quantize` as they are given. An option that is absent or undefined has its default. */
 export interface QuantizeOptions extends WeightRules, EmbeddingChoices, SchemeOverrides {
   /** An .onnx file, or a folder with one. */
   readonly model: string
   /** A folder, or a path ending in .onnx; by default `<name>-<scheme>.onnx` beside the model. */
   readonly output?: string | undefined
+  /** Names and folders that a client expects; by default as the folders of model and output show them. */
+  readonly layout?: OutputLayout | undefined
   /** Runtime and device the output is for: it fills in the options below that are not said (docs/targets.md). */
   readonly target?: TargetName | undefined
   /** Bits of weights and activations: "w4a16", "w3a16g64", "w8a8". Either this, `bits` or `target` is needed. */
@@ -162,6 +167,7 @@ export interface ResolvedOptions
   readonly model: string
   readonly target: TargetName | undefined
   readonly output: string | undefined
+  readonly layout: OutputLayout | undefined
   readonly saveParams: string | undefined
   readonly params: string | undefined
   readonly workDir: string | undefined
