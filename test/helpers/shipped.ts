@@ -84,7 +84,7 @@ export interface Shipped {
   readonly errors: readonly number[]
 }
 
-/** Learns, exports and compares, in the empty folder `work`. Tokens are below `vocabulary`. */
+/** Learns, exports at the accuracy level of learning, and compares, in the empty folder `work`. Tokens are below `vocabulary`. */
 export async function shipped(
   path: string,
   work: string,
@@ -93,8 +93,9 @@ export async function shipped(
   { tokens, vocabulary }: { readonly tokens: number; readonly vocabulary: number },
 ): Promise<Shipped> {
   const analysis = await analyze(path, tokens)
-  const { finished, outputs } = await learnAll(analysis, methodOf(given), vocabulary, work)
-  exportBlocks(analysis.model, finished, { accuracyLevel: 0, format: 'integer', ...options })
+  const method = methodOf(given)
+  const { finished, outputs } = await learnAll(analysis, method, vocabulary, work)
+  exportBlocks(analysis.model, finished, { accuracyLevel: method.accuracyLevel, format: 'integer', ...options })
   await saveModel(analysis.model, join(work, 'plain.onnx'))
 
   // Block outputs are inner values of the file, so a copy has them as outputs. Where a norm with the residual inside

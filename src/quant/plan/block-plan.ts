@@ -61,6 +61,8 @@ export interface BlockPlan {
 
 export interface PlanOptions {
   readonly scheme: QuantScheme
+  /** MatMulNBits' accuracy_level where the scheme leaves activations as they are; 0 when absent. */
+  readonly accuracyLevel?: 0 | 4 | undefined
   /** Learn equivalent transformations. */
   readonly let: boolean
   /** Scheme of each weight, where the rules have exceptions; by default the scheme of all weights. */
@@ -73,9 +75,9 @@ export interface PlanOptions {
   readonly select?: ((mappings: readonly Mapping[]) => readonly Mapping[]) | undefined
 }
 
-/** Site of the value that a linear reads, where it is quantized. */
+/** Site of the value that a linear reads, where nodes of the exported graph quantize it. */
 export const inputSite = ({ activationSites }: BlockPlan, { node }: Linear): ActivationSite | undefined =>
-  activationSites.find(({ readers }) => readers.some(reader => sameSite(reader, { node, input: 0 })))
+  activationSites.find(({ by, readers }) => by === 'graph' && readers.some(each => sameSite(each, { node, input: 0 })))
 
 /** True for a linear that is multiplied as integers. That needs one scale per output; with groups MatMulNBits dequantizes the weight. */
 export const isInPlanes = (plan: BlockPlan, linear: Linear, { group }: WeightQuantizer): boolean =>

@@ -8,7 +8,7 @@ import type { WeightQuantizer } from '../../kernels/qparams.ts'
 import type { Block } from '../find/blocks.ts'
 import type { Linear } from '../find/linears.ts'
 import type { QuantScheme } from '../terms/scheme.ts'
-import { findActivationSites } from './activation-sites.ts'
+import { findActivationSites, kernelSites } from './activation-sites.ts'
 import type { BlockPlan, ChangedSite, PlanOptions } from './block-plan.ts'
 import { isFused, planFused } from './fused-experts.ts'
 import { linearsOf, type Mapping, rowsOf } from './mappings/mapping.ts'
@@ -62,14 +62,12 @@ export function planBlock(block: Block, options: PlanOptions): BlockPlan {
   const fused = planFused(block.linears, wanted)
   const quantizers = new Map([...wanted].filter(([linear]) => !fused.float.has(linear)))
   // A block that stays float altogether reads float activations, in its attention as well.
+  const products = new Map([...quantizers].filter(([linear]) => !isFused(linear)))
   const attention =
     scheme.activations && quantizers.size > 0
-      ? findActivationSites(
-          { ...block, linears: [...quantizers.keys()].filter(linear => !isFused(linear)) },
-          scheme.activations,
-          values,
-        )
+      ? findActivationSites({ ...block, linears: [...products.keys()] }, scheme.activations, values)
       : undefined
+  const inKernels = !scheme.activations && options.accuracyLevel === 4 ? kernelSites(products) : []
   const found = options.let ? findMappings(block, options.leaving) : { mappings: [], skipped: [] }
   const biases = new Map(
     block.linears.flatMap(linear => {
@@ -106,7 +104,7 @@ export function planBlock(block: Block, options: PlanOptions): BlockPlan {
     quantizers,
     blockSizes: fused.blockSizes,
     unquantizable: new Set([...fused.float].filter(linear => wanted.has(linear))),
-    activationSites: attention?.sites ?? [],
+    activationSites: attention?.sites ?? inKernels,
     mappings,
     skippedMappings: skipped,
     biases,

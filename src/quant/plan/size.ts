@@ -13,7 +13,7 @@ export function packedBytes(
   if (activations && weights.group === undefined)
     return outFeatures * ((inFeatures * planeBits(weights.bits)) / 8 + 4 + 4 + 1)
   const bits = containerBits(weights.bits)
-  const blockSize = chooseBlockSize(inFeatures, weights.group ?? inFeatures)
+  const blockSize = chooseBlockSize(inFeatures, weights.group ?? inFeatures, weights.bits)
   const blocks = Math.ceil(inFeatures / blockSize)
   const scale = weight.tensor!.dtype === 'float16' ? 2 : 4
   return outFeatures * ((blocks * blockSize * bits) / 8 + blocks * scale + Math.ceil((blocks * bits) / 8))

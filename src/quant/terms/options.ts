@@ -22,7 +22,7 @@ export interface QuantizeOptions extends WeightRules, EmbeddingOptions, SchemeOv
   readonly activationBits?: number | undefined
   /** Form of linears with quantized activations: "integer" (default; fast on CPUs) or "portable". */
   readonly format?: ExportOptions['format'] | undefined
-  /** 0 computes in float32 (default), 4 with activations of 8 bits: faster, less exact. */
+  /** 0 computes in float32 (default), 4 with activations that the kernel rounds to 8 bits: faster. Learning takes that into account. */
   readonly accuracyLevel?: 0 | 4 | undefined
   /** Amount and speed of learning (default: "default"); the options below win over it. */
   readonly preset?: PresetName | undefined
@@ -95,6 +95,11 @@ export interface Hooks extends Running {
 /** Everything that decides what is learned in a block. */
 export interface LearningOptions extends WeightRules {
   readonly scheme: QuantScheme
+  /**
+   * MatMulNBits' accuracy_level where the scheme leaves activations as they are: 0 computes in float32, 4 rounds activations to 8 bits
+   * on the fly (faster), which is then learned too.
+   */
+  readonly accuracyLevel: 0 | 4
   readonly lwc: boolean
   readonly let: boolean
   readonly keepCache: boolean
@@ -127,12 +132,7 @@ export interface EffortLimits {
   readonly timeBudgetMs?: number | undefined
 }
 
-export interface ExportOptions {
-  /**
-   * MatMulNBits' accuracy_level where activations stay float: 0 computes in float32, 4 quantizes activations to int8 on the fly
-   * (faster, less exact).
-   */
-  readonly accuracyLevel: 0 | 4
+export interface ExportOptions extends Pick<LearningOptions, 'accuracyLevel'> {
   /**
    * Product of weights in planes and quantized activations. 'integer': uint8 times int8, which onnxruntime has for CPUs.
    * 'portable': the same numbers in float, by operators of ai.onnx only.
