@@ -28,8 +28,6 @@ const only = kinds => mappings => mappings.filter(({ kind }) => kinds.includes(k
 const OUTLIER = 'wiki-llama-outlier-mha/optimum-nopast'
 const LLAMA = 'wiki-llama/optimum-nopast'
 
-const NORMS_AT_4 = { accuracyLevel: 4, let: true, selectMappings: only(['norm']) }
-
 const ROWS = [
   [OUTLIER, 'w4a4', 'all transformations', {}],
   [OUTLIER, 'w4a4', "the reference's set (no up-down)", { selectMappings: withoutUpDown }],
@@ -68,10 +66,11 @@ const ROWS = [
     ['w4a16g32', 'w4a16g128', 'w2a16g64'].flatMap(scheme =>
       [
         ['level 0', {}],
-        ['level 4, learned at 0', { accuracyLevel: 4, learnedAt: 0 }],
-        ['level 4, learned at 4', { accuracyLevel: 4, let: false }],
-        ['level 4, learned at 4, all transformations', { accuracyLevel: 4, let: true }],
-        ['level 4, learned at 4, transformations behind norms', NORMS_AT_4],
+        ['level 0, transformations behind norms', { let: true, selectMappings: only(['norm']) }],
+        ['level 4, learned at level 0', { accuracyLevel: 4, let: false, learnedAt: 0 }],
+        ['level 4, clipping only', { accuracyLevel: 4, let: false }],
+        ['level 4, clipping and transformations behind norms', { accuracyLevel: 4 }],
+        ['level 4, clipping and all transformations', { accuracyLevel: 4, let: true }],
       ].map(([what, options]) => [`${name}/optimum-past`, scheme, what, options]),
     ),
   ),

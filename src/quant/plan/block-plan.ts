@@ -7,6 +7,7 @@ import type { WeightQuantizer } from '../../kernels/qparams.ts'
 import type { Block } from '../find/blocks.ts'
 import type { Leaving } from '../find/leaving.ts'
 import type { Linear } from '../find/linears.ts'
+import type { LearningOptions } from '../terms/options.ts'
 import type { QuantScheme } from '../terms/scheme.ts'
 import type { ActivationSite } from './activation-sites.ts'
 import type { Mapping } from './mappings/mapping.ts'
@@ -63,8 +64,8 @@ export interface PlanOptions {
   readonly scheme: QuantScheme
   /** MatMulNBits' accuracy_level where the scheme leaves activations as they are; 0 when absent. */
   readonly accuracyLevel?: 0 | 4 | undefined
-  /** Learn equivalent transformations. */
-  readonly let: boolean
+  /** Equivalent transformations to learn: all, those behind norms, or none. */
+  readonly let: LearningOptions['let']
   /** Scheme of each weight, where the rules have exceptions; by default the scheme of all weights. */
   readonly weightSchemeOf?: WeightSchemeOf | undefined
   /** User's value -> value of the working copy (Analysis.values). */

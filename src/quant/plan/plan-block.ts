@@ -78,7 +78,8 @@ export function planBlock(block: Block, options: PlanOptions): BlockPlan {
   const mappings: Mapping[] = []
   const skipped: Refused[] = [...found.skipped]
   const changedSites: ChangedSite[] = []
-  for (const mapping of select(found.mappings)) {
+  const asked = options.let === 'norm' ? found.mappings.filter(({ kind }) => kind === 'norm') : found.mappings
+  for (const mapping of select(asked)) {
     const float = linearsOf(mapping).find(linear => !quantizers.has(linear))
     if (float) {
       skipped.push({ at: mapping.name, reason: `${float.name} stays float` })

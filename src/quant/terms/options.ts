@@ -41,7 +41,7 @@ export interface QuantizeOptions extends WeightRules, EmbeddingOptions, SchemeOv
   readonly optimizer?: OptimizerName | undefined
   /** Learn the clipping of weights (default: true). With nothing to learn, weights are rounded to nearest. */
   readonly lwc?: boolean | undefined
-  /** Learn equivalent transformations (default: where activations are quantized). */
+  /** Learn equivalent transformations (default: where activations are quantized; at accuracy level 4 those behind norms). */
   readonly let?: boolean | undefined
   /** Make no transformation that scales the KV cache, so that other files of the model can read it (default: false). */
   readonly keepCache?: boolean | undefined
@@ -101,7 +101,8 @@ export interface LearningOptions extends WeightRules {
    */
   readonly accuracyLevel: 0 | 4
   readonly lwc: boolean
-  readonly let: boolean
+  /** Equivalent transformations to learn: all, those behind norms, or none. */
+  readonly let: boolean | 'norm'
   readonly keepCache: boolean
   readonly epochs: number
   readonly learningRate: number

@@ -34,7 +34,7 @@ const isObject = (value: unknown): boolean => typeof value === 'object' && value
 const isOverride = (value: unknown): boolean => isObject(value) && isText((value as PatternOverride).pattern)
 
 const ACCURACY_HINT =
-  '0 computes in float32; 4 lets onnxruntime round activations to 8 bits on the fly, which is faster and less exact.'
+  '0 computes in float32; 4 lets onnxruntime round activations to 8 bits on the fly, which is faster. Learning does the same.'
 
 const RULES: Rules<QuantizeOptions> = {
   model: TEXT,
@@ -109,12 +109,26 @@ function resolveScheme(given: QuantizeOptions): QuantScheme {
 }
 
 /**
+ * All transformations where the scheme quantizes activations. At accuracy level 4, where kernels round them to 8 bits, those behind
+ * norms: they tame large channels, cost nothing when the model runs and leave the cache as it is (docs/accuracy.md). A run that is not
+ * to learn clipping rounds to nearest, and learns nothing else by itself.
+ */
+function defaultTransformations(
+  { activations }: QuantScheme,
+  accuracyLevel: 0 | 4,
+  lwc: boolean,
+): ResolvedOptions['let'] {
+  if (activations) return true
+  return accuracyLevel === 4 && lwc ? 'norm' : false
+}
+
+/**
  * Checks the options and fills in presets and defaults. Reads no files.
  * @throws E_USAGE, E_SCHEME with the key of the option.
  */
 export function resolveOptions(given: QuantizeOptions): ResolvedOptions {
   checkOptions(given, RULES, ['model'])
-  const { params, saveParams, threads, device = 'cpu', overrides = [] } = given
+  const { params, saveParams, threads, device = 'cpu', overrides = [], accuracyLevel = 0, lwc = true } = given
   if (params !== undefined && saveParams !== undefined) {
     throw usageError(
       `${option('params')} and ${option('saveParams')} exclude each other`,
@@ -138,9 +152,9 @@ export function resolveOptions(given: QuantizeOptions): ResolvedOptions {
     lmHead: given.lmHead,
     embedding: given.embedding,
     format: given.format ?? 'integer',
-    accuracyLevel: given.accuracyLevel ?? 0,
-    lwc: given.lwc ?? true,
-    let: given.let ?? scheme.activations !== undefined,
+    accuracyLevel,
+    lwc,
+    let: given.let ?? defaultTransformations(scheme, accuracyLevel, lwc),
     keepCache: given.keepCache ?? false,
     calib: given.calib,
     samples: given.samples ?? preset.samples,

@@ -7,6 +7,7 @@ import { analyze } from '../../../src/quant/find/analyze.ts'
 import { type BlockPlan, inputSite, isInPlanes } from '../../../src/quant/plan/block-plan.ts'
 import { groupNotes, overrideNotes } from '../../../src/quant/notes.ts'
 import { planBlock } from '../../../src/quant/plan/plan-block.ts'
+import { resolveOptions } from '../../../src/quant/terms/resolve-options.ts'
 import { parseScheme, parseWeightOverride } from '../../../src/quant/terms/scheme.ts'
 import { type WeightRules } from '../../../src/quant/terms/scheme.ts'
 import { weightSchemeOf } from '../../../src/quant/plan/weight-rules.ts'
@@ -98,6 +99,19 @@ describe('accuracy_level 4', () => {
     expect(sites('w4a16g64', { overrides, ignore: ['o_proj'] })).toEqual([
       ...['64: q_proj v_proj', '16: k_proj', '64: gate_proj', '64: down_proj'],
     ])
+  })
+
+  test('has transformations behind norms only, by default', () => {
+    const kinds = (learned: boolean | 'norm') => {
+      const [scheme, { blocks, values }] = [parseScheme('w4a16g32'), analysis]
+      const options = { scheme, accuracyLevel: 4 as const, let: learned, values }
+      return planBlock(blocks[1]!, options).mappings.map(({ kind }) => kind)
+    }
+    expect(kinds('norm')).toEqual(['norm', 'norm'])
+    expect(new Set(kinds(true))).toEqual(new Set(['norm', 'value', 'query-key', 'up-down']))
+    expect(kinds(false)).toEqual([])
+    const { let: learned } = resolveOptions({ model: 'm.onnx', scheme: 'w4a16', accuracyLevel: 4 })
+    expect(learned).toBe('norm')
   })
 
   test('has no part in schemes that quantize activations themselves', () => {
