@@ -89,7 +89,7 @@ const KERNELS = [2, 4, 8].flatMap(bits =>
   [16, 32, 64, 128, 256].map(blockSize => ({ bits, blockSize, rounds: roundsInput({ bits: bits as 2, blockSize }) })),
 )
 
-// Other processors have kernels of their own (docs/limits.md).
+// Other processors have kernels of their own.
 describe.skipIf(process.arch !== 'x64')('onnxruntime’s kernel', () => {
   test('is missing for 2 bits in blocks of 16 and 256', () => {
     expect(KERNELS.flatMap(({ bits, blockSize, rounds }) => (rounds ? [] : [[bits, blockSize]]))).toEqual([
