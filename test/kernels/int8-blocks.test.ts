@@ -38,7 +38,7 @@ interface Product {
   readonly bits: number
   readonly blockSize: number
   readonly K: number
-  /** Of all blocks. */
+  /** The same for all blocks. */
   readonly zeroPoint: number
   /** [N, K] */
   readonly codes: Uint8Array
