@@ -119,7 +119,7 @@ export const QUANTIZE_FLAGS: readonly FlagRow<keyof QuantizeRequest | 'overrides
   {
     flags: '--accuracy-level <n>',
     key: 'accuracyLevel',
-    help: '0 computes in float32, 4 with 8-bit activations: faster, less exact (default: 0, or as --target has it)',
+    help: '0 computes in float32, 4 with 8-bit activations, also while learning: faster (default: 0, or as --target has it)',
     parse: wholeNumber,
   },
   {
@@ -161,7 +161,7 @@ export const QUANTIZE_FLAGS: readonly FlagRow<keyof QuantizeRequest | 'overrides
   {
     flags: '--let',
     key: 'let',
-    help: 'learn equivalent transformations too (default where activations are quantized)',
+    help: 'learn equivalent transformations too (default with quantized activations; at level 4 behind norms)',
   },
   { flags: '--no-let', key: 'let', help: 'do not' },
   {

@@ -27,7 +27,6 @@ export function signatureOfRun(options: ResolvedOptions, analysis: Analysis): Si
     'lm_head bits': options.lmHead,
     'embedding bits': options.embedding,
     float16: options.float16 || undefined,
-    'widest block': Object.keys(options.widestBlock).length > 0 ? options.widestBlock : undefined,
     'lookup in embeddings': options.lookup,
     clipping: options.lwc,
     transformations: options.let,

@@ -93,8 +93,8 @@ const found = async (path: string, tokens: number, float16: boolean): Promise<An
 }
 
 /**
- * Learns, exports and compares, in the empty folder `work`, every product in float32. Tokens are below `vocabulary`. With `float16` the file is a float16
- * model, and is compared with all its float16 numbers and operators in float32.
+ * Learns, exports at the accuracy level of learning, and compares, in the empty folder `work`. Tokens are below `vocabulary`. With
+ * `float16` the file is a float16 model, and is compared with all its float16 numbers and operators in float32.
  */
 export async function shipped(
   path: string,
@@ -106,7 +106,7 @@ export async function shipped(
   const analysis = await found(path, tokens, float16)
   const method = { ...methodOf(given), ...(options.format && { format: options.format }) }
   const { finished, outputs } = await learnAll(analysis, method, vocabulary, work)
-  exportBlocks(analysis.model, finished, { accuracyLevel: 0, format: 'integer', ...options })
+  exportBlocks(analysis.model, finished, { accuracyLevel: method.accuracyLevel, format: 'integer', ...options })
   await saveModel(analysis.model, join(work, 'plain.onnx'))
 
   // Block outputs are inner values of the file, so a copy has them as outputs. Where a norm with the residual inside

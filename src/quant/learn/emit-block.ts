@@ -3,6 +3,7 @@
 import type { Builder } from '../../graph/builder.ts'
 import type { Node, Value } from '../../graph/ir.ts'
 import { readBytes } from '../../graph/tensor.ts'
+import { emitInt8Blocks } from '../../kernels/int8-blocks.ts'
 import { emitFakeQuantizeTokens } from '../../kernels/tokens.ts'
 import type { Block } from '../find/blocks.ts'
 import type { Linear } from '../find/linears.ts'
@@ -26,6 +27,10 @@ export interface EmitOptions {
   /** Filled with the program's value for every value of the block, for programs that read some of them. */
   readonly values?: Map<Value, Value>
 }
+
+/** x as the readers of `site` see it. */
+const emitSite = (g: Builder, x: Value, { by, quantizer, group }: ActivationSite): Value =>
+  by === 'kernel' ? emitInt8Blocks(g, x, group) : emitFakeQuantizeTokens(g, x, quantizer, group)
 
 /**
  * Appends the block to `g`, reading hidden states `x` and the canonical [K, N] `weights`, and returns its output.
@@ -63,8 +68,7 @@ export function emitBlock(
     if (changed || !original) return changed
     const site = siteAt.get(node)?.get(input)
     if (!site) return lookup(original)
-    if (!quantized.has(site))
-      quantized.set(site, emitFakeQuantizeTokens(g, lookup(original), site.quantizer, site.group))
+    if (!quantized.has(site)) quantized.set(site, emitSite(g, lookup(original), site))
     return quantized.get(site)!
   }
   const copy = (node: Node): void => {

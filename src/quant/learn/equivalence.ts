@@ -185,7 +185,7 @@ function apply(
 
 export const equivalence: Learnable = {
   name: 'let',
-  enabled: method => method.let,
+  enabled: method => method.let !== false,
   observes: observedValues,
   parameters,
   apply,

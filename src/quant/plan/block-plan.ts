@@ -8,9 +8,8 @@ import type { WeightQuantizer } from '../../kernels/qparams.ts'
 import type { Block } from '../find/blocks.ts'
 import type { Leaving } from '../find/leaving.ts'
 import type { Linear } from '../find/linears.ts'
-import type { ExportOptions } from '../terms/options.ts'
+import type { ExportOptions, LearningOptions } from '../terms/options.ts'
 import type { QuantScheme } from '../terms/scheme.ts'
-import type { TargetDefaults } from '../terms/targets.ts'
 import type { ActivationSite } from './activation-sites.ts'
 import { isFused } from './fused-experts.ts'
 import type { Mapping } from './mappings/mapping.ts'
@@ -42,10 +41,7 @@ export interface BlockPlan {
   readonly format: ExportOptions['format']
   /** Quantizers of linears, in the order of `block.linears`. Linears without one stay float. */
   readonly quantizers: ReadonlyMap<Linear, WeightQuantizer>
-  /**
-   * block_size of linears that have another than the widest: inside a fused node the one that all of its weights have, else the widest
-   * that the target's fast kernel takes.
-   */
+  /** Linears inside a fused node -> the block_size all of that node's weights have. */
   readonly blockSizes: ReadonlyMap<Linear, number>
   /** Linears that were to be quantized and stay float, because their fused node cannot be quantized as a whole. */
   readonly unquantizable: ReadonlySet<Linear>
@@ -71,10 +67,10 @@ export interface PlanOptions {
   readonly scheme: QuantScheme
   /** Default: 'integer'. */
   readonly format?: ExportOptions['format'] | undefined
-  /** Learn equivalent transformations. */
-  readonly let: boolean
-  /** Widest block of MatMulNBits, by stored bits, where the target's fast kernel does not take all. */
-  readonly widestBlock?: TargetDefaults['widestBlock'] | undefined
+  /** MatMulNBits' accuracy_level where the scheme leaves activations as they are; 0 when absent. */
+  readonly accuracyLevel?: 0 | 4 | undefined
+  /** Equivalent transformations to learn: all, those behind norms, or none. */
+  readonly let: LearningOptions['let']
   /** Scheme of each weight, where the rules have exceptions; by default the scheme of all weights. */
   readonly weightSchemeOf?: WeightSchemeOf | undefined
   /** User's value -> value of the working copy (Analysis.values). */
@@ -85,9 +81,9 @@ export interface PlanOptions {
   readonly select?: ((mappings: readonly Mapping[]) => readonly Mapping[]) | undefined
 }
 
-/** Site of the value that a linear reads, where it is quantized. */
+/** Site of the value that a linear reads, where nodes of the exported graph quantize it. */
 export const inputSite = ({ activationSites }: BlockPlan, { node }: Linear): ActivationSite | undefined =>
-  activationSites.find(({ readers }) => readers.some(reader => sameSite(reader, { node, input: 0 })))
+  activationSites.find(({ by, readers }) => by === 'graph' && readers.some(each => sameSite(each, { node, input: 0 })))
 
 /**
  * Layout of a linear's weight. Products of integers need one scale per output; with groups MatMulNBits dequantizes the weight.

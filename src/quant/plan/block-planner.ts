@@ -14,12 +14,12 @@ export interface UserGraph extends Pick<PlanOptions, 'values' | 'leaving'> {
 
 /** Function that plans one block after the other. */
 export function blockPlanner(method: Method, { values, leaving, otherBranch }: UserGraph): (block: Block) => BlockPlan {
-  const { scheme, format, selectMappings, keepCache } = method
+  const { scheme, format, accuracyLevel, selectMappings, keepCache } = method
   const options: PlanOptions = {
     scheme,
     format,
+    accuracyLevel,
     let: method.let,
-    widestBlock: method.widestBlock,
     values,
     leaving: leaving && keepCache ? { ...leaving, mayChange: new Set() } : leaving,
     weightSchemeOf: weightSchemeOf(scheme.weights, method),

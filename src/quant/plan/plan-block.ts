@@ -3,11 +3,10 @@
 import { floatTypeOf } from '../../graph/float-type.ts'
 import type { Value } from '../../graph/ir.ts'
 import type { Refused } from '../../graph/refusal.ts'
-import { chooseBlockSize, containerBits, hasNBitsKernel } from '../../kernels/pack/matmul-nbits.ts'
 import type { WeightQuantizer } from '../../kernels/qparams.ts'
 import type { Block } from '../find/blocks.ts'
 import type { Linear } from '../find/linears.ts'
-import { findActivationSites } from './activation-sites.ts'
+import { findActivationSites, kernelSites } from './activation-sites.ts'
 import type { BlockPlan, ChangedSite, PlanOptions } from './block-plan.ts'
 import { isFused, planFused } from './fused-experts.ts'
 import { linearsOf, type Mapping, rowsOf } from './mappings/mapping.ts'
@@ -39,17 +38,6 @@ function weightQuantizers(
   )
 }
 
-/** Blocks of linears whose codes have a widest block. */
-function narrowed(
-  quantizers: ReadonlyMap<Linear, WeightQuantizer>,
-  widest: PlanOptions['widestBlock'] = {},
-): (readonly [Linear, number])[] {
-  return [...quantizers].flatMap(([linear, { bits, group }]) => {
-    const limit = widest[containerBits(bits)]
-    return limit === undefined ? [] : [[linear, chooseBlockSize(linear.inFeatures, group, limit)] as const]
-  })
-}
-
 /** The same constant in the user's graph; undefined when a fused node computes it from others. */
 function userSite(site: Site, values: ReadonlyMap<Value, Value>): ChangedSite | undefined {
   const node = site.node.origin
@@ -76,14 +64,12 @@ export function planBlock(block: Block, options: PlanOptions): BlockPlan {
   const fused = planFused(block.linears, wanted)
   const quantizers = new Map([...wanted].filter(([linear]) => !fused.float.has(linear)))
   // A block that stays float altogether reads float activations, in its attention as well.
+  const products = new Map([...quantizers].filter(([linear]) => !isFused(linear)))
   const attention =
     scheme.activations && quantizers.size > 0
-      ? findActivationSites(
-          { ...block, linears: [...quantizers.keys()].filter(linear => !isFused(linear)) },
-          scheme.activations,
-          values,
-        )
+      ? findActivationSites({ ...block, linears: [...products.keys()] }, scheme.activations, values)
       : undefined
+  const inKernels = !scheme.activations && options.accuracyLevel === 4 ? kernelSites(products) : []
   const found = options.let ? findMappings(block, options.leaving) : { mappings: [], skipped: [] }
   const biases = new Map(
     block.linears.flatMap(linear => {
@@ -94,7 +80,8 @@ export function planBlock(block: Block, options: PlanOptions): BlockPlan {
   const mappings: Mapping[] = []
   const skipped: Refused[] = [...found.skipped]
   const changedSites: ChangedSite[] = []
-  for (const mapping of select(found.mappings)) {
+  const asked = options.let === 'norm' ? found.mappings.filter(({ kind }) => kind === 'norm') : found.mappings
+  for (const mapping of select(asked)) {
     const float = linearsOf(mapping).find(linear => !quantizers.has(linear))
     if (float) {
       skipped.push({ at: mapping.name, reason: `${float.name} stays float` })
@@ -119,9 +106,9 @@ export function planBlock(block: Block, options: PlanOptions): BlockPlan {
     block,
     format,
     quantizers,
-    blockSizes: new Map([...narrowed(quantizers, options.widestBlock), ...fused.blockSizes]),
+    blockSizes: fused.blockSizes,
     unquantizable: new Set([...fused.float].filter(linear => wanted.has(linear))),
-    activationSites: attention?.sites ?? [],
+    activationSites: attention?.sites ?? inKernels,
     mappings,
     skippedMappings: skipped,
     biases,

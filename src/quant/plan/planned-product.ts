@@ -52,7 +52,7 @@ export function plannedProducts(plan: BlockPlan, { scheme, format, accuracyLevel
   return plan.block.linears.map(linear => {
     const quantizer = plan.quantizers.get(linear)
     if (!quantizer) return floatProduct(linear)
-    const block = plan.blockSizes.get(linear) ?? chooseBlockSize(linear.inFeatures, quantizer.group)
+    const block = plan.blockSizes.get(linear) ?? chooseBlockSize(linear.inFeatures, quantizer.group, quantizer.bits)
     if (isFused(linear)) return quantizedProduct(linear, quantizer, 'QMoE', { block, level: 0 })
     const layout = layoutOf(plan, linear, quantizer)
     if (layout === 'dequantize') return quantizedProduct(linear, quantizer, 'qdq', { block, level: 0 })

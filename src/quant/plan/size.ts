@@ -22,7 +22,7 @@ const SIZES: Readonly<Record<Layout, (linear: Linear, weights: WeightScheme) => 
   planes: ({ inFeatures, outFeatures }, { bits }) => outFeatures * ((inFeatures * planeBits(bits)) / 8 + 4 + 4 + 1),
   nbits({ inFeatures, outFeatures, weight }, weights) {
     const bits = containerBits(weights.bits)
-    const blockSize = chooseBlockSize(inFeatures, weights.group ?? inFeatures)
+    const blockSize = chooseBlockSize(inFeatures, weights.group ?? inFeatures, weights.bits)
     const blocks = Math.ceil(inFeatures / blockSize)
     const zeroPoints = weights.symmetric ? 0 : Math.ceil((blocks * bits) / 8)
     return outFeatures * ((blocks * blockSize * bits) / 8 + blocks * scaleBytes(weight.tensor!) + zeroPoints)

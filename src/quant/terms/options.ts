@@ -5,7 +5,7 @@ import type { Device, SessionOptions } from '../../kernels/session.ts'
 import type { PresetName, Schedule } from './presets.ts'
 import type { OnEvent } from './report.ts'
 import type { EmbeddingChoices, EmbeddingOptions, QuantScheme, SchemeOverrides, WeightRules } from './scheme.ts'
-import type { TargetDefaults, TargetName } from './targets.ts'
+import type { TargetName } from './targets.ts'
 
 export type { Schedule } from './presets.ts'
 
@@ -33,7 +33,7 @@ export interface QuantizeOptions extends WeightRules, EmbeddingChoices, SchemeOv
    * "integer" (default; fast on CPUs) or "portable".
    */
   readonly format?: ExportOptions['format'] | undefined
-  /** 0 computes in float32 (default), 4 with activations of 8 bits: faster, less exact. */
+  /** 0 computes in float32 (default), 4 with activations that the kernel rounds to 8 bits: faster. Learning takes that into account. */
   readonly accuracyLevel?: 0 | 4 | undefined
   /** Write a float16 model: constants, activations, inputs and outputs that were float32 (default: false). */
   readonly float16?: boolean | undefined
@@ -54,7 +54,7 @@ export interface QuantizeOptions extends WeightRules, EmbeddingChoices, SchemeOv
   readonly optimizer?: OptimizerName | undefined
   /** Learn the clipping of weights (default: true). With nothing to learn, weights are rounded to nearest. */
   readonly lwc?: boolean | undefined
-  /** Learn equivalent transformations (default: where activations are quantized). */
+  /** Learn equivalent transformations (default: where activations are quantized; at accuracy level 4 those behind norms). */
   readonly let?: boolean | undefined
   /** Make no transformation that scales the KV cache, so that other files of the model can read it (default: false). */
   readonly keepCache?: boolean | undefined
@@ -108,8 +108,14 @@ export interface Hooks extends Running {
 /** Everything that decides what is learned in a block. */
 export interface LearningOptions extends WeightRules {
   readonly scheme: QuantScheme
+  /**
+   * MatMulNBits' accuracy_level where the scheme leaves activations as they are: 0 computes in float32, 4 rounds activations to 8 bits
+   * on the fly (faster), which is then learned too.
+   */
+  readonly accuracyLevel: 0 | 4
   readonly lwc: boolean
-  readonly let: boolean
+  /** Equivalent transformations to learn: all, those behind norms, or none. */
+  readonly let: boolean | 'norm'
   readonly keepCache: boolean
   readonly epochs: number
   readonly learningRate: number
@@ -119,8 +125,6 @@ export interface LearningOptions extends WeightRules {
   readonly alpha: number
   readonly augLoss: boolean
   readonly session: SessionOptions
-  /** Widest block of MatMulNBits, by stored bits, where the target's fast kernel does not take all. */
-  readonly widestBlock: TargetDefaults['widestBlock']
 }
 
 /** Options of a block's life, with the hooks of the run. */
@@ -142,12 +146,7 @@ export interface EffortLimits {
   readonly timeBudgetMs?: number | undefined
 }
 
-export interface ExportOptions {
-  /**
-   * MatMulNBits' accuracy_level where activations stay float: 0 computes in float32, 4 quantizes activations to int8 on the fly
-   * (faster, less exact).
-   */
-  readonly accuracyLevel: 0 | 4
+export interface ExportOptions extends Pick<LearningOptions, 'accuracyLevel'> {
   /**
    * Product of weights in planes and quantized activations. 'integer': uint8 times int8, which onnxruntime has for CPUs.
    * 'portable': the same numbers in float, by operators of ai.onnx only. 'qdq': a DequantizeLinear gives the weight to the product

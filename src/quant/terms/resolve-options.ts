@@ -39,7 +39,7 @@ const isObject = (value: unknown): boolean => typeof value === 'object' && value
 const isOverride = (value: unknown): boolean => isObject(value) && isText((value as PatternOverride).pattern)
 
 const ACCURACY_HINT =
-  '0 computes in float32; 4 lets onnxruntime round activations to 8 bits on the fly, which is faster and less exact.'
+  '0 computes in float32; 4 lets onnxruntime round activations to 8 bits on the fly, which is faster. Learning does the same.'
 
 const RULES: Rules<QuantizeOptions> = {
   model: TEXT,
@@ -155,12 +155,26 @@ function checkQdq(
 }
 
 /**
+ * All transformations where the scheme quantizes activations. At accuracy level 4, where kernels round them to 8 bits, those behind
+ * norms: they tame large channels, cost nothing when the model runs and leave the cache as it is (docs/accuracy.md). A run that is not
+ * to learn clipping rounds to nearest, and learns nothing else by itself.
+ */
+function defaultTransformations(
+  { activations }: QuantScheme,
+  accuracyLevel: 0 | 4,
+  lwc: boolean,
+): ResolvedOptions['let'] {
+  if (activations) return true
+  return accuracyLevel === 4 && lwc ? 'norm' : false
+}
+
+/**
  * Checks the options and fills in presets and defaults. Reads no files.
  * @throws E_USAGE, E_SCHEME with the key of the option.
  */
 export function resolveOptions(given: QuantizeOptions): ResolvedOptions {
   checkOptions(given, RULES, ['model'])
-  const { params, saveParams, threads, device = 'cpu', overrides = [] } = given
+  const { params, saveParams, threads, device = 'cpu', overrides = [], lwc = true } = given
   if (params !== undefined && saveParams !== undefined) {
     throw usageError(
       `${option('params')} and ${option('saveParams')} exclude each other`,
@@ -172,6 +186,8 @@ export function resolveOptions(given: QuantizeOptions): ResolvedOptions {
   const scheme = resolveScheme(given, defaults)
   const format = given.format ?? defaults.format[scheme.activations ? 'quantizedActivations' : 'floatActivations']
   checkQdq(format, given, scheme)
+  // The level is an attribute of MatMulNBits, which that form does not write.
+  const { accuracyLevel = format === 'qdq' ? 0 : defaults.accuracyLevel } = given
   for (const { bits, group } of overrides) checkWeights(bits, group, 'overrides')
   const { preset: name = 'default' } = given
   if (!Object.hasOwn(PRESETS, name))
@@ -188,11 +204,10 @@ export function resolveOptions(given: QuantizeOptions): ResolvedOptions {
     overrides,
     ...resolveEmbeddings(given, scheme, defaults),
     format,
-    accuracyLevel: given.accuracyLevel ?? defaults.accuracyLevel,
+    accuracyLevel,
     float16: given.float16 ?? false,
-    widestBlock: defaults.widestBlock,
-    lwc: given.lwc ?? true,
-    let: given.let ?? scheme.activations !== undefined,
+    lwc,
+    let: given.let ?? defaultTransformations(scheme, accuracyLevel, lwc),
     keepCache: given.keepCache ?? false,
     calib: given.calib,
     samples: given.samples ?? preset.samples,

@@ -31,8 +31,6 @@ export interface TargetDefaults {
   /** Bits of lm_head, by the width of the scheme's weights; undefined = float. */
   readonly lmHead: PerWidth<EmbeddingBits | undefined>
   readonly embedding: PerWidth<EmbeddingBits | undefined>
-  /** Widest block that the fast kernel takes, where it does not take all: wider groups repeat their scale. */
-  readonly widestBlock: Partial<PerWidth<number>>
 }
 
 export interface Target extends TargetDefaults {
@@ -69,7 +67,6 @@ export const UNTARGETED: TargetDefaults = {
   format: OWN_OPERATORS,
   lmHead: FLOAT,
   embedding: FLOAT,
-  widestBlock: {},
 }
 
 // Groups of a CPU, by the milliseconds of one and of 128 tokens (K = N = 2048; float: 0.10 and 2.3 to 2.8). 4 bits: 0.029 and 2.1 in blocks
@@ -88,8 +85,6 @@ export const TARGETS: Readonly<Record<TargetName, Target>> = {
     format: OWN_OPERATORS,
     lmHead: OUTER_BITS,
     embedding: OUTER_BITS,
-    // The 2-bit kernel has blocks of 32, 64 and 128; one scale per output would be stored in blocks of 256.
-    widestBlock: { 2: 128 },
     source: 'measured on onnxruntime 1.30, AVX512-VNNI, 2026-11-20; onnxruntime pull 29064 (2 bits), 2026-11-21',
   },
   web: {
@@ -102,7 +97,6 @@ export const TARGETS: Readonly<Record<TargetName, Target>> = {
     // wasm builds have no GatherBlockQuantized, and MatMulNBits is slow for lm_head too.
     lmHead: FLOAT,
     embedding: FLOAT,
-    widestBlock: {},
     source: 'measured with onnxruntime-web in Chromium, 2026-11-20',
   },
   webgpu: {
@@ -118,7 +112,6 @@ export const TARGETS: Readonly<Record<TargetName, Target>> = {
     format: OWN_WEIGHTS_ONLY,
     lmHead: OUTER_BITS,
     embedding: OUTER_BITS,
-    widestBlock: {},
     source:
       'onnxruntime contrib_ops/webgpu/quantization/matmul_nbits_common.cc at 01671d9, pull 28280; read 2026-11-21',
   },
@@ -136,7 +129,6 @@ export const TARGETS: Readonly<Record<TargetName, Target>> = {
     format: OWN_WEIGHTS_ONLY,
     lmHead: OUTER_BITS,
     embedding: OUTER_BITS,
-    widestBlock: {},
     source:
       'onnxruntime contrib_ops/cuda/quantization/matmul_nbits.cc at 01b814b, matmul_4bits.cu at 0278001; read 2026-11-21',
   },
@@ -148,7 +140,6 @@ export const TARGETS: Readonly<Record<TargetName, Target>> = {
     format: OWN_WEIGHTS_ONLY,
     lmHead: OUTER_BITS,
     embedding: OUTER_BITS,
-    widestBlock: {},
     source:
       'onnxruntime core/providers/dml/.../DmlOperatorMatMulNBits.cpp at 171d616 (4 and 8 bits, no bias input); read 2026-11-21',
   },
@@ -161,7 +152,6 @@ export const TARGETS: Readonly<Record<TargetName, Target>> = {
     format: STANDARD_QDQ,
     lmHead: FLOAT,
     embedding: FLOAT,
-    widestBlock: {},
     source: 'Qualcomm htp_guidelines_int4_weights (2026-06-04), onnxruntime-qnn issue 650; read 2026-11-21',
   },
   'openvino-npu': {
@@ -173,7 +163,6 @@ export const TARGETS: Readonly<Record<TargetName, Target>> = {
     format: STANDARD_QDQ,
     lmHead: FLOAT,
     embedding: FLOAT,
-    widestBlock: {},
     source: 'intel/onnxruntime pull 669, openvino pull 29671, OpenVINO GenAI on NPU 2025; read 2026-11-21',
   },
   'tensorrt-rtx': {
@@ -185,7 +174,6 @@ export const TARGETS: Readonly<Record<TargetName, Target>> = {
     format: STANDARD_QDQ,
     lmHead: FLOAT,
     embedding: FLOAT,
-    widestBlock: {},
     source: 'NVIDIA TensorRT 10.11, "Working with Quantized Types" (symmetric only; weight-only int4); read 2026-11-21',
   },
   portable: {
@@ -201,7 +189,6 @@ export const TARGETS: Readonly<Record<TargetName, Target>> = {
     format: { floatActivations: 'qdq', quantizedActivations: 'portable' },
     lmHead: FLOAT,
     embedding: FLOAT,
-    widestBlock: {},
     source: 'ONNX DequantizeLinear 13 (per axis) and 21 (blocked, int4); read 2026-11-21',
   },
 }

@@ -19,6 +19,11 @@ import { shipped } from '../../helpers/shipped.ts'
 const MODEL = resolve(import.meta.dirname, '../../../fixtures/tiny-llama')
 const TOKENS = 32
 
+const SIZES = { tokens: TOKENS, vocabulary: 300 }
+
+/** Fewer numbers that lie next to the middle between two codes, where another order of a sum rounds the other way. */
+const FEW = { tokens: 8, vocabulary: 300 }
+
 let folder: string
 beforeAll(() => {
   folder = mkdtempSync(join(tmpdir(), 'omniquant-export-'))
@@ -65,12 +70,46 @@ describe('what is trained is what ships', () => {
       MODEL,
       work,
       { ...METHOD, ...exceptions, scheme },
-      { accuracyLevel: 0, ...(format && { format }) },
-      { tokens: TOKENS, vocabulary: 300 },
+      { ...(format && { format }) },
+      SIZES,
     )
     expect(finished.map(({ report }) => report.linears.length)).toEqual(exceptions ? [5, 0, 6] : [7, 7, 7])
     expect(finished.map(({ report }) => report.kept !== undefined)).toEqual([true, exceptions === undefined, true])
     errors.forEach((error, i) => expect(error, `block ${i}`).toBeLessThan(tolerance))
+  })
+})
+
+describe('accuracy_level 4: what is trained is what ships', () => {
+  const overrides = [
+    { pattern: 'down_proj', bits: 8, group: 16 },
+    { pattern: 'v_proj', bits: 2, group: 16 },
+    { pattern: 'k_proj', bits: 3 },
+  ]
+  test.each<[string, SchemeOverrides, boolean, WeightRules?]>([
+    ['w4a16g32', {}, false],
+    ['w4a16g32', {}, true],
+    ['w4a16', { perChannel: true, symmetric: true }, false],
+    ['w2a16', { perChannel: true }, false],
+    ['w8a16g16', {}, false],
+    // q, k and v read one value, in blocks of 64, 64 and 16, the last of which has no kernel for 2 bits.
+    ['w4a16g64', {}, false, { overrides }],
+  ])('%s %o, transformations %s, %o', async (text, overrides, withTransformations, rules) => {
+    const scheme = parseScheme(text, overrides)
+    const work = mkdtempSync(join(folder, 'level4-'))
+    const method = { ...METHOD, ...rules, let: withTransformations, accuracyLevel: 4 as const, scheme }
+    const { finished, errors } = await shipped(MODEL, work, method, {}, FEW)
+    // With 8 bits rounding to nearest may be the better.
+    if (text !== 'w8a16g16') expect(finished.map(({ report }) => report.kept)).toContain('learned')
+    for (const [i, error] of errors.entries()) expect(error, `block ${i}`).toBeLessThan(1e-4)
+    const nodes = loadModel(join(work, 'plain.onnx')).graph.nodes.filter(({ opType }) => opType === 'MatMulNBits')
+    expect(nodes.map(node => node.int('accuracy_level', 0))).toEqual(Array<number>(21).fill(4))
+  })
+
+  test('and what is trained at level 0 is not: the rounding is no small thing', async () => {
+    const work = mkdtempSync(join(folder, 'level0-'))
+    const method = { ...METHOD, scheme: parseScheme('w4a16g32') }
+    const { errors } = await shipped(MODEL, work, method, { accuracyLevel: 4 }, SIZES)
+    expect(Math.min(...errors)).toBeGreaterThan(1e-3)
   })
 })
 

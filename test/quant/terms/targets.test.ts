@@ -93,11 +93,6 @@ describe('what is said wins', () => {
   })
 })
 
-test('2-bit blocks are narrowed where the kernel wants it', () => {
-  expect(resolveOptions({ model: 'm', target: 'cpu' }).widestBlock).toEqual({ 2: 128 })
-  expect(resolveOptions({ model: 'm', scheme: 'w2a16' }).widestBlock).toEqual({})
-})
-
 test.each<[object, string]>([
   [
     { target: 'tpu' },
