@@ -3,6 +3,7 @@
 import { floatTypeOf } from '../../graph/float-type.ts'
 import type { Value } from '../../graph/ir.ts'
 import type { Refused } from '../../graph/refusal.ts'
+import { hasNBitsKernel } from '../../kernels/pack/matmul-nbits.ts'
 import type { WeightQuantizer } from '../../kernels/qparams.ts'
 import type { Block } from '../find/blocks.ts'
 import type { Linear } from '../find/linears.ts'
