@@ -7,7 +7,7 @@ import type { WorkFolder } from '../files/work-folder.ts'
 import { staticShape } from '../graph/shape.ts'
 import { elementCount } from '../graph/tensor.ts'
 import type { Analysis } from './find/analysis.ts'
-import { learns } from './learn/learnables.ts'
+import { calibrates } from './learn/learnables.ts'
 import type { OutputPlan } from './output/paths.ts'
 import { outputSize, quantizedSize } from './output-size.ts'
 import { weightSchemeOf } from './plan/weight-rules.ts'
@@ -34,7 +34,7 @@ export function spaceNeeds(
   const schemeOf = weightSchemeOf(scheme.weights, options)
   const rest = blocks.slice(finishedBefore(work, blocks.length))
   const values = runsFor(io, samples) * elementCount(staticShape(blocks[0]!.input))
-  const states = learns(options) && rest.length > 0 ? STORES * FLOAT32_BYTES * values : 0
+  const states = calibrates(options) && rest.length > 0 ? STORES * FLOAT32_BYTES * values : 0
   const linearsOf = (some: typeof blocks) => some.flatMap(({ linears }) => linears)
   return [
     {

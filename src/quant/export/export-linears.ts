@@ -8,7 +8,7 @@ import { type Graph, type Model, type Node, replaceOutput, type Value } from '..
 import { storeFloats } from '../../kernels/float16.ts'
 import { hasNBitsKernel, type PackedWeight } from '../../kernels/pack/matmul-nbits.ts'
 import type { PackedPlanes } from '../../kernels/pack/planes.ts'
-import type { ActivationQuantizer } from '../../kernels/tokens.ts'
+import type { WrittenQuantizer } from '../../kernels/static-range.ts'
 import type { ExportOptions } from '../terms/options.ts'
 import { requireOpset, SharedActivations } from './quantize-rows.ts'
 import {
@@ -26,8 +26,8 @@ export interface ExportedLinear {
   readonly otherBranch?: readonly Node[] | undefined
   /** Packed for MatMulNBits; or in planes, which have one scale per output channel and allow integer products. */
   readonly packed: PackedWeight | PackedPlanes
-  /** Quantizer of the input, per row of the last axis; the input is not quantized when absent. */
-  readonly activation?: ActivationQuantizer | undefined
+  /** Quantizer of the input, per row of the last axis or over a fixed range; the input is not quantized when absent. */
+  readonly activation?: WrittenQuantizer | undefined
   /** Added to the result, [N]; set when the user's graph has no bias that could hold it. */
   readonly addedBias?: Float32Array | undefined
   readonly inFeatures: number

@@ -12,6 +12,7 @@ import type { DType } from '../../graph/dtype.ts'
 import { readBytes } from '../../graph/tensor.ts'
 import { readFloats } from '../../kernels/float16.ts'
 import { firstUnsound, placeOf, shownFloat } from '../../kernels/magnitude.ts'
+import type { Linear } from '../find/linears.ts'
 import type { BlockPlan } from '../plan/block-plan.ts'
 import { rulesText } from '../plan/weight-rules.ts'
 import type { Method } from '../terms/options.ts'
@@ -20,7 +21,7 @@ import { ChannelRanges } from './channel-ranges.ts'
 import { blockParameters, LEARNABLES } from './learnables.ts'
 import type { Learned, NamedParameter } from './learned.ts'
 
-/** Parameters of a block from a file; undefined for a block that was rounded to nearest. */
+/** Parameters of a block from a file; undefined for a block that was rounded to nearest and has none. */
 export type Replay = (plan: BlockPlan) => Learned | undefined
 
 const tensorName = (block: number, parameter: string): string => `blocks.${block}.${parameter}`
@@ -55,7 +56,7 @@ const floatsOf = ({ dtype, shape, bytes }: SafetensorsTensor): FileParameter => 
 })
 
 /**
- * Writes the learned parameters of every block. Blocks that are rounded have no tensors in the file.
+ * Writes the learned parameters of every block. Blocks that are rounded have no tensors in the file, but for fixed ranges.
  * @param owner as of `writeSafetensors`
  */
 export function saveParameters(
@@ -113,9 +114,13 @@ function parametersOf(
   method: Method,
 ): Learned | undefined {
   const { index } = plan.block
-  if (![...tensors.keys()].some(name => name.startsWith(tensorName(index, '')))) return undefined
   // Names and shapes are all that is needed: no initial value is computed from this start.
-  const vector = blockParameters(plan, { method, frozen: new Set(), ranges: new ChannelRanges(), weights: {} })
+  const start = { method, frozen: new Set<Linear>(), ranges: new ChannelRanges(), weights: {} }
+  const rounded = blockParameters(plan, start, 'always')
+  const ofRounded = new Set(rounded.parameters.map(({ name }) => tensorName(index, name)))
+  const isLearned = [...tensors.keys()].some(name => name.startsWith(tensorName(index, '')) && !ofRounded.has(name))
+  const vector = isLearned ? blockParameters(plan, start) : rounded
+  if (vector.size === 0) return undefined
   const parameters = new Float32Array(vector.size)
   for (const { name, shape } of vector.parameters) {
     const tensor = tensors.get(tensorName(index, name))

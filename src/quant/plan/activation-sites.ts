@@ -8,16 +8,16 @@ import type { Node, Value } from '../../graph/ir.ts'
 import type { Refused } from '../../graph/refusal.ts'
 import { staticShape } from '../../graph/shape.ts'
 import { elementCount } from '../../graph/tensor.ts'
-import type { ActivationQuantizer } from '../../kernels/tokens.ts'
 import type { Block } from '../find/blocks.ts'
+import type { SiteQuantizer } from '../terms/scheme.ts'
 import type { Site } from './site.ts'
 
-/** A value that is quantized, per token and group, for the nodes that read it. */
+/** A value that is quantized for the nodes that read it. */
 export interface ActivationSite {
   /** In the working copy. */
   readonly value: Value
-  readonly quantizer: ActivationQuantizer
-  /** Elements of the last axis that share a scale: all of a token's, or those of one head. */
+  readonly quantizer: SiteQuantizer
+  /** Elements of the last axis that share a scale: all of a token's, or those of one head. With a fixed range all numbers do. */
   readonly group: number
   readonly readers: readonly Site[]
   /** Value of the user's graph, for queries, keys and values. Linears quantize their inputs by themselves. */
@@ -25,7 +25,7 @@ export interface ActivationSite {
 }
 
 /** Values read by the block's linears, each once. */
-function linearSites({ linears }: Block, quantizer: ActivationQuantizer): ActivationSite[] {
+function linearSites({ linears }: Block, quantizer: SiteQuantizer): ActivationSite[] {
   const readers = new Map<Value, Site[]>()
   for (const { node } of linears) {
     const value = node.inputs[0]!
@@ -111,7 +111,7 @@ function attentionProducts(block: Block, data: ReadonlySet<Value>): Node[] {
  */
 export function findActivationSites(
   block: Block,
-  quantizer: ActivationQuantizer,
+  quantizer: SiteQuantizer,
   values: ReadonlyMap<Value, Value>,
 ): { readonly sites: readonly ActivationSite[]; readonly refused: Refused | undefined } {
   const sites = linearSites(block, quantizer)

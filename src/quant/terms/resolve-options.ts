@@ -2,6 +2,7 @@
 
 import { OPTIMIZER_NAMES } from '../../autodiff/optimizers.ts'
 import { usageError } from '../../errors.ts'
+import { RANGE_CHOICES } from '../../kernels/choose-range.ts'
 import { option } from '../../option-mark.ts'
 import {
   bitsOf,
@@ -46,6 +47,7 @@ const RULES: Rules<QuantizeOptions> = {
   perChannel: FLAG,
   symmetric: FLAG,
   symmetricActivations: FLAG,
+  staticActivations: FLAG,
   format: oneOf(['integer', 'portable']),
   ignore: listOf(isText, 'patterns'),
   overrides: listOf(isOverride, 'objects { pattern, bits, group?, symmetric? }'),
@@ -61,6 +63,8 @@ const RULES: Rules<QuantizeOptions> = {
   schedule: oneOf(SCHEDULES),
   optimizer: oneOf(OPTIMIZER_NAMES),
   lwc: FLAG,
+  range: oneOf(RANGE_CHOICES),
+  learnRanges: FLAG,
   let: FLAG,
   keepCache: FLAG,
   letLearningRate: POSITIVE,
@@ -78,9 +82,17 @@ const RULES: Rules<QuantizeOptions> = {
 
 /** @throws E_USAGE, E_SCHEME */
 function resolveScheme(given: QuantizeOptions): QuantScheme {
-  const { scheme, bits, activationBits, group, perChannel, symmetric, symmetricActivations } = given
+  const { scheme, bits, activationBits, group, perChannel, symmetric, symmetricActivations, staticActivations } = given
   if (typeof scheme === 'object') {
-    const more = ['bits', 'activationBits', 'group', 'perChannel', 'symmetric', 'symmetricActivations'] as const
+    const more = [
+      'bits',
+      'activationBits',
+      'group',
+      'perChannel',
+      'symmetric',
+      'symmetricActivations',
+      'staticActivations',
+    ] as const
     const double = more.find(key => given[key] !== undefined)
     if (double) throw usageError(`${option('scheme')} as an object says everything: leave out ${option(double)}`)
     return checkScheme(scheme)
@@ -105,6 +117,7 @@ function resolveScheme(given: QuantizeOptions): QuantScheme {
     perChannel,
     symmetric,
     symmetricActivations,
+    staticActivations,
   })
 }
 
@@ -140,6 +153,8 @@ export function resolveOptions(given: QuantizeOptions): ResolvedOptions {
     format: given.format ?? 'integer',
     accuracyLevel: given.accuracyLevel ?? 0,
     lwc: given.lwc ?? true,
+    range: given.range ?? 'minmax',
+    learnRanges: given.learnRanges ?? given.lwc ?? true,
     let: given.let ?? scheme.activations !== undefined,
     keepCache: given.keepCache ?? false,
     calib: given.calib,
