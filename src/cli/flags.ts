@@ -78,7 +78,7 @@ export const QUANTIZE_FLAGS: readonly FlagRow<keyof QuantizeRequest | 'overrides
   {
     flags: '--format <name>',
     key: 'format',
-    help: 'of linears with quantized activations: integer (fast on CPUs) or portable (default: integer)',
+    help: 'qdq: DequantizeLinear before MatMul, for NPUs; with quantized activations: integer (default) or portable',
   },
   {
     flags: '--ignore <pattern>',
@@ -238,6 +238,12 @@ export const EVALUATE_FLAGS: readonly FlagRow<keyof EvaluateOptions | 'maxPerple
     parse: wholeNumber,
   },
   { flags: '--windows <n>', key: 'windows', help: 'only the first so many windows', parse: wholeNumber },
+  {
+    flags: '--qdq-accuracy-level <n>',
+    key: 'qdqAccuracyLevel',
+    help: "products of a file made with --format qdq: 0 in float32, 4 with activations of 8 bits (onnxruntime's own choice)",
+    parse: wholeNumber,
+  },
   THREADS_ROW,
   JSON_ROW,
   QUIET_ROW,

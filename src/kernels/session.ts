@@ -31,6 +31,11 @@ export interface SessionOptions {
    */
   readonly prepacking?: boolean
   /**
+   * accuracy_level of the MatMulNBits that onnxruntime makes of a MatMul of a DequantizeLinear: 4 rounds activations to 8 bits (its
+   * own choice), 0 computes in float32.
+   */
+  readonly qdqAccuracyLevel?: 0 | 4
+  /**
    * Plan the memory of a run from the run before (default): a few percent faster, but the plan's memory comes on top of what the first
    * run took.
    */
@@ -135,6 +140,8 @@ export class Session {
 function nativeOptions(options: SessionOptions, dataFolder?: string): ort.InferenceSession.SessionOptions {
   const session: Record<string, string> = {}
   if (options.prepacking === false) session['disable_prepacking'] = '1'
+  if (options.qdqAccuracyLevel !== undefined)
+    session['qdq_matmulnbits_accuracy_level'] = String(options.qdqAccuracyLevel)
   if (dataFolder !== undefined) session['model_external_initializers_file_folder_path'] = dataFolder
   return {
     executionProviders: [options.device ?? 'cpu'],

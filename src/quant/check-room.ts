@@ -30,7 +30,7 @@ export function spaceNeeds(
   output: OutputPlan,
   size: number,
 ): DiskNeed[] {
-  const { scheme, samples } = options
+  const { scheme, format, samples } = options
   const schemeOf = weightSchemeOf(scheme.weights, options)
   const rest = blocks.slice(finishedBefore(work, blocks.length))
   const values = runsFor(io, samples) * elementCount(staticShape(blocks[0]!.input))
@@ -42,11 +42,15 @@ export function spaceNeeds(
       folder: work.path,
       bytes: Math.max(0, states - work.scratchBytes),
     },
-    { what: 'quantized blocks', folder: work.path, bytes: quantizedSize(linearsOf(rest), scheme, schemeOf).packed },
+    {
+      what: 'quantized blocks',
+      folder: work.path,
+      bytes: quantizedSize(linearsOf(rest), scheme, schemeOf, format).packed,
+    },
     {
       what: 'the output',
       folder: dirname(output.path),
-      bytes: outputSize(size, linearsOf(blocks), scheme, schemeOf),
+      bytes: outputSize(size, linearsOf(blocks), scheme, schemeOf, format),
     },
   ]
 }

@@ -4,6 +4,7 @@ import { sizeBytes, type Tensor } from '../graph/tensor.ts'
 import type { Linear } from './find/linears.ts'
 import { packedBytes } from './plan/size.ts'
 import type { WeightSchemeOf } from './plan/weight-rules.ts'
+import type { ExportOptions } from './terms/options.ts'
 import type { QuantScheme } from './terms/scheme.ts'
 
 /**
@@ -14,6 +15,7 @@ export function quantizedSize(
   linears: readonly Linear[],
   scheme: QuantScheme,
   schemeOf: WeightSchemeOf,
+  format?: ExportOptions['format'],
 ): { readonly packed: number; readonly replaced: number } {
   const stays = new Set<Tensor>()
   const goes = new Set<Tensor>()
@@ -21,7 +23,7 @@ export function quantizedSize(
   for (const linear of linears) {
     const weights = schemeOf(linear)
     const tensor = linear.weight.tensor!
-    if (weights) packed += packedBytes(linear, { ...scheme, weights })
+    if (weights) packed += packedBytes(linear, { ...scheme, weights }, format)
     ;(weights ? goes : stays).add(tensor)
   }
   const replaced = [...goes].filter(tensor => !stays.has(tensor)).reduce((sum, tensor) => sum + sizeBytes(tensor), 0)
@@ -34,7 +36,8 @@ export function outputSize(
   linears: readonly Linear[],
   scheme: QuantScheme,
   schemeOf: WeightSchemeOf = () => scheme.weights,
+  format?: ExportOptions['format'],
 ): number {
-  const { packed, replaced } = quantizedSize(linears, scheme, schemeOf)
+  const { packed, replaced } = quantizedSize(linears, scheme, schemeOf, format)
   return Math.round(size - replaced + packed)
 }

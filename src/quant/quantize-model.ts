@@ -8,6 +8,7 @@ import { modelFiles, modelSizeBytes } from '../graph/onnx-file/model-files.ts'
 import { hasExternalSource, type SaveOptions } from '../graph/onnx-file/save.ts'
 import { withinCores } from '../kernels/threads.ts'
 import { checkRoom } from './check-room.ts'
+import { checkFormat } from './export/check-format.ts'
 import { exportBlocks } from './export/export-blocks.ts'
 import { exportEmbeddings } from './export/export-embeddings.ts'
 import { analyze } from './find/analyze.ts'
@@ -60,6 +61,7 @@ async function quantize(given: QuantizeOptions, hooks: Hooks): Promise<QuantizeR
   const names = blocks.flatMap(({ linears }) => linears.map(({ name }) => name))
   checkRules(options, names)
   const outer = planEmbeddings(analysis, options, scheme.weights.symmetric)
+  checkFormat(analysis, options, outer)
   const output = planOutput(model.path!, options.output, schemeName(scheme))
   const sizeBefore = modelSizeBytes(model)
   onEvent?.({ type: 'analyzed', blocks: blocks.length, linears: names.length })

@@ -84,7 +84,7 @@ export interface Shipped {
   readonly errors: readonly number[]
 }
 
-/** Learns, exports and compares, in the empty folder `work`. Tokens are below `vocabulary`. */
+/** Learns, exports and compares, in the empty folder `work`, every product in float32. Tokens are below `vocabulary`. */
 export async function shipped(
   path: string,
   work: string,
@@ -93,7 +93,8 @@ export async function shipped(
   { tokens, vocabulary }: { readonly tokens: number; readonly vocabulary: number },
 ): Promise<Shipped> {
   const analysis = await analyze(path, tokens)
-  const { finished, outputs } = await learnAll(analysis, methodOf(given), vocabulary, work)
+  const method = { ...methodOf(given), ...(options.format && { format: options.format }) }
+  const { finished, outputs } = await learnAll(analysis, method, vocabulary, work)
   exportBlocks(analysis.model, finished, { accuracyLevel: 0, format: 'integer', ...options })
   await saveModel(analysis.model, join(work, 'plain.onnx'))
 
@@ -111,7 +112,7 @@ export async function shipped(
     return value.name
   })
   await saveModel(opened, join(work, 'shown.onnx'))
-  const session = await openModel(join(work, 'shown.onnx'))
+  const session = await openModel(join(work, 'shown.onnx'), { qdqAccuracyLevel: 0 })
   const shown = await session.run(feedsFor(analysis.io, ids(0, tokens, vocabulary), 1, tokens), names)
   await session.release()
   const errors = names.map((name, i) => relativeError(readElements(shown[name]!) as Float32Array, outputs[i]!))

@@ -149,6 +149,18 @@ function encodeGraph(graph: Graph, place: Place = inline): Onnx.IGraphProto {
   })
 }
 
+/** Functions as they are in the file, with the versions of ai.onnx that the model says. */
+function encodeFunctions({ source, functions }: Model): Onnx.IFunctionProto[] {
+  const opsets = new Map([...(functions?.values() ?? [])].map(each => [each.source, each.opset]))
+  return ((source as Onnx.IModelProto | undefined)?.functions ?? []).map(proto => {
+    const opset = opsets.get(proto)
+    const imports = (proto.opsetImport ?? []).map(each =>
+      (each.domain || 'ai.onnx') === 'ai.onnx' && opset !== undefined ? { ...each, version: opset } : each,
+    )
+    return derive<Onnx.IFunctionProto>(proto, { opsetImport: imports })
+  })
+}
+
 /** A model as bytes; `place` chooses where each tensor goes. Tensors on disk cannot go inline. */
 export function encodeModel(model: Model, place: Place = inline): Uint8Array {
   const message = derive<Onnx.IModelProto>(model.source, {
@@ -158,6 +170,7 @@ export function encodeModel(model: Model, place: Place = inline): Uint8Array {
     producerVersion: model.producerVersion,
     metadataProps: [...model.metadata].map(([key, value]) => ({ key, value })),
     graph: encodeGraph(model.graph, place),
+    functions: encodeFunctions(model),
   })
   return onnx.ModelProto.encode(message).finish()
 }

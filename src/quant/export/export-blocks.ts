@@ -12,6 +12,7 @@ import { isFused } from '../plan/fused-experts.ts'
 import type { ExportOptions } from '../terms/options.ts'
 import { exportLinears } from './export-linears.ts'
 import { type ExportedExperts, exportExperts } from './qmoe.ts'
+import { raiseForQuantize } from './quantize-linear.ts'
 import { type QuantizedValue, quantizeValues } from './quantize-values.ts'
 import { replaceConstants } from './replace-constants.ts'
 
@@ -22,6 +23,11 @@ export interface ExportedBlock extends QuantizedBlock {
 
 /** Writes the finished blocks into the user's graph. */
 export function exportBlocks(model: Model, finished: readonly ExportedBlock[], options: ExportOptions): void {
+  const sites = finished.flatMap(({ plan }) => plan.activationSites)
+  raiseForQuantize(
+    model,
+    sites.map(({ quantizer }) => quantizer),
+  )
   replaceConstants(
     model,
     finished.flatMap(({ plan, constants }) =>

@@ -1,4 +1,7 @@
-/** @file Writes quantized embeddings and lm_head into the user's graph. Tables become GatherBlockQuantized and share lm_head's weight. */
+/**
+ * @file Writes quantized embeddings and lm_head into the user's graph. Tables become GatherBlockQuantized and share lm_head's weight,
+ * unless that has the QDQ form.
+ */
 
 import { floatTypeOf } from '../../graph/float-type.ts'
 import { GraphWriter } from '../../graph/graph-writer.ts'
@@ -6,6 +9,7 @@ import { type Model, type Node, replaceOutput, type Value } from '../../graph/ir
 import { isRefused } from '../../graph/refusal.ts'
 import { findStoredWeight } from '../../graph/stored-weight.ts'
 import type { Tensor } from '../../graph/tensor.ts'
+import { packStored } from '../../kernels/pack/layouts.ts'
 import type { PackedWeight } from '../../kernels/pack/matmul-nbits.ts'
 import { packRounded, tableRows } from '../../kernels/pack/rounded.ts'
 import type { EmbeddingJob } from '../plan/plan-embeddings.ts'
@@ -19,14 +23,17 @@ import { exportLinears } from './export-linears.ts'
 export function exportEmbeddings(model: Model, jobs: readonly EmbeddingJob[], options: ExportOptions): void {
   for (const { quantizer, lmHead, embedding } of jobs) {
     const { name, weight, transposed, inFeatures, outFeatures } = (lmHead ?? embedding)!
-    const packed = packRounded({ name, tensor: weight.tensor!, transposed }, quantizer)
+    const stored = { name, tensor: weight.tensor!, transposed }
+    const rows = embedding && packRounded(stored, quantizer)
     // GatherBlockQuantized takes rows and MatMulNBits blocks. The bytes are the same.
-    const table = embedding && { ...packed, b: tableRows(packed, inFeatures) }
+    const table = rows && { ...rows, b: tableRows(rows, inFeatures) }
     if (lmHead) {
       const { origin, otherBranch } = lmHead
-      exportLinears(model, [{ origin, otherBranch, packed: table ?? packed, inFeatures, outFeatures }], options)
+      const isQdq = options.format === 'qdq'
+      const packed = (isQdq ? undefined : table) ?? packStored(isQdq ? 'dequantize' : 'nbits', stored, quantizer)
+      exportLinears(model, [{ origin, otherBranch, packed, inFeatures, outFeatures }], options)
     }
-    if (table) exportTable(model, embedding.origin, table)
+    if (embedding && table) exportTable(model, embedding.origin, table)
   }
 }
 

@@ -4,9 +4,11 @@
  */
 
 import type { Builder } from '../../graph/builder.ts'
-import type { Value } from '../../graph/ir.ts'
+import type { Model, Value } from '../../graph/ir.ts'
+import { raiseOpset } from '../../graph/passes/raise-opset.ts'
 import { floatTensor, type Tensor, tensorOf } from '../../graph/tensor.ts'
 import type { FixedQuantizer } from '../../kernels/static-range.ts'
+import type { SiteQuantizer } from '../terms/scheme.ts'
 
 /** Codes of a value, with the constants that give them their meaning. */
 export interface WrittenCodes {
@@ -18,8 +20,14 @@ export interface WrittenCodes {
   readonly zeroPoint: Value
 }
 
-/** Least version of ai.onnx whose QuantizeLinear makes integers of so many bits. */
-export const quantizeOpset = (bits: number): number => (bits > 8 ? 21 : 10)
+/** Least version of ai.onnx that a quantizer of activations needs; 0 for those that every model has that can be quantized. */
+export const activationOpset = (quantizer: SiteQuantizer | undefined): number =>
+  quantizer?.kind === 'static' && quantizer.bits > 8 ? 21 : 0
+
+/** Raises the model's opset where QuantizeLinear needs it for one of these quantizers. @throws E_UNSUPPORTED as `raiseOpset` does. */
+export function raiseForQuantize(model: Model, quantizers: readonly SiteQuantizer[]): void {
+  raiseOpset(model, Math.max(0, ...quantizers.map(activationOpset)))
+}
 
 const zeroTensor = ({ bits, zeroPoint }: FixedQuantizer): Tensor =>
   bits > 8 ? tensorOf('uint16', [], Uint16Array.of(zeroPoint)) : tensorOf('uint8', [], Uint8Array.of(zeroPoint))

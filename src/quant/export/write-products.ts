@@ -32,7 +32,7 @@ export class SharedWeight {
   private readonly writer: GraphWriter
   private readonly ahead: boolean
 
-  /** @param ahead true when the nodes are in several branches: shared values must then come first in the graph. */
+  /** @param ahead true when nodes are in bodies: shared values must then come first in the graph, where all of them see them. */
   constructor(writer: GraphWriter, ahead: boolean) {
     this.writer = writer
     this.ahead = ahead

@@ -1,15 +1,11 @@
 /** @file Result of the learn stage: a block as it will be stored. */
 
-import type { PackedWeight } from '../../kernels/pack/matmul-nbits.ts'
-import type { PackedPlanes } from '../../kernels/pack/planes.ts'
+import type { PackedLinear } from '../../kernels/pack/layouts.ts'
 import type { RangeSteps } from '../../kernels/static-range.ts'
 import type { Linear } from '../find/linears.ts'
 import type { BlockPlan } from '../plan/block-plan.ts'
 import type { BlockReport } from '../terms/report.ts'
 import { type Learned, type NamedParameter, namedParameters } from './learned.ts'
-
-/** A quantized weight in the layout of the node that will read it. */
-export type PackedLinear = PackedWeight | PackedPlanes
 
 export interface FinishedLinear {
   readonly linear: Linear

@@ -3,13 +3,12 @@
 import type { Graph } from '../../graph/ir.ts'
 import { readElements, tensorOf } from '../../graph/tensor.ts'
 import { firstUnsound, placeOf, shownFloat } from '../../kernels/magnitude.ts'
-import { packMatMulNBits } from '../../kernels/pack/matmul-nbits.ts'
-import { packPlanes } from '../../kernels/pack/planes.ts'
+import { packAs, type PackedLinear } from '../../kernels/pack/layouts.ts'
 import { runGraph, type SessionOptions, type Tensors } from '../../kernels/session.ts'
 import type { Linear } from '../find/linears.ts'
-import { type BlockPlan, isInPlanes } from '../plan/block-plan.ts'
+import { type BlockPlan, layoutOf } from '../plan/block-plan.ts'
 import type { BlockVersion } from './block-version.ts'
-import type { FinishedLinear, FinishedRange, PackedLinear, QuantizedBlock } from './finished-block.ts'
+import type { FinishedLinear, FinishedRange, QuantizedBlock } from './finished-block.ts'
 import { foldPrograms } from './fold-programs.ts'
 import type { Learned } from './learned.ts'
 import { biasName, constantName, siteScaleName, siteZeroName, weightInput } from './ports.ts'
@@ -56,7 +55,7 @@ export async function foldBlock(
       blockSize: plan.blockSizes.get(linear),
     }
     check(`the scales of ${linear.name}`, weight.scale, [weight.scale.length / weight.N, weight.N])
-    packed.set(linear, isInPlanes(plan, linear, quantizer) ? packPlanes(weight) : packMatMulNBits(weight))
+    packed.set(linear, packAs(layoutOf(plan, linear, quantizer), weight))
     feeds[weightInput(index)] = result[`weight${index}`]!
   }
   const values = constants ? await run(constants) : {}

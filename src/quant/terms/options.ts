@@ -21,7 +21,10 @@ export interface QuantizeOptions extends WeightRules, EmbeddingOptions, SchemeOv
   readonly bits?: number | undefined
   /** Bits of the activations, with `bits` (default: 16, not quantized). */
   readonly activationBits?: number | undefined
-  /** Form of linears with quantized activations: "integer" (default; fast on CPUs) or "portable". */
+  /**
+   * Form of quantized linears. "qdq": DequantizeLinear before the model's own MatMul, with float activations. With quantized ones
+   * "integer" (default; fast on CPUs) or "portable".
+   */
   readonly format?: ExportOptions['format'] | undefined
   /** 0 computes in float32 (default), 4 with activations of 8 bits: faster, less exact. */
   readonly accuracyLevel?: 0 | 4 | undefined
@@ -117,7 +120,7 @@ export interface LearningOptions extends WeightRules {
 }
 
 /** Options of a block's life, with the hooks of the run. */
-export interface Method extends LearningOptions, Hooks {}
+export interface Method extends LearningOptions, Pick<ExportOptions, 'format'>, Hooks {}
 
 export interface CalibrationOptions {
   readonly calib?: string | undefined
@@ -143,9 +146,10 @@ export interface ExportOptions {
   readonly accuracyLevel: 0 | 4
   /**
    * Product of weights in planes and quantized activations. 'integer': uint8 times int8, which onnxruntime has for CPUs.
-   * 'portable': the same numbers in float, by operators of ai.onnx only.
+   * 'portable': the same numbers in float, by operators of ai.onnx only. 'qdq': a DequantizeLinear gives the weight to the product
+   * that the model has, in place of MatMulNBits too.
    */
-  readonly format: 'integer' | 'portable'
+  readonly format: 'integer' | 'portable' | 'qdq'
 }
 
 /** Options of a run with every default filled in. */

@@ -1,7 +1,7 @@
 /** @file Options and events of the commands that only read a model: evaluate and inspect. Knows no model. */
 
 import type { Device } from '../../kernels/session.ts'
-import { checkOptions, DEVICE, type Rules, TEXT, wholeNumber } from './check-options.ts'
+import { checkOptions, DEVICE, oneOf, type Rules, TEXT, wholeNumber } from './check-options.ts'
 
 /** Options of `evaluate`. An option that is absent or undefined has its default. */
 export interface EvaluateOptions {
@@ -21,6 +21,11 @@ export interface EvaluateOptions {
   readonly threads?: number | undefined
   /** Device for the computation (default: "cpu"; nothing was run on the others). */
   readonly device?: Device | undefined
+  /**
+   * For files with DequantizeLinear before their products (`format` "qdq"): 0 multiplies in float32, 4 rounds activations to 8 bits, as
+   * onnxruntime does by itself.
+   */
+  readonly qdqAccuracyLevel?: 0 | 4 | undefined
 }
 
 const EVALUATE_RULES: Rules<EvaluateOptions> = {
@@ -32,6 +37,7 @@ const EVALUATE_RULES: Rules<EvaluateOptions> = {
   windows: wholeNumber(1),
   threads: wholeNumber(1),
   device: DEVICE,
+  qdqAccuracyLevel: oneOf([0, 4]),
 }
 
 /** Refuses options that cannot be. @throws E_USAGE with the key of the option. */

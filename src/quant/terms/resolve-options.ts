@@ -48,7 +48,7 @@ const RULES: Rules<QuantizeOptions> = {
   symmetric: FLAG,
   symmetricActivations: FLAG,
   staticActivations: FLAG,
-  format: oneOf(['integer', 'portable']),
+  format: oneOf(['integer', 'portable', 'qdq']),
   ignore: listOf(isText, 'patterns'),
   overrides: listOf(isOverride, 'objects { pattern, bits, group?, symmetric? }'),
   lmHead: bitsOf(EMBEDDING_BITS),
@@ -121,6 +121,46 @@ function resolveScheme(given: QuantizeOptions): QuantScheme {
   })
 }
 
+/** @throws E_USAGE for what a DequantizeLinear before a MatMul cannot say. */
+function checkQdq({ format, accuracyLevel }: QuantizeOptions, { activations }: QuantScheme): void {
+  if (format !== 'qdq') return
+  if (activations && activations.kind !== 'static')
+    throw usageError(
+      `${option('format', 'qdq')} cannot hold activations that are quantized per token`,
+      `Take ${option('staticActivations')}, ${option('scheme', 'w8a16')} or ${option('scheme', 'w4a16')}, or ${option('format', 'portable')}.`,
+      'format',
+    )
+  if (accuracyLevel === 4)
+    throw usageError(
+      `${option('accuracyLevel', 4)} is an attribute of MatMulNBits, which ${option('format', 'qdq')} does not write`,
+      'Leave it out: onnxruntime itself takes level 4 for such files, unless a session option says otherwise.',
+      'accuracyLevel',
+    )
+}
+
+/** Form of linears with quantized activations, unless the run says which. Integer products take codes of 8 bits. */
+const formatFor = ({ activations }: QuantScheme): 'integer' | 'portable' =>
+  activations && activations.bits > 8 ? 'portable' : 'integer'
+
+/** @throws E_USAGE for options of static activations that have nothing to say, and for a form that cannot hold them. */
+function checkStatic({ format, range, learnRanges }: QuantizeOptions, { activations }: QuantScheme): void {
+  if (activations?.kind === 'static') {
+    if (format !== 'integer' || activations.bits <= 8) return
+    throw usageError(
+      `${option('format', 'integer')} multiplies codes of 8 bits, not of ${activations.bits}`,
+      `Take ${option('format', 'qdq')} or ${option('format', 'portable')}.`,
+      'format',
+    )
+  }
+  const useless = range !== undefined ? 'range' : learnRanges ? 'learnRanges' : undefined
+  if (useless)
+    throw usageError(
+      `${option(useless)} is for static activations`,
+      `Say ${option('staticActivations')} too, with a scheme such as ${option('scheme', 'w8a8')}.`,
+      useless,
+    )
+}
+
 /**
  * Checks the options and fills in presets and defaults. Reads no files.
  * @throws E_USAGE, E_SCHEME with the key of the option.
@@ -136,6 +176,8 @@ export function resolveOptions(given: QuantizeOptions): ResolvedOptions {
     )
   }
   const scheme = resolveScheme(given)
+  checkQdq(given, scheme)
+  checkStatic(given, scheme)
   for (const { bits, group } of overrides) checkWeights(bits, group, 'overrides')
   const { preset: name = 'default' } = given
   if (!Object.hasOwn(PRESETS, name))
@@ -150,7 +192,7 @@ export function resolveOptions(given: QuantizeOptions): ResolvedOptions {
     overrides,
     lmHead: given.lmHead,
     embedding: given.embedding,
-    format: given.format ?? 'integer',
+    format: given.format ?? formatFor(scheme),
     accuracyLevel: given.accuracyLevel ?? 0,
     lwc: given.lwc ?? true,
     range: given.range ?? 'minmax',

@@ -47,6 +47,11 @@ describe('what is trained is what ships', () => {
     ['w4a4', {}, 'portable', 1e-4],
     ['w4a8', { symmetric: true, symmetricActivations: true }, 'integer', 1e-4],
     ['w4a8g32', {}, 'integer', 1e-4],
+    ['w4a16g32', {}, 'qdq', 1e-5],
+    ['w4a16g64', { symmetric: true }, 'qdq', 1e-5],
+    ['w8a16', { perChannel: true }, 'qdq', 1e-5],
+    ['w2a16g16', {}, 'qdq', 1e-5],
+    ['w3a16', { perChannel: true, symmetric: true }, 'qdq', 1e-5, rules],
     ['w4a16g64', {}, undefined, 1e-5, rules],
     ['w4a6', {}, 'integer', 1e-4, rules],
   ])('%s %o %s: every block of the file gives the trained output; %d, %o', async (...row) => {
