@@ -67,14 +67,16 @@ export function quantizationError(
 
 /** The range, within the extremes, whose error is least; bounds are shrunk one after the other. */
 function leastError(bins: readonly Bin[], extremes: ActivationRange, quantizer: RangeQuantizer): ActivationRange {
-  let best = extremes
-  let least = quantizationError(bins, best, quantizer)
+  const whole = quantizationError(bins, extremes, quantizer)
+  let [best, least] = [extremes, whole]
   for (let round = 0; round < ROUNDS; round++)
     for (const side of ['lo', 'hi'] as const)
       for (let i = 0, bound = extremes[side]; i < TRIES && bound !== 0; i++, bound *= SHRINK) {
         const range = { ...best, [side]: bound }
         const error = quantizationError(bins, range, quantizer)
         if (error < least) [best, least] = [range, error]
+        // What is clipped alone is more than `least` then, and becomes more with every further step.
+        else if (error > least + whole) break
       }
   return best
 }
