@@ -36,6 +36,13 @@ const ROWS = [
   ['wiki-opt/optimum-past', '--w4a4', 55.13],
   ['wiki-opt/optimum-past', '--w6a6'],
   ['wiki-opt/optimum-past', '--w8a8'],
+  ...['wiki-llama', 'wiki-llama-outlier', 'wiki-opt'].flatMap(model => [
+    [`${model}/optimum-past`, '--w8a8 --static-activations --range minmax'],
+    [`${model}/optimum-past`, '--w8a8 --static-activations --range percentile'],
+    [`${model}/optimum-past`, '--w8a8 --static-activations --range mse'],
+    [`${model}/optimum-past`, '--w8a8 --static-activations --no-learn-ranges'],
+    [`${model}/optimum-past`, '--w8a16 --static-activations'],
+  ]),
 ]
 
 function quantized(model, flags) {

@@ -1,4 +1,7 @@
-/** @file The quantizer over a fixed range: its definition, that the graph and onnxruntime's operators compute the same bits, and its gradients in float64. */
+/**
+ * @file The quantizer over a fixed range: its definition, that the graph and onnxruntime's operators compute the same bits, and its
+ * gradients in float64.
+ */
 
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'

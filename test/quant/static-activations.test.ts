@@ -54,7 +54,7 @@ describe('the command line', () => {
     expect(products.filter(({ inputs }) => dequantized.has(inputs[0])).length).toBe(products.length)
     expect(products.length).toBe(3 * 7)
     expect(relativeError(await logitsOf(join(LLAMA, 'model.onnx'), VOCAB), await logitsOf(path, VOCAB))).toBeLessThan(
-      0.1,
+      0.15,
     )
   })
 
@@ -81,6 +81,7 @@ describe('the file', () => {
     ['w8a8', 'integer'],
     ['w8a8', 'portable'],
     ['w8a8', 'qdq'],
+    ['w4a8g32', 'qdq'],
     ['w8a16', 'qdq'],
   ] as const)('%s, %s: fused and as written it computes the same', async (scheme, format) => {
     const path = fresh()
@@ -88,9 +89,7 @@ describe('the file', () => {
     checkEmitted(path)
     const written = await logitsOf(path, VOCAB, { optimization: 'disabled' })
     for (const optimization of ['basic', 'extended', 'all'] as const)
-      expect(relativeError(written, await logitsOf(path, VOCAB, { optimization, qdqAccuracyLevel: 0 }))).toBeLessThan(
-        1e-4,
-      )
+      expect(relativeError(written, await logitsOf(path, VOCAB, { optimization }))).toBeLessThan(1e-4)
   })
 
   test('with 16 bits is closer to float than with 8, and has uint16 in opset 21', async () => {

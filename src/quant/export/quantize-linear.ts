@@ -16,7 +16,7 @@ export interface WrittenCodes {
   readonly codes: Value
   /** float32 []. */
   readonly scale: Value
-  /** Of the type of the codes, []. */
+  /** Scalar of the type of the codes. */
   readonly zeroPoint: Value
 }
 

@@ -18,7 +18,7 @@ import { staticSites } from './ranges.ts'
 export interface QuantizedConstants {
   readonly quantized: ReadonlyMap<Linear, FakeQuantized>
   readonly changes: Changes
-  /** Of the sites whose fixed range is known. */
+  /** Constants of the sites whose fixed range is known. */
   readonly steps: ReadonlyMap<ActivationSite, EmittedSteps>
 }
 

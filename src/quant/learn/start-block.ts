@@ -1,4 +1,7 @@
-/** @file Parameters of a block before the first step, and those it has when it is rounded to nearest. Fixed ranges of activations are observed here. */
+/**
+ * @file Parameters of a block before the first step, and those it has when it is rounded to nearest. Fixed ranges of activations are
+ * observed here.
+ */
 
 import type { ActivationStore } from '../../calibration/activation-store.ts'
 import type { BlockPlan } from '../plan/block-plan.ts'
