@@ -81,6 +81,18 @@ test.each([
   expect(worst).toBeGreaterThan(0)
 })
 
+test('the QDQ form: weights of float32, between casts', async () => {
+  const model = await source()
+  const report = await quantize(model, 'w8a16', { format: 'qdq', lwc: false, epochs: 0 })
+  const { nodes } = loadModel(report.output).graph
+  const products = nodes.filter(({ inputs }) => inputs[1]?.producer?.opType === 'DequantizeLinear')
+  expect(products).toHaveLength(report.blocks.flatMap(({ linears }) => linears).length)
+  for (const { inputs } of products) expect(inputs[1]!.producer!.inputs[1]!.dtype).toBe('float32')
+  const [expected, got] = [await logits(model), await logits(report.output)]
+  const range = Math.max(...expected) - Math.min(...expected)
+  expect(Math.max(...expected.map((value, i) => Math.abs(value - got[i]!))) / range).toBeLessThan(0.03)
+})
+
 test('lm_head and embedding', async () => {
   const model = await source()
   const report = await quantize(model, 'w8a16', { lmHead: 8, embedding: 8, epochs: 0, lwc: false })

@@ -22,7 +22,7 @@ export interface PackedDequantize {
   readonly codes: Tensor
   /** [G, N], or [N] with one scale per output channel. */
   readonly scales: Tensor
-  /** Of the type of `codes` and the shape of `scales`; zeros when absent. */
+  /** Zero points, of the type of `codes` and the shape of `scales`; zeros when absent. */
   readonly zeroPoints?: Tensor
 }
 
