@@ -41,6 +41,14 @@ describe('the command line', () => {
     expect(exitCode).toBe(0)
     const report = JSON.parse(stdout) as QuantizeReport
     expect(report.scheme).toBe('w8a8-static')
+    for (const { activations } of report.blocks) {
+      expect(activations!.length).toBe(7)
+      for (const { bits, min, max } of activations!) {
+        expect(bits).toBe(8)
+        expect(min).toBeLessThanOrEqual(0)
+        expect(max).toBeGreaterThan(0)
+      }
+    }
     checkEmitted(path)
     // Of each block: inputs of four groups of linears, queries, keys and values.
     const model = loadModel(path)

@@ -1,10 +1,11 @@
 /** @file Result of the learn stage: a block as it will be stored. */
 
 import type { PackedLinear } from '../../kernels/pack/layouts.ts'
+import { qMax } from '../../kernels/qparams.ts'
 import type { RangeSteps } from '../../kernels/static-range.ts'
 import type { Linear } from '../find/linears.ts'
 import type { BlockPlan } from '../plan/block-plan.ts'
-import type { BlockReport } from '../terms/report.ts'
+import type { ActivationReport, BlockReport } from '../terms/report.ts'
 import { type Learned, type NamedParameter, namedParameters } from './learned.ts'
 
 export interface FinishedLinear {
@@ -46,7 +47,13 @@ export interface FinishedBlock extends QuantizedBlock {
 }
 
 /** Results of learning that a report gives. */
-export type Learning = Omit<BlockReport, 'index' | 'linears' | 'mappings' | 'elapsedMs'>
+export type Learning = Omit<BlockReport, 'index' | 'linears' | 'mappings' | 'activations' | 'elapsedMs'>
+
+function activationReport({ activationSites }: BlockPlan, { site, scale, zeroPoint }: FinishedRange): ActivationReport {
+  const { value, quantizer } = activationSites[site]!
+  const { bits } = quantizer
+  return { name: value.name, bits, min: 0 - zeroPoint * scale, max: (qMax(bits) - zeroPoint) * scale }
+}
 
 /** Puts a finished block together. @param started by performance.now(). */
 export function finishBlock(
@@ -60,6 +67,7 @@ export function finishBlock(
     index: plan.block.index,
     linears: [...plan.quantizers.keys()].map(({ name }) => name),
     mappings: plan.mappings.map(({ name }) => name),
+    ...(ranges.length > 0 && { activations: ranges.map(range => activationReport(plan, range)) }),
     ...learning,
     elapsedMs: Math.round(performance.now() - started),
   }

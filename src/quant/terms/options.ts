@@ -45,7 +45,7 @@ export interface QuantizeOptions extends WeightRules, EmbeddingOptions, SchemeOv
   readonly optimizer?: OptimizerName | undefined
   /** Learn the clipping of weights (default: true). With nothing to learn, weights are rounded to nearest. */
   readonly lwc?: boolean | undefined
-  /** Start of the ranges of static activations (default: RANGE). */
+  /** Start of the ranges of static activations (default: "minmax"). */
   readonly range?: RangeChoice | undefined
   /** Learn the ranges of static activations (default: as `lwc`). */
   readonly learnRanges?: boolean | undefined
