@@ -117,14 +117,14 @@ export function writeIntegerProduct(
     const dtype = elements instanceof Int8Array ? 'int8' : 'float32'
     return shared.once(name, () => onWeight.initializer(name, tensorOf(dtype, [N], elements)))
   }
-  /** The product of codes, x = (code - zero) * step. */
-  const multiplied = (codes: Value, step: Value, zero: Value) => {
+  /** The product of codes, x = (code - zero) * step. Constants are made in the order of the inputs. */
+  const multiplied = (codes: Value, step: () => Value, zero: () => Value) => {
     const inputs = [
       codes,
       shared.once('int8', () => writeInt8Weight(onWeight, packed)),
-      step,
+      step(),
       constant('scale', scale),
-      zero,
+      zero(),
     ]
     if (zeroPoint.some(each => each !== middle))
       inputs.push(
@@ -137,7 +137,11 @@ export function writeIntegerProduct(
   }
   if (quantizer.kind === 'static') {
     const fixed = activations.fixed(x, quantizer)
-    return multiplied(fixed.codes, fixed.scale, fixed.zeroPoint)
+    return multiplied(
+      fixed.codes,
+      () => fixed.scale,
+      () => fixed.zeroPoint,
+    )
   }
   const { codes, scale: rowScale, offset } = activations.integer(x, quantizer, rows)
   const corrected = (product: Value, offset: Value) => {
@@ -148,7 +152,11 @@ export function writeIntegerProduct(
     const correction = g.op('Mul', [offset, sums], {}, { role: 'correction' })
     return g.op('Sub', [product, correction], {}, { role: 'corrected' })
   }
-  const product = multiplied(codes, g.scalar(1), g.scalar(symmetricZeroPoint(quantizer.bits), 'uint8'))
+  const product = multiplied(
+    codes,
+    () => g.scalar(1),
+    () => g.scalar(symmetricZeroPoint(quantizer.bits), 'uint8'),
+  )
   return g.op('Mul', [offset ? corrected(product, offset) : product, rowScale], {}, { role: 'scaled' })
 }
 
