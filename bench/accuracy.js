@@ -49,6 +49,13 @@ const ROWS = [
   ['wiki-llama/optimum-past', '--w4a16 --ignore * --lm-head 4 --symmetric'],
   ['wiki-llama/optimum-past', '--w4a16 --ignore * --lm-head 8 --embedding 8'],
   ['wiki-llama/optimum-past', '--w4a16 --group 32 --lm-head 4 --embedding 4'],
+  ...['wiki-llama', 'wiki-llama-outlier', 'wiki-opt'].flatMap(model => [
+    [`${model}/optimum-past`, '--w8a8 --static-activations --range minmax'],
+    [`${model}/optimum-past`, '--w8a8 --static-activations --range percentile'],
+    [`${model}/optimum-past`, '--w8a8 --static-activations --range mse'],
+    [`${model}/optimum-past`, '--w8a8 --static-activations --no-learn-ranges'],
+    [`${model}/optimum-past`, '--w8a16 --static-activations'],
+  ]),
 ]
 
 function quantized(model, flags) {

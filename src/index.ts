@@ -21,7 +21,9 @@ export { type SetPlace } from './files/file-set.ts'
 export { type WorkPlace } from './files/work-folder.ts'
 export { type DType } from './graph/dtype.ts'
 export { type OpsetImport } from './graph/ir.ts'
+export { type RangeChoice } from './kernels/choose-range.ts'
 export { type Device } from './kernels/session.ts'
+export { type RangeQuantizer } from './kernels/static-range.ts'
 export { type ActivationQuantizer } from './kernels/tokens.ts'
 export { type OptionName } from './option-mark.ts'
 export { type EvaluateReport, type Measured } from './quant/evaluate.ts'
@@ -42,6 +44,7 @@ export { type QuantizeOptions } from './quant/terms/options.ts'
 export { type PresetName, type Schedule } from './quant/terms/presets.ts'
 export { type EvaluateEvent, type EvaluateOptions, type InspectOptions } from './quant/terms/read-options.ts'
 export {
+  type ActivationReport,
   type BlockReport,
   type EmbeddingReport,
   type FewTokens,
@@ -59,6 +62,7 @@ export {
   type PatternOverride,
   type QuantScheme,
   type SchemeOverrides,
+  type SiteQuantizer,
   type WeightOverride,
   type WeightRules,
   type WeightScheme,

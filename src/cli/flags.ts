@@ -82,6 +82,11 @@ export const QUANTIZE_FLAGS: readonly FlagRow<keyof QuantizeRequest | 'overrides
   { flags: '--symmetric', key: 'symmetric', help: 'no zero points of weights: smaller, less exact' },
   { flags: '--symmetric-activations', key: 'symmetricActivations', help: 'no zero points of activations' },
   {
+    flags: '--static-activations',
+    key: 'staticActivations',
+    help: 'activations as 8- or 16-bit integers (a8, a16) over fixed ranges, as NPUs want them',
+  },
+  {
     flags: '--format <name>',
     key: 'format',
     help: 'qdq: DequantizeLinear before MatMul, for NPUs; with quantized activations: integer (default) or portable',
@@ -158,6 +163,17 @@ export const QUANTIZE_FLAGS: readonly FlagRow<keyof QuantizeRequest | 'overrides
     key: 'lwc',
     help: 'do not learn the clipping of weights; with nothing else to learn, round to nearest',
   },
+  {
+    flags: '--range <name>',
+    key: 'range',
+    help: 'where ranges of static activations start: minmax, percentile or mse (default: minmax)',
+  },
+  {
+    flags: '--learn-ranges',
+    key: 'learnRanges',
+    help: 'learn the ranges of static activations (default, unless --no-lwc)',
+  },
+  { flags: '--no-learn-ranges', key: 'learnRanges', help: 'do not: keep them as observed' },
   {
     flags: '--let',
     key: 'let',

@@ -17,6 +17,8 @@ import { emitCodes, emitProduct, type EmittedCodes } from './steps.ts'
 
 /** Quantizer of activations, per token, over the token's own range. */
 export interface ActivationQuantizer {
+  /** Tells it from a RangeQuantizer (static-range.ts). */
+  readonly kind?: 'token' | undefined
   /** 2 to 8. */
   readonly bits: number
   /** True makes 2^(bits-1) the code of zero. */

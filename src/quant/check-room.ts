@@ -8,7 +8,7 @@ import { staticShape } from '../graph/shape.ts'
 import { elementCount } from '../graph/tensor.ts'
 import type { Analysis } from './find/analysis.ts'
 import { isLearned } from './learn/learn-outer.ts'
-import { learns } from './learn/learnables.ts'
+import { calibrates, learns } from './learn/learnables.ts'
 import type { OutputPlan } from './output/paths.ts'
 import { outerGrowth, outputSize, quantizedSize } from './output-size.ts'
 import type { EmbeddingPlan } from './plan/plan-embeddings.ts'
@@ -38,7 +38,7 @@ export function spaceNeeds(
   const schemeOf = weightSchemeOf(scheme.weights, options)
   const rest = blocks.slice(finishedBefore(work, blocks.length))
   const values = runsFor(io, samples) * elementCount(staticShape(blocks[0]!.input))
-  const states = learns(options) && rest.length > 0 ? STORES * FLOAT32_BYTES * values : 0
+  const states = calibrates(options) && rest.length > 0 ? STORES * FLOAT32_BYTES * values : 0
   const linearsOf = (some: typeof blocks) => some.flatMap(({ linears }) => linears)
   const learned = learns(options) ? outer.jobs.filter(job => isLearned(job, options)) : []
   const clips = learned.reduce((sum, job) => sum + clipBytes(job), 0)

@@ -8,7 +8,7 @@ import type { Analysis } from './find/analysis.ts'
 import { embed } from './learn/embed.ts'
 import { type FinishedBlock, type ReadBlock, readBlock, type StoredBlock, storedBlock } from './learn/finished-block.ts'
 import { learnBlock } from './learn/learn-block.ts'
-import { learns } from './learn/learnables.ts'
+import { calibrates } from './learn/learnables.ts'
 import { replayBlock } from './learn/replay-block.ts'
 import { loadParameters } from './learn/replay.ts'
 import { roundBlock } from './learn/round-block.ts'
@@ -68,7 +68,7 @@ export async function runBlocks(
   for (const block of blocks.slice(0, done)) take(planOf(block), true)
   const rest = blocks.slice(done)
 
-  if (!learns(options)) {
+  if (!calibrates(options)) {
     const { params } = options
     const replay = params === undefined ? undefined : loadParameters(params, options, blocks.length, jobs)
     sources.inputs.check()

@@ -18,6 +18,8 @@ const DEFAULTS = {
   ignore: [],
   overrides: [],
   lwc: true,
+  range: 'minmax',
+  learnRanges: true,
   let: false,
   keepCache: false,
   calib: undefined,
@@ -43,6 +45,11 @@ const DEFAULTS = {
 
 const w4a8 = (symmetric = false) => ({
   scheme: { weights: { bits: 4, group: undefined, symmetric: false }, activations: { bits: 8, symmetric } },
+  let: true,
+})
+
+const withStatic = (bits: number) => ({
+  scheme: { weights: { bits: 8, group: undefined, symmetric: false }, activations: { kind: 'static', bits } },
   let: true,
 })
 
@@ -107,7 +114,12 @@ describe('quantize', () => {
     ['--w4a16 --seq-len=64', { seqLen: 64, capSeqLen: false }],
     ['--w4a16 --lr 5e-3 --seed 7', { learningRate: 0.005, letLearningRate: 0.0025, seed: 7 }],
     ['--w4a16 --schedule constant', { schedule: 'constant' }],
-    ['--w4a16 --no-lwc', { lwc: false }],
+    ['--w4a16 --no-lwc', { lwc: false, learnRanges: false }],
+    ['--w8a8 --static-activations', withStatic(8)],
+    ['--w8a16 --static-activations --range mse', { ...withStatic(16), format: 'portable', range: 'mse' }],
+    ['--w8a16 --static-activations --format qdq', { ...withStatic(16), format: 'qdq' }],
+    ['--w8a8 --static-activations --no-learn-ranges', { ...withStatic(8), learnRanges: false }],
+    ['--w8a8 --static-activations --no-lwc --learn-ranges', { ...withStatic(8), lwc: false }],
     ['--w4a8', w4a8()],
     ['--wbits 4 --abits 8 --symmetric-activations', w4a8(true)],
     ['--w4a16 --let --let-lr 1e-3', { let: true, letLearningRate: 0.001 }],
@@ -246,8 +258,8 @@ describe('what is refused', () => {
     [
       'quantize m --w8a8 --format qdq',
       'E_USAGE',
-      '--format qdq leaves activations as they are: it cannot hold those that are quantized per token',
-      'Take --w8a16 or --w4a16, or --format portable.',
+      '--format qdq cannot hold activations that are quantized per token',
+      'Take --static-activations, --w8a16 or --w4a16, or --format portable.',
     ],
     [
       'quantize m --w4a16 --format qdq --accuracy-level 4',

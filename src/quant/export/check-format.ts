@@ -9,14 +9,25 @@ import { scaleDtypeOf } from '../plan/plan-block.ts'
 import type { EmbeddingPlan } from '../plan/plan-embeddings.ts'
 import { weightSchemeOf } from '../plan/weight-rules.ts'
 import type { ResolvedOptions } from '../terms/options.ts'
+import { activationOpset } from './quantize-linear.ts'
 
-/** @throws E_UNSUPPORTED when DequantizeLinear needs a higher opset and a node of the model cannot be written in it. */
+/** @throws E_UNSUPPORTED when the form that is asked for needs a higher opset and a node of the model cannot be written in it. */
 export function checkFormat(
+  analysis: Pick<Analysis, 'model' | 'blocks'>,
+  options: ResolvedOptions,
+  embeddings: EmbeddingPlan,
+): void {
+  const { format, scheme } = options
+  const weights = format === 'qdq' ? weightOpsets(analysis, options, embeddings) : []
+  checkOpset(analysis.model, Math.max(activationOpset(scheme.activations), ...weights))
+}
+
+/** Versions of ai.onnx that DequantizeLinear needs for the weights of a run. */
+function weightOpsets(
   { model, blocks }: Pick<Analysis, 'model' | 'blocks'>,
   options: ResolvedOptions,
   { jobs }: EmbeddingPlan,
-): void {
-  if (options.format !== 'qdq') return
+): number[] {
   const schemeOf = weightSchemeOf(options.scheme.weights, options)
   const needed = blocks.flatMap(({ linears }) =>
     linears.map(linear => {
@@ -27,5 +38,5 @@ export function checkFormat(
     }),
   )
   for (const { lmHead, quantizer } of jobs) if (lmHead) needed.push(dequantizeOpset(lmHead.inFeatures, quantizer))
-  if (opsetOf(model) < Math.max(0, ...needed)) checkOpset(model, BLOCKED_OPSET)
+  return opsetOf(model) < Math.max(0, ...needed) ? [BLOCKED_OPSET] : []
 }

@@ -8,7 +8,7 @@ import { type Graph, type Model, type Node, replaceOutput, type Value } from '..
 import { storeFloats } from '../../kernels/float16.ts'
 import type { PackedLinear } from '../../kernels/pack/layouts.ts'
 import { hasNBitsKernel } from '../../kernels/pack/matmul-nbits.ts'
-import type { ActivationQuantizer } from '../../kernels/tokens.ts'
+import type { WrittenQuantizer } from '../../kernels/static-range.ts'
 import type { ExportOptions } from '../terms/options.ts'
 import { requireOpset, SharedActivations } from './quantize-rows.ts'
 import { raiseForDequantize, writeDequantizedProduct } from './write-dequantized.ts'
@@ -27,8 +27,8 @@ export interface ExportedLinear {
   readonly otherBranch?: readonly Node[] | undefined
   /** Packed for MatMulNBits; for DequantizeLinear; or in planes, which have one scale per output channel and allow integer products. */
   readonly packed: PackedLinear
-  /** Quantizer of the input, per row of the last axis; the input is not quantized when absent. Not with DequantizeLinear. */
-  readonly activation?: ActivationQuantizer | undefined
+  /** Quantizer of the input, per row of the last axis or over a fixed range; the input is not quantized when absent. */
+  readonly activation?: WrittenQuantizer | undefined
   /** Added to the result, [N]; set when the user's graph has no bias that could hold it. */
   readonly addedBias?: Float32Array | undefined
   readonly inFeatures: number
@@ -134,10 +134,10 @@ function writeProduct(writing: Writing, linear: PlacedLinear, dtype: DType, opti
   }
   const { activations } = writing
   const inFloat32 = computesInFloat32(linear, dtype)
-  if ('codes' in packed)
-    return writeDequantizedProduct(writing, inFloat32 ? activations.float32(x) : x, packed, origin, !inFloat32)
+  const input = activation ? activations.dequantized(x, activation, rows) : inFloat32 ? activations.float32(x) : x
+  if ('codes' in packed) return writeDequantizedProduct(writing, input, packed, origin, !inFloat32)
   return writeNBitsProduct(writing, {
-    x: activation ? activations.dequantized(x, activation, rows) : inFloat32 ? activations.float32(x) : x,
+    x: input,
     dtype: inFloat32 ? 'float32' : dtype,
     packed,
     inFeatures,

@@ -1,6 +1,6 @@
 /**
- * @file Quantizing activations in the user's graph: per row of the last axis, at run time. The operators are those training used,
- * in the same order (kernels/tokens.ts), so that what is trained is what ships.
+ * @file Quantizing activations in the user's graph: per row of the last axis, at run time, or over a fixed range (quantize-linear.ts).
+ * The operators are those training used, in the same order (kernels/tokens.ts), so that what is trained is what ships.
  */
 
 import { QuantError } from '../../errors.ts'
@@ -11,7 +11,9 @@ import type { Graph, Value } from '../../graph/ir.ts'
 import { tensorOf } from '../../graph/tensor.ts'
 import { symmetricZeroPoint } from '../../kernels/qparams.ts'
 import { type EmittedCodes, emitProduct, plainCodes } from '../../kernels/steps.ts'
+import type { FixedQuantizer, WrittenQuantizer } from '../../kernels/static-range.ts'
 import { type ActivationQuantizer, emitTokenCodes } from '../../kernels/tokens.ts'
+import { writeCodes, writeDequantized, type WrittenCodes } from './quantize-linear.ts'
 
 /** BitShift, Round, and Clip and Round on any shape. */
 const MIN_OPSET = 11
@@ -80,6 +82,7 @@ export class SharedActivations {
   private readonly found: ReadonlySet<Value>
   private readonly values = new Map<Value, Map<string, Value>>()
   private readonly quantized = new Map<Value, Map<string, EmittedCodes>>()
+  private readonly codes = new Map<Value, Map<string, WrittenCodes>>()
 
   /** @param graph the graph or body whose values are quantized. */
   constructor(writer: GraphWriter, graph: Graph) {
@@ -95,10 +98,17 @@ export class SharedActivations {
   }
 
   /** x quantized and dequantized, in float32. */
-  dequantized(x: Value, quantizer: ActivationQuantizer, shape: RowShape): Value {
+  dequantized(x: Value, quantizer: WrittenQuantizer, shape: RowShape): Value {
     return this.once(this.values, x, `dequantized ${keyOf(quantizer)}`, g =>
-      emitProduct(g, this.rows(x, quantizer, shape)),
+      quantizer.kind === 'static'
+        ? writeDequantized(g, this.fixed(x, quantizer))
+        : emitProduct(g, this.rows(x, quantizer, shape)),
     )
+  }
+
+  /** Codes of x over its fixed range. */
+  fixed(x: Value, quantizer: FixedQuantizer): WrittenCodes {
+    return this.once(this.codes, x, keyOf(quantizer), g => writeCodes(g, this.float32(x), quantizer))
   }
 
   /** Codes as uint8, scale, and offset = zeroPoint - 2^(bits-1); no offset when symmetric. */
@@ -139,4 +149,4 @@ export class SharedActivations {
   }
 }
 
-const keyOf = ({ bits, symmetric }: ActivationQuantizer): string => `${bits} ${symmetric}`
+const keyOf = (quantizer: WrittenQuantizer): string => JSON.stringify(quantizer)

@@ -5,17 +5,22 @@ import type { DType } from '../../graph/dtype.ts'
 import { floatTypeOf } from '../../graph/float-type.ts'
 import type { Node, Value } from '../../graph/ir.ts'
 import { castRoundSte } from '../../kernels/round-ste.ts'
+import { type EmittedSteps, emitRangeSteps } from '../../kernels/static-range.ts'
 import { emitFakeQuantize, emitWeightRange, type FakeQuantized } from '../../kernels/weights.ts'
 import type { Linear } from '../find/linears.ts'
+import type { ActivationSite } from '../plan/activation-sites.ts'
 import type { BlockPlan } from '../plan/block-plan.ts'
 import { type Changes, emitBlock, type Weights } from './emit-block.ts'
 import type { BlockConstants } from './learnable.ts'
 import { applyLearned } from './learnables.ts'
+import { staticSites } from './ranges.ts'
 
 /** Constants of a block with the numbers that will be stored. */
 export interface QuantizedConstants {
   readonly quantized: ReadonlyMap<Linear, FakeQuantized>
   readonly changes: Changes
+  /** Constants of the sites whose fixed range is known. */
+  readonly steps: ReadonlyMap<ActivationSite, EmittedSteps>
 }
 
 /** The number that is stored for `value`, with the identity as gradient. */
@@ -57,7 +62,11 @@ export function emitQuantized(
     const range = emitWeightRange(weight === weights.get(linear) ? outer : g, weight, quantizer.group)
     return [linear, emitFakeQuantize(g, weight, range, quantizer, constants.clipRatios.get(linear))]
   })
-  return { quantized: new Map(quantized), changes: storedChanges(g, plan, constants) }
+  const steps = staticSites(plan).flatMap((site): [ActivationSite, EmittedSteps][] => {
+    const range = constants.ranges.get(site)
+    return range ? [[site, emitRangeSteps(g, range, site.quantizer)]] : []
+  })
+  return { quantized: new Map(quantized), changes: storedChanges(g, plan, constants), steps: new Map(steps) }
 }
 
 /** The fake-quantized block: x -> y with weights and activations as they will be stored and computed. Parameters as above. */
@@ -69,7 +78,7 @@ export function emitQuantizedBlock(
   parameters: ReadonlyMap<string, Value> | undefined,
   outer: Builder = g,
 ): Value {
-  const { quantized, changes } = emitQuantized(g, plan, weights, parameters, outer)
+  const { quantized, changes, steps } = emitQuantized(g, plan, weights, parameters, outer)
   const fake = new Map([...weights, ...[...quantized].map(([linear, { output }]) => [linear, output] as const)])
-  return emitBlock(g, plan.block, x, fake, { changes, activationSites: plan.activationSites })
+  return emitBlock(g, plan.block, x, fake, { changes, activationSites: plan.activationSites, steps })
 }

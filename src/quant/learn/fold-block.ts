@@ -8,10 +8,10 @@ import { runGraph, type SessionOptions, type Tensors } from '../../kernels/sessi
 import type { Linear } from '../find/linears.ts'
 import { type BlockPlan, layoutOf } from '../plan/block-plan.ts'
 import type { BlockVersion } from './block-version.ts'
-import type { FinishedLinear, QuantizedBlock } from './finished-block.ts'
+import type { FinishedLinear, FinishedRange, QuantizedBlock } from './finished-block.ts'
 import { foldPrograms } from './fold-programs.ts'
 import type { Learned } from './learned.ts'
-import { biasName, constantName, weightInput } from './ports.ts'
+import { biasName, constantName, siteScaleName, siteZeroName, weightInput } from './ports.ts'
 
 /** A folded block: the numbers to store, and the block to run with them. */
 export interface Folded extends QuantizedBlock {
@@ -69,7 +69,16 @@ export async function foldBlock(
     floats(constantName(j), `"${node.inputs[input]!.name}"`),
   )
   const biases = new Map(changed.biases.map((linear, j) => [linear, floats(biasName(j), `the bias of ${linear.name}`)]))
+  const ranges = changed.ranges.map((site, j): FinishedRange => {
+    const number = (name: string) => floats(name, `the range of "${site.value.name}"`)[0]!
+    return {
+      site: plan.activationSites.indexOf(site),
+      scale: number(siteScaleName(j)),
+      zeroPoint: number(siteZeroName(j)),
+    }
+  })
   return {
+    ranges,
     linears: plan.block.linears.map((linear): FinishedLinear => ({
       linear,
       packed: packed.get(linear),

@@ -12,6 +12,7 @@ import type { DType } from '../../graph/dtype.ts'
 import { readBytes, type Tensor, tensorOf } from '../../graph/tensor.ts'
 import { readFloats } from '../../kernels/float16.ts'
 import { firstUnsound, placeOf, shownFloat } from '../../kernels/magnitude.ts'
+import type { Linear } from '../find/linears.ts'
 import type { BlockPlan } from '../plan/block-plan.ts'
 import type { EmbeddingJob } from '../plan/plan-embeddings.ts'
 import { rulesText } from '../plan/weight-rules.ts'
@@ -24,7 +25,7 @@ import type { Learned, NamedParameter } from './learned.ts'
 
 /** Parameters from a file. */
 export interface Replay {
-  /** Those of a block; undefined for a block that was rounded to nearest. */
+  /** Those of a block; undefined for a block that was rounded to nearest and has none. */
   readonly block: (plan: BlockPlan) => Learned | undefined
   /** Clip ratios of a weight outside the blocks; undefined for one that is rounded to nearest. */
   readonly outer: (job: EmbeddingJob) => StoredClip | undefined
@@ -73,7 +74,8 @@ const clipName = ({ lmHead, embedding }: EmbeddingJob, side: keyof StoredClip): 
   `outer.${(lmHead ?? embedding)!.name}.${side}`
 
 /**
- * Writes the learned parameters of every block, and of lm_head and embeddings. What is rounded has no tensors in the file.
+ * Writes the learned parameters of every block, and of lm_head and embeddings. What is rounded has no tensors in the file, but for fixed
+ * ranges.
  * @param owner as of `writeSafetensors`
  */
 export function saveParameters(
@@ -175,9 +177,13 @@ function parametersOf(
   method: Method,
 ): Learned | undefined {
   const { index } = plan.block
-  if (![...tensors.keys()].some(name => name.startsWith(tensorName(index, '')))) return undefined
   // Names and shapes are all that is needed: no initial value is computed from this start.
-  const vector = blockParameters(plan, { method, frozen: new Set(), ranges: new ChannelRanges(), weights: {} })
+  const start = { method, frozen: new Set<Linear>(), ranges: new ChannelRanges(), weights: {} }
+  const rounded = blockParameters(plan, start, 'always')
+  const ofRounded = new Set(rounded.parameters.map(({ name }) => tensorName(index, name)))
+  const isLearned = [...tensors.keys()].some(name => name.startsWith(tensorName(index, '')) && !ofRounded.has(name))
+  const vector = isLearned ? blockParameters(plan, start) : rounded
+  if (vector.size === 0) return undefined
   const parameters = new Float32Array(vector.size)
   for (const { name, shape } of vector.parameters) {
     const { data } = tensorIn(path, tensors, tensorName(index, name), shape as readonly number[])

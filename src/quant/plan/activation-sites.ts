@@ -10,22 +10,25 @@ import { staticShape } from '../../graph/shape.ts'
 import { elementCount } from '../../graph/tensor.ts'
 import { packedLayout, roundsInput } from '../../kernels/pack/matmul-nbits.ts'
 import type { WeightQuantizer } from '../../kernels/qparams.ts'
-import type { ActivationQuantizer } from '../../kernels/tokens.ts'
 import type { Block } from '../find/blocks.ts'
 import type { Linear } from '../find/linears.ts'
+import type { SiteQuantizer } from '../terms/scheme.ts'
 import type { Site } from './site.ts'
 
-/** A value that is quantized, per token and group, for the nodes that read it. */
+/** A value that is quantized for the nodes that read it. */
 export interface ActivationSite {
   /** In the working copy. */
   readonly value: Value
-  readonly quantizer: ActivationQuantizer
+  readonly quantizer: SiteQuantizer
   /**
    * 'graph': nodes of the exported graph quantize the value. 'kernel': MatMulNBits rounds it at accuracy_level 4, where it multiplies
    * (kernels/int8-blocks.ts), and the exported graph has no nodes for it.
    */
   readonly by: 'graph' | 'kernel'
-  /** Elements of the last axis that share a scale: all of a token's, those of one head, or of one block of MatMulNBits. */
+  /**
+   * Elements of the last axis that share a scale: all of a token's, those of one head, or of one block of MatMulNBits. With a fixed
+   * range all numbers do.
+   */
   readonly group: number
   readonly readers: readonly Site[]
   /** Value of the user's graph, for queries, keys and values. Linears quantize their inputs by themselves. */
@@ -33,7 +36,7 @@ export interface ActivationSite {
 }
 
 /** Values read by the block's linears, each once. */
-function linearSites({ linears }: Block, quantizer: ActivationQuantizer): ActivationSite[] {
+function linearSites({ linears }: Block, quantizer: SiteQuantizer): ActivationSite[] {
   const readers = new Map<Value, Site[]>()
   for (const { node } of linears) {
     const value = node.inputs[0]!
@@ -50,7 +53,7 @@ function linearSites({ linears }: Block, quantizer: ActivationQuantizer): Activa
 }
 
 /** Rounding in MatMulNBits at accuracy_level 4. */
-const INT8: ActivationQuantizer = { bits: 8, symmetric: true }
+const INT8: SiteQuantizer = { bits: 8, symmetric: true }
 
 /**
  * Inputs of linears that become MatMulNBits nodes with accuracy_level 4. A value whose readers have blocks of different sizes is a
@@ -140,7 +143,7 @@ function attentionProducts(block: Block, data: ReadonlySet<Value>): Node[] {
  */
 export function findActivationSites(
   block: Block,
-  quantizer: ActivationQuantizer,
+  quantizer: SiteQuantizer,
   values: ReadonlyMap<Value, Value>,
 ): { readonly sites: readonly ActivationSite[]; readonly refused: Refused | undefined } {
   const sites = linearSites(block, quantizer)

@@ -29,9 +29,9 @@ function weightQuantizers(
       const weights = schemeOf(linear)
       if (!weights) return []
       const { bits, group, symmetric } = weights
-      // Integer linears compute in float32, whatever the model's type is.
-      const isInteger = activations && group === undefined && format !== 'qdq'
-      const scaleDtype = isInteger ? 'float32' : scaleDtypeOf(linear)
+      // Products of quantized activations are computed in float32, whatever the model's type is. MatMulNBits gets its scales through a Cast.
+      const inFloat32 = activations && (group === undefined || format === 'qdq')
+      const scaleDtype = inFloat32 ? 'float32' : scaleDtypeOf(linear)
       // TensorRT and WebNN take no negative scales of DequantizeLinear.
       const signs = format === 'qdq' ? { positiveScale: true } : {}
       return [[linear, { bits, group: group ?? linear.inFeatures, symmetric, scaleDtype, ...signs }]]

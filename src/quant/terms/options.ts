@@ -1,6 +1,7 @@
 /** @file Options of a run, as types: as they are given, and resolved. Everything in quant reads resolved options. Knows no model. */
 
 import type { OptimizerName } from '../../autodiff/optimizers.ts'
+import type { RangeChoice } from '../../kernels/choose-range.ts'
 import type { Device, SessionOptions } from '../../kernels/session.ts'
 import type { PresetName, Schedule } from './presets.ts'
 import type { OnEvent } from './report.ts'
@@ -54,6 +55,10 @@ export interface QuantizeOptions extends WeightRules, EmbeddingChoices, SchemeOv
   readonly optimizer?: OptimizerName | undefined
   /** Learn the clipping of weights (default: true). With nothing to learn, weights are rounded to nearest. */
   readonly lwc?: boolean | undefined
+  /** Start of the ranges of static activations (default: "minmax"). */
+  readonly range?: RangeChoice | undefined
+  /** Learn the ranges of static activations (default: as `lwc`). */
+  readonly learnRanges?: boolean | undefined
   /** Learn equivalent transformations (default: where activations are quantized; at accuracy level 4 those behind norms). */
   readonly let?: boolean | undefined
   /** Make no transformation that scales the KV cache, so that other files of the model can read it (default: false). */
@@ -116,6 +121,9 @@ export interface LearningOptions extends WeightRules {
   readonly lwc: boolean
   /** Equivalent transformations to learn: all, those behind norms, or none. */
   readonly let: boolean | 'norm'
+  /** Start of the ranges of static activations, and true to learn them from there. */
+  readonly range: RangeChoice
+  readonly learnRanges: boolean
   readonly keepCache: boolean
   readonly epochs: number
   readonly learningRate: number

@@ -12,12 +12,24 @@ export interface FewTokens {
   readonly needed: number
 }
 
+/** A fixed range of activations, as the file has it. */
+export interface ActivationReport {
+  /** Value that is quantized. */
+  readonly name: string
+  readonly bits: number
+  /** Least and greatest number that the codes stand for. */
+  readonly min: number
+  readonly max: number
+}
+
 /** One finished block. */
 export interface BlockReport {
   readonly index: number
   readonly linears: readonly string[]
   /** Transformations that were learned with it. */
   readonly mappings: readonly string[]
+  /** Fixed ranges of its activations; absent where activations have none. */
+  readonly activations?: readonly ActivationReport[]
   /** Mean squared error of the block's output on the calibration samples, rounded to nearest and with what was learned. */
   readonly roundedLoss?: number
   readonly learnedLoss?: number

@@ -2,6 +2,7 @@
 
 import { OPTIMIZER_NAMES } from '../../autodiff/optimizers.ts'
 import { usageError } from '../../errors.ts'
+import { RANGE_CHOICES } from '../../kernels/choose-range.ts'
 import { containerBits } from '../../kernels/pack/matmul-nbits.ts'
 import { option } from '../../option-mark.ts'
 import {
@@ -53,6 +54,7 @@ const RULES: Rules<QuantizeOptions> = {
   perChannel: FLAG,
   symmetric: FLAG,
   symmetricActivations: FLAG,
+  staticActivations: FLAG,
   format: oneOf(['integer', 'portable', 'qdq']),
   ignore: listOf(isText, 'patterns'),
   overrides: listOf(isOverride, 'objects { pattern, bits, group?, symmetric? }'),
@@ -69,6 +71,8 @@ const RULES: Rules<QuantizeOptions> = {
   schedule: oneOf(SCHEDULES),
   optimizer: oneOf(OPTIMIZER_NAMES),
   lwc: FLAG,
+  range: oneOf(RANGE_CHOICES),
+  learnRanges: FLAG,
   let: FLAG,
   keepCache: FLAG,
   letLearningRate: POSITIVE,
@@ -86,9 +90,17 @@ const RULES: Rules<QuantizeOptions> = {
 
 /** @param defaults of the target. @throws E_USAGE, E_SCHEME */
 function resolveScheme(given: QuantizeOptions, defaults: TargetDefaults): QuantScheme {
-  const { target, scheme, bits, activationBits, group, perChannel, symmetric, symmetricActivations } = given
+  const { scheme, bits, activationBits, group, perChannel, symmetric, symmetricActivations, staticActivations } = given
   if (typeof scheme === 'object') {
-    const more = ['bits', 'activationBits', 'group', 'perChannel', 'symmetric', 'symmetricActivations'] as const
+    const more = [
+      'bits',
+      'activationBits',
+      'group',
+      'perChannel',
+      'symmetric',
+      'symmetricActivations',
+      'staticActivations',
+    ] as const
     const double = more.find(key => given[key] !== undefined)
     if (double) throw usageError(`${option('scheme')} as an object says everything: leave out ${option(double)}`)
     return checkScheme(scheme)
@@ -100,7 +112,7 @@ function resolveScheme(given: QuantizeOptions, defaults: TargetDefaults): QuantS
       'bits',
     )
   }
-  if (scheme === undefined && bits === undefined && target === undefined) {
+  if (scheme === undefined && bits === undefined && given.target === undefined) {
     const examples = ['w4a16', 'w3a16', 'w2a16'].map(name => option('scheme', name)).join(', ')
     throw usageError(
       'how many bits shall the weights have?',
@@ -108,12 +120,22 @@ function resolveScheme(given: QuantizeOptions, defaults: TargetDefaults): QuantS
       'scheme',
     )
   }
+  const name = scheme ?? nameOfBits(given)
+  const unsaid = staticActivations === undefined && symmetricActivations === undefined && given.format === undefined
   return parseScheme(
-    scheme ?? nameOfBits(given),
-    { group, perChannel, symmetric, symmetricActivations },
+    name,
+    {
+      group,
+      perChannel,
+      symmetric,
+      symmetricActivations,
+      staticActivations: staticActivations || (unsaid && defaults.staticActivations && !isWeightOnly(name)),
+    },
     weightBits => defaults.weights[containerBits(weightBits)],
   )
 }
+
+const isWeightOnly = (name: string): boolean => parseScheme(name).activations === undefined
 
 /** Name of the scheme that bits say; without any it is that of the target. */
 function nameOfBits({ target, bits, activationBits }: QuantizeOptions): string {
@@ -140,10 +162,10 @@ function checkQdq(
   { activations }: QuantScheme,
 ): void {
   if (format !== 'qdq') return
-  if (activations)
+  if (activations && activations.kind !== 'static')
     throw usageError(
-      `${option('format', 'qdq')} leaves activations as they are: it cannot hold those that are quantized per token`,
-      `Take ${option('scheme', 'w8a16')} or ${option('scheme', 'w4a16')}, or ${option('format', 'portable')}.`,
+      `${option('format', 'qdq')} cannot hold activations that are quantized per token`,
+      `Take ${option('staticActivations')}, ${option('scheme', 'w8a16')} or ${option('scheme', 'w4a16')}, or ${option('format', 'portable')}.`,
       'format',
     )
   if (accuracyLevel === 4)
@@ -151,6 +173,31 @@ function checkQdq(
       `${option('accuracyLevel', 4)} is an attribute of MatMulNBits, which ${option('format', 'qdq')} does not write`,
       'Leave it out: onnxruntime itself takes level 4 for such files, unless a session option says otherwise.',
       'accuracyLevel',
+    )
+}
+
+/** Form of linears, unless the run says which. Integer products take codes of 8 bits. */
+function formatFor({ activations }: QuantScheme, { format }: TargetDefaults): ResolvedOptions['format'] {
+  if (!activations) return format.floatActivations
+  return activations.bits > 8 && format.quantizedActivations === 'integer' ? 'portable' : format.quantizedActivations
+}
+
+/** @throws E_USAGE for options of static activations that have nothing to say, and for a form that cannot hold them. */
+function checkStatic({ format, range, learnRanges }: QuantizeOptions, { activations }: QuantScheme): void {
+  if (activations?.kind === 'static') {
+    if (format !== 'integer' || activations.bits <= 8) return
+    throw usageError(
+      `${option('format', 'integer')} multiplies codes of 8 bits, not of ${activations.bits}`,
+      `Take ${option('format', 'qdq')} or ${option('format', 'portable')}.`,
+      'format',
+    )
+  }
+  const useless = range !== undefined ? 'range' : learnRanges ? 'learnRanges' : undefined
+  if (useless)
+    throw usageError(
+      `${option(useless)} is for static activations`,
+      `Say ${option('staticActivations')} too, with a scheme such as ${option('scheme', 'w8a8')}.`,
+      useless,
     )
 }
 
@@ -184,8 +231,9 @@ export function resolveOptions(given: QuantizeOptions): ResolvedOptions {
   }
   const defaults = defaultsOf(given.target)
   const scheme = resolveScheme(given, defaults)
-  const format = given.format ?? defaults.format[scheme.activations ? 'quantizedActivations' : 'floatActivations']
+  const format = given.format ?? formatFor(scheme, defaults)
   checkQdq(format, given, scheme)
+  checkStatic(given, scheme)
   // The level is an attribute of MatMulNBits, which that form does not write.
   const { accuracyLevel = format === 'qdq' ? 0 : defaults.accuracyLevel } = given
   for (const { bits, group } of overrides) checkWeights(bits, group, 'overrides')
@@ -207,6 +255,8 @@ export function resolveOptions(given: QuantizeOptions): ResolvedOptions {
     accuracyLevel,
     float16: given.float16 ?? false,
     lwc,
+    range: given.range ?? 'minmax',
+    learnRanges: given.learnRanges ?? lwc,
     let: given.let ?? defaultTransformations(scheme, accuracyLevel, lwc),
     keepCache: given.keepCache ?? false,
     calib: given.calib,

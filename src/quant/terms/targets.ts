@@ -28,6 +28,8 @@ export interface TargetDefaults {
   readonly accuracyLevel: 0 | 4
   /** Form of the products, where activations stay float and where they are quantized. */
   readonly format: { readonly floatActivations: Format; readonly quantizedActivations: Format }
+  /** Quantized activations have fixed ranges. */
+  readonly staticActivations: boolean
   /** Bits of lm_head, by the width of the scheme's weights; undefined = float. */
   readonly lmHead: PerWidth<EmbeddingBits | undefined>
   readonly embedding: PerWidth<EmbeddingBits | undefined>
@@ -58,6 +60,7 @@ const OWN_OPERATORS = { floatActivations: 'integer', quantizedActivations: 'inte
 /** MatMulNBits; there is no kernel for integer products, so quantized activations are written by standard operators. */
 const OWN_WEIGHTS_ONLY = { floatActivations: 'integer', quantizedActivations: 'portable' } as const
 
+/** Compilers of NPUs want fixed ranges of activations, in QuantizeLinear and DequantizeLinear. */
 const STANDARD_QDQ = { floatActivations: 'qdq', quantizedActivations: 'qdq' } as const
 
 /** Defaults of a run without a target: exact where MatMulNBits is, slow on CPUs with 2 and 8 bits. */
@@ -65,6 +68,7 @@ export const UNTARGETED: TargetDefaults = {
   weights: every({ group: 128, symmetric: false }),
   accuracyLevel: 0,
   format: OWN_OPERATORS,
+  staticActivations: false,
   lmHead: FLOAT,
   embedding: FLOAT,
 }
@@ -83,6 +87,7 @@ export const TARGETS: Readonly<Record<TargetName, Target>> = {
     },
     accuracyLevel: 4,
     format: OWN_OPERATORS,
+    staticActivations: false,
     lmHead: OUTER_BITS,
     embedding: OUTER_BITS,
     source: 'measured on onnxruntime 1.30, AVX512-VNNI, 2026-11-20; onnxruntime pull 29064 (2 bits), 2026-11-21',
@@ -94,6 +99,7 @@ export const TARGETS: Readonly<Record<TargetName, Target>> = {
     weights: every({ group: 32, symmetric: false }),
     accuracyLevel: 0,
     format: OWN_OPERATORS,
+    staticActivations: false,
     // wasm builds have no GatherBlockQuantized, and MatMulNBits is slow for lm_head too.
     lmHead: FLOAT,
     embedding: FLOAT,
@@ -110,6 +116,7 @@ export const TARGETS: Readonly<Record<TargetName, Target>> = {
     },
     accuracyLevel: 4,
     format: OWN_WEIGHTS_ONLY,
+    staticActivations: false,
     lmHead: OUTER_BITS,
     embedding: OUTER_BITS,
     source:
@@ -127,6 +134,7 @@ export const TARGETS: Readonly<Record<TargetName, Target>> = {
     // Accuracy level 4 gains nothing there: products are computed in float16.
     accuracyLevel: 0,
     format: OWN_WEIGHTS_ONLY,
+    staticActivations: false,
     lmHead: OUTER_BITS,
     embedding: OUTER_BITS,
     source:
@@ -138,6 +146,7 @@ export const TARGETS: Readonly<Record<TargetName, Target>> = {
     weights: every({ group: 32, symmetric: false }),
     accuracyLevel: 0,
     format: OWN_WEIGHTS_ONLY,
+    staticActivations: false,
     lmHead: OUTER_BITS,
     embedding: OUTER_BITS,
     source:
@@ -150,6 +159,7 @@ export const TARGETS: Readonly<Record<TargetName, Target>> = {
     weights: every({ group: undefined, symmetric: true }),
     accuracyLevel: 0,
     format: STANDARD_QDQ,
+    staticActivations: true,
     lmHead: FLOAT,
     embedding: FLOAT,
     source: 'Qualcomm htp_guidelines_int4_weights (2026-06-04), onnxruntime-qnn issue 650; read 2026-11-21',
@@ -161,6 +171,7 @@ export const TARGETS: Readonly<Record<TargetName, Target>> = {
     weights: every({ group: undefined, symmetric: true }),
     accuracyLevel: 0,
     format: STANDARD_QDQ,
+    staticActivations: true,
     lmHead: FLOAT,
     embedding: FLOAT,
     source: 'intel/onnxruntime pull 669, openvino pull 29671, OpenVINO GenAI on NPU 2025; read 2026-11-21',
@@ -172,6 +183,7 @@ export const TARGETS: Readonly<Record<TargetName, Target>> = {
     weights: every({ group: 128, symmetric: true }),
     accuracyLevel: 0,
     format: STANDARD_QDQ,
+    staticActivations: true,
     lmHead: FLOAT,
     embedding: FLOAT,
     source: 'NVIDIA TensorRT 10.11, "Working with Quantized Types" (symmetric only; weight-only int4); read 2026-11-21',
@@ -187,6 +199,7 @@ export const TARGETS: Readonly<Record<TargetName, Target>> = {
     },
     accuracyLevel: 0,
     format: { floatActivations: 'qdq', quantizedActivations: 'portable' },
+    staticActivations: false,
     lmHead: FLOAT,
     embedding: FLOAT,
     source: 'ONNX DequantizeLinear 13 (per axis) and 21 (blocked, int4); read 2026-11-21',

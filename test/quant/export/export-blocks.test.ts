@@ -32,6 +32,8 @@ afterAll(() => rmSync(folder, { recursive: true }))
 
 const METHOD = { lwc: true, epochs: 3, learningRate: 5e-2, schedule: 'constant' as const, session: {} }
 
+const STATIC: SchemeOverrides = { staticActivations: true }
+
 describe('what is trained is what ships', () => {
   const rules: WeightRules = {
     ignore: ['v_proj', 'layers.0.mlp.up_proj', 'layers.1'],
@@ -59,6 +61,11 @@ describe('what is trained is what ships', () => {
     ['w8a16', { perChannel: true }, 'qdq', 1e-5],
     ['w2a16g16', {}, 'qdq', 1e-5],
     ['w3a16', { perChannel: true, symmetric: true }, 'qdq', 1e-5, rules],
+    ['w8a8', STATIC, 'integer', 1e-4],
+    ['w4a8', STATIC, 'portable', 1e-4],
+    ['w8a8', STATIC, 'qdq', 1e-4],
+    ['w4a8g32', STATIC, 'qdq', 1e-4],
+    ['w8a16', { ...STATIC, perChannel: true }, 'qdq', 1e-4],
     ['w4a16g64', {}, undefined, 1e-5, rules],
     ['w4a6', {}, 'integer', 1e-4, rules],
   ])('%s %o %s: every block of the file gives the trained output; %d, %o', async (...row) => {

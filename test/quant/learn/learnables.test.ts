@@ -58,17 +58,21 @@ const original = (g: Builder): BlockConstants => ({
   constants: new Map(),
   biases: new Map(),
   clipRatios: new Map(),
+  ranges: new Map(),
 })
 
 test('names are unique, of learnables and of parameters', async () => {
   const start = await startOf(METHOD)
   const names = LEARNABLES.flatMap(learnable => learnable.parameters(plan, start)).map(({ name }) => name)
   expect(new Set(names).size).toBe(names.length)
-  expect(LEARNABLES.map(({ name }) => name)).toEqual(['lwc', 'let'])
+  expect(LEARNABLES.map(({ name }) => name)).toEqual(['lwc', 'let', 'ranges'])
   expect(blockParameters(plan, start).parameters.map(({ name }) => name)).toEqual(names)
 })
 
-test.each(LEARNABLES)('$name: its initial parameters leave the float block as it is', async learnable => {
+/** Those that change constants; ranges of activations are in ranges.test.ts. */
+const CHANGING = LEARNABLES.filter(({ name }) => name !== 'ranges')
+
+test.each(CHANGING)('$name: its initial parameters leave the float block as it is', async learnable => {
   const parameters = learnable.parameters(plan, await startOf(METHOD))
   expect(parameters.length).toBeGreaterThan(0)
   const vector = new ParameterVector(parameters)
