@@ -148,7 +148,7 @@ describe('quantize', () => {
     ['--w4a16 --accuracy-level 4', { accuracyLevel: 4, let: 'norm' }],
     ['--w4a16 --accuracy-level 4 --let', { accuracyLevel: 4, let: true }],
     ['--w4a16 --accuracy-level 4 --no-let', { accuracyLevel: 4 }],
-    ['--w4a16 --accuracy-level 4 --no-lwc', { accuracyLevel: 4, lwc: false }],
+    ['--w4a16 --accuracy-level 4 --no-lwc', { accuracyLevel: 4, lwc: false, learnRanges: false }],
     ['--w4a16 --accuracy-level 0', {}],
     ['--w4a16 --time-budget 1h30m', { timeBudgetMs: 5_400_000 }],
     ['--w4a16 --time-budget 2.5m', { timeBudgetMs: 150_000 }],

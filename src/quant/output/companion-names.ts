@@ -33,6 +33,6 @@ const NAMES: ReadonlySet<string> = new Set([
 /** True for files that a client reads beside the model: they are copied. */
 export const isCompanion = (name: string): boolean => NAMES.has(name) || name.endsWith('.tiktoken')
 
-/** True for files that could describe the model, known or not: what is not copied of them is named in a note. */
+/** True for files that could describe the model, known or not: what is not copied of them is named in a note. Plain text does not. */
 export const mayDescribeModel = (name: string): boolean =>
-  isCompanion(name) || (/\.(json|txt|model|jinja)$/.test(name) && !name.startsWith('.'))
+  isCompanion(name) || (/\.(json|model|jinja)$/.test(name) && !name.startsWith('.'))

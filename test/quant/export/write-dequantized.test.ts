@@ -262,7 +262,7 @@ describe('whole models', () => {
   })
 
   test.each([
-    [{ scheme: 'w8a8' }, 'format', 'leaves activations as they are'],
+    [{ scheme: 'w8a8' }, 'format', 'cannot hold activations that are quantized per token'],
     [{ scheme: 'w4a16', accuracyLevel: 4 }, 'accuracyLevel', 'is an attribute of MatMulNBits'],
   ] as const)('%o with it is refused', async (given, key, message) => {
     const run = quantizeModel({ model: 'model.onnx', format: 'qdq', ...given })

@@ -59,17 +59,17 @@ test('tokenizer and configuration travel along; weights and hidden files do not'
 test('a note names files that no client reads', () => {
   const unknown = [
     'a.json',
-    'b.txt',
+    'b.jinja',
+    'c.model',
     'model.safetensors.index.json',
-    'notes.txt',
     'ort_config.json',
     'quantize_config.json',
   ]
-  put(from, Object.fromEntries([...unknown, 'README.md', 'tokenizer.json', 'qwen.tiktoken'].map(name => [name, '{}'])))
+  put(from, Object.fromEntries([...unknown, 'README.md', 'calib.txt', 'tokenizer.json', 'qwen.tiktoken'].map(name => [name, '{}'])))
   expect(copy(planned())).toEqual({
     copied: ['qwen.tiktoken', 'tokenizer.json'],
     notes: [
-      'not copied, because no client is known to read them beside an ONNX file: a.json, b.txt, model.safetensors.index.json, notes.txt, ort_config.json and 1 more',
+      'not copied, because no client is known to read them beside an ONNX file: a.json, b.jinja, c.model, model.safetensors.index.json, ort_config.json and 1 more',
     ],
   })
 })
