@@ -75,7 +75,7 @@ export const QUANTIZE_FLAGS: readonly FlagRow<keyof QuantizeRequest | 'overrides
   {
     flags: '--group <n>',
     key: 'group',
-    help: 'weights that share a scale: 16, 32, 64, 128 or 256 (default: 128, or as --target has it)',
+    help: 'weights that share a scale: 16, 32, 64, 128 or 256 (default: as --target has it)',
     parse: wholeNumber,
   },
   { flags: '--per-channel', key: 'perChannel', help: 'one scale per output instead of groups' },
@@ -112,7 +112,7 @@ export const QUANTIZE_FLAGS: readonly FlagRow<keyof QuantizeRequest | 'overrides
   {
     flags: '--lm-head <bits>',
     key: 'lmHead',
-    help: 'also quantize lm_head, rounded to nearest: 2, 4 or 8 bits, or float (default: float, or as --target has it)',
+    help: 'bits of lm_head: 2, 4 or 8 bits, or float (default: as --target has it)',
     parse: wholeNumber,
   },
   {
@@ -124,7 +124,7 @@ export const QUANTIZE_FLAGS: readonly FlagRow<keyof QuantizeRequest | 'overrides
   {
     flags: '--accuracy-level <n>',
     key: 'accuracyLevel',
-    help: '0 computes in float32, 4 with 8-bit activations, also while learning: faster (default: 0, or as --target has it)',
+    help: '0 computes in float32, 4 with 8-bit activations, also while learning: faster (default: as --target has it)',
     parse: wholeNumber,
   },
   {

@@ -107,7 +107,7 @@ export function formatQuantized(report: QuantizeReport, evaluation: EvaluateRepo
   const facts = [
     ['model', report.model, formatBytes(sizeBefore)],
     ['output', report.output, `${formatBytes(sizeAfter)} (${((sizeAfter / sizeBefore) * 100).toFixed(0)} %)`],
-    ['scheme', report.target === undefined ? report.scheme : `${report.scheme} for ${report.target}`, ''],
+    ['scheme', `${report.scheme} for ${report.target}`, ''],
     ...(onnxruntime ? [['needs', runtimeText(onnxruntime), '']] : []),
     ['time', formatDuration(report.elapsedMs), ''],
   ]

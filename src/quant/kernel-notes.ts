@@ -73,8 +73,8 @@ function groupNote(group: Group, target: string): string {
 
 /** A note for an lm_head that stays float where the target has a fast kernel for it. */
 function headNote({ target, scheme, lmHead }: NotedOptions): string[] {
-  const speed = target && HEAD_SPEED[target]
-  const usual = target && TARGETS[target].lmHead[containerBits(scheme.weights.bits)]
+  const speed = HEAD_SPEED[target]
+  const usual = TARGETS[target].lmHead[containerBits(scheme.weights.bits)]
   if (!speed || usual === undefined || lmHead !== undefined) return []
   return [
     `lm_head stays float: at w4a16 one token was ${speed.quantized} times as fast as in the float model with lm_head in 4 bits, ` +
@@ -85,17 +85,15 @@ function headNote({ target, scheme, lmHead }: NotedOptions): string[] {
 type NotedOptions = Pick<ResolvedOptions, 'target' | 'scheme' | 'lmHead'>
 
 /**
- * A line for each kind of product that is slower than float, and, where the user named the target, for each that other options would make
- * faster. Without a target the notes are about CPUs.
+ * A line for each kind of product that is slower than float, or that other options would make faster.
  */
 export function kernelNotes({ inBlocks, outside }: OutputProducts, options: NotedOptions): string[] {
   const { target } = options
-  const place = target ?? 'cpu'
   const groups = new Map<string, Group>()
   const add = (products: readonly NamedProduct[], inBlock: boolean) => {
     for (const product of products) {
-      const chosen = kernelOf(place, product)
-      if (!isSlow(chosen) && (target === undefined || chosen.faster === undefined)) continue
+      const chosen = kernelOf(target, product)
+      if (!isSlow(chosen) && chosen.faster === undefined) continue
       const { op, bits, level } = product
       const key = JSON.stringify([op, bits, level, chosen.name, chosen.faster?.name, inBlock])
       const group = groups.get(key) ?? { chosen, products: [], whole: false }
@@ -105,5 +103,5 @@ export function kernelNotes({ inBlocks, outside }: OutputProducts, options: Note
   }
   add(inBlocks, true)
   add(outside, false)
-  return [...[...groups.values()].map(group => groupNote(group, place)), ...headNote(options)]
+  return [...[...groups.values()].map(group => groupNote(group, target)), ...headNote(options)]
 }

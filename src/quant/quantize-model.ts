@@ -121,7 +121,7 @@ async function quantize(given: QuantizeOptions, hooks: Hooks): Promise<QuantizeR
     const plans = finished.map(({ plan }) => plan)
     return {
       model: model.path!,
-      ...(options.target && { target: options.target }),
+      target: options.target,
       output: output.path,
       files: saved.files,
       scheme: schemeName(scheme),

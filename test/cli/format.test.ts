@@ -80,6 +80,7 @@ test('an evaluation', () => {
 
 const quantized: QuantizeReport = {
   model: '/m/model.onnx',
+  target: 'cpu',
   output: '/out/model.onnx',
   files: ['/out/model.onnx'],
   scheme: 'w4a16g128',
@@ -134,9 +135,9 @@ const quantized: QuantizeReport = {
 test('a quantized model', () => {
   expect(`\n${formatQuantized(quantized, evaluation)}\n`).toMatchInlineSnapshot(`
     "
-    model   /m/model.onnx    16 MB
-    output  /out/model.onnx  4.0 MB (25 %)
-    scheme  w4a16g128
+    model   /m/model.onnx      16 MB
+    output  /out/model.onnx    4.0 MB (25 %)
+    scheme  w4a16g128 for cpu
     time    1 min 02 s
 
     block  linears  rounded  learned   change        time
@@ -168,9 +169,9 @@ test('a model rounded to nearest has no losses to show', () => {
   const text = formatQuantized({ ...quantized, blocks, outer: [], skipped: [], notes: [] }, undefined)
   expect(`\n${text}\n`).toMatchInlineSnapshot(`
     "
-    model   /m/model.onnx    16 MB
-    output  /out/model.onnx  4.0 MB (25 %)
-    scheme  w4a16g128
+    model   /m/model.onnx      16 MB
+    output  /out/model.onnx    4.0 MB (25 %)
+    scheme  w4a16g128 for cpu
     time    1 min 02 s
 
     block  linears   time

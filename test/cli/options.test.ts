@@ -6,6 +6,7 @@ import { parseCommandLine } from '../../src/cli/main.ts'
 import { type QuantizeCommand, rewriteSchemeFlags } from '../../src/cli/options.ts'
 import { QuantError } from '../../src/errors.ts'
 import { keyName } from '../../src/option-mark.ts'
+import { containerBits } from '../../src/kernels/pack/matmul-nbits.ts'
 import { resolveOptions } from '../../src/quant/terms/resolve-options.ts'
 
 const parse = (line: string): unknown => parseCommandLine(line === '' ? [] : line.split(' '))
@@ -14,13 +15,17 @@ const parse = (line: string): unknown => parseCommandLine(line === '' ? [] : lin
 const DEFAULTS = {
   model: 'm.onnx',
   output: undefined,
-  scheme: { weights: { bits: 4, group: 128, symmetric: false } },
+  target: 'cpu',
+  scheme: { weights: { bits: 4, group: 32, symmetric: false } },
+  lmHead: 4,
+  embedding: 4,
+  wherePossible: ['lmHead', 'embedding'],
   ignore: [],
   overrides: [],
   lwc: true,
   range: 'minmax',
   learnRanges: true,
-  let: false,
+  let: 'norm',
   keepCache: false,
   calib: undefined,
   samples: 128,
@@ -33,9 +38,8 @@ const DEFAULTS = {
   schedule: 'cosine',
   optimizer: 'adamw',
   alpha: 0.5,
-  accuracyLevel: 0,
+  accuracyLevel: 4,
   format: 'integer',
-  wherePossible: [],
   augLoss: false,
   session: { threads: undefined, device: 'cpu' },
   maxWork: 3e14,
@@ -50,12 +54,23 @@ const w4a8 = (symmetric = false) => ({
 
 const withStatic = (bits: number) => ({
   scheme: { weights: { bits: 8, group: undefined, symmetric: false }, activations: { kind: 'static', bits } },
+  lmHead: 8,
+  embedding: 8,
   let: true,
 })
 
-const weights = (bits: number, group: number | 'none' = 128, symmetric = false) => ({
-  scheme: { weights: { bits, group: group === 'none' ? undefined : group, symmetric } },
-})
+/** Group and outer bits of the CPU, by the width of the stored codes. */
+const OF_CPU: Record<number, { group: number; outer: number }> = {
+  2: { group: 64, outer: 4 },
+  4: { group: 32, outer: 4 },
+  8: { group: 128, outer: 8 },
+}
+
+const weights = (bits: number, given?: number | 'none', symmetric = false) => {
+  const { group, outer } = OF_CPU[containerBits(bits)]!
+  const asked = given === 'none' ? undefined : (given ?? group)
+  return { scheme: { weights: { bits, group: asked, symmetric } }, lmHead: outer, embedding: outer }
+}
 
 describe('quantize', () => {
   test.each<[string, object]>([
@@ -70,7 +85,7 @@ describe('quantize', () => {
     ['--w4a16g64', weights(4, 64)],
     ['--w4a16 --group 32', weights(4, 32)],
     ['--w4a16 --per-channel', weights(4, 'none')],
-    ['--w4a16 --symmetric', weights(4, 128, true)],
+    ['--w4a16 --symmetric', weights(4, 32, true)],
     ['--wbits 6', weights(6)],
     ['--wbits 6 --abits 16 --group 16', weights(6, 16)],
     ['--w4a16 -o out', { output: 'out' }],
@@ -114,10 +129,10 @@ describe('quantize', () => {
     ['--w4a16 --seq-len=64', { seqLen: 64, capSeqLen: false }],
     ['--w4a16 --lr 5e-3 --seed 7', { learningRate: 0.005, letLearningRate: 0.0025, seed: 7 }],
     ['--w4a16 --schedule constant', { schedule: 'constant' }],
-    ['--w4a16 --no-lwc', { lwc: false, learnRanges: false }],
+    ['--w4a16 --no-lwc', { lwc: false, let: false, learnRanges: false }],
     ['--w8a8 --static-activations', withStatic(8)],
     ['--w8a16 --static-activations --range mse', { ...withStatic(16), format: 'portable', range: 'mse' }],
-    ['--w8a16 --static-activations --format qdq', { ...withStatic(16), format: 'qdq' }],
+    ['--w8a16 --static-activations --format qdq', { ...withStatic(16), format: 'qdq', accuracyLevel: 0 }],
     ['--w8a8 --static-activations --no-learn-ranges', { ...withStatic(8), learnRanges: false }],
     ['--w8a8 --static-activations --no-lwc --learn-ranges', { ...withStatic(8), lwc: false }],
     ['--w4a8', w4a8()],
@@ -130,7 +145,7 @@ describe('quantize', () => {
       { ...w4a8(), alpha: 0.75, augLoss: true, epochs: 0, maxWork: undefined },
     ],
     ['--w4a8 --format portable', { ...w4a8(), format: 'portable' }],
-    ['--w4a16 --format qdq', { format: 'qdq' }],
+    ['--w4a16 --format qdq', { format: 'qdq', accuracyLevel: 0, let: false }],
     ['--w4a16 --optimizer stable-spam', { optimizer: 'stable-spam' }],
     ['--w4a16 --save-params p.safetensors', { saveParams: 'p.safetensors' }],
     ['--w4a16 --params p.safetensors', { params: 'p.safetensors' }],
@@ -144,12 +159,12 @@ describe('quantize', () => {
         ],
       },
     ],
-    ['--w4a16 --lm-head 8 --embedding 4', { lmHead: 8, embedding: 4 }],
-    ['--w4a16 --accuracy-level 4', { accuracyLevel: 4, let: 'norm' }],
-    ['--w4a16 --accuracy-level 4 --let', { accuracyLevel: 4, let: true }],
-    ['--w4a16 --accuracy-level 4 --no-let', { accuracyLevel: 4 }],
-    ['--w4a16 --accuracy-level 4 --no-lwc', { accuracyLevel: 4, lwc: false, learnRanges: false }],
-    ['--w4a16 --accuracy-level 0', {}],
+    ['--w4a16 --lm-head 8 --embedding 4', { lmHead: 8, embedding: 4, wherePossible: [] }],
+    ['--w4a16 --lm-head float --embedding float', { lmHead: undefined, embedding: undefined, wherePossible: [] }],
+    ['--w4a16 --accuracy-level 4', {}],
+    ['--w4a16 --let', { let: true }],
+    ['--w4a16 --no-let', { let: false }],
+    ['--w4a16 --accuracy-level 0', { accuracyLevel: 0, let: false }],
     ['--w4a16 --time-budget 1h30m', { timeBudgetMs: 5_400_000 }],
     ['--w4a16 --time-budget 2.5m', { timeBudgetMs: 150_000 }],
     ['--w4a16 --work-dir w --fresh', { workDir: 'w', fresh: true }],

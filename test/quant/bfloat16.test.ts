@@ -15,6 +15,7 @@ import { type QuantizeOptions } from '../../src/quant/terms/options.ts'
 import { parseScheme } from '../../src/quant/terms/scheme.ts'
 import { retype } from '../helpers/retype.ts'
 import { testFolder } from '../helpers/test-folder.ts'
+import { PLAIN } from '../helpers/method.ts'
 
 const FIXTURE = resolve(import.meta.dirname, '../../fixtures/tiny-llama')
 const TOKENS = BigInt64Array.from({ length: 24 }, (_, i) => BigInt((i * 37 + 5) % 320))
@@ -31,6 +32,7 @@ async function source(): Promise<string> {
 
 const quantize = (model: string, scheme: string, options: Partial<QuantizeOptions> = {}) =>
   quantizeModel({
+    ...PLAIN,
     ...{ model, output: testFolder(), scheme: parseScheme(scheme), lwc: true, calib: join(FIXTURE, 'calib.txt') },
     ...{ samples: 4, seqLen: 32, epochs: 4, seed: 0, learningRate: 1e-2, schedule: 'cosine' as const },
     ...{ accuracyLevel: 0 as const, ...options },

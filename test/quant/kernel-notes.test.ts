@@ -14,7 +14,7 @@ const product = (name: string, given: Partial<NamedProduct> = {}): NamedProduct 
 
 const notes = (
   inBlocks: readonly NamedProduct[],
-  target?: TargetName,
+  target: TargetName = 'cpu',
   outside: readonly NamedProduct[] = [],
   lmHead: 4 | 'float' = 4,
 ) => {
@@ -24,8 +24,8 @@ const notes = (
 
 const slow = { bits: 2, block: 128 } as const
 
-test('without a target, 4 bits at level 0 say nothing, 2 bits say how slow a token is', () => {
-  expect(notes([product('q'), product('k')])).toEqual([])
+test('4 bits at level 4 say nothing, 2 bits at level 0 say how slow a token is', () => {
+  expect(notes([product('q', { level: 4 }), product('k', { level: 4 })])).toEqual([])
   expect(notes([product('q', slow), product('k', { ...slow, block: 64 })])).toEqual([
     'the linears of the blocks (MatMulNBits of 2 bits, blocks of 128 and 64, accuracy level 0) have no fast kernel on cpu ' +
       '("dequantized at every call"); one token takes about 20 times as long as in the float model; "int8 activations" wants accuracy level 4',
@@ -33,24 +33,24 @@ test('without a target, 4 bits at level 0 say nothing, 2 bits say how slow a tok
 })
 
 test('one linear among others: the ratio of its product', () => {
-  expect(notes([product('layers.0.q', { bits: 8, block: 64 }), product('layers.1.q')])).toEqual([
+  expect(notes([product('layers.0.q', { bits: 8, block: 64 }), product('layers.1.q', { level: 4 })])).toEqual([
     'layers.0.q (MatMulNBits of 8 bits, blocks of 64, accuracy level 0) has no fast kernel on cpu ("dequantized at every call"); ' +
       'such a product of one token takes about 55 times as long as in float; "int8 activations" wants accuracy level 4',
   ])
 })
 
 test('lm_head is a line of its own', () => {
-  const [note, ...rest] = notes([product('q')], undefined, [product('lm_head', { bits: 8 })])
+  const [note, ...rest] = notes([product('q', { level: 4 })], 'cpu', [product('lm_head', { bits: 8 })])
   expect(note).toMatch(/^lm_head \(MatMulNBits of 8 bits.*about 26 times as long/)
   expect(rest).toEqual([])
 })
 
-test('with the target, what is only slower than it could be is said too', () => {
-  const [note] = notes([product('q')], 'cpu')
+test('what is only slower than it could be is said too', () => {
+  const [note] = notes([product('q')])
   expect(note).toMatch(
     /take the kernel "float activations" on cpu; one token is 1\.3 times as fast.*wants accuracy level 4$/,
   )
-  expect(notes([product('q', { level: 4 })], 'cpu')).toEqual([])
+  expect(notes([product('q', { level: 4 })])).toEqual([])
 })
 
 test('a product without a kernel; more names than fit are counted', () => {
@@ -69,5 +69,5 @@ test('an lm_head that stays float, where the target has a kernel for it', () => 
   expect(notes([product('q', { level: 4 })], 'cpu', [], 'float')[0]).toMatch(
     /^lm_head stays float: .* 3\.9 times .* 2\.3 times/,
   )
-  expect(notes([product('q', { level: 4 })], undefined, [], 'float')).toEqual([])
+  expect(notes([product('q', { level: 4, zeroPoints: 'none' })], 'webgpu', [], 'float')).toEqual([])
 })

@@ -19,12 +19,14 @@ import type { QuantizeEvent } from '../../src/quant/terms/report.ts'
 import { resolveOptions } from '../../src/quant/terms/resolve-options.ts'
 import { type EmbeddingBits, parseScheme } from '../../src/quant/terms/scheme.ts'
 import { tempDir } from '../helpers/temp-dir.ts'
+import { PLAIN } from '../helpers/method.ts'
 
 const LLAMA = resolve(import.meta.dirname, '../../fixtures/tiny-llama')
 const folder = tempDir()
 let count = 0
 
 const OPTIONS: QuantizeOptions = {
+  ...PLAIN,
   ...{ model: LLAMA, calib: join(LLAMA, 'calib.txt'), scheme: 'w4a16g32', ignore: ['layers.*'] },
   ...{ samples: 3, seqLen: 32, epochs: 1, threads: 1, lmHead: 4, embedding: 2 },
 }
@@ -68,7 +70,7 @@ test('the loss is the error of the logits on the calibration tokens, and a tenth
   const samples = Array.from({ length: 3 }, (_, i) => Array.from({ length: 32 }, (__, t) => (i * 37 + t * 89) % 300))
   const calib = join(folder, 'calib.jsonl')
   writeFileSync(calib, samples.map(sample => JSON.stringify(sample)).join('\n'))
-  const change = { calib, lmHead: 2, embedding: undefined } as const
+  const change = { calib, lmHead: 2, embedding: 'float' } as const
   const [learned, rounded] = [
     await (await quantized(change)).again(),
     await (await quantized({ ...change, lwc: false })).again(),
@@ -140,10 +142,10 @@ test.each<[string, Partial<QuantizeOptions>]>([
   ['4 and 2 bits', {}],
   ['8 bits', { lmHead: 8, embedding: 8 }],
   ['symmetric', { lmHead: 4, embedding: 4, symmetric: true }],
-  ['lm_head alone', { embedding: undefined }],
+  ['lm_head alone', { embedding: 'float' }],
   ['qdq', { format: 'qdq', lmHead: 4, embedding: 4 }],
   ['portable', { scheme: 'w8a8', format: 'portable', lmHead: 4, embedding: 4 }],
-  ['nothing', { lmHead: undefined, embedding: undefined }],
+  ['nothing', { lmHead: 'float', embedding: 'float' }],
 ])('the estimated size is that of the file: %s', async (_, change) => {
   const { output } = await (await quantized({ lwc: false, ...change })).again()
   const analysis = await analyze(LLAMA, 32)

@@ -14,6 +14,7 @@ import { retype } from '../helpers/retype.ts'
 import { sharedDir } from '../helpers/shared.ts'
 import { testFolder } from '../helpers/test-folder.ts'
 import { modelOf } from './files.ts'
+import { PLAIN } from '../helpers/method.ts'
 
 const [TOKENS, PROMPT] = [24, 21]
 const tokens = BigInt64Array.from({ length: TOKENS }, (_, i) => BigInt((i * 89 + 7) % 251))
@@ -135,6 +136,7 @@ describe.skipIf(!sharedDir)('as float16 models', () => {
       const folder = testFolder()
       const make = (float16: boolean) =>
         quantizeModel({
+          ...PLAIN,
           ...{ model: source, output: join(folder, `${float16}.onnx`), scheme: 'w4a16g32', lwc: false, float16 },
           ...{ samples: 1, seqLen: TOKENS, epochs: 0, ...outer },
         })

@@ -15,6 +15,7 @@ import { inspectModel } from '../../src/quant/inspect.ts'
 import { quantizeModel } from '../../src/quant/quantize-model.ts'
 import { type QuantizeOptions } from '../../src/quant/terms/options.ts'
 import { parseScheme } from '../../src/quant/terms/scheme.ts'
+import { PLAIN } from '../helpers/method.ts'
 import { sharedDir } from '../helpers/shared.ts'
 
 const TOKENS = 24
@@ -86,6 +87,7 @@ describe.skipIf(!sharedDir)('lm_head and embeddings of real files', () => {
       output: join(folder, `${name}-${outer.lmHead}-${outer.embedding}`),
       scheme: parseScheme('w8a16'),
       ignore: ['*'],
+      ...PLAIN,
       ...outer,
       lwc: false,
       let: false,
@@ -138,10 +140,11 @@ describe.skipIf(!sharedDir)('lm_head and embeddings of real files', () => {
     writeFileSync(calib, samples.map(sample => JSON.stringify(sample)).join('\n'))
     const error = async (lwc: boolean): Promise<number> => {
       const { model, output, outer } = await quantizeModel({
+        ...PLAIN,
         ...{ model: join(sharedDir!, name, file), output: join(folder, `${name}-${form}-${lwc}`), calib, lwc },
         ...{
           lmHead: 2,
-          embedding: form === 'portable' ? undefined : 2,
+          embedding: form === 'portable' ? 'float' : 2,
           scheme: form === 'portable' ? 'w8a8' : 'w8a16',
         },
         ...{ ignore: ['*'], let: false, samples: samples.length, seqLen: TOKENS, epochs: 1, threads: 1 },

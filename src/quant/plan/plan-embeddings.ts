@@ -51,8 +51,8 @@ export interface EmbeddingPlan {
 type Forms = Partial<Pick<ExportOptions, 'format' | 'lookup'>>
 
 /** True when tables are looked up by operators of ai.onnx alone. */
-export const isStandardLookup = ({ format, lookup }: Forms): boolean =>
-  (lookup ?? (format === 'portable' ? 'standard' : 'operator')) === 'standard'
+export const isStandardLookup = ({ format = 'integer', lookup }: Forms): boolean =>
+  (lookup ?? (format === 'integer' ? 'operator' : 'standard')) === 'standard'
 
 /** Layout of lm_head in each form. A table has that of MatMulNBits in all of them. */
 const HEAD_LAYOUTS: Readonly<Record<ExportOptions['format'], Layout>> = {

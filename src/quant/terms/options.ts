@@ -21,7 +21,7 @@ export interface QuantizeOptions extends WeightRules, EmbeddingChoices, SchemeOv
   readonly output?: string | undefined
   /** Names and folders that a client expects; by default as the folders of model and output show them. */
   readonly layout?: OutputLayout | undefined
-  /** Runtime and device the output is for: it fills in the options below that are not said (docs/targets.md). */
+  /** Runtime and device the output is for (default: "cpu"): it fills in the options below that are not said (docs/targets.md). */
   readonly target?: TargetName | undefined
   /** Bits of weights and activations: "w4a16", "w3a16g64", "w8a8". Either this, `bits` or `target` is needed. */
   readonly scheme?: string | QuantScheme | undefined
@@ -163,7 +163,7 @@ export interface ExportOptions extends Pick<LearningOptions, 'accuracyLevel'> {
   readonly format: 'integer' | 'portable' | 'qdq'
   /**
    * Lookup in quantized embeddings. 'operator' (default): com.microsoft GatherBlockQuantized, which wasm builds of onnxruntime lack.
-   * 'standard' (default with the format 'portable'): the same bytes by operators of ai.onnx only.
+   * 'standard' (default with the formats 'portable' and 'qdq'): the same bytes by operators of ai.onnx only.
    */
   readonly lookup?: 'operator' | 'standard' | undefined
 }
@@ -172,7 +172,7 @@ export interface ExportOptions extends Pick<LearningOptions, 'accuracyLevel'> {
 export interface ResolvedOptions
   extends LearningOptions, CalibrationOptions, EffortLimits, ExportOptions, EmbeddingOptions {
   readonly model: string
-  readonly target: TargetName | undefined
+  readonly target: TargetName
   readonly output: string | undefined
   readonly layout: OutputLayout | undefined
   readonly saveParams: string | undefined

@@ -81,8 +81,8 @@ export interface RuntimeNeed {
 
 export interface QuantizeReport {
   readonly model: string
-  /** Place the output is for, where one was named. */
-  readonly target?: TargetName
+  /** Place the output is for. */
+  readonly target: TargetName
   readonly output: string
   readonly files: readonly string[]
   readonly scheme: string

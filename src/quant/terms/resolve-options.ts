@@ -31,7 +31,7 @@ import {
   type PatternOverride,
   type QuantScheme,
 } from './scheme.ts'
-import { defaultsOf, TARGET_NAMES, type TargetDefaults, TARGETS } from './targets.ts'
+import { DEFAULT_TARGET, TARGET_NAMES, type TargetDefaults, TARGETS } from './targets.ts'
 
 const isText = (value: unknown): boolean => typeof value === 'string'
 
@@ -229,7 +229,8 @@ export function resolveOptions(given: QuantizeOptions): ResolvedOptions {
       'saveParams',
     )
   }
-  const defaults = defaultsOf(given.target)
+  const { target = DEFAULT_TARGET } = given
+  const defaults = TARGETS[target]
   const scheme = resolveScheme(given, defaults)
   const format = given.format ?? formatFor(scheme, defaults)
   checkQdq(format, given, scheme)
@@ -244,7 +245,7 @@ export function resolveOptions(given: QuantizeOptions): ResolvedOptions {
   const { learningRate = preset.learningRate } = given
   return {
     model: given.model,
-    target: given.target,
+    target,
     output: given.output,
     layout: given.layout,
     scheme,

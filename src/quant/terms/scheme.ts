@@ -66,7 +66,7 @@ export interface SchemeOverrides {
 /** Group sizes onnxruntime's MatMulNBits runs on every provider (onnxruntime 1.30). */
 export const GROUP_SIZES: readonly number[] = [16, 32, 64, 128, 256]
 
-export const DEFAULT_GROUP = 128
+const DEFAULT_GROUP = 128
 
 /** Bits of lm_head and embeddings: those MatMulNBits and GatherBlockQuantized both have (onnxruntime 1.30). */
 export const EMBEDDING_BITS: readonly EmbeddingBits[] = [2, 4, 8]

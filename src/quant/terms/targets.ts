@@ -63,16 +63,6 @@ const OWN_WEIGHTS_ONLY = { floatActivations: 'integer', quantizedActivations: 'p
 /** Compilers of NPUs want fixed ranges of activations, in QuantizeLinear and DequantizeLinear. */
 const STANDARD_QDQ = { floatActivations: 'qdq', quantizedActivations: 'qdq' } as const
 
-/** Defaults of a run without a target: exact where MatMulNBits is, slow on CPUs with 2 and 8 bits. */
-export const UNTARGETED: TargetDefaults = {
-  weights: every({ group: 128, symmetric: false }),
-  accuracyLevel: 0,
-  format: OWN_OPERATORS,
-  staticActivations: false,
-  lmHead: FLOAT,
-  embedding: FLOAT,
-}
-
 // Groups of a CPU, by the milliseconds of one and of 128 tokens (K = N = 2048; float: 0.10 and 2.3 to 2.8). 4 bits: 0.029 and 2.1 in blocks
 // of 32, as fast as wider ones. 2 bits: 0.045 and 4.2 in blocks of 32, slower than float; 0.027 and 2.2 in blocks of 64. 8 bits: 128 loses
 // no accuracy that can be measured, is smaller, and takes 1.4 for 128 tokens where 32 takes 2.1.
@@ -208,6 +198,5 @@ export const TARGETS: Readonly<Record<TargetName, Target>> = {
 
 export const TARGET_NAMES: readonly TargetName[] = Object.keys(TARGETS) as TargetName[]
 
-/** Defaults of a target; those of a run without one where it is undefined. */
-export const defaultsOf = (target: TargetName | undefined): TargetDefaults =>
-  target === undefined ? UNTARGETED : TARGETS[target]
+/** Target of a run that names none. */
+export const DEFAULT_TARGET: TargetName = 'cpu'

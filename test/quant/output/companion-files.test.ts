@@ -65,7 +65,12 @@ test('a note names files that no client reads', () => {
     'ort_config.json',
     'quantize_config.json',
   ]
-  put(from, Object.fromEntries([...unknown, 'README.md', 'calib.txt', 'tokenizer.json', 'qwen.tiktoken'].map(name => [name, '{}'])))
+  put(
+    from,
+    Object.fromEntries(
+      [...unknown, 'README.md', 'calib.txt', 'tokenizer.json', 'qwen.tiktoken'].map(name => [name, '{}']),
+    ),
+  )
   expect(copy(planned())).toEqual({
     copied: ['qwen.tiktoken', 'tokenizer.json'],
     notes: [
