@@ -86,6 +86,7 @@ for (const [model, scheme, what, { selectMappings, learnedAt, ...options }] of R
       output: folder,
       scheme,
       calib: join(shared, 'golden/calib_ids.npy'),
+      ...{ accuracyLevel: 0, lmHead: 'float', embedding: 'float' },
       samples: 128,
       seqLen: 256,
       epochs: 4,

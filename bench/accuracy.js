@@ -58,6 +58,9 @@ const ROWS = [
   ]),
 ]
 
+/** Products in float32, and float lm_head and embedding, unless a row says otherwise: the reference has these too. */
+const PLAIN = ['--accuracy-level', '0', '--lm-head', 'float', '--embedding', 'float']
+
 function quantized(model, flags) {
   const folder = mkdtempSync(join(tmpdir(), 'omniquant-accuracy-'))
   try {
@@ -66,7 +69,7 @@ function quantized(model, flags) {
       process.execPath,
       [
         resolve(import.meta.dirname, '../bin/omniquant.js'),
-        ...['quantize', join(shared, 'models', model), ...flags, '-o', folder, '--json'],
+        ...['quantize', join(shared, 'models', model), ...PLAIN, ...flags, '-o', folder, '--json'],
         ...['--calib', golden('calib_ids.npy'), '--preset', preset, '--samples', '128', '--seq-len', '256'],
         ...['--evaluate', golden('eval_ids.npy')],
       ],

@@ -9,6 +9,7 @@ import { dirname, join } from 'node:path'
 import { saveModel } from '../../src/graph/onnx-file/save.ts'
 import { toyDecoder, toyTokens } from '../helpers/toy-decoder.ts'
 import { FaultWorker, type Outcome, type Task, type TaskOptions } from './worker-process.ts'
+import { PLAIN } from '../helpers/method.ts'
 
 /** Contents of a folder, path -> "folder", "link to ...", or the hash of a file. */
 export type Snapshot = ReadonlyMap<string, string>
@@ -41,6 +42,7 @@ const STRANGERS = [
 ]
 
 const BASE: Omit<TaskOptions, 'model' | 'lwc' | 'let'> = {
+  ...PLAIN,
   ...{ scheme: 'w4a16g32', samples: 2, seqLen: 7, epochs: 1, seed: 0, learningRate: 1e-2, schedule: 'cosine' },
   ...{ accuracyLevel: 0, augLoss: false, threads: 1 },
 }

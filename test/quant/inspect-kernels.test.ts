@@ -25,6 +25,8 @@ test.each<[TargetName, string]>([
   ['cpu', 'w8a16'],
   ['webgpu', 'w4a16'],
   ['web', 'w8a8'],
+  ['portable', 'w8a16'],
+  ['tensorrt-rtx', 'w4a16'],
   ['cuda', 'w3a16'],
 ])('%s %s: what is foretold is what is written', { timeout: 60_000 }, async (target, scheme) => {
   const foretold = await kernelsOf(model, target, scheme)

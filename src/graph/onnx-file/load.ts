@@ -82,13 +82,11 @@ function kindOf(path: string): 'file' | 'folder' | undefined {
   }
 }
 
-/** Names of the .onnx files in a folder, sorted; none where there is no such folder. */
+/** Names of the .onnx files in a folder, sorted. */
 const modelsIn = (folder: string): string[] =>
-  kindOf(folder) === 'folder'
-    ? readdirSync(folder)
-        .sort()
-        .filter(name => name.endsWith('.onnx') && kindOf(join(folder, name)) === 'file')
-    : []
+  readdirSync(folder)
+    .sort()
+    .filter(name => name.endsWith('.onnx') && kindOf(join(folder, name)) === 'file')
 
 const isUsual = (path: string): boolean => basename(path) === 'model.onnx'
 
@@ -109,7 +107,8 @@ function findModelFile(path: string): string {
   const own = modelsIn(path)
   const found = own.length === 1 ? own[0] : own.find(isUsual)
   if (found !== undefined) return join(path, found)
-  const models = [...own, ...modelsIn(join(path, HUB_FOLDER)).map(name => join(HUB_FOLDER, name))]
+  const hub = join(path, HUB_FOLDER)
+  const models = [...own, ...(kindOf(hub) === 'folder' ? modelsIn(hub) : []).map(name => join(HUB_FOLDER, name))]
   const below = models.length === 1 ? models[0] : models.find(isUsual)
   if (below !== undefined) return join(path, below)
   throw new QuantError(

@@ -1,5 +1,6 @@
 /** @file A linear as the output will hold it, from its plan: for predictions before anything is packed. */
 
+import type { Layout } from '../../kernels/pack/layouts.ts'
 import { chooseBlockSize, containerBits } from '../../kernels/pack/matmul-nbits.ts'
 import type { WeightQuantizer } from '../../kernels/qparams.ts'
 import { floatTypeOf } from '../../graph/float-type.ts'
@@ -8,10 +9,10 @@ import type { NamedProduct, StoredProduct } from '../terms/kernel.ts'
 import type { ResolvedOptions } from '../terms/options.ts'
 import { type BlockPlan, layoutOf } from './block-plan.ts'
 import { isFused } from './fused-experts.ts'
-import type { EmbeddingPlan } from './plan-embeddings.ts'
+import { type EmbeddingPlan, isStandardLookup, outerLayout } from './plan-embeddings.ts'
 
 /** Options that decide the form of a product. */
-type Form = Pick<ResolvedOptions, 'scheme' | 'format' | 'accuracyLevel'>
+type Form = Pick<ResolvedOptions, 'scheme' | 'format' | 'lookup' | 'accuracyLevel'>
 
 const floatProduct = ({ name, origin, inFeatures, outFeatures }: Linear): NamedProduct => ({
   name,
@@ -64,13 +65,29 @@ export function plannedProducts(plan: BlockPlan, { scheme, format, accuracyLevel
   })
 }
 
-/** lm_head and embeddings, those that are quantized. */
-export function plannedOuter({ jobs }: EmbeddingPlan, { accuracyLevel }: Form): NamedProduct[] {
-  return jobs.flatMap(({ quantizer, lmHead, embedding }) => {
+/** lm_head and embeddings, those that are quantized. A lookup by standard operators needs no kernel of its own. */
+export function plannedOuter({ jobs }: EmbeddingPlan, options: Form): NamedProduct[] {
+  return jobs.flatMap(job => {
+    const { quantizer, lmHead, embedding } = job
     const { group: block } = quantizer
+    const table = embedding && !isStandardLookup(options) ? [embedding] : []
     return [
-      ...(embedding ? [quantizedProduct(embedding, quantizer, 'GatherBlockQuantized', { block, level: 0 })] : []),
-      ...(lmHead ? [quantizedProduct(lmHead, quantizer, 'MatMulNBits', { block, level: accuracyLevel })] : []),
+      ...table.map(each => quantizedProduct(each, quantizer, 'GatherBlockQuantized', { block, level: 0 })),
+      ...(lmHead ? [plannedHead(lmHead, quantizer, outerLayout(job, options), options)] : []),
     ]
   })
+}
+
+function plannedHead(
+  lmHead: Linear,
+  quantizer: WeightQuantizer,
+  layout: Layout,
+  { accuracyLevel: level }: Form,
+): NamedProduct {
+  // Planes of an lm_head are dequantized when the model is loaded: its input stays float.
+  if (layout === 'planes') return floatProduct(lmHead)
+  const block = quantizer.group
+  return layout === 'dequantize'
+    ? quantizedProduct(lmHead, quantizer, 'qdq', { block, level: 0 })
+    : quantizedProduct(lmHead, quantizer, 'MatMulNBits', { block, level })
 }

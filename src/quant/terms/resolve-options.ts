@@ -254,6 +254,7 @@ export function resolveOptions(given: QuantizeOptions): ResolvedOptions {
     ...resolveEmbeddings(given, scheme, defaults),
     format,
     accuracyLevel,
+    ...(defaults.lookup && { lookup: defaults.lookup }),
     float16: given.float16 ?? false,
     lwc,
     range: given.range ?? 'minmax',

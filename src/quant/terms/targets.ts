@@ -33,6 +33,8 @@ export interface TargetDefaults {
   /** Bits of lm_head, by the width of the scheme's weights; undefined = float. */
   readonly lmHead: PerWidth<EmbeddingBits | undefined>
   readonly embedding: PerWidth<EmbeddingBits | undefined>
+  /** Lookup in quantized embeddings, where the form of the products does not say it. */
+  readonly lookup?: 'standard'
 }
 
 export interface Target extends TargetDefaults {
@@ -90,9 +92,10 @@ export const TARGETS: Readonly<Record<TargetName, Target>> = {
     accuracyLevel: 0,
     format: OWN_OPERATORS,
     staticActivations: false,
-    // wasm builds have no GatherBlockQuantized, and MatMulNBits is slow for lm_head too.
+    // MatMulNBits is slow for lm_head too. A lookup costs next to nothing; wasm builds have no GatherBlockQuantized for it.
     lmHead: FLOAT,
-    embedding: FLOAT,
+    embedding: every(8),
+    lookup: 'standard',
     source: 'measured with onnxruntime-web in Chromium, 2026-11-20',
   },
   webgpu: {
@@ -190,8 +193,8 @@ export const TARGETS: Readonly<Record<TargetName, Target>> = {
     accuracyLevel: 0,
     format: { floatActivations: 'qdq', quantizedActivations: 'portable' },
     staticActivations: false,
-    lmHead: FLOAT,
-    embedding: FLOAT,
+    lmHead: every(8),
+    embedding: every(8),
     source: 'ONNX DequantizeLinear 13 (per axis) and 21 (blocked, int4); read 2026-11-21',
   },
 }

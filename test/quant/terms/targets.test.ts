@@ -18,14 +18,14 @@ const FLOAT = 'lm_head float, embedding float'
 
 test.each<[TargetName, string]>([
   ['cpu', 'w4a16g32 level 4 integer, lm_head 4, embedding 4'],
-  ['web', `w8a8 level 0 integer, ${FLOAT}`],
+  ['web', 'w8a8 level 0 integer, lm_head float, embedding 8'],
   ['webgpu', 'w4a16g32sym level 4 integer, lm_head 4, embedding 4'],
   ['cuda', 'w4a16g32sym level 0 integer, lm_head 4, embedding 4'],
   ['directml', 'w4a16g32 level 0 integer, lm_head 4, embedding 4'],
   ['qnn', `w4a16sym level 0 qdq, ${FLOAT}`],
   ['openvino-npu', `w4a16sym level 0 qdq, ${FLOAT}`],
   ['tensorrt-rtx', `w4a16g128sym level 0 qdq, ${FLOAT}`],
-  ['portable', `w8a16sym level 0 qdq, ${FLOAT}`],
+  ['portable', 'w8a16sym level 0 qdq, lm_head 8, embedding 8'],
 ])('%s without another word', (target, expected) => {
   expect(resolved({ target })).toBe(expected)
 })
@@ -45,14 +45,14 @@ describe('the bits of the scheme choose the group', () => {
     ['cpu', 'w6a16', 'w6a16g128 level 4 integer, lm_head 8, embedding 8'],
     ['cpu', 'w8a16', 'w8a16g128 level 4 integer, lm_head 8, embedding 8'],
     ['cpu', 'w8a8', 'w8a8 level 4 integer, lm_head 8, embedding 8'],
-    ['web', 'w4a16', `w4a16g32 level 0 integer, ${FLOAT}`],
+    ['web', 'w4a16', 'w4a16g32 level 0 integer, lm_head float, embedding 8'],
     ['webgpu', 'w2a16', 'w2a16g64 level 4 integer, lm_head 4, embedding 4'],
     ['webgpu', 'w8a8', 'w8a8 level 4 portable, lm_head 8, embedding 8'],
     ['cuda', 'w4a4', 'w4a4 level 0 portable, lm_head 4, embedding 4'],
-    ['portable', 'w4a16', `w4a16g32sym level 0 qdq, ${FLOAT}`],
-    ['portable', 'w8a8', `w8a8 level 0 portable, ${FLOAT}`],
-    [undefined, 'w2a16', `w2a16g128 level 0 integer, ${FLOAT}`],
-    [undefined, 'w8a8', `w8a8 level 0 integer, ${FLOAT}`],
+    ['portable', 'w4a16', 'w4a16g32sym level 0 qdq, lm_head 8, embedding 8'],
+    ['portable', 'w8a8', 'w8a8 level 0 portable, lm_head 8, embedding 8'],
+    [undefined, 'w2a16', 'w2a16g64 level 4 integer, lm_head 4, embedding 4'],
+    [undefined, 'w8a8', 'w8a8 level 4 integer, lm_head 8, embedding 8'],
   ])('%s %s', (target, scheme, expected) => expect(resolved({ target, scheme })).toBe(expected))
 
   test('of activation bits alone, the weights are those of the target', () => {
@@ -74,7 +74,7 @@ describe('what is said wins', () => {
     [{ target: 'cpu', lmHead: 'float' }, /lm_head float, embedding 4$/],
     [{ target: 'cpu', lmHead: 8, embedding: 'float' }, /lm_head 8, embedding float$/],
     [{ target: 'web', embedding: 8 }, /lm_head float, embedding 8$/],
-    [{ scheme: 'w4a16', lmHead: 'float' }, /lm_head float, embedding float$/],
+    [{ scheme: 'w4a16', lmHead: 'float' }, /lm_head float, embedding 4$/],
     [{ target: 'openvino-npu', group: 64, format: 'integer' }, /^w4a16g64sym level 0 integer/],
   ])('%o', (given, expected) => expect(resolved(given)).toMatch(expected))
 
@@ -88,8 +88,9 @@ describe('what is said wins', () => {
     expect(wishes({ target: 'cpu' })).toEqual(['lmHead', 'embedding'])
     expect(wishes({ target: 'cpu', lmHead: 4 })).toEqual(['embedding'])
     expect(wishes({ target: 'cpu', lmHead: 'float', embedding: 8 })).toEqual([])
-    expect(wishes({ target: 'web' })).toEqual([])
-    expect(wishes({ scheme: 'w4a16', lmHead: 8 })).toEqual([])
+    expect(wishes({ target: 'web' })).toEqual(['embedding'])
+    expect(wishes({ target: 'qnn' })).toEqual([])
+    expect(wishes({ scheme: 'w4a16', lmHead: 8 })).toEqual(['embedding'])
   })
 })
 
