@@ -255,7 +255,7 @@ export function resolveOptions(given: QuantizeOptions): ResolvedOptions {
     accuracyLevel,
     float16: given.float16 ?? false,
     lwc,
-    range: given.range ?? 'minmax',
+    range: given.range ?? 'mse',
     learnRanges: given.learnRanges ?? lwc,
     let: given.let ?? defaultTransformations(scheme, accuracyLevel, lwc),
     keepCache: given.keepCache ?? false,
