@@ -166,7 +166,7 @@ export const QUANTIZE_FLAGS: readonly FlagRow<keyof QuantizeRequest | 'overrides
   {
     flags: '--range <name>',
     key: 'range',
-    help: 'where ranges of static activations start: minmax, percentile or mse (default: minmax)',
+    help: 'where ranges of static activations start: minmax, percentile or mse (default: mse)',
   },
   {
     flags: '--learn-ranges',

@@ -116,8 +116,6 @@ export function slicesOf({ dtype, dims, data }: Tensor): Tensor[] {
   return Array.from({ length: count }, (_, i) => ({
     dtype,
     dims: rest,
-    data: isFileRange(data)
-      ? partOf(data, i * length, length)
-      : data.subarray(i * length, (i + 1) * length),
+    data: isFileRange(data) ? partOf(data, i * length, length) : data.subarray(i * length, (i + 1) * length),
   }))
 }

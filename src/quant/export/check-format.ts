@@ -19,7 +19,7 @@ export function checkFormat(
 ): void {
   const { format, scheme } = options
   const weights = format === 'qdq' ? weightOpsets(analysis, options, embeddings) : []
-  checkOpset(analysis.model, Math.max(activationOpset(scheme.activations), ...weights))
+  checkOpset(analysis.model, Math.max(activationOpset(scheme.activations, format), ...weights))
 }
 
 /** Versions of ai.onnx that DequantizeLinear needs for the weights of a run. */

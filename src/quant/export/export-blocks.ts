@@ -27,6 +27,7 @@ export function exportBlocks(model: Model, finished: readonly ExportedBlock[], o
   raiseForQuantize(
     model,
     sites.map(({ quantizer }) => quantizer),
+    options.format,
   )
   replaceConstants(
     model,
@@ -38,7 +39,7 @@ export function exportBlocks(model: Model, finished: readonly ExportedBlock[], o
       })),
     ),
   )
-  quantizeValues(model, finished.flatMap(quantizedValues))
+  quantizeValues(model, finished.flatMap(quantizedValues), options)
   const linears = finished.flatMap(block =>
     block.linears.flatMap(({ linear, packed, bias }, j) => {
       if (!packed || isFused(linear)) return []

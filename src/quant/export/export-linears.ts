@@ -79,7 +79,7 @@ export function exportLinears(
     const linear = byOrigin.get(node)
     if (!linear) return [node]
     absent.delete(node)
-    if (!activations.has(graph)) activations.set(graph, new SharedActivations(writer, graph))
+    if (!activations.has(graph)) activations.set(graph, new SharedActivations(writer, graph, format))
     const [output] = node.outputs as [Value]
     replaceOutput(writeLinear(writer, activations.get(graph)!, linear, { accuracyLevel, format }), output)
     return writer.take()

@@ -13,7 +13,8 @@ import { symmetricZeroPoint } from '../../kernels/qparams.ts'
 import { type EmittedCodes, emitProduct, plainCodes } from '../../kernels/steps.ts'
 import type { FixedQuantizer, WrittenQuantizer } from '../../kernels/static-range.ts'
 import { type ActivationQuantizer, emitTokenCodes } from '../../kernels/tokens.ts'
-import { writeCodes, writeDequantized, type WrittenCodes } from './quantize-linear.ts'
+import type { ExportOptions } from '../terms/options.ts'
+import { writeCodes, type WrittenCodes, writeRange } from './quantize-linear.ts'
 
 /** BitShift, Round, and Clip and Round on any shape. */
 const MIN_OPSET = 11
@@ -79,14 +80,16 @@ export interface RowShape {
 /** Quantized activations of one graph. Linears that read the same value with the same quantizer share the result. */
 export class SharedActivations {
   private readonly writer: GraphWriter
+  private readonly format: ExportOptions['format']
   private readonly found: ReadonlySet<Value>
   private readonly values = new Map<Value, Map<string, Value>>()
   private readonly quantized = new Map<Value, Map<string, EmittedCodes>>()
   private readonly codes = new Map<Value, Map<string, WrittenCodes>>()
 
   /** @param graph the graph or body whose values are quantized. */
-  constructor(writer: GraphWriter, graph: Graph) {
+  constructor(writer: GraphWriter, graph: Graph, format: ExportOptions['format']) {
     this.writer = writer
+    this.format = format
     this.found = rowsFound(graph)
   }
 
@@ -101,7 +104,7 @@ export class SharedActivations {
   dequantized(x: Value, quantizer: WrittenQuantizer, shape: RowShape): Value {
     return this.once(this.values, x, `dequantized ${keyOf(quantizer)}`, g =>
       quantizer.kind === 'static'
-        ? writeDequantized(g, this.fixed(x, quantizer))
+        ? writeRange(g, this.float32(x), quantizer, this.format)
         : emitProduct(g, this.rows(x, quantizer, shape)),
     )
   }

@@ -8,7 +8,8 @@ import { consumersOf, type Model, type Node, replaceOutput, Value } from '../../
 import { emitProduct } from '../../kernels/steps.ts'
 import type { WrittenQuantizer } from '../../kernels/static-range.ts'
 import type { ActivationQuantizer } from '../../kernels/tokens.ts'
-import { writeCodes, writeDequantized } from './quantize-linear.ts'
+import type { ExportOptions } from '../terms/options.ts'
+import { writeRange } from './quantize-linear.ts'
 import { requireOpset, writeQuantizedRows } from './quantize-rows.ts'
 
 export interface QuantizedValue {
@@ -28,7 +29,11 @@ export interface QuantizedValue {
  * Quantizes and dequantizes values for all their readers, in place. The arithmetic is float32, whatever the model's type.
  * @throws E_UNSUPPORTED when the model's opset is below 11.
  */
-export function quantizeValues(model: Model, values: readonly QuantizedValue[]): void {
+export function quantizeValues(
+  model: Model,
+  values: readonly QuantizedValue[],
+  { format }: Pick<ExportOptions, 'format'>,
+): void {
   if (values.length === 0) return
   const writer = new GraphWriter(model)
   requireOpset(writer)
@@ -37,7 +42,7 @@ export function quantizeValues(model: Model, values: readonly QuantizedValue[]):
   const behind = new Map<Node | undefined, Node[]>()
   for (const quantized of values) {
     const { value, outputs = false } = quantized
-    const result = writeQuantizedValue(writer, quantized)
+    const result = writeQuantizedValue(writer, quantized, format)
     const nodes = writer.take()
     const { producer } = value
     if (outputs && shown.has(value)) takeName(writer, value, result, nodes)
@@ -51,15 +56,13 @@ export function quantizeValues(model: Model, values: readonly QuantizedValue[]):
 }
 
 /** The value quantized and dequantized, in its own type. */
-function writeQuantizedValue(writer: GraphWriter, quantized: QuantizedValue): Value {
+function writeQuantizedValue(writer: GraphWriter, quantized: QuantizedValue, format: ExportOptions['format']): Value {
   const { value, quantizer } = quantized
   const g = writer.at({ values: value.name, nodes: value.name })
   const dtype = floatTypeOf(value)
   const float = dtype === 'float32' ? value : g.typed(value, 'float32')
   const result =
-    quantizer.kind === 'static'
-      ? writeDequantized(g, writeCodes(g, float, quantizer))
-      : writeGroups(g, float, quantizer, quantized)
+    quantizer.kind === 'static' ? writeRange(g, float, quantizer, format) : writeGroups(g, float, quantizer, quantized)
   result.shape = value.shape
   return g.typed(result, dtype)
 }

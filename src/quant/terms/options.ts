@@ -55,7 +55,7 @@ export interface QuantizeOptions extends WeightRules, EmbeddingChoices, SchemeOv
   readonly optimizer?: OptimizerName | undefined
   /** Learn the clipping of weights (default: true). With nothing to learn, weights are rounded to nearest. */
   readonly lwc?: boolean | undefined
-  /** Start of the ranges of static activations (default: "minmax"). */
+  /** Start of the ranges of static activations (default: "mse"). */
   readonly range?: RangeChoice | undefined
   /** Learn the ranges of static activations (default: as `lwc`). */
   readonly learnRanges?: boolean | undefined

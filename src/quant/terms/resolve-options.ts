@@ -176,10 +176,10 @@ function checkQdq(
     )
 }
 
-/** Form of linears, unless the run says which. Integer products take codes of 8 bits. */
+/** Form of linears, unless the run says which. Integer products take codes of 8 bits; static ones of 16 are for NPUs. */
 function formatFor({ activations }: QuantScheme, { format }: TargetDefaults): ResolvedOptions['format'] {
   if (!activations) return format.floatActivations
-  return activations.bits > 8 && format.quantizedActivations === 'integer' ? 'portable' : format.quantizedActivations
+  return activations.bits > 8 && format.quantizedActivations === 'integer' ? 'qdq' : format.quantizedActivations
 }
 
 /** @throws E_USAGE for options of static activations that have nothing to say, and for a form that cannot hold them. */
@@ -257,7 +257,7 @@ export function resolveOptions(given: QuantizeOptions): ResolvedOptions {
     ...(defaults.lookup && { lookup: defaults.lookup }),
     float16: given.float16 ?? false,
     lwc,
-    range: given.range ?? 'minmax',
+    range: given.range ?? 'mse',
     learnRanges: given.learnRanges ?? lwc,
     let: given.let ?? defaultTransformations(scheme, accuracyLevel, lwc),
     keepCache: given.keepCache ?? false,

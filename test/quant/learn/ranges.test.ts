@@ -34,6 +34,7 @@ const SAMPLES = 2
 
 const METHOD = methodOf({
   scheme: parseScheme('w8a8', { staticActivations: true }),
+  range: 'minmax',
   epochs: 4,
   learningRate: 5e-2,
   schedule: 'constant',
@@ -68,7 +69,7 @@ async function learned(changes: Partial<Method>) {
 
 describe('the start', () => {
   test('of a rounded block holds what its sites see, and nothing else', async () => {
-    const { plan, rounded } = await startOf({ ...METHOD, range: 'minmax' })
+    const { plan, rounded } = await startOf(METHOD)
     const sites = staticSites(plan)
     expect(sites.length).toBe(7)
     expect(rounded!.vector.parameters.map(({ shape }) => shape)).toEqual(Array(14).fill([]))
