@@ -13,6 +13,7 @@ import { type QuantizeOptions } from '../../src/quant/terms/options.ts'
 import { parseScheme } from '../../src/quant/terms/scheme.ts'
 import { sharedDir } from '../helpers/shared.ts'
 import { testFolder } from '../helpers/test-folder.ts'
+import { PLAIN } from '../helpers/method.ts'
 
 const MODEL = join(sharedDir ?? '', 'zoo/optimum-merged/decoder_model_merged.onnx')
 const TOKENS = 24
@@ -22,7 +23,7 @@ async function quantized(scheme: string, options: Partial<QuantizeOptions> = {})
   return quantizeModel({
     ...{ model: MODEL, output: join(testFolder(), 'merged.onnx'), scheme: parseScheme(scheme), lwc: true },
     ...{ samples: 2, seqLen: TOKENS, epochs: 4, seed: 0, learningRate: 1e-2, schedule: 'cosine' as const },
-    ...{ accuracyLevel: 0 as const },
+    ...PLAIN,
     ...options,
   })
 }

@@ -11,10 +11,11 @@ import { checkEmitted } from '../helpers/emitted.ts'
 import { sharedDir } from '../helpers/shared.ts'
 import { testFolder } from '../helpers/test-folder.ts'
 import { modelOf } from './files.ts'
+import { PLAIN } from '../helpers/method.ts'
 
 /** Paths of the file rounded to nearest in both forms. */
 async function bothForms(name: string): Promise<{ qdq: string; nbits: string }> {
-  const common = { model: modelOf(name), scheme: 'w4a16g32', lwc: false }
+  const common = { ...PLAIN, model: modelOf(name), scheme: 'w4a16g32', lwc: false }
   const qdq = await quantizeModel({ ...common, output: join(testFolder(), 'qdq.onnx'), format: 'qdq' })
   const nbits = await quantizeModel({ ...common, output: join(testFolder(), 'nbits.onnx') })
   checkEmitted(qdq.output)

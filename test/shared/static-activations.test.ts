@@ -12,6 +12,7 @@ import { shipped } from '../helpers/shipped.ts'
 import { tempDir } from '../helpers/temp-dir.ts'
 import { testFolder } from '../helpers/test-folder.ts'
 import { FILES, modelOf } from './files.ts'
+import { PLAIN } from '../helpers/method.ts'
 
 const folder = tempDir()
 
@@ -33,6 +34,7 @@ describe.skipIf(!sharedDir)('static activations', () => {
     for (const scheme of ['w8a8', 'w8a16']) {
       const output = join(folder, `${name.replace('/', '-')}-${scheme}`, 'model.onnx')
       await quantizeModel({
+        ...PLAIN,
         ...{ model: modelOf(name), output, scheme, staticActivations: true, format: 'qdq', lwc: false, let: false },
         ...{ samples: 2, seqLen: 16, threads: 1 },
       })
