@@ -27,6 +27,8 @@ export function signatureOfRun(options: ResolvedOptions, analysis: Analysis): Si
     'lm_head bits': options.lmHead,
     'embedding bits': options.embedding,
     clipping: options.lwc,
+    rounding: options.rounding,
+    'learning rate of rounding': options.rounding === 'learned' ? options.roundingLearningRate : undefined,
     transformations: options.let,
     samples: options.samples,
     'sequence length': analysis.seqLen,

@@ -9,12 +9,13 @@ import type { Weights } from './emit-block.ts'
 import { equivalence } from './equivalence.ts'
 import type { BlockConstants, Learnable, LearningStart } from './learnable.ts'
 import { ParameterVector } from './parameters.ts'
+import { rounding } from './rounding.ts'
 
 /**
  * Order of the parameters in a block's vector, and order in which the learnables are applied. The equivalence gives no gradient to the
  * weights it scales: a learnable that changes weights comes after it.
  */
-export const LEARNABLES: readonly Learnable[] = [clipping, equivalence]
+export const LEARNABLES: readonly Learnable[] = [clipping, equivalence, rounding]
 
 const enabledIn = (method: Method): readonly Learnable[] => LEARNABLES.filter(({ enabled }) => enabled(method))
 
@@ -38,6 +39,12 @@ export function applyLearned(
   weights: Weights,
   values: ReadonlyMap<string, Value> = new Map(),
 ): BlockConstants {
-  const original: BlockConstants = { weights, constants: new Map(), biases: new Map(), clipRatios: new Map() }
+  const original: BlockConstants = {
+    weights,
+    constants: new Map(),
+    biases: new Map(),
+    clipRatios: new Map(),
+    roundingOffsets: new Map(),
+  }
   return LEARNABLES.reduce((constants, { apply }) => apply(g, plan, constants, values), original)
 }

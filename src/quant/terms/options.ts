@@ -8,6 +8,9 @@ import type { EmbeddingOptions, QuantScheme, SchemeOverrides, WeightRules } from
 
 export type { Schedule } from './presets.ts'
 
+/** Rounding of weights. */
+export type Rounding = 'nearest' | 'learned'
+
 /** Options of `quantize` as they are given. An option that is absent or undefined has its default. */
 export interface QuantizeOptions extends WeightRules, EmbeddingOptions, SchemeOverrides {
   /** An .onnx file, or a folder with one. */
@@ -41,6 +44,10 @@ export interface QuantizeOptions extends WeightRules, EmbeddingOptions, SchemeOv
   readonly optimizer?: OptimizerName | undefined
   /** Learn the clipping of weights (default: true). With nothing to learn, weights are rounded to nearest. */
   readonly lwc?: boolean | undefined
+  /** Rounding of weights: to nearest (default), or learned: each weight may go to the code above or below it. */
+  readonly rounding?: Rounding | undefined
+  /** Learning rate of the rounding, in steps of the grid, at the first step. */
+  readonly roundingLearningRate?: number | undefined
   /** Learn equivalent transformations (default: where activations are quantized). */
   readonly let?: boolean | undefined
   /** Make no transformation that scales the KV cache, so that other files of the model can read it (default: false). */
@@ -96,11 +103,13 @@ export interface Hooks extends Running {
 export interface LearningOptions extends WeightRules {
   readonly scheme: QuantScheme
   readonly lwc: boolean
+  readonly rounding: Rounding
   readonly let: boolean
   readonly keepCache: boolean
   readonly epochs: number
   readonly learningRate: number
   readonly letLearningRate: number
+  readonly roundingLearningRate: number
   readonly schedule: Schedule
   readonly optimizer: OptimizerName
   readonly alpha: number

@@ -61,6 +61,8 @@ const RULES: Rules<QuantizeOptions> = {
   schedule: oneOf(SCHEDULES),
   optimizer: oneOf(OPTIMIZER_NAMES),
   lwc: FLAG,
+  rounding: oneOf(['nearest', 'learned']),
+  roundingLearningRate: POSITIVE,
   let: FLAG,
   keepCache: FLAG,
   letLearningRate: POSITIVE,
@@ -75,6 +77,9 @@ const RULES: Rules<QuantizeOptions> = {
   workDir: TEXT,
   fresh: FLAG,
 }
+
+/** Steps of the grid that the first step of learning moves a weight. */
+const DEFAULT_ROUNDING_RATE = 4e-3
 
 /** @throws E_USAGE, E_SCHEME */
 function resolveScheme(given: QuantizeOptions): QuantScheme {
@@ -140,6 +145,8 @@ export function resolveOptions(given: QuantizeOptions): ResolvedOptions {
     format: given.format ?? 'integer',
     accuracyLevel: given.accuracyLevel ?? 0,
     lwc: given.lwc ?? true,
+    rounding: given.rounding ?? 'nearest',
+    roundingLearningRate: given.roundingLearningRate ?? DEFAULT_ROUNDING_RATE,
     let: given.let ?? scheme.activations !== undefined,
     keepCache: given.keepCache ?? false,
     calib: given.calib,

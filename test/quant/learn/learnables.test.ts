@@ -58,14 +58,16 @@ const original = (g: Builder): BlockConstants => ({
   constants: new Map(),
   biases: new Map(),
   clipRatios: new Map(),
+  roundingOffsets: new Map(),
 })
 
 test('names are unique, of learnables and of parameters', async () => {
   const start = await startOf(METHOD)
   const names = LEARNABLES.flatMap(learnable => learnable.parameters(plan, start)).map(({ name }) => name)
   expect(new Set(names).size).toBe(names.length)
-  expect(LEARNABLES.map(({ name }) => name)).toEqual(['lwc', 'let'])
-  expect(blockParameters(plan, start).parameters.map(({ name }) => name)).toEqual(names)
+  expect(LEARNABLES.map(({ name }) => name)).toEqual(['lwc', 'let', 'rounding'])
+  const all = await startOf({ ...METHOD, rounding: 'learned' })
+  expect(blockParameters(plan, all).parameters.map(({ name }) => name)).toEqual(names)
 })
 
 test.each(LEARNABLES)('$name: its initial parameters leave the float block as it is', async learnable => {
@@ -92,7 +94,8 @@ test.each(LEARNABLES)('$name: its initial parameters leave the float block as it
       expect(ratio).toBeLessThanOrEqual(1)
     }
   })
-  expect(after.weights === before.weights).toBe(learnable.name === 'lwc')
+  expect(after.weights === before.weights).toBe(learnable.name !== 'let')
+  expect(after.roundingOffsets.size).toBe(learnable.name === 'rounding' ? plan.quantizers.size : 0)
   expect(ratios.length).toBe(learnable.name === 'lwc' ? 2 * plan.quantizers.size : 0)
 })
 
