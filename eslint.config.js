@@ -20,4 +20,10 @@ export default defineConfig(
     languageOptions: { globals: { process: 'readonly', console: 'readonly', performance: 'readonly' } },
     rules: { 'no-console': 'off' },
   },
+  {
+    // Part of browser.js runs in a page.
+    files: ['test/clients/*.js'],
+    languageOptions: { globals: { process: 'readonly', console: 'readonly', navigator: 'readonly', URL: 'readonly' } },
+    rules: { 'no-console': 'off' },
+  },
 )

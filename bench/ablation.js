@@ -1,6 +1,6 @@
 /**
  * @file Perplexity on the golden tokens with one choice changed at a time, at W4A4 and W2A16: the set of transformations, the optimizer,
- * the loss, the cache.
+ * the loss, the cache, the accuracy level.
  *
  *     node bench/ablation.js SHARED_FOLDER [FILTER]
  *
@@ -71,10 +71,22 @@ const ROWS = [
     'cache: neither keys nor values scaled',
     { selectMappings: without('value', 'query-key') },
   ],
+  ...['wiki-llama-outlier', 'wiki-llama', 'wiki-opt'].flatMap(name =>
+    ['w4a16g32', 'w4a16g128', 'w2a16g64'].flatMap(scheme =>
+      [
+        ['level 0', {}],
+        ['level 0, transformations behind norms', { let: true, selectMappings: only(['norm']) }],
+        ['level 4, learned at level 0', { accuracyLevel: 4, let: false, learnedAt: 0 }],
+        ['level 4, clipping only', { accuracyLevel: 4, let: false }],
+        ['level 4, clipping and transformations behind norms', { accuracyLevel: 4 }],
+        ['level 4, clipping and all transformations', { accuracyLevel: 4, let: true }],
+      ].map(([what, options]) => [`${name}/optimum-past`, scheme, what, options]),
+    ),
+  ),
 ]
 
 console.log('| model | scheme | what | perplexity | seconds |\n|---|---|---|---|---|')
-for (const [model, scheme, what, { selectMappings, ...options }] of ROWS) {
+for (const [model, scheme, what, { selectMappings, learnedAt, ...options }] of ROWS) {
   if (!`${model} ${scheme} ${what}`.includes(filter)) continue
   const folder = mkdtempSync(join(tmpdir(), 'omniquant-ablation-'))
   try {
@@ -83,12 +95,18 @@ for (const [model, scheme, what, { selectMappings, ...options }] of ROWS) {
       output: folder,
       scheme,
       calib: join(shared, 'golden/calib_ids.npy'),
+      ...{ accuracyLevel: 0, lmHead: 'float', embedding: 'float' },
       samples: 128,
       seqLen: 256,
       epochs: 4,
       ...options,
     }
-    const { output, elapsedMs } = await quantizeModel(asked, { selectMappings })
+    const params = learnedAt === undefined ? undefined : join(folder, 'learned.safetensors')
+    if (params) {
+      const learned = { ...asked, output: join(folder, 'learned.onnx'), accuracyLevel: learnedAt, saveParams: params }
+      await quantizeModel(learned, { selectMappings })
+    }
+    const { output, elapsedMs } = await quantizeModel({ ...asked, params }, { selectMappings })
     const { perplexity } = await evaluateModel({
       model: output,
       text: join(shared, 'golden/eval_ids.npy'),

@@ -22,6 +22,9 @@ const ROWS = [
   ['wiki-llama/optimum-nopast', '--w3a16 --per-channel', 30.214],
   ['wiki-llama/optimum-nopast', '--w2a16 --per-channel', 34.123],
   ['wiki-llama/optimum-nopast', '--w2a16 --group 64', 32.151],
+  ['wiki-llama/optimum-nopast', '--w2a16 --group 64 --symmetric'],
+  ['wiki-llama/optimum-nopast', '--w4a16 --group 32'],
+  ['wiki-llama/optimum-nopast', '--w4a16 --group 32 --symmetric'],
   ['wiki-llama/genai-fp32', '--w2a16 --group 64', 32.151],
   ['wiki-opt/optimum-past', '--w3a16 --per-channel', 54.915],
   ['wiki-llama-mha/optimum-nopast', '--w4a4', 31.53],
@@ -36,7 +39,27 @@ const ROWS = [
   ['wiki-opt/optimum-past', '--w4a4', 55.13],
   ['wiki-opt/optimum-past', '--w6a6'],
   ['wiki-opt/optimum-past', '--w8a8'],
+  // Blocks stay float: what lm_head and embeddings cost alone.
+  ['wiki-llama/optimum-past', '--w4a16 --ignore * --lm-head 4'],
+  ['wiki-llama/optimum-past', '--w4a16 --ignore * --lm-head 2'],
+  ['wiki-opt/optimum-past', '--w4a16 --ignore * --lm-head 4 --embedding 4'],
+  ['wiki-opt/optimum-past', '--w4a16 --ignore * --lm-head 2 --embedding 2'],
+  ['wiki-llama/optimum-past', '--w4a16 --ignore * --embedding 2'],
+  ['wiki-llama/optimum-past', '--w4a16 --ignore * --embedding 4'],
+  ['wiki-llama/optimum-past', '--w4a16 --ignore * --lm-head 4 --symmetric'],
+  ['wiki-llama/optimum-past', '--w4a16 --ignore * --lm-head 8 --embedding 8'],
+  ['wiki-llama/optimum-past', '--w4a16 --group 32 --lm-head 4 --embedding 4'],
+  ...['wiki-llama', 'wiki-llama-outlier', 'wiki-opt'].flatMap(model => [
+    [`${model}/optimum-past`, '--w8a8 --static-activations --range minmax'],
+    [`${model}/optimum-past`, '--w8a8 --static-activations --range percentile'],
+    [`${model}/optimum-past`, '--w8a8 --static-activations --range mse'],
+    [`${model}/optimum-past`, '--w8a8 --static-activations --no-learn-ranges'],
+    [`${model}/optimum-past`, '--w8a16 --static-activations'],
+  ]),
 ]
+
+/** Products in float32, and float lm_head and embedding, unless a row says otherwise: the reference has these too. */
+const PLAIN = ['--accuracy-level', '0', '--lm-head', 'float', '--embedding', 'float']
 
 function quantized(model, flags) {
   const folder = mkdtempSync(join(tmpdir(), 'omniquant-accuracy-'))
@@ -46,7 +69,7 @@ function quantized(model, flags) {
       process.execPath,
       [
         resolve(import.meta.dirname, '../bin/omniquant.js'),
-        ...['quantize', join(shared, 'models', model), ...flags, '-o', folder, '--json'],
+        ...['quantize', join(shared, 'models', model), ...PLAIN, ...flags, '-o', folder, '--json'],
         ...['--calib', golden('calib_ids.npy'), '--preset', preset, '--samples', '128', '--seq-len', '256'],
         ...['--evaluate', golden('eval_ids.npy')],
       ],

@@ -3,8 +3,9 @@
  * clipping, at W4A4 transformations too.
  *
  *     node bench/train-step.js [--python PATH] [--threads N] [--scheme w4a4] [--rounds 7]
+ *     node bench/train-step.js --accuracy-level 4 [--threads N] [--scheme w4a16g32] [--rounds 7]
  *
- * Without --python only ours is measured.
+ * Without --python only ours is measured. With --accuracy-level 4 it is compared with level 0, with and without transformations.
  */
 
 import { spawn } from 'node:child_process'
@@ -26,34 +27,35 @@ import { llamaBlock, noise } from './llama-block.js'
 
 showHelp(import.meta.filename)
 
-const { values } = parseArgs({
+const { values: given } = parseArgs({
   options: {
     python: { type: 'string' },
     threads: { type: 'string', default: '2' },
     scheme: { type: 'string' },
+    'accuracy-level': { type: 'string' },
     rounds: { type: 'string', default: '7' },
   },
 })
-const threads = Number(values.threads)
+const threads = Number(given.threads)
 const SIZES = [
   { hidden: 256, ffn: 704, tokens: 256, steps: 40 },
   { hidden: 512, ffn: 1408, tokens: 512, steps: 10 },
   { hidden: 1024, ffn: 2816, tokens: 512, steps: 4 },
 ]
-const rounds = Number(values.rounds)
+const rounds = Number(given.rounds)
 const median = numbers => [...numbers].sort((a, b) => a - b)[Math.floor(numbers.length / 2)]
 
 /** Plan of a block with the transformations that the reference has: all but up-down. */
-function planOf(block, scheme) {
+function planOf(block, scheme, { let: learned = scheme.activations !== undefined, accuracyLevel = 0 } = {}) {
   const values = new Map(block.nodes.flatMap(node => [...node.inputs, ...node.outputs].map(value => [value, value])))
   const select = mappings => mappings.filter(({ kind }) => kind !== 'up-down')
-  return planBlock(block, { scheme, let: scheme.activations !== undefined, values, select })
+  return planBlock(block, { scheme, accuracyLevel, let: learned, values, select })
 }
 
 /** Seconds per step of our program. */
-async function ours(size, scheme) {
+async function ours(size, scheme, planned) {
   const block = llamaBlock(size)
-  const plan = planOf(block, scheme)
+  const plan = planOf(block, scheme, planned)
   const method = { scheme, lwc: true, learningRate: 1e-2 }
   const start = { method, frozen: new Set(), ranges: new ChannelRanges(), weights: {} }
   // Transformations start from the identity: no activations have been measured.
@@ -88,7 +90,7 @@ async function ours(size, scheme) {
 function torch(size, { weights: { bits, group }, activations }) {
   const { hidden, ffn, tokens, steps } = size
   const child = spawn(
-    values.python,
+    given.python,
     [
       resolve(import.meta.dirname, 'train_step.py'),
       hidden,
@@ -112,13 +114,41 @@ function torch(size, { weights: { bits, group }, activations }) {
   return { run, release: () => child.stdin.end() }
 }
 
+const LEVELS = [
+  ['level 0', {}],
+  ['level 4', { accuracyLevel: 4, let: false }],
+  ['level 4 with transformations', { accuracyLevel: 4, let: true }],
+]
+
+/** Prints a step at each of LEVELS, measured in turns. */
+async function compareLevels(scheme) {
+  for (const size of SIZES) {
+    const runs = []
+    for (const [name, planned] of LEVELS) runs.push({ name, ...(await ours(size, scheme, planned)), seconds: [] })
+    for (const { run } of runs) await run()
+    for (let round = 0; round < rounds; round++) for (const { run, seconds } of runs) seconds.push(await run())
+    const [first] = runs
+    for (const { name, seconds, release } of runs) {
+      const ratio = median(seconds.map((each, i) => each / first.seconds[i]))
+      const step = `${(median(seconds) * 1000).toFixed(1)} ms a step, ratio ${ratio.toFixed(2)}`
+      console.log(`${schemeName(scheme)} hidden ${size.hidden}, ${size.tokens} tokens, ${name}: ${step}`)
+      await release()
+    }
+  }
+}
+
+if (given['accuracy-level'] === '4') {
+  await compareLevels(parseScheme(given.scheme ?? 'w4a16g32'))
+  process.exit()
+}
+
 const all = [parseScheme('w4a16', { perChannel: true }), parseScheme('w2a16g64'), parseScheme('w4a4')]
-for (const scheme of values.scheme ? [parseScheme(values.scheme)] : all) {
+for (const scheme of given.scheme ? [parseScheme(given.scheme)] : all) {
   for (const size of SIZES) {
     const { hidden, tokens } = size
     const name = `${schemeName(scheme)} hidden ${hidden}, ${tokens} tokens`
     const mine = await ours(size, scheme)
-    const theirs = values.python ? torch(size, scheme) : undefined
+    const theirs = given.python ? torch(size, scheme) : undefined
     await mine.run()
     await theirs?.run()
     const times = { mine: [], theirs: [], ratio: [] }

@@ -21,13 +21,17 @@ export { type SetPlace } from './files/file-set.ts'
 export { type WorkPlace } from './files/work-folder.ts'
 export { type DType } from './graph/dtype.ts'
 export { type OpsetImport } from './graph/ir.ts'
+export { type RangeChoice } from './kernels/choose-range.ts'
 export { type Device } from './kernels/session.ts'
+export { type RangeQuantizer } from './kernels/static-range.ts'
 export { type ActivationQuantizer } from './kernels/tokens.ts'
 export { type OptionName } from './option-mark.ts'
 export { type EvaluateReport, type Measured } from './quant/evaluate.ts'
 export { type UnusedWeight } from './quant/find/unused-weights.ts'
 export {
   type InspectedBlock,
+  type InspectedKernel,
+  type InspectedKernels,
   type InspectedLinear,
   type InspectedMapping,
   type InspectedEmbedding,
@@ -35,27 +39,32 @@ export {
   type InspectedType,
   type InspectReport,
 } from './quant/inspected.ts'
+export { type KernelSpeed, type ProductOp, type StoredProduct } from './quant/terms/kernel.ts'
 export { type QuantizeOptions } from './quant/terms/options.ts'
 export { type PresetName, type Schedule } from './quant/terms/presets.ts'
 export { type EvaluateEvent, type EvaluateOptions, type InspectOptions } from './quant/terms/read-options.ts'
 export {
+  type ActivationReport,
   type BlockReport,
   type EmbeddingReport,
   type FewTokens,
   type QuantizeEvent,
   type QuantizeReport,
+  type RuntimeNeed,
   type SkippedReport,
   type Traces,
 } from './quant/terms/report.ts'
 export {
   type EmbeddingBits,
-  type EmbeddingOptions,
+  type EmbeddingChoices,
   parseScheme,
   parseWeightOverride,
   type PatternOverride,
   type QuantScheme,
   type SchemeOverrides,
+  type SiteQuantizer,
   type WeightOverride,
   type WeightRules,
   type WeightScheme,
 } from './quant/terms/scheme.ts'
+export { type StoredBits, type TargetName } from './quant/terms/targets.ts'

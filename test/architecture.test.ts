@@ -25,6 +25,7 @@ const ROOMS = [
   'calibration',
   'quant/terms',
   'quant/find',
+  'quant/float16',
   'quant/plan',
   'quant/learn',
   'quant/export',

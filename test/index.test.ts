@@ -54,7 +54,7 @@ test(
       hint: expect.stringContaining('`fresh: true`') as string,
     })
     expect(readdirSync(place)).toEqual(['.q.onnx.omniquant'])
-    const defaults = { alpha: 0.5, optimizer: 'adamw', format: 'integer', lwc: true, let: false, seed: 0 } as const
+    const defaults = { alpha: 0.5, optimizer: 'adamw', format: 'integer', lwc: true, seed: 0 } as const
     const report = await quantize({ ...LITTLE, ...defaults, epochs: 40, output })
     expect(report.notes[0]).toMatch(/^went on from an earlier run/)
   },

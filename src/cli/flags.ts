@@ -3,6 +3,7 @@
 import type { QuantizeRequest } from '../engine/messages.ts'
 import type { OptionName } from '../option-mark.ts'
 import type { EvaluateOptions, InspectOptions } from '../quant/terms/read-options.ts'
+import { TARGET_NAMES } from '../quant/terms/targets.ts'
 import { duration, number, oneScheme, weightOverride, wholeNumber } from './flag-values.ts'
 
 /** Value of an option that takes one: from the text as typed, or from all texts of a repeatable option. */
@@ -42,7 +43,17 @@ export const QUANTIZE_FLAGS: readonly FlagRow<keyof QuantizeRequest | 'overrides
     help: 'file ending in .onnx, or folder (default: beside the model, named after the scheme)',
   },
   {
+    flags: '--layout <name>',
+    key: 'layout',
+    help: 'transformers.js: onnx/model_q4.onnx, with config.json above (default where a folder is called onnx)',
+  },
+  {
     group: 'What to make:',
+    flags: '--target <name>',
+    key: 'target',
+    help: `what it will run on, which fills in what is not said: ${TARGET_NAMES.join(', ')}`,
+  },
+  {
     flags: '--scheme <name>',
     key: 'scheme',
     help: 'bits of weights and activations, also as a flag: --w4a16, --w3a16, --w2a16, --w8a16, --w4a16g64',
@@ -64,16 +75,21 @@ export const QUANTIZE_FLAGS: readonly FlagRow<keyof QuantizeRequest | 'overrides
   {
     flags: '--group <n>',
     key: 'group',
-    help: 'weights that share a scale: 16, 32, 64, 128 or 256 (default: 128)',
+    help: 'weights that share a scale: 16, 32, 64, 128 or 256 (default: as --target has it)',
     parse: wholeNumber,
   },
   { flags: '--per-channel', key: 'perChannel', help: 'one scale per output instead of groups' },
   { flags: '--symmetric', key: 'symmetric', help: 'no zero points of weights: smaller, less exact' },
   { flags: '--symmetric-activations', key: 'symmetricActivations', help: 'no zero points of activations' },
   {
+    flags: '--static-activations',
+    key: 'staticActivations',
+    help: 'activations as 8- or 16-bit integers (a8, a16) over fixed ranges, as NPUs want them',
+  },
+  {
     flags: '--format <name>',
     key: 'format',
-    help: 'of linears with quantized activations: integer (fast on CPUs) or portable (default: integer)',
+    help: 'qdq: DequantizeLinear before MatMul, for NPUs; with quantized activations: integer (default) or portable',
   },
   {
     flags: '--ignore <pattern>',
@@ -96,20 +112,25 @@ export const QUANTIZE_FLAGS: readonly FlagRow<keyof QuantizeRequest | 'overrides
   {
     flags: '--lm-head <bits>',
     key: 'lmHead',
-    help: 'also quantize lm_head, rounded to nearest: 2, 4 or 8 bits (default: float)',
+    help: 'bits of lm_head: 2, 4 or 8 bits, or float (default: as --target has it)',
     parse: wholeNumber,
   },
   {
     flags: '--embedding <bits>',
     key: 'embedding',
-    help: 'also quantize the embedding; in the bits of a tied lm_head it is stored once',
+    help: 'also quantize the embedding, or float; in the bits of a tied lm_head it is stored once',
     parse: wholeNumber,
   },
   {
     flags: '--accuracy-level <n>',
     key: 'accuracyLevel',
-    help: '0 computes in float32, 4 with 8-bit activations: faster, less exact (default: 0)',
+    help: '0 computes in float32, 4 with 8-bit activations, also while learning: faster (default: as --target has it)',
     parse: wholeNumber,
+  },
+  {
+    flags: '--float16',
+    key: 'float16',
+    help: 'make what stays float float16, inputs and outputs too (default: as in the model)',
   },
   {
     group: 'How to learn it:',
@@ -153,10 +174,20 @@ export const QUANTIZE_FLAGS: readonly FlagRow<keyof QuantizeRequest | 'overrides
     help: 'learning rate of the rounding, in steps of the grid (default: 0.004)',
     parse: number,
   },
+    flags: '--range <name>',
+    key: 'range',
+    help: 'where ranges of static activations start: minmax, percentile or mse (default: mse)',
+  },
+  {
+    flags: '--learn-ranges',
+    key: 'learnRanges',
+    help: 'learn the ranges of static activations (default, unless --no-lwc)',
+  },
+  { flags: '--no-learn-ranges', key: 'learnRanges', help: 'do not: keep them as observed' },
   {
     flags: '--let',
     key: 'let',
-    help: 'learn equivalent transformations too (default where activations are quantized)',
+    help: 'learn equivalent transformations too (default with quantized activations; at level 4 behind norms)',
   },
   { flags: '--no-let', key: 'let', help: 'do not' },
   {
@@ -205,6 +236,18 @@ export const QUANTIZE_FLAGS: readonly FlagRow<keyof QuantizeRequest | 'overrides
 
 export const INSPECT_FLAGS: readonly FlagRow<keyof InspectOptions | 'json'>[] = [
   {
+    flags: '--target <name>',
+    key: 'target',
+    help: 'name the kernel of every linear there, and what a faster one wants',
+  },
+  {
+    flags: '--scheme <name>',
+    key: 'scheme',
+    help: 'scheme to name the kernels for, also as a flag: --w4a16 (default: as the target has it)',
+    repeatable: true,
+    join: oneScheme,
+  },
+  {
     flags: '--seq-len <n>',
     key: 'seqLen',
     help: 'tokens per sequence to look at the graph with',
@@ -233,6 +276,12 @@ export const EVALUATE_FLAGS: readonly FlagRow<keyof EvaluateOptions | 'maxPerple
     parse: wholeNumber,
   },
   { flags: '--windows <n>', key: 'windows', help: 'only the first so many windows', parse: wholeNumber },
+  {
+    flags: '--qdq-accuracy-level <n>',
+    key: 'qdqAccuracyLevel',
+    help: "products of a file made with --format qdq: 0 in float32, 4 with activations of 8 bits (onnxruntime's own choice)",
+    parse: wholeNumber,
+  },
   THREADS_ROW,
   JSON_ROW,
   QUIET_ROW,

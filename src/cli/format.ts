@@ -11,6 +11,8 @@ import { printableLine } from '../printable.ts'
 import type { EvaluateReport, Measured } from '../quant/evaluate.ts'
 import type { InspectedBlock, InspectedPort, InspectReport } from '../quant/inspected.ts'
 import type { EmbeddingReport, QuantizeReport, SkippedReport } from '../quant/terms/report.ts'
+import { kernelLines, runtimeText } from './format-kernels.ts'
+import { nameRange, table, withoutNumber } from './table.ts'
 
 /** "999 B", "1.2 MB": powers of 1000, as file managers and download pages count. */
 export function formatBytes(bytes: number): string {
@@ -54,22 +56,6 @@ function formatChange(after: number, before: number): string {
   return Number.isFinite(percent) ? `${percent < 0 ? '' : '+'}${percent.toFixed(1)} %` : ''
 }
 
-/** Columns as wide as their widest cell, two spaces between; a column whose number is in `right` is set right-aligned. */
-export function table(cells: readonly (readonly string[])[], right: readonly number[] = []): string {
-  // Now, because an escape is wider than what it stands for.
-  const rows = cells.map(row => row.map(printableLine))
-  const widths: number[] = []
-  for (const row of rows) row.forEach((cell, i) => (widths[i] = Math.max(widths[i] ?? 0, cell.length)))
-  return rows
-    .map(row =>
-      row
-        .map((cell, i) => (right.includes(i) ? cell.padStart(widths[i]!) : cell.padEnd(widths[i]!)))
-        .join('  ')
-        .trimEnd(),
-    )
-    .join('\n')
-}
-
 /** Paragraphs that have something to say, with an empty line between them. */
 const paragraphs = (...texts: readonly string[]): string => texts.filter(text => text !== '').join('\n\n')
 
@@ -90,9 +76,10 @@ const noteLines = (notes: readonly string[]): string => notes.map(note => printa
 /** A line for each weight that was quantized outside the blocks. */
 function outerLines(outer: readonly EmbeddingReport[]): string {
   return outer
-    .map(({ role, name, bits, group, vocabSize, hiddenSize }) => {
+    .map(({ role, name, bits, group, vocabSize, hiddenSize, roundedLoss, learnedLoss }) => {
       const what = role === 'lm_head+embedding' ? 'lm_head and embedding, stored once' : role
-      return printableLine(`${what}: ${name}, ${hiddenSize} x ${vocabSize}, ${bits} bits in groups of ${group}`)
+      const loss = learnedLoss === undefined ? '' : `, loss ${formatLoss(roundedLoss!)} -> ${formatLoss(learnedLoss)}`
+      return printableLine(`${what}: ${name}, ${hiddenSize} x ${vocabSize}, ${bits} bits in groups of ${group}${loss}`)
     })
     .join('\n')
 }
@@ -116,11 +103,12 @@ export function formatEvaluation(
 const times = (count: number): string => (count === 1 ? 'once' : `${count} times`)
 
 export function formatQuantized(report: QuantizeReport, evaluation: EvaluateReport | undefined): string {
-  const { blocks, sizeBefore, sizeAfter } = report
+  const { blocks, sizeBefore, sizeAfter, onnxruntime } = report
   const facts = [
     ['model', report.model, formatBytes(sizeBefore)],
     ['output', report.output, `${formatBytes(sizeAfter)} (${((sizeAfter / sizeBefore) * 100).toFixed(0)} %)`],
-    ['scheme', report.scheme, ''],
+    ['scheme', `${report.scheme} for ${report.target}`, ''],
+    ...(onnxruntime ? [['needs', runtimeText(onnxruntime), '']] : []),
     ['time', formatDuration(report.elapsedMs), ''],
   ]
   const learned = blocks.some(block => block.kept !== undefined)
@@ -152,14 +140,6 @@ export function formatQuantized(report: QuantizeReport, evaluation: EvaluateRepo
     evaluation ? formatEvaluation(evaluation, ['quantized', 'float']) : '',
   )
 }
-
-/** "past.0.key" ... "past.11.key" -> "past.{0..11}.key" */
-function nameRange(first: string, last: string): string {
-  const number = /\d+/.exec(last)?.[0]
-  return first === last ? first : first.replace(/\d+/, start => `{${start}..${number}}`)
-}
-
-const withoutNumber = (name: string): string => name.replace(/\d+/, '#')
 
 /** Block numbers in names and reasons, not sizes. */
 const withoutNumbers = (text: string): string => text.replace(/(?<=[./])\d+(?=[./])/g, '#')
@@ -275,6 +255,7 @@ export function formatInspection(report: InspectReport): string {
       ? ''
       : `outside the blocks, float unless asked for (--embedding, --lm-head)\n${table(outerRows(report.outer), [2, 4]).replace(/^/gm, '  ')}`,
     skippedLines(report.skipped),
+    report.kernels ? kernelLines(report.kernels) : '',
     estimates.length === 0 ? '' : `estimated output\n${table(estimates, [1, 2]).replace(/^/gm, '  ')}`,
     problem ? `cannot be quantized (${problem.code}): ${problem.message}` : '',
   )

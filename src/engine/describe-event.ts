@@ -12,6 +12,11 @@ const PHASES: Readonly<Record<Phase, string>> = {
   outputs: 'running the quantized block',
 }
 
+const OUTER_PHASES: Readonly<Record<(QuantizeEvent & { type: 'outer' })['phase'], string>> = {
+  inputs: 'running the last norm',
+  clipping: 'learning its clipping',
+}
+
 /** "block 1/12  learning 3/512"; undefined for events that are no work of some length. */
 export function describeEvent(event: ProgressEvent): string | undefined {
   switch (event.type) {
@@ -21,6 +26,8 @@ export function describeEvent(event: ProgressEvent): string | undefined {
       return `the model writes its calibration text  ${event.done}/${event.total} tokens`
     case 'block':
       return `block ${event.index + 1}/${event.blocks}  ${PHASES[event.phase]} ${event.done}/${event.total}`
+    case 'outer':
+      return `${event.name}  ${OUTER_PHASES[event.phase]} ${Math.round((100 * event.done) / event.total)} %`
     case 'saving':
       return 'saving'
     case 'evaluating':

@@ -1,7 +1,8 @@
 /** @file Changes the user's graph: adds nodes and constants, and drops those that are no longer read. Knows no quantization. */
 
 import { Builder } from './builder.ts'
-import { consumersOf, type Graph, type Model, type Node, Value } from './ir.ts'
+import type { DType } from './dtype.ts'
+import { consumersOf, type Graph, type Model, type Node, opsetOf, Value } from './ir.ts'
 import { Names } from './names.ts'
 import { MadeOnce, type OpOptions } from './target.ts'
 import type { Tensor } from './tensor.ts'
@@ -43,7 +44,7 @@ export class GraphWriter {
 
   /** Version of ai.onnx the model is written in. */
   get opset(): number {
-    return this.model.opsetImports.find(({ domain }) => domain === '' || domain === 'ai.onnx')?.version ?? 1
+    return opsetOf(this.model)
   }
 
   /** Adds an initializer under a free name. */
@@ -73,6 +74,16 @@ export class GraphWriter {
     const { domain } = node
     if (domain !== '' && !this.model.opsetImports.some(known => known.domain === domain))
       this.model.opsetImports.push({ domain, version: 1 })
+  }
+
+  /** Writes a node of the graph once more, with other inputs. @returns its result as a new value; its own output has no producer then. */
+  again(node: Node, inputs: readonly (Value | undefined)[], dtype: DType | undefined): Value {
+    const output = new Value(this.fresh(`${node.outputs[0]!.name}_product`))
+    output.producer = node
+    node.inputs = [...inputs]
+    node.outputs = [output]
+    this.append(node, dtype)
+    return output
   }
 
   /** The nodes written since the last call. */

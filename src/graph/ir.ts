@@ -130,7 +130,7 @@ export interface OpsetImport {
   readonly version: number
 }
 
-/** A function of the file (ModelProto.functions): an operator made of others. Written back as it was read. */
+/** A function of the file (ModelProto.functions): an operator made of others. Written back as it was read, but for its opset. */
 export interface LocalFunction {
   /** Its inputs and outputs correspond to those of the calling nodes. */
   readonly body: Graph
@@ -138,6 +138,8 @@ export interface LocalFunction {
   readonly defaults: ReadonlyMap<string, Attribute>
   /** Opset of the body's nodes. */
   readonly opset: number
+  /** The function in the file. Only decode.ts and encode.ts look inside. */
+  readonly source?: unknown
 }
 
 /** A whole file. */
@@ -175,6 +177,10 @@ export function newModel(graph: Graph, opset: number = PROGRAM_OPSET): Model {
     source: undefined,
   }
 }
+
+/** Version of ai.onnx that a model is written in. */
+export const opsetOf = ({ opsetImports }: Pick<Model, 'opsetImports'>): number =>
+  opsetImports.find(({ domain }) => domain === '' || domain === 'ai.onnx')?.version ?? 1
 
 /** Readers of each value, in node order, subgraphs included; a graph output does not count as a reader. */
 export function consumersOf(graph: Graph): Map<Value, Node[]> {

@@ -1,7 +1,7 @@
 /** @file Tensors of a model: shape, type, and bytes, in memory or still in a file. */
 
 import { internalError } from '../errors.ts'
-import { type FileRange, isFileRange, readAt, readRange } from '../files/file-range.ts'
+import { type FileRange, isFileRange, partOf, readAt, readRange } from '../files/file-range.ts'
 import { byteLength, type DType } from './dtype.ts'
 
 /** A constant. `data` is little-endian and row-major, as ONNX `raw_data`; sub-byte types packed low bits first. */
@@ -69,7 +69,7 @@ export function readBytes(tensor: Tensor): Uint8Array {
  * @throws E_EXTERNAL_DATA when the file is gone or shorter than that.
  */
 export function readInto({ data }: Tensor, offset: number, target: Uint8Array): void {
-  if (isFileRange(data)) readAt(data.file, data.offset + offset, target)
+  if (isFileRange(data)) readAt(data, offset, target)
   else target.set(data.subarray(offset, offset + target.length))
 }
 
@@ -116,8 +116,6 @@ export function slicesOf({ dtype, dims, data }: Tensor): Tensor[] {
   return Array.from({ length: count }, (_, i) => ({
     dtype,
     dims: rest,
-    data: isFileRange(data)
-      ? { file: data.file, offset: data.offset + i * length, length }
-      : data.subarray(i * length, (i + 1) * length),
+    data: isFileRange(data) ? partOf(data, i * length, length) : data.subarray(i * length, (i + 1) * length),
   }))
 }

@@ -1,6 +1,7 @@
 /** @file float16 and bfloat16 as numbers: bit patterns to float32 and back, and reading and making any float tensor. Knows no graph. */
 
 import { QuantError } from '../errors.ts'
+import { type Conversion, isFileRange } from '../files/file-range.ts'
 import type { FloatType } from '../graph/dtype.ts'
 import { readElements, type Tensor, tensorOf } from '../graph/tensor.ts'
 
@@ -105,6 +106,22 @@ export function storeFloats(dtype: FloatType, dims: readonly number[], values: F
   if (dtype === 'float16') return tensorOf(dtype, dims, toFloat16Bits(values))
   if (dtype === 'bfloat16') return tensorOf(dtype, dims, toBfloat16Bits(values))
   return tensorOf(dtype, dims, dtype === 'float64' ? Float64Array.from(values) : values)
+}
+
+/** float32 in a file, read as float16. */
+const NARROWING: Conversion = {
+  ratio: 2,
+  convert: bytes => {
+    const bits = toFloat16Bits(new Float32Array(bytes.buffer, bytes.byteOffset, bytes.byteLength / 4))
+    return new Uint8Array(bits.buffer)
+  },
+}
+
+/** A float32 tensor as float16. A range of a file stays one: its numbers are rounded when they are read. */
+export function narrowed(tensor: Tensor): Tensor {
+  const { dims, data, source } = tensor
+  if (!isFileRange(data)) return { ...storeFloats('float16', dims, readElements(tensor) as Float32Array), source }
+  return { dtype: 'float16', dims, data: { ...data, length: data.length / 2, conversion: NARROWING }, source }
 }
 
 const scratch = new Float32Array(1)

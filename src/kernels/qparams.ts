@@ -17,8 +17,13 @@ export interface WeightQuantizer {
   readonly bits: number
   /** Weights along K that share a scale; K or more means one scale per output channel. */
   readonly group: number
-  /** Symmetric: zero is the code 2^(bits-1) in every group. */
+  /** Symmetric: zero is the code 2^(bits-1) in every group, and scales have a sign. */
   readonly symmetric: boolean
+  /**
+   * Symmetric scales without a sign, for DequantizeLinear: TensorRT's parser refuses scales that are not positive ("Scale coefficients
+   * must all be positive"), and so do WebNN (webmachinelearning/webnn#906) and Core ML (webmachinelearning/webnn#822).
+   */
+  readonly positiveScale?: boolean | undefined
   /** Type the scale is stored in; it is rounded to it before anything uses it, so that what is trained is what ships. */
   readonly scaleDtype: 'float32' | 'float16'
 }
@@ -56,12 +61,21 @@ export const qMax = (bits: number): number => 2 ** bits - 1
 /** Code of zero in a symmetric quantizer. */
 export const symmetricZeroPoint = (bits: number): number => 2 ** (bits - 1)
 
-/** Steps a range is divided in: hi - lo when asymmetric, its greater half when symmetric. */
-export function stepCount({ bits, symmetric }: Pick<WeightQuantizer, 'bits' | 'symmetric'>): number {
-  return symmetric ? 2 ** (bits - 1) - 1 : qMax(bits)
+/** True where the scale of a symmetric group is negative: its greater end is `hi`, and codes reach farther below zero. */
+export const isTurned = ({ positiveScale }: Pick<WeightQuantizer, 'positiveScale'>, lo: number, hi: number): boolean =>
+  !positiveScale && hi > -lo
+
+/**
+ * Steps from zero to the ends of a symmetric range, as many as leave no weight farther than half a step from a code: 2^(bits-1) on the
+ * longer side of the codes, half a step beyond the last code on the other. A negative scale turns the longer side upward.
+ */
+export function symmetricSteps(bits: number, turned: boolean): { readonly below: number; readonly above: number } {
+  const longer = symmetricZeroPoint(bits)
+  const shorter = longer - 0.5
+  return turned ? { below: shorter, above: longer } : { below: longer, above: shorter }
 }
 
-/** Bounds of a scale: what its type can hold. */
+/** Bounds of a scale's magnitude: what its type can hold. */
 export function scaleBounds({ scaleDtype }: Pick<WeightQuantizer, 'scaleDtype'>): readonly [number, number] {
   return scaleDtype === 'float16' ? FLOAT16_SCALES : FLOAT32_SCALES
 }
@@ -73,7 +87,7 @@ export function scaleBounds({ scaleDtype }: Pick<WeightQuantizer, 'scaleDtype'>)
  */
 export const COARSE_FLOAT16: number = 2 ** -17
 
-/** The scale that is stored for a scale within its bounds. */
+/** The magnitude that is stored for one within its bounds. */
 export function storedScale(scale: number, { scaleDtype }: Pick<WeightQuantizer, 'scaleDtype'>): number {
   if (scaleDtype === 'float32') return scale
   return scale < COARSE_FLOAT16 ? Math.ceil(scale / FLOAT16_LEAST) * FLOAT16_LEAST : roundToFloat16(scale)
@@ -120,23 +134,32 @@ const clamp = (x: number, low: number, high: number): number => Math.min(Math.ma
 /**
  * Scale and zero point of every group (arXiv 2308.13137 eq. 2). With lo, hi times their clip ratios:
  * asymmetric scale = (hi - lo) / (2^bits - 1), zeroPoint = round(-lo / scale);
- * symmetric  scale = max(hi, -lo) / (2^(bits-1) - 1), zeroPoint = 2^(bits-1).
+ * symmetric  scale = max(-lo / 2^(bits-1), hi / (2^(bits-1) - 1/2)) where -lo >= hi, otherwise -max(hi / 2^(bits-1), -lo / (2^(bits-1) - 1/2));
+ * zeroPoint = 2^(bits-1). Without a sign, always the first.
  * Every operation is rounded to float32, as the graph does it. A group of zeros gets the least scale and stays zero.
+ *
+ * Symmetric codes reach from -2^(bits-1) to 2^(bits-1) - 1 around zero. The sign gives the longer side to the greater end, as
+ * onnxruntime's own quantizer does; choosing it by error gains nothing (docs/accuracy.md). It is that of the whole range: clipping never
+ * turns it.
  */
 export function affineQParams({ lo, hi }: WeightRange, quantizer: WeightQuantizer, clip?: ClipRatios): QParams {
   checkQuantizer(quantizer)
   const { bits, symmetric } = quantizer
   const { fround } = Math
-  const steps = stepCount(quantizer)
   const [low, high] = scaleBounds(quantizer)
   const scale = new Float32Array(lo.length)
   const zeroPoint = new Uint8Array(lo.length)
   for (let i = 0; i < lo.length; i++) {
     const min = clip ? fround(lo[i]! * clip.min[i]!) : lo[i]!
     const max = clip ? fround(hi[i]! * clip.max[i]!) : hi[i]!
-    const width = symmetric ? Math.max(max, -min) : fround(max - min)
-    scale[i] = storedScale(clamp(fround(width / steps), low, high), quantizer)
-    zeroPoint[i] = symmetric ? symmetricZeroPoint(bits) : clamp(roundHalfEven(fround(-min / scale[i]!)), 0, qMax(bits))
+    const turned = symmetric && isTurned(quantizer, lo[i]!, hi[i]!)
+    const { below, above } = symmetricSteps(bits, turned)
+    const step = symmetric
+      ? Math.max(fround(max / above), fround(-min / below))
+      : fround(fround(max - min) / qMax(bits))
+    const magnitude = storedScale(clamp(step, low, high), quantizer)
+    scale[i] = turned ? -magnitude : magnitude
+    zeroPoint[i] = symmetric ? symmetricZeroPoint(bits) : clamp(roundHalfEven(fround(-min / magnitude)), 0, qMax(bits))
   }
   return { scale, zeroPoint }
 }

@@ -5,7 +5,7 @@
 
 import { dirname, relative } from 'node:path'
 import * as ort from 'onnxruntime-node'
-import { isMemoryError, memoryError, messageOf, QuantError } from '../errors.ts'
+import { internalError, isMemoryError, memoryError, messageOf, QuantError } from '../errors.ts'
 import { isFileRange } from '../files/file-range.ts'
 import type { DType } from '../graph/dtype.ts'
 import { type Graph, newModel, tensorsOf } from '../graph/ir.ts'
@@ -30,6 +30,11 @@ export interface SessionOptions {
    * (onnxruntime 1.30): on for models that are only run, off for programs over weights mapped from disk.
    */
   readonly prepacking?: boolean
+  /**
+   * accuracy_level of the MatMulNBits that onnxruntime makes of a MatMul of a DequantizeLinear: 4 rounds activations to 8 bits (its
+   * own choice), 0 computes in float32.
+   */
+  readonly qdqAccuracyLevel?: 0 | 4
   /**
    * Plan the memory of a run from the run before (default): a few percent faster, but the plan's memory comes on top of what the first
    * run took.
@@ -135,6 +140,8 @@ export class Session {
 function nativeOptions(options: SessionOptions, dataFolder?: string): ort.InferenceSession.SessionOptions {
   const session: Record<string, string> = {}
   if (options.prepacking === false) session['disable_prepacking'] = '1'
+  if (options.qdqAccuracyLevel !== undefined)
+    session['qdq_matmulnbits_accuracy_level'] = String(options.qdqAccuracyLevel)
   if (dataFolder !== undefined) session['model_external_initializers_file_folder_path'] = dataFolder
   return {
     executionProviders: [options.device ?? 'cpu'],
@@ -184,8 +191,11 @@ function commonFolder(graph: Graph): string | undefined {
 /** Compiles a graph of ours. Tensors still on disk are mapped from there. @throws E_RUNTIME */
 export async function compile(graph: Graph, options: SessionOptions = {}): Promise<Session> {
   const folder = commonFolder(graph)
-  const place: Place = ({ data }) =>
-    isFileRange(data) ? { location: relative(folder!, data.file), offset: data.offset, length: data.length } : undefined
+  const place: Place = ({ data }) => {
+    if (!isFileRange(data)) return undefined
+    if (data.conversion) throw internalError(`the program "${graph.name}" cannot map numbers that are converted`)
+    return { location: relative(folder!, data.file), offset: data.offset, length: data.length }
+  }
   const program = encodeModel(newModel(graph), place)
   return create(program, { prepacking: false, ...options }, `the program "${graph.name}"`, folder)
 }

@@ -104,13 +104,18 @@ export function emitProduct(g: Builder, codes: EmittedCodes): Value {
       ? g.shift(clipped, -codeOffset - zeroPoint)
       : g.op('Sub', [clipped, zeroPoint], {}, { role: 'centered' })
   const product = g.op('Mul', [centered, scale], {}, { role: 'dequantized' })
-  // Products of codes between 1 and top - 1: the bounds are half a step away from any, so that rounding moves none across.
+  // Products of codes between 1 and top - 1: the bounds are half a step away from any, so that rounding moves none across. A negative
+  // scale turns them over.
   const inside = (builder: Builder) => {
     const bound = (code: number) =>
       typeof zeroPoint === 'number'
         ? builder.scale(scale, code - zeroPoint)
         : builder.mul(builder.shift(builder.neg(zeroPoint), code), scale)
-    const between = builder.op('Min', [builder.op('Max', [product, bound(0.5)]), bound(top - 0.5)])
+    const bounds = [bound(0.5), bound(top - 0.5)]
+    const between = builder.op('Min', [
+      builder.op('Max', [product, builder.op('Min', bounds)]),
+      builder.op('Max', bounds),
+    ])
     return builder.cast(builder.op('Equal', [product, between]), w.dtype!)
   }
 

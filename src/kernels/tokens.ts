@@ -11,16 +11,23 @@ import type { Value } from '../graph/ir.ts'
 import { staticShape } from '../graph/shape.ts'
 import { elementCount } from '../graph/tensor.ts'
 import { emitExtremes, type Extremes } from './extremes.ts'
-import { FLOAT32_SCALES, qMax, roundHalfEven, stepCount, symmetricZeroPoint } from './qparams.ts'
+import { FLOAT32_SCALES, qMax, roundHalfEven, symmetricZeroPoint } from './qparams.ts'
 import { roundDetached, type Rounding } from './round-ste.ts'
 import { emitCodes, emitProduct, type EmittedCodes } from './steps.ts'
 
 /** Quantizer of activations, per token, over the token's own range. */
 export interface ActivationQuantizer {
+  /** Tells it from a RangeQuantizer (static-range.ts). */
+  readonly kind?: 'token' | undefined
   /** 2 to 8. */
   readonly bits: number
   /** True makes 2^(bits-1) the code of zero. */
   readonly symmetric: boolean
+}
+
+/** Steps a token's range is divided in: max - min when asymmetric, its greater half when symmetric, which leaves the code 0 unused. */
+function tokenSteps({ bits, symmetric }: ActivationQuantizer): number {
+  return symmetric ? symmetricZeroPoint(bits) - 1 : qMax(bits)
 }
 
 /** @throws E_SCHEME when `bits` is not 2 to 8, or when `group` does not divide `channels`. */
@@ -56,7 +63,7 @@ export function fakeQuantizeTokens(x: Float32Array, C: number, quantizer: Activa
     const max = token.reduce((a, b) => Math.max(a, b), 0)
     const min = token.reduce((a, b) => Math.min(a, b), 0)
     const width = symmetric ? Math.max(max, -min) : fround(max - min)
-    const scale = clamp(fround(width / stepCount(quantizer)), ...FLOAT32_SCALES)
+    const scale = clamp(fround(width / tokenSteps(quantizer)), ...FLOAT32_SCALES)
     const zeroPoint = symmetric ? symmetricZeroPoint(bits) : round(fround(-min / scale))
     token.forEach((value, i) => {
       const code = clamp(fround(round(fround(value / scale)) + zeroPoint), 0, qMax(bits))
@@ -85,7 +92,7 @@ export function emitTokenCodes(
   const op = (role: string, opType: string, ...inputs: Value[]) => g.op(opType, inputs, {}, { role })
   const below = op('negated_min', 'Neg', lo)
   const width = symmetric ? op('width', 'Max', hi, below) : op('width', 'Sub', hi, lo)
-  const step = op('step', 'Div', width, number(stepCount(quantizer)))
+  const step = op('step', 'Div', width, number(tokenSteps(quantizer)))
   const [least, most] = FLOAT32_SCALES.map(number) as [Value, Value]
   const scale = op('scale', 'Clip', step, least, most)
   customVjp(scale.producer!, (builder, _node, [dy]) => {

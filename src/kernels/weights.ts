@@ -7,7 +7,7 @@ import { padded, reshaped } from '../autodiff/fragments.ts'
 import type { Builder } from '../graph/builder.ts'
 import type { Value } from '../graph/ir.ts'
 import { checkShape, staticShape } from '../graph/shape.ts'
-import { emitExtremes } from './extremes.ts'
+import { emitExtremes, type Extremes } from './extremes.ts'
 import { FLOAT16_LEAST } from './float16.ts'
 import {
   affineQParams,
@@ -19,7 +19,7 @@ import {
   type QParams,
   roundHalfEven,
   scaleBounds,
-  stepCount,
+  symmetricSteps,
   symmetricZeroPoint,
   type WeightQuantizer,
   weightRange,
@@ -190,6 +190,27 @@ function float16Scale(g: Builder, scale: Value): Value {
   return straightThrough(g, g.op('Max', [nearest, coarse]), scale)
 }
 
+/** Sign of symmetric scales and the steps of either side of the range, [G, N] or numbers, without gradients: `symmetricSteps` as a graph. */
+function emitSides(
+  g: Builder,
+  { lo, hi }: Extremes,
+  { bits, positiveScale }: WeightQuantizer,
+): { readonly sign: Value; readonly below: Value; readonly above: Value } {
+  const straight = symmetricSteps(bits, false)
+  if (positiveScale) {
+    const number = (value: number) => g.scalar(value, lo.dtype)
+    return { sign: number(1), below: number(straight.below), above: number(straight.above) }
+  }
+  const turned = symmetricSteps(bits, true)
+  const isTurned = g.cast(g.op('Greater', [hi, g.neg(lo)]), lo.dtype!)
+  const either = (usual: number, other: number) => g.shift(g.scale(isTurned, other - usual), usual)
+  return {
+    sign: either(1, -1),
+    below: either(straight.below, turned.below),
+    above: either(straight.above, turned.above),
+  }
+}
+
 /** `affineQParams` as a graph; no zero point when symmetric, where it is constant. */
 function emitQParams(
   g: Builder,
@@ -200,11 +221,18 @@ function emitQParams(
   const number = (value: number) => g.scalar(value, lo.dtype)
   const min = ratios ? g.mul(lo, ratios.min) : lo
   const max = ratios ? g.mul(hi, ratios.max) : hi
-  const width = quantizer.symmetric ? g.op('Max', [max, g.neg(min)]) : g.sub(max, min)
   const [low, high] = scaleBounds(quantizer)
-  const bounded = g.op('Clip', [g.div(width, number(stepCount(quantizer))), number(low), number(high)])
-  const scale = quantizer.scaleDtype === 'float16' ? float16Scale(g, bounded) : bounded
-  if (quantizer.symmetric) return { scale, zeroPoint: undefined }
+  const bounded = (step: Value) => {
+    const clipped = g.op('Clip', [step, number(low), number(high)])
+    return quantizer.scaleDtype === 'float16' ? float16Scale(g, clipped) : clipped
+  }
+  if (quantizer.symmetric) {
+    const { sign, below, above } = emitSides(g, { lo, hi }, quantizer)
+    const step = g.op('Max', [g.div(max, above), g.div(g.neg(min), below)])
+    return { scale: g.mul(bounded(step), sign), zeroPoint: undefined }
+  }
+  const top = qMax(quantizer.bits)
+  const scale = bounded(g.div(g.sub(max, min), number(top)))
   const rounded = roundDetached(g, g.div(g.neg(min), scale))
-  return { scale, zeroPoint: g.op('Clip', [rounded, number(0), number(qMax(quantizer.bits))]) }
+  return { scale, zeroPoint: g.op('Clip', [rounded, number(0), number(top)]) }
 }

@@ -7,9 +7,12 @@ import type { WorkFolder } from '../files/work-folder.ts'
 import { staticShape } from '../graph/shape.ts'
 import { elementCount } from '../graph/tensor.ts'
 import type { Analysis } from './find/analysis.ts'
-import { learns } from './learn/learnables.ts'
+import { isLearned } from './learn/learn-outer.ts'
+import { calibrates, learns } from './learn/learnables.ts'
 import type { OutputPlan } from './output/paths.ts'
-import { outputSize, quantizedSize } from './output-size.ts'
+import { outerGrowth, outputSize, quantizedSize } from './output-size.ts'
+import type { EmbeddingPlan } from './plan/plan-embeddings.ts'
+import { clipBytes } from './plan/size.ts'
 import { weightSchemeOf } from './plan/weight-rules.ts'
 import { finishedBefore } from './resume.ts'
 import type { ResolvedOptions } from './terms/options.ts'
@@ -26,27 +29,37 @@ const FLOAT32_BYTES = 4
 export function spaceNeeds(
   { blocks, seqLen, io }: Analysis,
   options: ResolvedOptions,
+  outer: EmbeddingPlan,
   work: WorkFolder,
   output: OutputPlan,
   size: number,
 ): DiskNeed[] {
-  const { scheme, samples } = options
+  const { scheme, format, samples } = options
   const schemeOf = weightSchemeOf(scheme.weights, options)
   const rest = blocks.slice(finishedBefore(work, blocks.length))
   const values = runsFor(io, samples) * elementCount(staticShape(blocks[0]!.input))
-  const states = learns(options) && rest.length > 0 ? STORES * FLOAT32_BYTES * values : 0
+  const states = calibrates(options) && rest.length > 0 ? STORES * FLOAT32_BYTES * values : 0
   const linearsOf = (some: typeof blocks) => some.flatMap(({ linears }) => linears)
+  const learned = learns(options) ? outer.jobs.filter(job => isLearned(job, options)) : []
+  const clips = learned.reduce((sum, job) => sum + clipBytes(job), 0)
   return [
     {
       what: `hidden states of ${samples} x ${seqLen} tokens`,
       folder: work.path,
       bytes: Math.max(0, states - work.scratchBytes),
     },
-    { what: 'quantized blocks', folder: work.path, bytes: quantizedSize(linearsOf(rest), scheme, schemeOf).packed },
+    ...(learned.length === 0
+      ? []
+      : [{ what: 'clip ratios of lm_head and embeddings', folder: work.path, bytes: clips }]),
+    {
+      what: 'quantized blocks',
+      folder: work.path,
+      bytes: quantizedSize(linearsOf(rest), scheme, schemeOf, format).packed,
+    },
     {
       what: 'the output',
       folder: dirname(output.path),
-      bytes: outputSize(size, linearsOf(blocks), scheme, schemeOf),
+      bytes: outputSize(size, linearsOf(blocks), scheme, schemeOf, format) + outerGrowth(outer, options),
     },
   ]
 }

@@ -89,7 +89,7 @@ async function measure(
  */
 export async function evaluateModel(options: EvaluateOptions, hooks: Evaluating = {}): Promise<EvaluateReport> {
   checkEvaluateOptions(options)
-  const { text, threads, device } = options
+  const { text, threads, device, qdqAccuracyLevel } = options
   const { session, notes } = withinCores({ threads, device })
   const candidates = [options.model, ...(options.against === undefined ? [] : [options.against])].map(candidate)
   const [{ model }] = candidates as [Candidate]
@@ -100,10 +100,11 @@ export async function evaluateModel(options: EvaluateOptions, hooks: Evaluating 
   const tokenizer = () => loadTokenizer(options.tokenizer ?? dirname(model.path!))
   const { tokens } = loadTokens(text, tokenizer, options.windows === undefined ? undefined : options.windows * seqLen)
   const windows = evaluationWindows(tokens, seqLen).slice(0, options.windows)
+  const settings = { ...session, ...(qdqAccuracyLevel !== undefined && { qdqAccuracyLevel }) }
   const results: Measured[] = []
   for (const each of candidates) {
     hooks.signal?.throwIfAborted()
-    results.push(await measure(each, windows, session, hooks))
+    results.push(await measure(each, windows, settings, hooks))
   }
   const [measured, against] = results as [Measured, Measured | undefined]
   return {

@@ -22,11 +22,16 @@ import type {
   InspectedType,
   InspectReport,
 } from './inspected.ts'
-import { outputSize } from './output-size.ts'
+import { inspectKernels } from './inspect-kernels.ts'
+import { outerGrowth, outputSize } from './output-size.ts'
 import { planBranches } from './plan/plan-branches.ts'
+import { planEmbeddings } from './plan/plan-embeddings.ts'
+import type { ResolvedOptions } from './terms/options.ts'
 import { checkInspectOptions, type InspectOptions } from './terms/read-options.ts'
 import type { SkippedReport } from './terms/report.ts'
-import { DEFAULT_GROUP, parseScheme, schemeName } from './terms/scheme.ts'
+import { resolveOptions } from './terms/resolve-options.ts'
+import { parseScheme, schemeName } from './terms/scheme.ts'
+import { DEFAULT_TARGET, TARGETS, type TargetName } from './terms/targets.ts'
 
 /** Long enough that no dimension of it is mistaken for a head or a batch, short enough to be quick. */
 const INSPECTED_TOKENS = 61
@@ -56,15 +61,16 @@ const portOf = ({ name, dtype, shape }: Value): InspectedPort => ({
   shape: shape?.map((dim: Dim) => dim ?? null) ?? null,
 })
 
-function groupNote({ inFeatures }: Linear): string | undefined {
-  if (inFeatures < DEFAULT_GROUP) return `one scale per output: fewer inputs than a group of ${DEFAULT_GROUP}`
-  const rest = inFeatures % DEFAULT_GROUP
+function groupNote({ inFeatures }: Linear, group: number): string | undefined {
+  if (inFeatures < group) return `one scale per output: fewer inputs than a group of ${group}`
+  const rest = inFeatures % group
   return rest === 0 ? undefined : `the last group of each output has ${rest} weights`
 }
 
-function linearOf(linear: Linear): InspectedLinear {
+/** @param group of 4-bit weights; undefined: one scale per output. */
+function linearOf(linear: Linear, group: number | undefined): InspectedLinear {
   const { name, inFeatures, outFeatures, weight } = linear
-  const note = groupNote(linear)
+  const note = group === undefined ? undefined : groupNote(linear, group)
   const { dtype } = weight.tensor!
   return { name, inFeatures, outFeatures, dtype, sizeBytes: sizeBytes(weight.tensor!), ...(note && { note }) }
 }
@@ -130,24 +136,36 @@ function outerOf({ lmHead, embeddings }: EmbeddingLayers): InspectedEmbedding[] 
 
 type Quantizable = Pick<InspectReport, 'blocks' | 'outer' | 'skipped' | 'estimates' | 'vocabSize' | 'maxPositions'>
 
-function quantizable(analysis: Analysis, size: number): Quantizable {
+/** Bytes of the output with the defaults of a target; none for a scheme that cannot be made there. */
+function estimatesOf(analysis: Analysis, size: number, name: string, target: TargetName): InspectReport['estimates'] {
+  let options: ResolvedOptions
+  try {
+    options = resolveOptions({ model: analysis.model.path!, scheme: name, target })
+  } catch (error) {
+    if (error instanceof QuantError && error.code === 'E_SCHEME') return []
+    throw error
+  }
+  const { scheme, format } = options
+  const linears = analysis.blocks.flatMap(block => block.linears)
+  const outer = planEmbeddings(analysis, options, scheme.weights.symmetric)
+  const sizeBytes = outputSize(size, linears, scheme, undefined, format) + outerGrowth(outer, options)
+  return [{ scheme: schemeName(scheme), sizeBytes }]
+}
+
+function quantizable(analysis: Analysis, size: number, target: TargetName = DEFAULT_TARGET): Quantizable {
   const { blocks, io } = analysis
-  const linears = blocks.flatMap(block => block.linears)
   const outer = findEmbeddings(analysis)
   return {
     ...(io.vocabSize !== undefined && { vocabSize: io.vocabSize }),
     ...(io.maxPositions !== undefined && { maxPositions: io.maxPositions }),
     blocks: blocks.map(block => ({
       index: block.index,
-      linears: block.linears.map(linearOf),
+      linears: block.linears.map(linear => linearOf(linear, TARGETS[target].weights[4].group)),
       mappings: mappingsOf(block, analysis),
     })),
     outer: outerOf(outer),
     skipped: skippedOf(analysis, outer),
-    estimates: ESTIMATED_SCHEMES.map(name => {
-      const scheme = parseScheme(name)
-      return { scheme: schemeName(scheme), sizeBytes: outputSize(size, linears, scheme) }
-    }),
+    estimates: ESTIMATED_SCHEMES.flatMap(scheme => estimatesOf(analysis, size, scheme, target)),
   }
 }
 
@@ -168,7 +186,7 @@ async function tryAnalysis(path: string, seqLen: number | undefined): Promise<An
  */
 export async function inspectModel(options: InspectOptions): Promise<InspectReport> {
   checkInspectOptions(options)
-  const { model: path, seqLen } = options
+  const { model: path, seqLen, target, scheme } = options
   const model: Model = loadModel(path)
   const types = typesOf(tensorsOf(model.graph))
   const size = modelSizeBytes(model)
@@ -188,6 +206,9 @@ export async function inspectModel(options: InspectOptions): Promise<InspectRepo
     outputs: model.graph.outputs.map(portOf),
     ...(analysis instanceof QuantError
       ? { ...NOTHING, problem: { code: analysis.code, ...analysis.words() } }
-      : quantizable(analysis, size)),
+      : quantizable(analysis, size, target)),
+    ...(target && {
+      kernels: inspectKernels(model, analysis instanceof QuantError ? undefined : analysis, target, scheme),
+    }),
   }
 }

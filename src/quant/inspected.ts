@@ -3,7 +3,9 @@
 import type { DType } from '../graph/dtype.ts'
 import type { OpsetImport } from '../graph/ir.ts'
 import type { UnusedWeight } from './find/unused-weights.ts'
-import type { SkippedReport } from './terms/report.ts'
+import type { KernelSpeed, StoredProduct } from './terms/kernel.ts'
+import type { RuntimeNeed, SkippedReport } from './terms/report.ts'
+import type { TargetName } from './terms/targets.ts'
 
 /** Element type of stored tensors: how many tensors, elements, bytes. */
 export interface InspectedType {
@@ -59,6 +61,28 @@ export interface InspectedEmbedding {
   readonly tied: boolean
 }
 
+/** A product or table with the kernel that it takes on a target. */
+export interface InspectedKernel extends StoredProduct {
+  readonly name: string
+  /** 'none' where the target cannot run it. */
+  readonly kernel: string
+  /** Measured speed as a multiple of that of float, where it is known. */
+  readonly speed?: KernelSpeed
+  /** Fastest kernel that other options would reach. */
+  readonly faster?: { readonly name: string; readonly wants: readonly string[] }
+  /** Conditions of faster kernels that the model's shapes and types do not meet. */
+  readonly shapeWants: readonly string[]
+}
+
+/** Kernels of a model on a target. */
+export interface InspectedKernels {
+  readonly target: TargetName
+  /** Scheme that a float model would get; absent for a quantized file, which is described as it is. */
+  readonly scheme?: string
+  readonly onnxruntime?: RuntimeNeed
+  readonly products: readonly InspectedKernel[]
+}
+
 /** Report of `inspect`; as JSON the fields are the same. */
 export interface InspectReport {
   readonly model: string
@@ -85,6 +109,8 @@ export interface InspectReport {
   readonly skipped: readonly SkippedReport[]
   /** Bytes of the output, per scheme. */
   readonly estimates: readonly { readonly scheme: string; readonly sizeBytes: number }[]
+  /** Kernels on the target that was asked for. */
+  readonly kernels?: InspectedKernels
   /** Reason why the model cannot be quantized. */
   readonly problem?: { readonly code: string; readonly message: string; readonly hint?: string }
 }

@@ -2,8 +2,10 @@
 
 import { sizeBytes, type Tensor } from '../graph/tensor.ts'
 import type { Linear } from './find/linears.ts'
-import { packedBytes } from './plan/size.ts'
+import type { EmbeddingPlan } from './plan/plan-embeddings.ts'
+import { outerBytes, packedBytes } from './plan/size.ts'
 import type { WeightSchemeOf } from './plan/weight-rules.ts'
+import type { ExportOptions } from './terms/options.ts'
 import type { QuantScheme } from './terms/scheme.ts'
 
 /**
@@ -14,6 +16,7 @@ export function quantizedSize(
   linears: readonly Linear[],
   scheme: QuantScheme,
   schemeOf: WeightSchemeOf,
+  format?: ExportOptions['format'],
 ): { readonly packed: number; readonly replaced: number } {
   const stays = new Set<Tensor>()
   const goes = new Set<Tensor>()
@@ -21,20 +24,27 @@ export function quantizedSize(
   for (const linear of linears) {
     const weights = schemeOf(linear)
     const tensor = linear.weight.tensor!
-    if (weights) packed += packedBytes(linear, { ...scheme, weights })
+    if (weights) packed += packedBytes(linear, { ...scheme, weights }, format)
     ;(weights ? goes : stays).add(tensor)
   }
   const replaced = [...goes].filter(tensor => !stays.has(tensor)).reduce((sum, tensor) => sum + sizeBytes(tensor), 0)
   return { packed, replaced }
 }
 
-/** Bytes of the output for a model of `size` bytes. Weights outside of `linears` count as they are. */
+/** Bytes that lm_head and embeddings add to the output; below zero, because codes are smaller than what they replace. */
+export function outerGrowth({ jobs, replaced }: EmbeddingPlan, options: Pick<ExportOptions, 'format'>): number {
+  const packed = jobs.reduce((sum, job) => sum + outerBytes(job, options), 0)
+  return Math.round(packed - replaced.reduce((sum, tensor) => sum + sizeBytes(tensor), 0))
+}
+
+/** Bytes of the output for a model of `size` bytes. Weights outside of `linears` count as they are: `outerGrowth` knows about some. */
 export function outputSize(
   size: number,
   linears: readonly Linear[],
   scheme: QuantScheme,
   schemeOf: WeightSchemeOf = () => scheme.weights,
+  format?: ExportOptions['format'],
 ): number {
-  const { packed, replaced } = quantizedSize(linears, scheme, schemeOf)
+  const { packed, replaced } = quantizedSize(linears, scheme, schemeOf, format)
   return Math.round(size - replaced + packed)
 }

@@ -5,18 +5,24 @@ import { inWords } from '../files/disk-errors.ts'
 import { recoverSet } from '../files/file-set.ts'
 import { WorkFolder, workPlace } from '../files/work-folder.ts'
 import { modelFiles, modelSizeBytes } from '../graph/onnx-file/model-files.ts'
-import { hasExternalSource, type SaveOptions } from '../graph/onnx-file/save.ts'
 import { withinCores } from '../kernels/threads.ts'
 import { checkRoom } from './check-room.ts'
+import { checkFormat } from './export/check-format.ts'
 import { exportBlocks } from './export/export-blocks.ts'
 import { exportEmbeddings } from './export/export-embeddings.ts'
+import { runtimeNeed } from './export/runtime-versions.ts'
 import { analyze } from './find/analyze.ts'
+import type { Block } from './find/blocks.ts'
+import { findProducts } from './find/products.ts'
 import { checkConstants } from './find/sound-numbers.ts'
+import { kernelNotes } from './kernel-notes.ts'
 import { chooseEffort } from './learn/choose-effort.ts'
+import { inFloat16 } from './float16/in-float16.ts'
 import type { Effort } from './learn/effort.ts'
 import { learns } from './learn/learnables.ts'
 import { saveParameters } from './learn/replay.ts'
 import { groupNotes, learningNotes, overrideNotes, skippedIn } from './notes.ts'
+import { savingOf } from './output/data-file.ts'
 import { planOutput } from './output/paths.ts'
 import { checkOutput, placeOf, saveOutput } from './output/save-output.ts'
 import { embeddingReports, planEmbeddings } from './plan/plan-embeddings.ts'
@@ -40,6 +46,10 @@ function withEffort(run: Run, effort: Effort): Run {
   return { ...run, ...effort, letLearningRate: effort.learningRate * (letLearningRate / learningRate) }
 }
 
+/** True for a model whose weights are float16; some exporters leave a few of them, and constants, in float32. */
+const isFloat16 = (blocks: readonly Block[]): boolean =>
+  blocks.some(({ linears }) => linears.some(({ weight }) => weight.tensor?.dtype === 'float16'))
+
 /**
  * Quantizes a model file into another one. Everything finished before the end lies in a folder (`workDir`), and the same call goes on
  * from there; a run that ended before its first block was finished leaves nothing. Notes hold marks of options.
@@ -54,20 +64,22 @@ async function quantize(given: QuantizeOptions, hooks: Hooks): Promise<QuantizeR
   const { session, notes: threadNotes } = withinCores(resolved.session)
   const options: Run = { ...resolved, ...hooks, session }
   const { scheme, onEvent } = options
-  const analysis = await analyze(options.model, options.seqLen, options.capSeqLen)
-  const { model, blocks } = analysis
-  checkConstants(analysis)
+  const found = await analyze(options.model, options.seqLen, options.capSeqLen)
+  const { model, blocks } = found
+  checkConstants(found)
   const names = blocks.flatMap(({ linears }) => linears.map(({ name }) => name))
   checkRules(options, names)
-  const outer = planEmbeddings(analysis, options, scheme.weights.symmetric)
-  const output = planOutput(model.path!, options.output, schemeName(scheme))
   const sizeBefore = modelSizeBytes(model)
+  // Before the plan, which reads the types that scales and transformed constants are stored in.
+  const { analysis, notes: typeNotes } = options.float16 ? inFloat16(found) : { analysis: found, notes: [] }
+  const outer = planEmbeddings(analysis, options, scheme.weights.symmetric)
+  checkFormat(analysis, options, outer)
+  const { layout } = options
+  const wasFloat16 = isFloat16(blocks)
+  const naming = { layout, float16: wasFloat16 || options.float16, converted: options.float16 && !wasFloat16 }
+  const output = planOutput(model.path!, options.output, schemeName(scheme), naming)
   onEvent?.({ type: 'analyzed', blocks: blocks.length, linears: names.length })
-  // Before the run, because afterwards tensors come from the work folder as well.
-  const saving: SaveOptions = {
-    externalData: hasExternalSource(model) ? true : 'when-large',
-    ...(output.dataFileName && { dataFileName: output.dataFileName }),
-  }
+  const saving = savingOf(model, output)
   checkOutput(model, output, saving, options.saveParams)
   const source = new SourceWatch(modelFiles(model))
   const inputs = new SourceWatch([options.calib, options.params].filter(file => file !== undefined))
@@ -84,16 +96,23 @@ async function quantize(given: QuantizeOptions, hooks: Hooks): Promise<QuantizeR
       ? await chooseEffort(options, analysis, work)
       : { effort: options, notes: [] }
     const running = withEffort(options, effort)
-    checkRoom(analysis, running, work, output, sizeBefore)
+    checkRoom(analysis, running, outer, work, output, sizeBefore)
     const before = finishedBefore(work, blocks.length)
-    const { blocks: finished, notes } = await runBlocks(running, analysis, work, { model: source, inputs })
+    const sources = { model: source, inputs }
+    const weights = await runBlocks(running, analysis, outer.jobs, work, sources)
+    const { blocks: finished, notes } = weights
     onEvent?.({ type: 'saving' })
     source.check()
     exportBlocks(model, finished, options)
-    exportEmbeddings(model, outer.jobs, options)
+    const inBlocks = findProducts(model)
+    exportEmbeddings(model, weights.outer, options)
+    const products = findProducts(model)
+    const outside = [...products].flatMap(([node, product]) => (inBlocks.has(node) ? [] : [product]))
+    const onnxruntime = runtimeNeed([...products.values()])
     const scaled = scaledOutputs(finished)
     if (scaled.length > 0) model.metadata.set(SCALED_OUTPUTS, scaled.join(','))
-    if (options.saveParams !== undefined) saveParameters(options.saveParams, options, finished, output.path)
+    if (options.saveParams !== undefined)
+      saveParameters(options.saveParams, options, finished, weights.outer, output.path)
     const saved = await saveOutput(model, output, saving, () => {
       source.check()
       work.check()
@@ -102,11 +121,13 @@ async function quantize(given: QuantizeOptions, hooks: Hooks): Promise<QuantizeR
     const plans = finished.map(({ plan }) => plan)
     return {
       model: model.path!,
+      target: options.target,
       output: output.path,
       files: saved.files,
       scheme: schemeName(scheme),
+      ...(onnxruntime && { onnxruntime }),
       blocks: finished.map(({ report }) => report),
-      outer: embeddingReports(outer),
+      outer: embeddingReports({ jobs: weights.outer }),
       skipped: plans.flatMap(skippedIn),
       notes: [
         ...(before > 0 ? [`went on from an earlier run, which had finished ${before} of ${blocks.length} blocks`] : []),
@@ -115,10 +136,12 @@ async function quantize(given: QuantizeOptions, hooks: Hooks): Promise<QuantizeR
         ...learningNotes(finished),
         ...groupNotes(plans),
         ...overrideNotes(plans, scheme.weights),
+        ...kernelNotes({ inBlocks: [...inBlocks.values()], outside }, options),
         ...scaledOutputNotes(options, analysis, scaled),
         ...outer.notes,
         ...saved.notes,
         ...analysis.notes,
+        ...typeNotes,
         ...new Set(plans.flatMap(plan => plan.notes)),
         ...notes,
         ...left,

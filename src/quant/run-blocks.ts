@@ -8,19 +8,24 @@ import type { Analysis } from './find/analysis.ts'
 import { embed } from './learn/embed.ts'
 import { type FinishedBlock, type ReadBlock, readBlock, type StoredBlock, storedBlock } from './learn/finished-block.ts'
 import { learnBlock } from './learn/learn-block.ts'
-import { learns } from './learn/learnables.ts'
+import { calibrates } from './learn/learnables.ts'
 import { replayBlock } from './learn/replay-block.ts'
 import { loadParameters } from './learn/replay.ts'
 import { roundBlock } from './learn/round-block.ts'
 import type { Checkpoint, TrainingState } from './learn/train-block.ts'
+import type { FinishedOuter } from './learn/learn-outer.ts'
 import type { BlockPlan } from './plan/block-plan.ts'
 import { blockPlanner } from './plan/block-planner.ts'
 import { blockName, finishedBefore, trainingName } from './resume.ts'
+import type { EmbeddingJob } from './plan/plan-embeddings.ts'
+import { learnOuters, needsStates, replayOuters } from './run-outer.ts'
 import { StateFiles } from './state-files.ts'
 import type { Run } from './terms/options.ts'
 
 export interface QuantizedBlocks {
   readonly blocks: readonly ReadBlock[]
+  /** lm_head and embeddings, in the order of the jobs. */
+  readonly outer: readonly FinishedOuter[]
   readonly notes: readonly string[]
 }
 
@@ -36,10 +41,14 @@ export interface Sources {
   readonly inputs: SourceWatch
 }
 
-/** Quantizes the blocks that are not finished yet. @throws what learning or rounding a block throws; finished blocks stay. */
+/**
+ * Quantizes the blocks that are not finished yet, and learns the clipping of lm_head and embeddings.
+ * @throws what learning or rounding a block throws; finished blocks stay.
+ */
 export async function runBlocks(
   options: Run,
   analysis: Analysis,
+  jobs: readonly EmbeddingJob[],
   work: WorkFolder,
   sources: Sources,
 ): Promise<QuantizedBlocks> {
@@ -59,26 +68,28 @@ export async function runBlocks(
   for (const block of blocks.slice(0, done)) take(planOf(block), true)
   const rest = blocks.slice(done)
 
-  if (!learns(options)) {
+  if (!calibrates(options)) {
     const { params } = options
-    const replay = params === undefined ? undefined : loadParameters(params, options, blocks.length)
+    const replay = params === undefined ? undefined : loadParameters(params, options, blocks.length, jobs)
     sources.inputs.check()
     for (const block of rest) {
       sources.model.check()
       const plan = planOf(block)
-      const learned = replay?.(plan)
+      const learned = replay?.block(plan)
       const result = learned ? await replayBlock(plan, { ...context, learned }) : roundBlock(plan, context)
       // Rounding again takes less time than waiting for the disk.
       keep(result, false)
       take(plan, false)
     }
-    return { blocks: finished, notes: params === undefined ? [] : [`learned parameters from ${params}`] }
+    const notes = params === undefined ? [] : [`learned parameters from ${params}`]
+    return { blocks: finished, outer: replayOuters(jobs, replay), notes }
   }
 
   const calibration = await calibrationOf(options, analysis, work, sources.inputs)
   const files = new StateFiles(work, runsFor(analysis.io, calibration.samples), blocks[0]!)
   try {
-    if (rest.length > 0) await files.begin(done, store => embed(analysis, calibration, store))
+    if (rest.length > 0 || needsStates(options, jobs, work))
+      await files.begin(done, store => embed(analysis, calibration, store))
     for (const block of rest) {
       sources.model.check()
       const plan = planOf(block)
@@ -91,10 +102,12 @@ export async function runBlocks(
       files.advance()
       take(plan, false)
     }
+    sources.model.check()
+    const outer = await learnOuters(options, analysis, jobs, work, files.quantized)
+    return { blocks: finished, outer, notes: calibration.notes }
   } finally {
     files.close()
   }
-  return { blocks: finished, notes: calibration.notes }
 }
 
 /** Checkpoint of a block's training, as a record of the work folder. */

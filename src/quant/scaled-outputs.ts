@@ -2,6 +2,7 @@
 
 import { option } from '../option-mark.ts'
 import type { Analysis } from './find/analysis.ts'
+import { isTransformed } from './learn/equivalence.ts'
 import type { BlockPlan } from './plan/block-plan.ts'
 import type { Method } from './terms/options.ts'
 
@@ -10,14 +11,13 @@ export const SCALED_OUTPUTS = 'omniquant.scaled_outputs'
 
 interface Transformed {
   readonly plan: Pick<BlockPlan, 'mappings'>
-  /** Empty for a block that ships rounded. */
-  readonly parameters: readonly unknown[]
+  readonly parameters: readonly { readonly name: string }[]
 }
 
 /** Names of the outputs that are scaled in the file, each once. */
 export function scaledOutputs(blocks: readonly Transformed[]): string[] {
-  const learned = blocks.filter(({ parameters }) => parameters.length > 0)
-  return [...new Set(learned.flatMap(({ plan }) => plan.mappings.flatMap(({ outputs }) => outputs)))]
+  const transformed = blocks.filter(({ plan, parameters }) => isTransformed(plan, parameters))
+  return [...new Set(transformed.flatMap(({ plan }) => plan.mappings.flatMap(({ outputs }) => outputs)))]
 }
 
 /** A line where the cache is for this file alone, or where it is not although nobody asked for that. */
@@ -34,7 +34,7 @@ export function scaledOutputNotes(
     ]
   }
   const isKept = leaving.values.size > 0 && leaving.mayChange.size === 0
-  if (method.keepCache || !isKept || !method.let) return []
+  if (method.keepCache || !isKept || method.let !== true) return []
   const reader = partner === undefined ? 'nothing in this file reads it again' : `${partner} reads it too`
   return [`the KV cache keeps its scale: ${reader}`]
 }

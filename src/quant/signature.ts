@@ -8,7 +8,7 @@ import type { Signature } from '../files/work-folder.ts'
 import { modelFiles } from '../graph/onnx-file/model-files.ts'
 import { runtimeVersion } from '../kernels/session.ts'
 import type { Analysis } from './find/analysis.ts'
-import { learns } from './learn/learnables.ts'
+import { calibrates } from './learn/learnables.ts'
 import { rulesText } from './plan/weight-rules.ts'
 import type { ResolvedOptions } from './terms/options.ts'
 import { schemeName } from './terms/scheme.ts'
@@ -26,9 +26,13 @@ export function signatureOfRun(options: ResolvedOptions, analysis: Analysis): Si
     'accuracy level': options.accuracyLevel,
     'lm_head bits': options.lmHead,
     'embedding bits': options.embedding,
+    float16: options.float16 || undefined,
+    'lookup in embeddings': options.lookup,
     clipping: options.lwc,
     rounding: options.rounding,
     'learning rate of rounding': options.rounding === 'learned' ? options.roundingLearningRate : undefined,
+    'start of ranges': scheme.activations?.kind === 'static' ? options.range : undefined,
+    'learned ranges': scheme.activations?.kind === 'static' ? options.learnRanges : undefined,
     transformations: options.let,
     samples: options.samples,
     'sequence length': analysis.seqLen,
@@ -47,8 +51,8 @@ export function signatureOfRun(options: ResolvedOptions, analysis: Analysis): Si
     'learned parameters': params === undefined ? undefined : digestOf([params]),
     device: session.device,
   }
-  const learning = learns(options)
-  return signatureOf(modelFiles(analysis.model), learning ? calib : undefined, settings, session.threads)
+  const calibrated = calibrates(options)
+  return signatureOf(modelFiles(analysis.model), calibrated ? calib : undefined, settings, session.threads)
 }
 
 const { version } = createRequire(import.meta.url)('../../package.json') as { version: string }

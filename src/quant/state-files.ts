@@ -45,6 +45,11 @@ export class StateFiles {
     return { ...this.stores!, nextFloat: this.next.float, nextQuantized: this.next.quantized }
   }
 
+  /** Hidden states of the quantized model before the next block, or after the last one; undefined when nothing was begun. */
+  get quantized(): ActivationStore | undefined {
+    return this.stores?.quantized
+  }
+
   /** Waits until the states after the block are on the disk. */
   sync(): void {
     this.next!.float.sync()

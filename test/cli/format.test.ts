@@ -6,8 +6,8 @@ import {
   formatEvaluation,
   formatInspection,
   formatQuantized,
-  table,
 } from '../../src/cli/format.ts'
+import { table } from '../../src/cli/table.ts'
 import type { EvaluateReport } from '../../src/quant/evaluate.ts'
 import type { InspectReport } from '../../src/quant/inspected.ts'
 import type { QuantizeReport } from '../../src/quant/terms/report.ts'
@@ -80,6 +80,7 @@ test('an evaluation', () => {
 
 const quantized: QuantizeReport = {
   model: '/m/model.onnx',
+  target: 'cpu',
   output: '/out/model.onnx',
   files: ['/out/model.onnx'],
   scheme: 'w4a16g128',
@@ -105,7 +106,19 @@ const quantized: QuantizeReport = {
     },
     { index: 2, linears: ['q', 'k', 'v'], mappings: [], rollbacks: [0, 3], elapsedMs: 900 },
   ],
-  outer: [{ role: 'lm_head+embedding', name: 'embed_tokens', bits: 8, group: 32, vocabSize: 320, hiddenSize: 64 }],
+  outer: [
+    {
+      role: 'lm_head',
+      name: 'lm_head',
+      bits: 4,
+      group: 32,
+      vocabSize: 320,
+      hiddenSize: 64,
+      roundedLoss: 0.02,
+      learnedLoss: 0.0125,
+    },
+    { role: 'lm_head+embedding', name: 'embed_tokens', bits: 8, group: 32, vocabSize: 320, hiddenSize: 64 },
+  ],
   skipped: [
     { node: '/l/1/MatMul', reason: 'its weight is computed by Mul' },
     { node: '/l/2/MatMul', reason: 'its weight is computed by Mul' },
@@ -122,9 +135,9 @@ const quantized: QuantizeReport = {
 test('a quantized model', () => {
   expect(`\n${formatQuantized(quantized, evaluation)}\n`).toMatchInlineSnapshot(`
     "
-    model   /m/model.onnx    16 MB
-    output  /out/model.onnx  4.0 MB (25 %)
-    scheme  w4a16g128
+    model   /m/model.onnx      16 MB
+    output  /out/model.onnx    4.0 MB (25 %)
+    scheme  w4a16g128 for cpu
     time    1 min 02 s
 
     block  linears  rounded  learned   change        time
@@ -132,6 +145,7 @@ test('a quantized model', () => {
         1        3  2.00e-2  2.00e-2   +0.0 %       0.9 s  diverged once: rolled back, learning rate halved; kept rounded
         2        3                                  0.9 s  diverged 2 times: rolled back, learning rate halved
 
+    lm_head: lm_head, 64 x 320, 4 bits in groups of 32, loss 2.00e-2 -> 1.25e-2
     lm_head and embedding, stored once: embed_tokens, 64 x 320, 8 bits in groups of 32
 
     not quantized
@@ -155,9 +169,9 @@ test('a model rounded to nearest has no losses to show', () => {
   const text = formatQuantized({ ...quantized, blocks, outer: [], skipped: [], notes: [] }, undefined)
   expect(`\n${text}\n`).toMatchInlineSnapshot(`
     "
-    model   /m/model.onnx    16 MB
-    output  /out/model.onnx  4.0 MB (25 %)
-    scheme  w4a16g128
+    model   /m/model.onnx      16 MB
+    output  /out/model.onnx    4.0 MB (25 %)
+    scheme  w4a16g128 for cpu
     time    1 min 02 s
 
     block  linears   time

@@ -6,6 +6,7 @@ import { parseCommandLine } from '../../src/cli/main.ts'
 import { type QuantizeCommand, rewriteSchemeFlags } from '../../src/cli/options.ts'
 import { QuantError } from '../../src/errors.ts'
 import { keyName } from '../../src/option-mark.ts'
+import { containerBits } from '../../src/kernels/pack/matmul-nbits.ts'
 import { resolveOptions } from '../../src/quant/terms/resolve-options.ts'
 
 const parse = (line: string): unknown => parseCommandLine(line === '' ? [] : line.split(' '))
@@ -14,11 +15,17 @@ const parse = (line: string): unknown => parseCommandLine(line === '' ? [] : lin
 const DEFAULTS = {
   model: 'm.onnx',
   output: undefined,
-  scheme: { weights: { bits: 4, group: 128, symmetric: false } },
+  target: 'cpu',
+  scheme: { weights: { bits: 4, group: 32, symmetric: false } },
+  lmHead: 4,
+  embedding: 4,
+  wherePossible: ['lmHead', 'embedding'],
   ignore: [],
   overrides: [],
   lwc: true,
-  let: false,
+  range: 'mse',
+  learnRanges: true,
+  let: 'norm',
   keepCache: false,
   calib: undefined,
   samples: 128,
@@ -31,11 +38,12 @@ const DEFAULTS = {
   schedule: 'cosine',
   optimizer: 'adamw',
   alpha: 0.5,
-  accuracyLevel: 0,
+  accuracyLevel: 4,
   format: 'integer',
   augLoss: false,
   session: { threads: undefined, device: 'cpu' },
   maxWork: 3e14,
+  float16: false,
   fresh: false,
 }
 
@@ -44,9 +52,25 @@ const w4a8 = (symmetric = false) => ({
   let: true,
 })
 
-const weights = (bits: number, group: number | 'none' = 128, symmetric = false) => ({
-  scheme: { weights: { bits, group: group === 'none' ? undefined : group, symmetric } },
+const withStatic = (bits: number) => ({
+  scheme: { weights: { bits: 8, group: undefined, symmetric: false }, activations: { kind: 'static', bits } },
+  lmHead: 8,
+  embedding: 8,
+  let: true,
 })
+
+/** Group and outer bits of the CPU, by the width of the stored codes. */
+const OF_CPU: Record<number, { group: number; outer: number }> = {
+  2: { group: 64, outer: 4 },
+  4: { group: 32, outer: 4 },
+  8: { group: 128, outer: 8 },
+}
+
+const weights = (bits: number, given?: number | 'none', symmetric = false) => {
+  const { group, outer } = OF_CPU[containerBits(bits)]!
+  const asked = given === 'none' ? undefined : (given ?? group)
+  return { scheme: { weights: { bits, group: asked, symmetric } }, lmHead: outer, embedding: outer }
+}
 
 describe('quantize', () => {
   test.each<[string, object]>([
@@ -61,7 +85,7 @@ describe('quantize', () => {
     ['--w4a16g64', weights(4, 64)],
     ['--w4a16 --group 32', weights(4, 32)],
     ['--w4a16 --per-channel', weights(4, 'none')],
-    ['--w4a16 --symmetric', weights(4, 128, true)],
+    ['--w4a16 --symmetric', weights(4, 32, true)],
     ['--wbits 6', weights(6)],
     ['--wbits 6 --abits 16 --group 16', weights(6, 16)],
     ['--w4a16 -o out', { output: 'out' }],
@@ -105,7 +129,15 @@ describe('quantize', () => {
     ['--w4a16 --seq-len=64', { seqLen: 64, capSeqLen: false }],
     ['--w4a16 --lr 5e-3 --seed 7', { learningRate: 0.005, letLearningRate: 0.0025, seed: 7 }],
     ['--w4a16 --schedule constant', { schedule: 'constant' }],
-    ['--w4a16 --no-lwc', { lwc: false }],
+    ['--w4a16 --no-lwc', { lwc: false, let: false, learnRanges: false }],
+    ['--w8a8 --static-activations', withStatic(8)],
+    [
+      '--w8a16 --static-activations --range minmax',
+      { ...withStatic(16), format: 'qdq', accuracyLevel: 0, range: 'minmax' },
+    ],
+    ['--w8a16 --static-activations --format portable', { ...withStatic(16), format: 'portable' }],
+    ['--w8a8 --static-activations --no-learn-ranges', { ...withStatic(8), learnRanges: false }],
+    ['--w8a8 --static-activations --no-lwc --learn-ranges', { ...withStatic(8), lwc: false }],
     ['--w4a8', w4a8()],
     ['--wbits 4 --abits 8 --symmetric-activations', w4a8(true)],
     ['--w4a16 --let --let-lr 1e-3', { let: true, letLearningRate: 0.001 }],
@@ -116,6 +148,7 @@ describe('quantize', () => {
       { ...w4a8(), alpha: 0.75, augLoss: true, epochs: 0, maxWork: undefined },
     ],
     ['--w4a8 --format portable', { ...w4a8(), format: 'portable' }],
+    ['--w4a16 --format qdq', { format: 'qdq', accuracyLevel: 0, let: false }],
     ['--w4a16 --optimizer stable-spam', { optimizer: 'stable-spam' }],
     ['--w4a16 --save-params p.safetensors', { saveParams: 'p.safetensors' }],
     ['--w4a16 --params p.safetensors', { params: 'p.safetensors' }],
@@ -129,9 +162,12 @@ describe('quantize', () => {
         ],
       },
     ],
-    ['--w4a16 --lm-head 8 --embedding 4', { lmHead: 8, embedding: 4 }],
-    ['--w4a16 --accuracy-level 4', { accuracyLevel: 4 }],
-    ['--w4a16 --accuracy-level 0', {}],
+    ['--w4a16 --lm-head 8 --embedding 4', { lmHead: 8, embedding: 4, wherePossible: [] }],
+    ['--w4a16 --lm-head float --embedding float', { lmHead: undefined, embedding: undefined, wherePossible: [] }],
+    ['--w4a16 --accuracy-level 4', {}],
+    ['--w4a16 --let', { let: true }],
+    ['--w4a16 --no-let', { let: false }],
+    ['--w4a16 --accuracy-level 0', { accuracyLevel: 0, let: false }],
     ['--w4a16 --time-budget 1h30m', { timeBudgetMs: 5_400_000 }],
     ['--w4a16 --time-budget 2.5m', { timeBudgetMs: 150_000 }],
     ['--w4a16 --work-dir w --fresh', { workDir: 'w', fresh: true }],
@@ -236,9 +272,22 @@ describe('what is refused', () => {
     ['quantize m --w4a16 --lr fast', 'E_USAGE', '--lr takes a number above 0, not "fast"', undefined],
     ['quantize m --w4a16 --lr Infinity', 'E_USAGE', '--lr takes a number above 0, not "Infinity"', undefined],
     ['quantize m --w4a16 --optimizer sgd', 'E_USAGE', '--optimizer is adamw or stable-spam, not "sgd"', undefined],
-    ['quantize m --w4a16 --format qdq', 'E_USAGE', '--format is integer or portable, not "qdq"', undefined],
-    ['quantize m --w4a16 --lm-head 3', 'E_USAGE', '--lm-head takes 2, 4 or 8 bits, not "3"', undefined],
-    ['quantize m --w4a16 --embedding 16', 'E_USAGE', '--embedding takes 2, 4 or 8 bits, not "16"', undefined],
+    ['quantize m --w4a16 --format tflite', 'E_USAGE', '--format is integer, portable or qdq, not "tflite"', undefined],
+    [
+      'quantize m --w8a8 --format qdq',
+      'E_USAGE',
+      '--format qdq cannot hold activations that are quantized per token',
+      'Take --static-activations, --w8a16 or --w4a16, or --format portable.',
+    ],
+    [
+      'quantize m --w4a16 --format qdq --accuracy-level 4',
+      'E_USAGE',
+      '--accuracy-level 4 is an attribute of MatMulNBits, which --format qdq does not write',
+      'Leave it out: onnxruntime itself takes level 4 for such files, unless a session option says otherwise.',
+    ],
+    ['evaluate m t --qdq-accuracy-level 1', 'E_USAGE', '--qdq-accuracy-level is 0 or 4, not "1"', undefined],
+    ['quantize m --w4a16 --lm-head 3', 'E_USAGE', '--lm-head takes 2, 4 or 8 bits, or float, not "3"', undefined],
+    ['quantize m --w4a16 --embedding 16', 'E_USAGE', '--embedding takes 2, 4 or 8 bits, or float, not "16"', undefined],
     [
       'quantize m --w4a16 --override q_proj',
       'E_USAGE',
@@ -275,7 +324,7 @@ describe('what is refused', () => {
       'quantize m --w4a16 --accuracy-level 2',
       'E_USAGE',
       '--accuracy-level is 0 or 4, not "2"',
-      '0 computes in float32; 4 lets onnxruntime round activations to 8 bits on the fly, which is faster and less exact.',
+      '0 computes in float32; 4 lets onnxruntime round activations to 8 bits on the fly, which is faster. Learning does the same.',
     ],
     ['quantize m --w1a16', 'E_SCHEME', '1-bit weights cannot be made', 'Weights can have 2 to 8 bits.'],
     ['quantize m --wbits 9', 'E_SCHEME', '9-bit weights cannot be made', 'Weights can have 2 to 8 bits.'],
@@ -286,7 +335,8 @@ describe('what is refused', () => {
       'Give one of them.',
     ],
     ['quantize m --scheme four', 'E_SCHEME', '"four" is not a scheme', 'Write for example w4a16, w3a16 or w2a16g64.'],
-    ['inspect m --w4a16', 'E_USAGE', "unknown option '--scheme'", HELP_HINT],
+    ['inspect m --w4a16', 'E_USAGE', '--w4a16 is for the kernels of a target', 'Give --target too.'],
+    ['inspect m --target cpu --w4a', 'E_USAGE', "unknown option '--w4a'", HELP_HINT],
     [
       'evaluate m',
       'E_USAGE',

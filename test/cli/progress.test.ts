@@ -40,6 +40,8 @@ test('a run from beginning to end', () => {
       block(1, 'outputs', 32, 32),
       { type: 'blockDone', report: FINISHED, blocks: 4, resumed: false },
       block(3, 'outputs', 32, 32),
+      { type: 'outer', name: 'lm_head', phase: 'inputs', done: 1, total: 8 },
+      { type: 'outer', name: 'lm_head', phase: 'clipping', done: 1.5, total: 2 },
       { type: 'saving' },
     ]),
   ).toEqual([
@@ -51,6 +53,8 @@ test('a run from beginning to end', () => {
     'block 2/4  running the quantized block 32/32  2.0 s left',
     '= block 2/4  loss 2.50e-3 -> 1.25e-3  1 min 01 s',
     'block 4/4  running the quantized block 32/32  0.0 s left',
+    'lm_head  running the last norm 13 %',
+    'lm_head  learning its clipping 75 %',
     'saving',
   ])
 })

@@ -30,9 +30,9 @@ const VICTIMS = ['file.txt', 'folder/thesis.tmp', 'folder/block-000.record', 'fo
 /** Names as of today, for names that no run shows. */
 const FORESEEABLE: Readonly<Record<Way, readonly string[]>> = {
   rounding: [
-    ...['out/.q.onnx.tmp', 'out/.q.onnx.data.tmp', 'out/.q.onnx.data.tmp.old', 'out/.q.onnx.omniquant'],
+    ...['out/.q.onnx.tmp', 'out/.q.onnx_data.tmp', 'out/.q.onnx_data.tmp.old', 'out/.q.onnx.omniquant'],
     ...['out/.q.onnx.omniquant/lock.1', 'out/.q.onnx.omniquant/run.record', 'out/.q.onnx.omniquant/.run.record.tmp'],
-    ...['out/.q.onnx.omniquant/block-000.record', 'out/q.onnx', 'out/q.onnx.data', 'out/tokenizer.json'],
+    ...['out/.q.onnx.omniquant/block-000.record', 'out/q.onnx', 'out/q.onnx_data', 'out/tokenizer.json'],
     ...['out/.q.onnx.lock.1', 'out/.q.onnx.lock.2', 'out/config.json'],
   ],
   learning: ['params/learned.safetensors', 'params/.learned.safetensors.tmp', 'work/run'],

@@ -238,5 +238,5 @@ test('two runs on two outputs in one folder do not wait for each other', TIMEOUT
   ])
   const now = snapshot(place.folder)
   expect(now.get('out/q.onnx')).toBe(expected.get('out/q.onnx'))
-  expect([...now.keys()].filter(path => !expected.has(path)).sort()).toEqual(['out/r.onnx', 'out/r.onnx.data'])
+  expect([...now.keys()].filter(path => !expected.has(path)).sort()).toEqual(['out/r.onnx', 'out/r.onnx_data'])
 })

@@ -9,6 +9,7 @@ import { dirname, join } from 'node:path'
 import { saveModel } from '../../src/graph/onnx-file/save.ts'
 import { toyDecoder, toyTokens } from '../helpers/toy-decoder.ts'
 import { FaultWorker, type Outcome, type Task, type TaskOptions } from './worker-process.ts'
+import { PLAIN } from '../helpers/method.ts'
 
 /** Contents of a folder, path -> "folder", "link to ...", or the hash of a file. */
 export type Snapshot = ReadonlyMap<string, string>
@@ -35,12 +36,13 @@ export function differences(a: Snapshot, b: Snapshot): string[] {
 /** Files of somebody else, some with names like those of our own files. */
 const STRANGERS = [
   ...['source/photo.jpg', 'source/.hidden', 'source/.model.onnx.tmp', 'source/block-000.record'],
-  ...['out/notes.txt', 'out/q.onnx.bak', 'out/.other.onnx.tmp', 'out/other.onnx', 'out/other.onnx.data', 'out/x.tmp'],
+  ...['out/notes.txt', 'out/q.onnx.bak', 'out/.other.onnx.tmp', 'out/other.onnx', 'out/other.onnx_data', 'out/x.tmp'],
   ...['out/.other.onnx.omniquant/run.record', 'out/deep/er/inner.f32', 'out/lock', 'params/other.safetensors'],
   ...['work/float-000.f32', 'work/lock', 'work/run.record', 'work/other/run.record'],
 ]
 
 const BASE: Omit<TaskOptions, 'model' | 'lwc' | 'let'> = {
+  ...PLAIN,
   ...{ scheme: 'w4a16g32', samples: 2, seqLen: 7, epochs: 1, seed: 0, learningRate: 1e-2, schedule: 'cosine' },
   ...{ accuracyLevel: 0, augLoss: false, threads: 1 },
 }
@@ -127,9 +129,12 @@ export class Place {
   async prepare(): Promise<Snapshot> {
     mkdirSync(this.path('source'))
     const { model } = toyDecoder({ layers: 2 })
-    await saveModel(model, this.path('source/model.onnx'), { externalData: true })
+    await saveModel(model, this.path('source/model.onnx'), { externalData: true, dataFileName: 'model.onnx_data' })
     writeFileSync(this.path('source/calib.jsonl'), toyTokens(2, 8))
-    writeFileSync(this.path('source/config.json'), '{"vocab_size":96}')
+    writeFileSync(
+      this.path('source/config.json'),
+      '{"vocab_size":96,"transformers.js_config":{"use_external_data_format":true}}',
+    )
     writeFileSync(this.path('source/tokenizer.json'), `{"of":"the source"${' '.repeat(5000)}}`)
     writeFileSync(this.path('source/tokenizer_config.json'), '{"of":"the source"}')
     await this.expectDone({ options: this.options('rounding', { scheme: 'w8a16g32' }) })

@@ -1,9 +1,10 @@
 /** @file Logits of a model file, computed by onnxruntime, for comparison with those of a quantized file. */
 
+import { dirname } from 'node:path'
 import { feedsFor } from '../../src/decoder/feeds.ts'
 import { type ModelIo, describeIo } from '../../src/decoder/model-io.ts'
 import { readFloats } from '../../src/kernels/float16.ts'
-import { openModel } from '../../src/kernels/session.ts'
+import { openModel, type SessionOptions } from '../../src/kernels/session.ts'
 
 export interface LogitsOptions {
   readonly batch?: number
@@ -21,10 +22,11 @@ export const someTokens = (batch: number, tokens: number, vocab: number): BigInt
 export async function logitsOf(
   path: string,
   { batch = 1, tokens = 12, flag, vocab = 96 }: LogitsOptions = {},
+  options: SessionOptions = {},
 ): Promise<Float32Array> {
-  const session = await openModel(path)
+  const session = await openModel(path, options)
   try {
-    const io: ModelIo = describeIo(session)
+    const io: ModelIo = describeIo(session, dirname(path))
     const feeds = feedsFor(io, someTokens(batch, tokens, vocab), batch, tokens)
     const branch = io.useCacheBranch
     if (branch !== undefined && flag !== undefined)

@@ -1,11 +1,15 @@
-/** @file Resolved options for tests that call parts of a run. */
+/** @file Options of tests: without what the target chooses, which most tests are not about. */
 
 import type { Method } from '../../src/quant/terms/options.ts'
 import { resolveOptions } from '../../src/quant/terms/resolve-options.ts'
 
-/** A method with the defaults of a run for everything that is not given. */
+/** Products in float32, and lm_head and embedding as they are. */
+export const PLAIN = { accuracyLevel: 0, lmHead: 'float', embedding: 'float' } as const
+
+/** A method with the defaults of a run for everything that is not given, at accuracy level 0. */
 export function methodOf(given: Partial<Method> & Pick<Method, 'scheme'>): Method {
   const { scheme, learningRate } = given
   // A rate of zero is no option: it is only for parameters that are not learned.
-  return { ...resolveOptions({ model: 'model.onnx', scheme, learningRate: learningRate || undefined }), ...given }
+  const options = { ...PLAIN, model: 'model.onnx', scheme, learningRate: learningRate || undefined }
+  return { ...resolveOptions(options), ...given }
 }

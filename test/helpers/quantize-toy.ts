@@ -6,6 +6,7 @@ import { quantizeModel } from '../../src/quant/quantize-model.ts'
 import { type QuantizeOptions } from '../../src/quant/terms/options.ts'
 import type { QuantizeReport } from '../../src/quant/terms/report.ts'
 import { parseScheme } from '../../src/quant/terms/scheme.ts'
+import { PLAIN } from './method.ts'
 import { testFolder } from './test-folder.ts'
 import { toyTokens } from './toy-decoder.ts'
 
@@ -19,7 +20,8 @@ export function quantizeToy(
   writeFileSync(calib, toyTokens(4, 13))
   return quantizeModel({
     ...{ calib, model, output: testFolder(), scheme: parseScheme(scheme), lwc: false, let: scheme === 'w4a4' },
-    ...{ epochs: 2, samples: 4, seqLen: 12, seed: 0, learningRate: 1e-2, schedule: 'cosine', accuracyLevel: 0 },
+    ...PLAIN,
+    ...{ epochs: 2, samples: 4, seqLen: 12, seed: 0, learningRate: 1e-2, schedule: 'cosine' },
     ...options,
   })
 }

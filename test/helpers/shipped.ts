@@ -22,7 +22,9 @@ import { exportBlocks } from '../../src/quant/export/export-blocks.ts'
 import { emitQuantizedBlock } from '../../src/quant/learn/emit-quantized.ts'
 import { weightInput } from '../../src/quant/learn/ports.ts'
 import { readWeights } from '../../src/quant/learn/block-version.ts'
+import { inFloat16 } from '../../src/quant/float16/in-float16.ts'
 import { methodOf } from './method.ts'
+import { retype } from './retype.ts'
 
 const SAMPLES = 4
 
@@ -84,22 +86,33 @@ export interface Shipped {
   readonly errors: readonly number[]
 }
 
-/** Learns, exports and compares, in the empty folder `work`. Tokens are below `vocabulary`. */
+/** An analysis, as float16 model where that is asked for. */
+const found = async (path: string, tokens: number, float16: boolean): Promise<Analysis> => {
+  const analysis = await analyze(path, tokens)
+  return float16 ? inFloat16(analysis).analysis : analysis
+}
+
+/**
+ * Learns, exports at the accuracy level of learning, and compares, in the empty folder `work`. Tokens are below `vocabulary`. With
+ * `float16` the file is a float16 model, and is compared with all its float16 numbers and operators in float32.
+ */
 export async function shipped(
   path: string,
   work: string,
   given: Partial<Method> & Pick<Method, 'scheme'>,
   options: Partial<ExportOptions>,
-  { tokens, vocabulary }: { readonly tokens: number; readonly vocabulary: number },
+  { tokens, vocabulary, float16 = false }: { tokens: number; vocabulary: number; float16?: boolean },
 ): Promise<Shipped> {
-  const analysis = await analyze(path, tokens)
-  const { finished, outputs } = await learnAll(analysis, methodOf(given), vocabulary, work)
-  exportBlocks(analysis.model, finished, { accuracyLevel: 0, format: 'integer', ...options })
+  const analysis = await found(path, tokens, float16)
+  const method = { ...methodOf(given), ...(options.format && { format: options.format }) }
+  const { finished, outputs } = await learnAll(analysis, method, vocabulary, work)
+  exportBlocks(analysis.model, finished, { accuracyLevel: method.accuracyLevel, format: 'integer', ...options })
   await saveModel(analysis.model, join(work, 'plain.onnx'))
 
   // Block outputs are inner values of the file, so a copy has them as outputs. Where a norm with the residual inside
   // does not give its block output, it gets one more output.
-  const opened = loadModel(join(work, 'plain.onnx'))
+  const written = loadModel(join(work, 'plain.onnx'))
+  const opened = float16 ? retype(written, 'float16', 'float32') : written
   const produced = opened.graph.nodes.flatMap(node => node.outputs)
   const names = analysis.blocks.map(({ output }) => {
     const [user] = [...analysis.values].find(([value, working]) => working === output && value.producer) ?? []
@@ -111,7 +124,7 @@ export async function shipped(
     return value.name
   })
   await saveModel(opened, join(work, 'shown.onnx'))
-  const session = await openModel(join(work, 'shown.onnx'))
+  const session = await openModel(join(work, 'shown.onnx'), { qdqAccuracyLevel: 0 })
   const shown = await session.run(feedsFor(analysis.io, ids(0, tokens, vocabulary), 1, tokens), names)
   await session.release()
   const errors = names.map((name, i) => relativeError(readElements(shown[name]!) as Float32Array, outputs[i]!))

@@ -9,9 +9,16 @@ import { gradients } from '../../src/autodiff/backward.ts'
 import { Builder } from '../../src/graph/builder.ts'
 import { floatTensor, readNumbers } from '../../src/graph/tensor.ts'
 import { emitFakeQuantize, emitWeightRange } from '../../src/kernels/weights.ts'
-import { groupsOf, roundHalfEven, scaleBounds, stepCount, storedScale } from '../../src/kernels/qparams.ts'
+import {
+  groupsOf,
+  roundHalfEven,
+  scaleBounds,
+  storedScale,
+  symmetricSteps,
+  type WeightQuantizer,
+} from '../../src/kernels/qparams.ts'
 import { runGraph, type Tensors } from '../../src/kernels/session.ts'
-import { noise, type WeightCase, weightCases, weightsOf } from './weights.ts'
+import { GRIDS, noise, type WeightCase, weightCases, weightsOf } from './weights.ts'
 
 interface Gradients {
   readonly w: number[]
@@ -55,10 +62,15 @@ function byHand({ K, N, quantizer }: WeightCase, { w, dp, max, min, offset }: Po
     const lo = Math.min(0, ...members.map(at => w[at]!))
     const [ratioMax, ratioMin] = [sigmoid(max[i]!), sigmoid(min[i]!)]
     const [above, below] = [hi * ratioMax, -lo * ratioMin]
-    const steps = stepCount(quantizer)
-    const raw = (quantizer.symmetric ? Math.max(above, below) : above + below) / steps
+    const turned = quantizer.symmetric && !quantizer.positiveScale && hi > -lo
+    const { above: stepsAbove, below: stepsBelow } = quantizer.symmetric
+      ? symmetricSteps(quantizer.bits, turned)
+      : { above: top, below: top }
+    const [fromAbove, fromBelow] = [above / stepsAbove, below / stepsBelow]
+    const raw = quantizer.symmetric ? Math.max(fromAbove, fromBelow) : (above + below) / top
     const bounded = Math.min(Math.max(raw, low), high)
-    const scale = storedScale(bounded, quantizer)
+    const sign = turned ? -1 : 1
+    const scale = sign * storedScale(bounded, quantizer)
     const zeroPoint = quantizer.symmetric
       ? 2 ** (quantizer.bits - 1)
       : Math.min(Math.max(roundHalfEven(below / scale), 0), top)
@@ -72,11 +84,11 @@ function byHand({ K, N, quantizer }: WeightCase, { w, dp, max, min, offset }: Po
       result.w[at] = dp[at]!
       result.offset[at] = dp[at]! * scale
     }
-    const dRaw = raw === bounded ? dScale : 0
+    const dRaw = raw === bounded ? sign * dScale : 0
     const share = (mine: number, other: number) =>
       quantizer.symmetric ? (mine > other ? 1 : mine === other ? 0.5 : 0) : 1
-    const dAbove = (dRaw / steps) * share(above, below)
-    const dBelow = (dRaw / steps) * share(below, above)
+    const dAbove = (dRaw / stepsAbove) * share(fromAbove, fromBelow)
+    const dBelow = (dRaw / stepsBelow) * share(fromBelow, fromAbove)
     result.max[i] = dAbove * hi * ratioMax * (1 - ratioMax)
     result.min[i] = dBelow * -lo * ratioMin * (1 - ratioMin)
     result.hi[i] = dAbove * ratioMax
@@ -178,26 +190,38 @@ test('a weight that is learned itself also gets what its range receives', async 
   expect(shared).toBeGreaterThan(200)
 })
 
-test('a weight’s gradient is the slope of the quantizer with its rounding held fixed', async () => {
+/** Scale of a group in float64: its range clipped by the ratios. The sign is that of the whole range. */
+function scaleOf(members: readonly number[], ratios: { max: number; min: number }, quantizer: WeightQuantizer): number {
+  const [hi, lo] = [Math.max(0, ...members), Math.min(0, ...members)]
+  const [above, below] = [hi * ratios.max, -lo * ratios.min]
+  if (!quantizer.symmetric) return (above + below) / (2 ** quantizer.bits - 1)
+  const longer = 2 ** (quantizer.bits - 1)
+  if (hi > -lo && !quantizer.positiveScale) return -Math.max(above / longer, below / (longer - 0.5))
+  return Math.max(above / (longer - 0.5), below / longer)
+}
+
+test.each(GRIDS)('gradients of weights and logits are the slope with rounding held fixed: %o', async grid => {
   // Groups of 64, long enough to be reduced in parts, and noise, of which no two numbers are equal: slopes exist.
-  const given: WeightCase = {
-    K: 128,
-    N: 3,
-    quantizer: { bits: 4, group: 64, symmetric: false, scaleDtype: 'float32' },
-    seed: 21,
-    clipped: true,
-  }
+  const quantizer: WeightQuantizer = { bits: 4, group: 64, ...grid, scaleDtype: 'float32' }
+  const given: WeightCase = { K: 128, N: 3, quantizer, seed: 21, clipped: true }
   const at = { ...pointOf(given), w: [...noise(128 * 3, 17)], offset: Array<number>(128 * 3).fill(0) }
   const groups = Array.from({ length: 6 }, (_, i) =>
     Array.from({ length: 64 }, (_, k) => (Math.floor(i / 3) * 64 + k) * 3 + (i % 3)),
   )
-  const scaleOf = (w: readonly number[], i: number) => {
-    const members = groups[i]!.map(index => w[index]!)
-    return (Math.max(...members) * sigmoid(at.max[i]!) - Math.min(...members) * sigmoid(at.min[i]!)) / 15
+  const scaleAt = ({ w, max, min }: Pick<Point, 'w' | 'max' | 'min'>, i: number) =>
+    scaleOf(
+      groups[i]!.map(index => w[index]!),
+      { max: sigmoid(max[i]!), min: sigmoid(min[i]!) },
+      quantizer,
+    )
+  if (quantizer.symmetric && !quantizer.positiveScale) {
+    const signs = new Set(groups.map((_, i) => Math.sign(scaleAt(at, i))))
+    expect(signs).toEqual(new Set([1, -1]))
   }
   const surrogate = groups.map((members, i) => {
-    const scale = scaleOf(at.w, i)
-    const zeroPoint = roundHalfEven((-Math.min(...members.map(index => at.w[index]!)) * sigmoid(at.min[i]!)) / scale)
+    const scale = scaleAt(at, i)
+    const least = Math.min(...members.map(index => at.w[index]!))
+    const zeroPoint = quantizer.symmetric ? 8 : roundHalfEven((-least * sigmoid(at.min[i]!)) / scale)
     return members.map(index => {
       const code = roundHalfEven(at.w[index]! / scale) + zeroPoint
       if (code <= 0 || code >= 15) {
@@ -208,15 +232,19 @@ test('a weight’s gradient is the slope of the quantizer with its rounding held
       return (w: number, s: number) => w + error * s
     })
   })
-  const loss = (w: readonly number[]) =>
+  const loss = (point: Pick<Point, 'w' | 'max' | 'min'>) =>
     groups
-      .flatMap((members, i) => members.map((index, k) => at.dp[index]! * surrogate[i]![k]!(w[index]!, scaleOf(w, i))))
+      .flatMap((members, i) =>
+        members.map((index, k) => at.dp[index]! * surrogate[i]![k]!(point.w[index]!, scaleAt(point, i))),
+      )
       .reduce((a, b) => a + b)
-  const direction = noise(at.w.length, 5)
-  const moved = (h: number) => loss(at.w.map((x, index) => x + h * direction[index]!))
-  const { w: dw } = await byGraph(given, at, true)
-  const slope = dw.reduce((sum, x, index) => sum + x * direction[index]!, 0)
-  expect(slope).toBeCloseTo((moved(1e-6) - moved(-1e-6)) / 2e-6, 6)
+  const found = await byGraph(given, at, true)
+  for (const name of ['w', 'max', 'min'] as const) {
+    const direction = noise(at[name].length, 5)
+    const moved = (h: number) => loss({ ...at, [name]: at[name].map((x, index) => x + h * direction[index]!) })
+    const slope = found[name].reduce((sum, x, index) => sum + x * direction[index]!, 0)
+    expect(slope, name).toBeCloseTo((moved(1e-6) - moved(-1e-6)) / 2e-6, 6)
+  }
 })
 
 test('learning the logits lowers the error of the weights', async () => {

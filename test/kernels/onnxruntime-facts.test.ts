@@ -5,7 +5,7 @@
 
 import { describe, expect, test } from 'vitest'
 import { Builder } from '../../src/graph/builder.ts'
-import { type Attribute, newModel, Node, Value } from '../../src/graph/ir.ts'
+import { type Attribute, Graph, newModel, Node, Value } from '../../src/graph/ir.ts'
 import { saveModel } from '../../src/graph/onnx-file/save.ts'
 import { floatTensor, readElements, readNumbers, type Tensor, tensorOf } from '../../src/graph/tensor.ts'
 import { compile, openModel, runGraph, type SessionOptions } from '../../src/kernels/session.ts'
@@ -82,6 +82,89 @@ describe('MatMulNBits', () => {
   })
 })
 
+describe('scales of weights may be negative', () => {
+  /** The product with x as a run input and everything else constant, as clients run it. */
+  const productOf = async (
+    kind: string,
+    x: Tensor,
+    constants: readonly (Tensor | undefined)[],
+    attributes: Attributes,
+  ) => {
+    const graph = graphOf(kind, [x, ...constants.filter(each => each !== undefined)], attributes)
+    const input = graph.initializers.shift()!
+    graph.inputs.push(new Value(input.name, x.dtype, x.dims))
+    graph.nodes[0]!.inputs[0] = graph.inputs[0]
+    return readNumbers((await runGraph(graph, { [input.name]: x }, { prepacking: true })).y!)
+  }
+
+  test.each([2, 4, 8].flatMap(bits => [0, 4].flatMap(level => [1, 40].map(rows => [bits, level, rows] as const))))(
+    'MatMulNBits, %i bits, accuracy_level %i, %i rows: negated scales negate the product',
+    async (bits, level, rows) => {
+      const [K, N, block] = [128, 24, 32]
+      const codes = tensorOf('uint8', [N, K / block, (block * bits) / 8], bytes((N * K * bits) / 8))
+      const scales = wave((N * K) / block)
+      const product = (sign: number) =>
+        productOf(
+          'com.microsoft.MatMulNBits',
+          floatTensor([rows, K], wave(rows * K)),
+          [
+            codes,
+            floatTensor(
+              [N, K / block],
+              scales.map(x => sign * x),
+            ),
+          ],
+          { K, N, bits, block_size: block, accuracy_level: level },
+        )
+      const [one, other] = [await product(1), await product(-1)]
+      expect(Math.max(...one.map(Math.abs))).toBeGreaterThan(1)
+      expect(other).toEqual(one.map(y => -y))
+    },
+  )
+
+  test.each([1, 40])('MatMulIntegerToFloat, %i rows: exact up to 255 times -128, for either sign', async rows => {
+    // All sums are below 2^24: float32 holds them.
+    const [K, N] = [500, 19]
+    const x = Uint8Array.from({ length: rows * K }, (_, i) => (i % 7 < 5 ? 255 : (i * 31) % 256))
+    const w = Int8Array.from({ length: K * N }, (_, i) => (i % N < 9 ? -128 : ((i * 53) % 256) - 128))
+    const scale = Array.from({ length: N }, (_, n) => (n % 2 === 0 ? -1 : 1))
+    const y = await productOf(
+      'com.microsoft.MatMulIntegerToFloat',
+      tensorOf('uint8', [rows, K], x),
+      [
+        tensorOf('int8', [K, N], w),
+        floatTensor([], [1]),
+        floatTensor([N], scale),
+        tensorOf('uint8', [], Uint8Array.of(128)),
+      ],
+      {},
+    )
+    const sum = (m: number, n: number) =>
+      Array.from({ length: K }, (_, k) => (x[m * K + k]! - 128) * w[k * N + n]!).reduce((a, b) => a + b)
+    expect(y).toEqual(Array.from({ length: rows * N }, (_, i) => scale[i % N]! * sum(Math.floor(i / N), i % N)))
+  })
+
+  test('GatherBlockQuantized', async () => {
+    const [V, D, block] = [3, 32, 16]
+    const codes = bytes((V * D) / 2)
+    const scales = wave((V * D) / block)
+    const rows = await productOf(
+      'com.microsoft.GatherBlockQuantized',
+      tensorOf('uint8', [V, D / 2], codes),
+      [tensorOf('int64', [V], BigInt64Array.of(2n, 0n, 1n)), floatTensor([V, D / block], scales)],
+      { bits: 4, block_size: block, gather_axis: 0, quantize_axis: 1 },
+    )
+    expect(scales.some(x => x < 0)).toBe(true)
+    const expected = [2, 0, 1].flatMap(row =>
+      Array.from({ length: D }, (_, d) => {
+        const code = (codes[(row * D + d) >> 1]! >> (4 * (d % 2))) & 15
+        return Math.fround((code - 8) * Math.fround(scales[(row * D + d - (d % block)) / block]!))
+      }),
+    )
+    expect(rows).toEqual(expected)
+  })
+})
+
 describe('quantized activations', () => {
   test('a MatMul of a DequantizeLinear rounds its activations, unless the graph is run as written', async () => {
     const [K, N] = [128, 32]
@@ -114,6 +197,77 @@ describe('quantized activations', () => {
     // Programs run without prepacking, where MatMulNBits computes in float32.
     const unpacked = await runGraph(g.graph, feeds, { prepacking: false })
     expect(distance(unpacked.y!, exact)).toBeLessThan(1e-6)
+  })
+
+  /** x [4, 64] and a weight [64, 8] of DequantizeLinear, in the main graph; `write` gives the result. */
+  async function dequantized(write: (g: Builder, x: Value, dequantize: () => Value) => Value) {
+    const [K, N] = [64, 8]
+    const g = new Builder()
+    const x = g.input('x', 'float32', [4, K])
+    const codes = g.initializer('q', { dtype: 'int4', dims: [K, N], data: bytes((K * N) / 2) })
+    const scales = g.initializer(
+      'scale',
+      floatTensor(
+        [K / 32, N],
+        wave((K / 32) * N).map(each => Math.abs(each) + 0.1),
+      ),
+    )
+    const y = write(g, x, () => g.op('DequantizeLinear', [codes, scales], { axis: 0, block_size: 32 }))
+    g.output(y, 'y')
+    const result = async (optimization: SessionOptions['optimization'] & string, level?: 0 | 4) =>
+      (
+        await runGraph(
+          g.graph,
+          { x: floatTensor([4, K], wave(4 * K)) },
+          { optimization, prepacking: true, ...(level !== undefined && { qdqAccuracyLevel: level }) },
+        )
+      ).y!
+    return { result, exact: await result('disabled') }
+  }
+
+  test('session.qdq_matmulnbits_accuracy_level says what the fused product computes in', async () => {
+    const { result, exact } = await dequantized((g, x, dequantize) => g.matMul(x, dequantize()))
+    expect(distance(await result('all', 0), exact)).toBeLessThan(1e-6)
+    expect(distance(await result('all', 4), exact)).toBeGreaterThan(1e-3)
+    expect(await result('all')).toEqual(await result('all', 4))
+  })
+
+  test('two products of one DequantizeLinear, and a Gemm with an activation behind it, are not fused with it', async () => {
+    const two = await dequantized((g, x, dequantize) => {
+      const w = dequantize()
+      return g.add(g.matMul(x, w), g.matMul(g.neg(g.neg(g.add(x, x))), w))
+    })
+    expect(distance(await two.result('all'), two.exact)).toBeLessThan(1e-6)
+    const bias = floatTensor([8], wave(8))
+    const gemm = (g: Builder, x: Value, w: Value) => g.op('Gemm', [x, w, g.initializer('bias', bias)])
+    const active = await dequantized((g, x, dequantize) => g.neg(g.op('Relu', [gemm(g, x, dequantize())])))
+    expect(distance(await active.result('all'), active.exact)).toBeLessThan(1e-6)
+    const alone = await dequantized((g, x, dequantize) => gemm(g, x, dequantize()))
+    expect(distance(await alone.result('all'), alone.exact)).toBeGreaterThan(1e-3)
+  })
+
+  test('a body that dequantizes constants of the main graph for a product is refused', async () => {
+    const branch = (g: Builder, x: Value, dequantize: () => Value) => {
+      const before = g.graph.nodes.length
+      const y = g.matMul(x, dequantize())
+      const body = new Graph('body')
+      body.nodes = g.graph.nodes.splice(before)
+      body.outputs = [y]
+      return body
+    }
+    const refused = dequantized((g, x, dequantize) => {
+      const flag = g.initializer('flag', tensorOf('bool', [1], Uint8Array.of(1)))
+      const [then_branch, else_branch] = [branch(g, x, dequantize), branch(g, x, dequantize)]
+      const chosen = g.op('ReduceMax', [g.cast(x, 'int32')], { keepdims: 0 })
+      const y = new Value('chosen', 'float32', [4, 8])
+      const bodies = Object.entries({ then_branch, else_branch })
+      const attributes = new Map(bodies.map(([name, value]): [string, Attribute] => [name, { type: 'graph', value }]))
+      // A condition that is known would be decided at load.
+      const condition = g.op('And', [flag, g.reshape(g.op('Greater', [chosen, g.scalar(0, 'int32')]), [1])])
+      g.graph.nodes.push(new Node('If', [condition], [y], attributes, '', 'if'))
+      return y
+    })
+    await expect(refused.then(({ result }) => result('all'))).rejects.toThrow(/Missing required weight/)
   })
 
   test('MatMulInteger takes one zero point for all rows of A, none for each', async () => {

@@ -5,7 +5,7 @@ import { describe, expect, test } from 'vitest'
 import { dequantize, quantizeWeight } from '../../src/kernels/weights.ts'
 import { roundToFloat16 } from '../../src/kernels/float16.ts'
 import { affineQParams, roundHalfEven, type WeightQuantizer, weightRange } from '../../src/kernels/qparams.ts'
-import { noise, weightCases, weightsOf } from './weights.ts'
+import { GRIDS, noise, weightCases, weightsOf } from './weights.ts'
 
 const quantizer = (given: Partial<WeightQuantizer> = {}): WeightQuantizer => ({
   bits: 4,
@@ -45,15 +45,32 @@ describe('affineQParams', () => {
     expect(qparams([-1, 2], { bits: 8 })).toEqual([Math.fround(3 / 255), 85])
   })
 
-  test('symmetric: the greater side in 2^(bits-1) - 1 steps, zero in the middle', () => {
-    expect(qparams([-1, 3.5], { symmetric: true })).toEqual([0.5, 8])
-    expect(qparams([-3.5, 1], { symmetric: true })).toEqual([0.5, 8])
-    expect(qparams([-1, 0.5], { symmetric: true, bits: 2 })).toEqual([1, 2])
+  test('symmetric: the greater end in 2^(bits-1) steps, zero in the middle, negative where hi is that end', () => {
+    expect(qparams([-1, 4], { symmetric: true })).toEqual([-0.5, 8])
+    expect(qparams([-4, 1], { symmetric: true })).toEqual([0.5, 8])
+    expect(qparams([-1, 0.5], { symmetric: true, bits: 2 })).toEqual([0.5, 2])
+    expect(qparams([-1, 2], { symmetric: true, bits: 8, scaleDtype: 'float16' })).toEqual([-(2 ** -6), 128])
   })
 
-  test('clip ratios shrink each side by itself', () => {
+  test('symmetric: wider steps where the lesser end would be cut by more than half of one', () => {
+    expect(qparams([-3.75, 4], { symmetric: true })).toEqual([-0.5, 8])
+    expect(qparams([-3.9, 4], { symmetric: true })).toEqual([-Math.fround(Math.fround(3.9) / 7.5), 8])
+    expect(qparams([-3, 3], { symmetric: true })).toEqual([Math.fround(0.4), 8])
+    expect(qparams([-3, 3], { symmetric: true, bits: 2 })).toEqual([2, 2])
+  })
+
+  test('symmetric without a sign: the longer side stays below zero', () => {
+    const positive = { symmetric: true, positiveScale: true }
+    expect(qparams([-1, 3.75], positive)).toEqual([0.5, 8])
+    expect(qparams([-4, 1], positive)).toEqual([0.5, 8])
+    expect(qparams([-1, 0.375], { ...positive, bits: 2 })).toEqual([0.5, 2])
+  })
+
+  test('clip ratios shrink each side by itself, and never turn the sign', () => {
     expect(qparams([-2, 4], {}, { min: 0.5, max: 0.75 })).toEqual([Math.fround(4 / 15), 4])
-    expect(qparams([-2, 4], { symmetric: true }, { min: 1, max: 0.25 })).toEqual([Math.fround(2 / 7), 8])
+    expect(qparams([-3.75, 4], { symmetric: true }, { min: 1, max: 0.25 })).toEqual([-0.5, 8])
+    expect(qparams([-4, 3.75], { symmetric: true }, { min: 0.25, max: 1 })).toEqual([0.5, 8])
+    expect(qparams([-4, 2], { symmetric: true }, { min: 0.75, max: 1 })).toEqual([0.375, 8])
   })
 
   test('float16 scales are rounded to what float16 holds, subnormal numbers too', () => {
@@ -94,7 +111,7 @@ describe('weights times 2^k', () => {
         const expected = quantizeWeight(w, K, N, quantizer, ratios)
         const { scale, codes, zeroPoint } = quantizeWeight(times(w, k), K, N, quantizer, ratios)
         expect({ codes, zeroPoint }).toEqual({ codes: expected.codes, zeroPoint: expected.zeroPoint })
-        expect(scale).toEqual(expected.scale.map(x => (x === 2 ** -126 ? x : x * 2 ** k)))
+        expect(scale).toEqual(expected.scale.map(x => (Math.abs(x) === 2 ** -126 ? x : x * 2 ** k)))
       }),
     )
   })
@@ -113,17 +130,17 @@ describe('weights times 2^k', () => {
   test('as small as float16 can hold come back within a step less than twice as wide, or exactly', () => {
     for (const bits of [2, 4, 8])
       for (let k = -7; k >= -24; k--)
-        for (const symmetric of [false, true]) {
+        for (const grid of GRIDS) {
           const w = noise(256, 40 - k).map(x => roundToFloat16(x * 2 ** k))
-          const quantizer: WeightQuantizer = { bits, group: 64, symmetric, scaleDtype: 'float16' }
+          const quantizer: WeightQuantizer = { bits, group: 64, ...grid, scaleDtype: 'float16' }
           const wide = quantizeWeight(w, 64, 4, { ...quantizer, scaleDtype: 'float32' })
           const coarse = quantizeWeight(w, 64, 4, quantizer)
           const back = dequantize(coarse, 64, 4, 64)
           back.forEach((x, i) => {
             // Half a step inside, and half of one more at the ends, where the zero point is rounded or the scale down.
-            const step = Math.max(wide.scale[i % 4]! * 2, 2 ** -24)
+            const step = Math.max(Math.abs(wide.scale[i % 4]!) * 2, 2 ** -24)
             expect(Math.abs(x - w[i]!), `${bits} bits, 2^${k}`).toBeLessThanOrEqual(step)
-            if (coarse.scale[i % 4] === 2 ** -24) expect(x + 0).toBe(w[i]! + 0)
+            if (Math.abs(coarse.scale[i % 4]!) === 2 ** -24) expect(x + 0).toBe(w[i]! + 0)
           })
         }
   })

@@ -6,9 +6,9 @@ import { Builder } from '../../src/graph/builder.ts'
 import { print } from '../../src/graph/print.ts'
 import { readElements, type Tensor, tensorOf } from '../../src/graph/tensor.ts'
 import { dequantize, emitFakeQuantize, emitWeightRange, quantizeWeight } from '../../src/kernels/weights.ts'
-import { affineQParams, groupsOf, weightRange, type WeightQuantizer } from '../../src/kernels/qparams.ts'
+import { affineQParams, groupsOf, roundHalfEven, weightRange, type WeightQuantizer } from '../../src/kernels/qparams.ts'
 import { runGraph, type Tensors } from '../../src/kernels/session.ts'
-import { noise, type WeightCase, weightCases, weightsOf } from './weights.ts'
+import { GRIDS, noise, type WeightCase, weightCases, weightsOf } from './weights.ts'
 
 function ratiosOf({ K, N, quantizer, seed, clipped }: WeightCase) {
   if (!clipped) return undefined
@@ -73,9 +73,9 @@ describe('the graph gives the definition’s numbers, bit for bit', () => {
     ['subnormal', [1e-40, -1e-45, 0, 0]],
     ['huge', [1e18, -1e18, 1e15, 1]],
   ])('for groups of %s weights', async (_, w) => {
-    for (const symmetric of [false, true])
+    for (const grid of GRIDS)
       for (const scaleDtype of ['float32', 'float16'] as const) {
-        const quantizer: WeightQuantizer = { bits: 3, group: 4, symmetric, scaleDtype }
+        const quantizer: WeightQuantizer = { bits: 3, group: 4, ...grid, scaleDtype }
         await compare({ K: 4, N: 1, quantizer, seed: 1, clipped: false }, Float32Array.from(w))
       }
   })
@@ -84,10 +84,11 @@ describe('the graph gives the definition’s numbers, bit for bit', () => {
     // Columns 2^-1 apart, from the greatest float16 numbers to below the least.
     const [K, N] = [16, 48]
     const w = noise(K * N, 21).map((x, i) => x * 2 ** (16 - (i % N)))
-    for (const bits of [2, 4, 8]) {
-      const quantizer: WeightQuantizer = { bits, group: K, symmetric: false, scaleDtype: 'float16' }
-      await compare({ K, N, quantizer, seed: 1, clipped: true }, w)
-    }
+    for (const grid of GRIDS)
+      for (const bits of [2, 4, 8]) {
+        const quantizer: WeightQuantizer = { bits, group: K, ...grid, scaleDtype: 'float16' }
+        await compare({ K, N, quantizer, seed: 1, clipped: true }, w)
+      }
   })
 
   test('for ratios of zero, where every weight is far outside', async () => {
@@ -115,13 +116,13 @@ describe('quantizeWeight', () => {
         w[0] = 0
         const quantized = quantizeWeight(w, K, N, quantizer)
         const back = dequantize(quantized, K, N, quantizer.group)
-        expect(back[0]).toBe(0)
+        expect(back[0]! + 0).toBe(0)
         const { size } = groupsOf(K, quantizer.group)
         for (let i = 0; i < w.length; i++) {
-          const step = quantized.scale[Math.floor(i / N / size) * N + (i % N)]!
-          // The zero point is rounded too, and a scale rounded down to float16 (by 2^-11 at most) loses that much of the ends.
+          const step = Math.abs(quantized.scale[Math.floor(i / N / size) * N + (i % N)]!)
+          // The zero point is rounded too, and a scale rounded down to float16 (by 2^-8 at most) loses that much of the ends.
           const allowed = quantizer.symmetric ? step / 2 : step
-          const ends = quantizer.scaleDtype === 'float16' ? Math.abs(w[i]!) * 2 ** -11 : 0
+          const ends = quantizer.scaleDtype === 'float16' ? Math.abs(w[i]!) * 2 ** -8 : 0
           expect(Math.abs(back[i]! - w[i]!)).toBeLessThanOrEqual(allowed * (1 + 1e-4) + ends)
           expect(quantized.codes[i]).toBeLessThan(2 ** quantizer.bits)
         }
@@ -140,6 +141,80 @@ describe('quantizeWeight', () => {
     for (const i of inside) {
       const step = scale[Math.floor(i / 8 / 64) * 8 + (i % 8)]!
       expect(Math.abs(back[i]! - w[i]!)).toBeLessThanOrEqual((step / 2) * (1 + 1e-5))
+    }
+  })
+
+  test('symmetric: the greater end has the code 0, whichever it is, and comes back exactly where the lesser leaves it room', () => {
+    for (const bits of [2, 3, 4, 8])
+      for (const turn of [1, -1]) {
+        const w = noise(64, bits).map(x => (turn * x > 0.5 ? x / 2 : x))
+        w[7] = -turn
+        const quantizer: WeightQuantizer = { bits, group: 64, symmetric: true, scaleDtype: 'float32' }
+        const quantized = quantizeWeight(w, 64, 1, quantizer)
+        expect(quantized.scale[0]).toBe(turn * 2 ** (1 - bits))
+        expect(quantized.codes[7]).toBe(0)
+        expect(dequantize(quantized, 64, 1, 64)[7]).toBe(-turn)
+      }
+  })
+
+  test('symmetric: 2 bits use four levels', () => {
+    const quantizer: WeightQuantizer = { bits: 2, group: 64, symmetric: true, scaleDtype: 'float32' }
+    const { codes } = quantizeWeight(noise(64 * 8, 11), 64, 8, quantizer)
+    for (let n = 0; n < 8; n++)
+      expect(new Set(codes.filter((_, i) => i % 8 === n)), `column ${n}`).toEqual(new Set([0, 1, 2, 3]))
+  })
+
+  test('symmetric: w and -w have the same codes, and scales of opposite signs', () => {
+    fc.assert(
+      fc.property(weightCases, given => {
+        const { K, N } = given
+        const quantizer = { ...given.quantizer, symmetric: true, positiveScale: false }
+        const w = weightsOf(given)
+        const range = weightRange(w, K, N, quantizer.group)
+        const [one, other] = [
+          quantizeWeight(w, K, N, quantizer),
+          quantizeWeight(
+            w.map(x => -x),
+            K,
+            N,
+            quantizer,
+          ),
+        ]
+        const { size } = groupsOf(K, quantizer.group)
+        // Ends of equal size: the scale is positive either way.
+        const isTie = one.scale.map((_, i) => Number(range.hi[i] === -range.lo[i]!))
+        one.scale.forEach((scale, i) => expect(other.scale[i]).toBe(isTie[i] ? scale : -scale))
+        one.codes.forEach((code, i) => {
+          if (!isTie[Math.floor(i / N / size) * N + (i % N)]) expect(other.codes[i]).toBe(code)
+        })
+      }),
+      { numRuns: 60 },
+    )
+  })
+
+  test('symmetric: errs less than the grid without the code 0 does, on average over groups', () => {
+    // -7 to 7 steps of max|w| / 7 for 4 bits.
+    const narrow = (w: Float32Array, bits: number) => {
+      const most = 2 ** (bits - 1) - 1
+      const step = Math.max(...w.map(Math.abs)) / most
+      return w.reduce((sum, x) => sum + (roundHalfEven(x / step) * step - x) ** 2, 0)
+    }
+    for (const [bits, ratio] of [
+      [2, 0.4],
+      [3, 0.7],
+      [4, 0.85],
+    ] as const) {
+      const quantizer: WeightQuantizer = { bits, group: 32, symmetric: true, scaleDtype: 'float32' }
+      let [before, after] = [0, 0]
+      for (let seed = 1; seed <= 200; seed++) {
+        // Sums of six numbers: nearly normal, as weights are.
+        const parts = noise(6 * 32, seed)
+        const w = Float32Array.from({ length: 32 }, (_, i) => parts.subarray(6 * i, 6 * i + 6).reduce((a, b) => a + b))
+        const back = dequantize(quantizeWeight(w, 32, 1, quantizer), 32, 1, 32)
+        before += narrow(w, bits)
+        after += back.reduce((sum, x, i) => sum + (x - w[i]!) ** 2, 0)
+      }
+      expect(after / before, `${bits} bits`).toBeLessThan(ratio)
     }
   })
 

@@ -12,6 +12,13 @@ export function noise(length: number, seed: number): Float32Array {
   })
 }
 
+/** Grids of a quantizer: asymmetric, symmetric with a signed scale, symmetric with a positive one. */
+export const GRIDS: readonly Pick<WeightQuantizer, 'symmetric' | 'positiveScale'>[] = [
+  { symmetric: false },
+  { symmetric: true },
+  { symmetric: true, positiveScale: true },
+]
+
 export interface WeightCase {
   readonly K: number
   readonly N: number
@@ -29,6 +36,7 @@ export const weightCases: fc.Arbitrary<WeightCase> = fc.record({
     bits: fc.integer({ min: 2, max: 8 }),
     group: fc.constantFrom(1, 5, 16, 32, 64, 1000),
     symmetric: fc.boolean(),
+    positiveScale: fc.boolean(),
     scaleDtype: fc.constantFrom('float32', 'float16'),
   }),
   seed: fc.integer({ min: 1, max: 1e6 }),

@@ -15,6 +15,7 @@ import { type QuantizeOptions } from '../../src/quant/terms/options.ts'
 import { parseScheme } from '../../src/quant/terms/scheme.ts'
 import { retype } from '../helpers/retype.ts'
 import { testFolder } from '../helpers/test-folder.ts'
+import { PLAIN } from '../helpers/method.ts'
 
 const FIXTURE = resolve(import.meta.dirname, '../../fixtures/tiny-llama')
 const TOKENS = BigInt64Array.from({ length: 24 }, (_, i) => BigInt((i * 37 + 5) % 320))
@@ -31,6 +32,7 @@ async function source(): Promise<string> {
 
 const quantize = (model: string, scheme: string, options: Partial<QuantizeOptions> = {}) =>
   quantizeModel({
+    ...PLAIN,
     ...{ model, output: testFolder(), scheme: parseScheme(scheme), lwc: true, calib: join(FIXTURE, 'calib.txt') },
     ...{ samples: 4, seqLen: 32, epochs: 4, seed: 0, learningRate: 1e-2, schedule: 'cosine' as const },
     ...{ accuracyLevel: 0 as const, ...options },
@@ -79,6 +81,18 @@ test.each([
   const worst = Math.max(...expected.map((value, i) => Math.abs(value - got[i]!)))
   expect(worst / range).toBeLessThan(tolerance)
   expect(worst).toBeGreaterThan(0)
+})
+
+test('the QDQ form: weights of float32, between casts', async () => {
+  const model = await source()
+  const report = await quantize(model, 'w8a16', { format: 'qdq', lwc: false, epochs: 0 })
+  const { nodes } = loadModel(report.output).graph
+  const products = nodes.filter(({ inputs }) => inputs[1]?.producer?.opType === 'DequantizeLinear')
+  expect(products).toHaveLength(report.blocks.flatMap(({ linears }) => linears).length)
+  for (const { inputs } of products) expect(inputs[1]!.producer!.inputs[1]!.dtype).toBe('float32')
+  const [expected, got] = [await logits(model), await logits(report.output)]
+  const range = Math.max(...expected) - Math.min(...expected)
+  expect(Math.max(...expected.map((value, i) => Math.abs(value - got[i]!))) / range).toBeLessThan(0.03)
 })
 
 test('lm_head and embedding', async () => {

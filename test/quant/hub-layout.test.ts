@@ -23,6 +23,7 @@ test('calibrated with text by the tokenizer above; the result has the name and p
   })
   expect(report.output).toBe(join(to, 'onnx/model_q4.onnx'))
   expect(report.notes.join()).not.toContain('wrote itself')
+  expect(report.notes).toContain(`transformers.js loads onnx/model_q4.onnx from ${to} with { dtype: 'q4' }`)
   expect(readdirSync(join(to, 'onnx'))).toEqual(['model_q4.onnx'])
   expect(readdirSync(to).sort()).toEqual(['onnx', ...readdirSync(from).filter(name => name !== 'onnx')].sort())
 })

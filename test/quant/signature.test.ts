@@ -1,10 +1,12 @@
 /** @file Runs are the same only when everything that decides the result is. */
 
 import { appendFileSync, closeSync, openSync, renameSync, rmSync, utimesSync, writeFileSync, writeSync } from 'node:fs'
-import { join } from 'node:path'
+import { join, resolve } from 'node:path'
 import { expect, test } from 'vitest'
 import { digestOf, SourceWatch } from '../../src/files/digest.ts'
-import { signatureOf } from '../../src/quant/signature.ts'
+import { analyze } from '../../src/quant/find/analyze.ts'
+import { signatureOf, signatureOfRun } from '../../src/quant/signature.ts'
+import { resolveOptions } from '../../src/quant/terms/resolve-options.ts'
 import { tempDir } from '../helpers/temp-dir.ts'
 
 const folder = tempDir()
@@ -37,6 +39,18 @@ test('of a large file a change of size, time, beginning or end shows', () => {
   utimesSync(large, 2, 2)
   digests.push(digestOf([large]))
   expect(new Set(digests).size).toBe(4)
+})
+
+test('another accuracy level is another run', async () => {
+  const analysis = await analyze(resolve(import.meta.dirname, '../../fixtures/tiny-llama'), 16)
+  const signature = (accuracyLevel: 0 | 4) =>
+    signatureOfRun(
+      resolveOptions({ model: 'm.onnx', scheme: 'w4a16', accuracyLevel, let: false, threads: 1 }),
+      analysis,
+    )
+  const [exact, fast] = [signature(0), signature(4)]
+  expect(fast).toEqual({ ...exact, 'accuracy level': '4' })
+  expect(exact['accuracy level']).toBe('0')
 })
 
 test('settings are named as users know them, and what was not given is left out', () => {

@@ -45,14 +45,17 @@ const worst = (a: Float32Array, b: Float32Array): number => {
 }
 
 describe.skipIf(!sharedDir)('merged decoders', () => {
-  test.each([
+  test.each<[string, string, number, (0 | 4)?]>([
     ['w8a16', 'MatMulNBits', 0.01],
+    ['w8a16', 'MatMulNBits', 0.03, 4],
     ['w8a8', 'MatMulIntegerToFloat', 0.03],
     ['w4a4', 'MatMulIntegerToFloat', 0.15],
-  ])('%s: both branches have %s and agree with the float file and with each other', async (scheme, op, tolerance) => {
-    const report = await quantized(scheme)
+  ])('%s: both branches have %s and agree with the float file and with each other; level %s', async (...row) => {
+    const [scheme, op, tolerance, accuracyLevel = 0] = row
+    const report = await quantized(scheme, { accuracyLevel })
+    const mappings = scheme === 'w8a16' ? 2 * Number(accuracyLevel === 4) : 5
     expect(report.notes.filter(note => /branch|transformations|not quantized/.test(note))).toEqual([])
-    expect(report.blocks.map(({ mappings }) => mappings?.length)).toEqual(scheme === 'w8a16' ? [0, 0] : [5, 5])
+    expect(report.blocks.map(({ mappings }) => mappings?.length)).toEqual(Array(2).fill(mappings))
     if (scheme === 'w4a4') expect(report.blocks.map(({ kept }) => kept)).toContain('learned')
     const { graph } = loadModel(report.output)
     const branches = graph.nodes.flatMap(node => node.subgraphs())

@@ -1,6 +1,6 @@
 /** @file lm_head and embeddings of real exporters' files: quantized, tied or not, in float32 and float16. */
 
-import { mkdtempSync, rmSync, statSync } from 'node:fs'
+import { mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
@@ -15,6 +15,7 @@ import { inspectModel } from '../../src/quant/inspect.ts'
 import { quantizeModel } from '../../src/quant/quantize-model.ts'
 import { type QuantizeOptions } from '../../src/quant/terms/options.ts'
 import { parseScheme } from '../../src/quant/terms/scheme.ts'
+import { PLAIN } from '../helpers/method.ts'
 import { sharedDir } from '../helpers/shared.ts'
 
 const TOKENS = 24
@@ -86,6 +87,7 @@ describe.skipIf(!sharedDir)('lm_head and embeddings of real files', () => {
       output: join(folder, `${name}-${outer.lmHead}-${outer.embedding}`),
       scheme: parseScheme('w8a16'),
       ignore: ['*'],
+      ...PLAIN,
       ...outer,
       lwc: false,
       let: false,
@@ -121,6 +123,40 @@ describe.skipIf(!sharedDir)('lm_head and embeddings of real files', () => {
     const copies = tied ? 1 : 2
     const saved = copies * (vocabSize * hiddenSize * (float - 1) - groups * (float + 1))
     expect(Math.abs(weightBytes(source) - weightBytes(report.output) - saved)).toBeLessThan(100)
+  })
+
+  test.each<[string, string, 'nbits' | 'portable']>([
+    ['zoo/optimum-llama-tied', 'model.onnx', 'nbits'],
+    ['zoo/genai-llama-tied', 'model.onnx', 'nbits'],
+    ['zoo/optimum-llama-fp16', 'model.onnx', 'nbits'],
+    ['zoo/optimum-merged', 'decoder_model_merged.onnx', 'nbits'],
+    ['zoo/optimum-gpt2', 'model.onnx', 'portable'],
+    ['zoo/optimum-merged', 'decoder_model_merged.onnx', 'portable'],
+  ])('%s/%s, %s: learned in 2 bits, the logits are nearer to the float ones', async (name, file, form) => {
+    const calib = join(folder, 'calib.jsonl')
+    const samples = Array.from({ length: 12 }, (_, i) =>
+      Array.from({ length: TOKENS }, (__, t) => (i * 37 + t * 89) % 251),
+    )
+    writeFileSync(calib, samples.map(sample => JSON.stringify(sample)).join('\n'))
+    const error = async (lwc: boolean): Promise<number> => {
+      const { model, output, outer } = await quantizeModel({
+        ...PLAIN,
+        ...{ model: join(sharedDir!, name, file), output: join(folder, `${name}-${form}-${lwc}`), calib, lwc },
+        ...{
+          lmHead: 2,
+          embedding: form === 'portable' ? 'float' : 2,
+          scheme: form === 'portable' ? 'w8a8' : 'w8a16',
+        },
+        ...{ ignore: ['*'], let: false, samples: samples.length, seqLen: TOKENS, epochs: 1, threads: 1 },
+        ...(form === 'portable' && { format: 'portable' }),
+      })
+      for (const { learnedLoss } of outer) expect(learnedLoss === undefined).toBe(!lwc)
+      const source = join(sharedDir!, name)
+      const [expected, got] = [await branches(model, source), await branches(output, source)]
+      const all = expected.flatMap((values, i) => Array.from(values, (value, j) => value - got[i]![j]!))
+      return all.reduce((sum, x) => sum + x * x, 0)
+    }
+    expect((await error(true)) / (await error(false))).toBeLessThan(0.9)
   })
 
   test('a merged file: both branches, stored once', async () => {

@@ -14,7 +14,10 @@ const LEARN = ['--calib', '{tokens}', '--samples', '2', '--seq-len', '24', '--ep
 /** Rounding only: learns nothing, reads no calibration. */
 const ROUND = ['--no-lwc', '--no-let', '--seq-len', '24']
 
-const quantize = (...flags) => ['quantize', '{model}', ...flags, '-o', 'out', '--threads', '1', '--json']
+/** Products in float32, and float lm_head and embedding: most cases are not about what a target chooses. */
+const PLAIN = ['--accuracy-level', '0', '--lm-head', 'float', '--embedding', 'float']
+
+const quantize = (...flags) => ['quantize', '{model}', ...PLAIN, ...flags, '-o', 'out', '--threads', '1', '--json']
 const one = (name, ...commands) => ({ name, commands })
 
 /** For every model. */
@@ -22,6 +25,7 @@ const EVERY = [
   one('inspect', ['inspect', '{model}', '--json']),
   one('inspect-text', ['inspect', '{model}']),
   one('w4a16g32', quantize('--w4a16', '--group', '32', ...LEARN)),
+  one('defaults', ['quantize', '{model}', '--w4a16', ...LEARN, '-o', 'out', '--threads', '1', '--json']),
   one('w4a4', quantize('--w4a4', ...LEARN)),
   one('round-w2a16g64-outer', quantize('--w2a16g64', '--lm-head', '4', '--embedding', '4', ...ROUND)),
   one('round-w8a8-portable', quantize('--w8a8', '--format', 'portable', ...ROUND)),
@@ -45,6 +49,7 @@ const RICHER = [
   ),
   one('w4a4-saved-and-replayed', quantize('--w4a4', '--save-params', 'learned.safetensors', ...LEARN), [
     'quantize',
+    ...PLAIN,
     '{model}',
     '--w4a4',
     '--params',
@@ -67,7 +72,7 @@ const AROUND = [
   one('text', quantize('--w4a16', '--calib', '{calib}', '--samples', '2', '--seq-len', '32', '--epochs', '2')),
   one('own-text', quantize('--w4a16', '--samples', '2', '--seq-len', '16', '--epochs', '1')),
   one('preset-fast', quantize('--w4a16', '--preset', 'fast', '--calib', '{calib}')),
-  one('two-threads', ['quantize', '{model}', '--w4a4', ...LEARN, '--threads', '2', '-o', 'out', '--json']),
+  one('two-threads', ['quantize', '{model}', ...PLAIN, '--w4a4', ...LEARN, '--threads', '2', '-o', 'out', '--json']),
   one('printed', ['quantize', '{model}', '--w4a4', ...LEARN, '--threads', '1', '-o', 'named.onnx']),
   one('evaluate', ['evaluate', '{model}', '{eval}', '--windows', '3', '--threads', '1', '--json']),
   one('evaluated', quantize('--w8a8', ...LEARN, '--evaluate', '{windows}')),

@@ -156,7 +156,7 @@ class Decoder {
       return [attribute.name, this.attribute(attribute, caller, new Scope())]
     })
     const opset = opsetImport?.find(({ domain }) => !domain || domain === 'ai.onnx')?.version
-    return { body, defaults: new Map(defaults), opset: toNumber(opset) }
+    return { body, defaults: new Map(defaults), opset: toNumber(opset), source: proto }
   }
 
   private attribute(proto: Onnx.IAttributeProto, node: Node, scope: Scope): Attribute {

@@ -2,7 +2,7 @@
 
 import { internalError } from '../../errors.ts'
 import { isFileRange } from '../../files/file-range.ts'
-import { dtypeNumber } from '../dtype.ts'
+import { type DType, dtypeNumber } from '../dtype.ts'
 import type { Attribute, Dim, Graph, Model, Node, Value } from '../ir.ts'
 import type { Tensor } from '../tensor.ts'
 import { onnx, type Onnx, setUnknownFields, unknownFields } from './onnx-proto.ts'
@@ -114,9 +114,17 @@ export function sparseInitializerNames(graph: Graph): string[] {
   return ((graph.source as Onnx.IGraphProto | undefined)?.sparseInitializer ?? []).map(sparseInitializerName)
 }
 
+/** A ValueInfo of the file with the type that its value has now. */
+function retyped(info: Onnx.IValueInfoProto, dtype: DType | undefined): Onnx.IValueInfoProto {
+  const tensorType = info.type?.tensorType
+  if (!tensorType || dtype === undefined || tensorType.elemType === dtypeNumber(dtype)) return info
+  return derive(info, { type: derive(info.type, { tensorType: derive(tensorType, { elemType: dtypeNumber(dtype) }) }) })
+}
+
 /** The value's own ValueInfo when it came with one, else one made from its type and shape. */
 function encodeValueInfo(value: Value): Onnx.IValueInfoProto {
-  if (value.source !== undefined) return derive(value.source, { name: value.name })
+  if (value.source !== undefined)
+    return derive(retyped(value.source as Onnx.IValueInfoProto, value.dtype), { name: value.name })
   if (value.dtype === undefined) return { name: value.name }
   const shape = value.shape && { dim: value.shape.map(encodeDim) }
   return { name: value.name, type: { tensorType: { elemType: dtypeNumber(value.dtype), ...(shape && { shape }) } } }
@@ -134,9 +142,9 @@ function encodeNode(node: Node, place: Place = inline): Onnx.INodeProto {
 }
 
 function encodeGraph(graph: Graph, place: Place = inline): Onnx.IGraphProto {
-  const defined = new Set(graph.nodes.flatMap(node => node.outputs.map(output => output?.name)))
-  for (const value of [...graph.inputs, ...graph.initializers]) defined.add(value.name)
-  for (const name of sparseInitializerNames(graph)) defined.add(name)
+  const made = graph.nodes.flatMap(node => node.outputs.filter(output => output !== undefined))
+  const defined = new Map([...made, ...graph.inputs, ...graph.initializers].map(value => [value.name, value.dtype]))
+  for (const name of sparseInitializerNames(graph)) defined.set(name, undefined)
   const source = graph.source as Onnx.IGraphProto | undefined
   return derive<Onnx.IGraphProto>(graph.source, {
     name: graph.name,
@@ -145,7 +153,22 @@ function encodeGraph(graph: Graph, place: Place = inline): Onnx.IGraphProto {
     output: graph.outputs.map(encodeValueInfo),
     initializer: graph.initializers.map(value => encodeTensor(value.tensor!, value.name, place)),
     // Strict readers refuse type information about values that do not exist.
-    valueInfo: (source?.valueInfo ?? []).filter(info => defined.has(info.name ?? '')),
+    valueInfo: (source?.valueInfo ?? []).flatMap(info => {
+      const name = info.name ?? ''
+      return defined.has(name) ? [retyped(info, defined.get(name))] : []
+    }),
+  })
+}
+
+/** Functions as they are in the file, with the versions of ai.onnx that the model says. */
+function encodeFunctions({ source, functions }: Model): Onnx.IFunctionProto[] {
+  const opsets = new Map([...(functions?.values() ?? [])].map(each => [each.source, each.opset]))
+  return ((source as Onnx.IModelProto | undefined)?.functions ?? []).map(proto => {
+    const opset = opsets.get(proto)
+    const imports = (proto.opsetImport ?? []).map(each =>
+      (each.domain || 'ai.onnx') === 'ai.onnx' && opset !== undefined ? { ...each, version: opset } : each,
+    )
+    return derive<Onnx.IFunctionProto>(proto, { opsetImport: imports })
   })
 }
 
@@ -158,6 +181,7 @@ export function encodeModel(model: Model, place: Place = inline): Uint8Array {
     producerVersion: model.producerVersion,
     metadataProps: [...model.metadata].map(([key, value]) => ({ key, value })),
     graph: encodeGraph(model.graph, place),
+    functions: encodeFunctions(model),
   })
   return onnx.ModelProto.encode(message).finish()
 }

@@ -44,7 +44,9 @@ export function layOut(model: Model, path: string, dataPath?: string): Layout[] 
   const place: Place = ({ data: bytes }) => {
     if (data && bytes.length >= MIN_STREAMED_BYTES) {
       // The same bytes, by identity or range, are written once: tied weights stay tied.
-      const key = isFileRange(bytes) ? `${bytes.file}:${bytes.offset}:${bytes.length}` : bytes
+      const key = isFileRange(bytes)
+        ? `${bytes.file}:${bytes.offset}:${bytes.length}:${bytes.conversion !== undefined}`
+        : bytes
       const offset = offsets.get(key) ?? append(data, bytes, alignmentOf(bytes.length))
       offsets.set(key, offset)
       return { location: basename(data.path), offset, length: bytes.length }

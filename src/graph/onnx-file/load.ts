@@ -14,6 +14,9 @@ import { type ByteSource, LENGTH_DELIMITED, type Replace, rewriteTensors, standI
 
 const WINDOW_BYTES = 64 * 1024
 
+/** Folder of the model files in the layout of transformers.js. */
+const HUB_FOLDER = 'onnx'
+
 /** Most names of a folder in an error message. */
 const MAX_LISTED = 12
 
@@ -79,6 +82,14 @@ function kindOf(path: string): 'file' | 'folder' | undefined {
   }
 }
 
+/** Names of the .onnx files in a folder, sorted. */
+const modelsIn = (folder: string): string[] =>
+  readdirSync(folder)
+    .sort()
+    .filter(name => name.endsWith('.onnx') && kindOf(join(folder, name)) === 'file')
+
+const isUsual = (path: string): boolean => basename(path) === 'model.onnx'
+
 /** The model file meant by `path`: itself, or the one in the folder. @throws E_FILE_NOT_FOUND listing what is there */
 function findModelFile(path: string): string {
   const kind = kindOf(path)
@@ -93,10 +104,13 @@ function findModelFile(path: string): string {
     )
   }
   const names = readdirSync(path).sort()
-  const models = names.filter(name => name.endsWith('.onnx') && kindOf(join(path, name)) === 'file')
-  const candidates = ['model.onnx', ...(models.length === 1 ? models : []), join('onnx', 'model.onnx')]
-  const found = candidates.map(name => join(path, name)).find(file => kindOf(file) === 'file')
-  if (found !== undefined) return found
+  const own = modelsIn(path)
+  const found = own.length === 1 ? own[0] : own.find(isUsual)
+  if (found !== undefined) return join(path, found)
+  const hub = join(path, HUB_FOLDER)
+  const models = [...own, ...(kindOf(hub) === 'folder' ? modelsIn(hub) : []).map(name => join(HUB_FOLDER, name))]
+  const below = models.length === 1 ? models[0] : models.find(isUsual)
+  if (below !== undefined) return join(path, below)
   throw new QuantError(
     'E_FILE_NOT_FOUND',
     models.length > 1
@@ -150,8 +164,8 @@ function readStructure(path: string): { bytes: Uint8Array; file: ModelFile } {
 }
 
 /**
- * Reads the structure of a model: an .onnx file, or a folder with model.onnx, a single .onnx file or onnx/model.onnx. Tensors
- * from 1 KiB up stay on disk (`FileRange`), in the model file itself or in its external data. Nodes are in topological order.
+ * Reads the structure of a model: an .onnx file, or a folder with model.onnx, a single .onnx file, or one of these in onnx/.
+ * Tensors from 1 KiB up stay on disk (`FileRange`), in the model file itself or in its external data. Nodes are in topological order.
  * @throws E_FILE_NOT_FOUND, E_NOT_ONNX, E_TRUNCATED, E_EXTERNAL_DATA, E_UNSUPPORTED, E_TOO_LARGE
  */
 export function loadModel(path: string): Model {

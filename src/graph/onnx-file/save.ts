@@ -89,7 +89,11 @@ export function dataPathOf(path: string, { dataFileName = `${basename(path)}.dat
   return resolve(dataPath)
 }
 
-function chooseLayout(model: Model, path: string, options: SaveOptions): Layout[] {
+/**
+ * Layouts of the files that a model would be written to: the model file, then the data file if it gets one. Writes nothing.
+ * @throws E_OUTPUT for one file above 2 GiB
+ */
+export function chooseLayout(model: Model, path: string, options: SaveOptions): Layout[] {
   const { externalData = 'auto' } = options
   const dataPath = dataPathOf(path, options)
   if (externalData === true || (externalData === 'auto' && hasExternalSource(model)))

@@ -3,7 +3,7 @@
 import { QuantError } from '../../errors.ts'
 import { isFloat } from '../dtype.ts'
 import { extract } from '../extract.ts'
-import { Graph, type LocalFunction, type Model, type Node, type Value } from '../ir.ts'
+import { Graph, type LocalFunction, type Model, type Node, opsetOf, type Value } from '../ir.ts'
 import { RewriteBuilder } from '../rewrites/rewrite-builder.ts'
 import { elementCount, type Tensor } from '../tensor.ts'
 import { Calls } from './calls.ts'
@@ -39,7 +39,7 @@ export class CopyWriter implements CopyState {
   constructor(model: Model, options: NormalizeOptions) {
     this.functions = model.functions ?? new Map<string, never>()
     this.calls = new Calls(this.functions)
-    this.opset = model.opsetImports.find(({ domain }) => domain === '' || domain === 'ai.onnx')?.version ?? 1
+    this.opset = opsetOf(model)
     this.evaluate = options.evaluate
     this.budget = new FoldBudget(model, options)
     for (const input of model.graph.inputs) {

@@ -11,9 +11,9 @@ import { constantNumbers, normalizeAxis, type Shape, staticShape } from '../shap
 import type { Inputs, NodePass } from './pass.ts'
 
 /** The node as we write it; undefined when we write it the same. `opset` is that of the file. */
-type Modernization = (g: Builder, node: Node, inputs: Inputs, opset: number) => Node | undefined
+export type Modernization = (g: Builder, node: Node, inputs: Inputs, opset: number) => Node | undefined
 
-interface Changes {
+export interface Changes {
   readonly opType?: string
   readonly inputs: Inputs
   /** Attributes to set; undefined removes one. */
@@ -25,7 +25,7 @@ interface Changes {
 const int = (value: number): Attribute => ({ type: 'int', value })
 
 /** A node like `node`, in no graph, with outputs of its own of the same names. */
-function changed(node: Node, { opType = node.opType, inputs, attributes = {}, outputs }: Changes): Node {
+export function changed(node: Node, { opType = node.opType, inputs, attributes = {}, outputs }: Changes): Node {
   const all = new Map(node.attributes)
   for (const [name, attribute] of Object.entries(attributes)) {
     if (attribute) all.set(name, attribute)
@@ -38,7 +38,7 @@ function changed(node: Node, { opType = node.opType, inputs, attributes = {}, ou
 }
 
 /** Axes: an attribute until ReduceSum 13, Squeeze 13, Unsqueeze 13 and the other reductions of 18, then input 1. */
-const axesToInput: Modernization = (g, node, inputs) => {
+export const axesToInput: Modernization = (g, node, inputs) => {
   const axes = node.ints('axes')
   if (!axes) return undefined
   // No axes at all means all of them, which an absent input says too.
@@ -49,7 +49,7 @@ const axesToInput: Modernization = (g, node, inputs) => {
 }
 
 /** Split: sizes were an attribute until 13; equal parts must be counted by `num_outputs` since 18. */
-const split: Modernization = (g, node, inputs) => {
+export const split: Modernization = (g, node, inputs) => {
   const sizes = node.ints('split')
   if (sizes) return changed(node, { inputs: [inputs[0], g.ints(sizes)], attributes: { split: undefined } })
   if (inputs[1] || node.attributes.has('num_outputs')) return undefined
@@ -108,7 +108,7 @@ const softmax: Modernization = (g, node, inputs, opset) => {
 }
 
 /** Dropout does nothing in a model that is only run; nobody reads its mask. */
-const dropout: Modernization = (_, node, inputs) => {
+export const dropout: Modernization = (_, node, inputs) => {
   const training = constantNumbers(inputs[2])?.[0] ?? 0
   if (training !== 0) throw declined(node, 'training_mode = true')
   const removed = Object.fromEntries([...node.attributes.keys()].map(name => [name, undefined]))

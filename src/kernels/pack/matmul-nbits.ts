@@ -17,6 +17,9 @@ const MIN_BLOCK = 16
 
 const MAX_BLOCK = 256
 
+/** Blocks of 2-bit codes for which onnxruntime 1.30 has a kernel at accuracy_level 4, and the powers of two between them. */
+const INT8_BLOCKS_OF_2_BITS = { least: 32, most: 128 }
+
 /** Columns packed together, so that the bytes written to them stay in the cache. */
 const TILE = 64
 
@@ -44,12 +47,19 @@ export function containerBits(bits: number): 2 | 4 | 8 {
 }
 
 /**
- * MatMulNBits' block_size for groups of `group` weights of K: the largest that divides the group. A group of all of K is
- * cut in blocks that repeat its scale; a short one is one block.
+ * True where MatMulNBits at accuracy_level 4 rounds its input to 8 bits, per row and block (onnxruntime 1.30 on CPUs). Where it has no
+ * such kernel it computes in float32, as at level 0.
+ */
+export const roundsInput = ({ bits, blockSize }: Pick<PackedLayout, 'bits' | 'blockSize'>): boolean =>
+  bits !== 2 || (blockSize >= INT8_BLOCKS_OF_2_BITS.least && blockSize <= INT8_BLOCKS_OF_2_BITS.most)
+
+/**
+ * MatMulNBits' block_size for groups of `group` weights of K: the largest that divides the group and has a kernel at every
+ * accuracy_level. A group of all of K is cut in blocks that repeat its scale; a short one is one block.
  * @throws E_SCHEME when blocks cannot follow the groups.
  */
-export function chooseBlockSize(K: number, group: number): number {
-  let block = MAX_BLOCK
+export function chooseBlockSize(K: number, group: number, bits: number): number {
+  let block = containerBits(bits) === 2 ? INT8_BLOCKS_OF_2_BITS.most : MAX_BLOCK
   if (group >= K) {
     while (block > MIN_BLOCK && block / 2 >= K) block /= 2
     return block
@@ -82,7 +92,7 @@ export function packedLayout({
   ...given
 }: Pick<WeightCodes, 'K' | 'group' | 'bits' | 'symmetric' | 'blockSize'>): PackedLayout {
   const container = containerBits(bits)
-  const blockSize = given.blockSize ?? chooseBlockSize(K, group)
+  const blockSize = given.blockSize ?? chooseBlockSize(K, group, bits)
   return {
     bits: container,
     blockSize,

@@ -1,4 +1,4 @@
-/** @file Stored weights rounded to nearest: as codes, packed for MatMulNBits, or as rows of a table. Never whole in memory as float32. */
+/** @file Stored weights quantized: as codes, packed for MatMulNBits, or as rows of a table. Never whole in memory as float32. */
 
 import { readElements, type Tensor, tensorOf } from '../../graph/tensor.ts'
 import { readFloats } from '../float16.ts'
@@ -11,16 +11,16 @@ import { type QuantizedWeight, quantizeWeight } from '../weights.ts'
 import { packedLayout, type PackedWeight, packMatMulNBits, type WeightCodes, withScales } from './matmul-nbits.ts'
 
 /** By the definition, for weights the kernels cannot take. */
-function quantizeStored({ name, tensor, transposed }: StoredWeight, quantizer: WeightQuantizer): QuantizedWeight {
+function quantizeStored({ name, tensor, transposed, clip }: StoredWeight, quantizer: WeightQuantizer): QuantizedWeight {
   const [rows, cols] = tensor.dims as [number, number]
   const stored = readFloats(tensor)
   requireSound(stored, cols, `the weight of ${name}`)
-  if (!transposed) return quantizeWeight(stored, rows, cols, quantizer)
-  return quantizeWeight(transpose2d(stored, rows, cols), cols, rows, quantizer)
+  if (!transposed) return quantizeWeight(stored, rows, cols, quantizer, clip)
+  return quantizeWeight(transpose2d(stored, rows, cols), cols, rows, quantizer, clip)
 }
 
 /**
- * Gives the result of `quantizeWeight(w)` for a weight in a file.
+ * Gives the result of `quantizeWeight(w)`, with the weight's clip ratios, for a weight in a file.
  * @throws E_UNSUPPORTED when a weight is no sound number, E_SCHEME when the quantizer cannot be, E_EXTERNAL_DATA.
  */
 export function roundStored(stored: StoredWeight, quantizer: WeightQuantizer, tileBytes?: number): QuantizedWeight {
@@ -31,7 +31,8 @@ export function roundStored(stored: StoredWeight, quantizer: WeightQuantizer, ti
 }
 
 /**
- * Gives the result of `packMatMulNBits(quantizeWeight(w))` for a weight in a file. The result does not depend on `tileBytes`.
+ * Gives the result of `packMatMulNBits(quantizeWeight(w))`, with the weight's clip ratios, for a weight in a file. The result does not
+ * depend on `tileBytes`.
  * @throws E_UNSUPPORTED when a weight is no sound number, E_SCHEME when the quantizer cannot be stored, E_EXTERNAL_DATA.
  */
 export function packRounded(

@@ -2,7 +2,7 @@
 
 import { byteLength } from '../../graph/dtype.ts'
 import type { Tensor } from '../../graph/tensor.ts'
-import { groupsOf } from '../qparams.ts'
+import { type ClipRatios, groupsOf } from '../qparams.ts'
 
 /** Columns that the kernels work on at once, and so the least number of columns. */
 export const MIN_COLUMNS: number = 4
@@ -13,6 +13,8 @@ export interface StoredWeight {
   /** [K, N], or [N, K] when `transposed`; of any float type. */
   readonly tensor: Tensor
   readonly transposed: boolean
+  /** Factors on the ranges of its groups, [G, N]; without them it is rounded to nearest over the whole ranges. */
+  readonly clip?: ClipRatios | undefined
 }
 
 export const sizesOf = ({ tensor, transposed }: StoredWeight): { readonly K: number; readonly N: number } => {

@@ -1,13 +1,13 @@
 /**
- * @file Rounds a stored weight to nearest a tile at a time: only a tile of it is ever in memory, besides the codes. The numbers are
- * those of `quantizeWeight`, bit for bit. Knows no container; legend in qparams.ts.
+ * @file Quantizes a stored weight a tile at a time: only a tile of it is ever in memory, besides the codes. The numbers are those of
+ * `quantizeWeight`, bit for bit. Knows no container; legend in qparams.ts.
  */
 
 import { byteLength } from '../../graph/dtype.ts'
 import { readInto, tensorOf } from '../../graph/tensor.ts'
 import { FLOAT16_MAX, readFloats } from '../float16.ts'
 import { MAX_MAGNITUDE, requireSound } from '../magnitude.ts'
-import { affineQParams, groupsOf, qMax, type QParams, type WeightQuantizer } from '../qparams.ts'
+import { affineQParams, type ClipRatios, groupsOf, qMax, type QParams, type WeightQuantizer } from '../qparams.ts'
 import { roundKernels } from './loops.ts'
 import {
   type Addresses,
@@ -150,7 +150,7 @@ class Rounder {
     if (strange || lo.some(isBeyond) || hi.some(isBeyond)) {
       requireSound(readFloats(stored.tensor), stored.tensor.dims[1]!, `the weight of ${stored.name}`)
     }
-    return affineQParams({ lo, hi }, this.quantizer)
+    return affineQParams({ lo, hi }, this.quantizer, stored.clip && clipOf(stored.clip, tile, this.N))
   }
 
   /** Puts the tile's codes where the layout wants them. */
@@ -186,13 +186,26 @@ function place<T extends Float32Array | Uint8Array>(values: T, tile: Tile, into:
   }
 }
 
+/** Clip ratios of a tile, [groups, columns], out of those of the weight. */
+function clipOf({ min, max }: ClipRatios, { firstGroup, groups, firstColumn, columns }: Tile, N: number): ClipRatios {
+  const taken = (ratios: Float32Array): Float32Array => {
+    const part = new Float32Array(groups * columns)
+    for (let group = 0; group < groups; group++) {
+      const from = (firstGroup + group) * N + firstColumn
+      part.set(ratios.subarray(from, from + columns), group * columns)
+    }
+    return part
+  }
+  return { min: taken(min), max: taken(max) }
+}
+
 export interface RoundedWeight extends QParams {
   /** As the layout says. */
   readonly codes: Uint8Array
 }
 
 /**
- * Codes, scales and zero points of a weight rounded to nearest; undefined where the kernels cannot make them: of fewer than four
+ * Codes, scales and zero points of a weight, over ranges that are clipped if it says so; undefined where the kernels cannot make them: of fewer than four
  * columns, or with more than 4 GB at a time. The result does not depend on `tileBytes`.
  * @throws E_UNSUPPORTED when a weight is no sound number or of no float type, E_SCHEME when the quantizer cannot be, E_EXTERNAL_DATA.
  */

@@ -1,14 +1,18 @@
 /** @file Writes finished blocks into the user's graph: quantized linears, transformed gains and biases, quantized queries, keys and values. */
 
+import { internalError } from '../../errors.ts'
 import type { Model, Node } from '../../graph/ir.ts'
 import { staticShape } from '../../graph/shape.ts'
 import type { PackedWeight } from '../../kernels/pack/matmul-nbits.ts'
 import type { QuantizedBlock } from '../learn/finished-block.ts'
+import type { WrittenQuantizer } from '../../kernels/static-range.ts'
+import type { ActivationSite } from '../plan/activation-sites.ts'
 import { type BlockPlan, inputSite } from '../plan/block-plan.ts'
 import { isFused } from '../plan/fused-experts.ts'
 import type { ExportOptions } from '../terms/options.ts'
 import { exportLinears } from './export-linears.ts'
 import { type ExportedExperts, exportExperts } from './qmoe.ts'
+import { raiseForQuantize } from './quantize-linear.ts'
 import { type QuantizedValue, quantizeValues } from './quantize-values.ts'
 import { replaceConstants } from './replace-constants.ts'
 
@@ -19,6 +23,12 @@ export interface ExportedBlock extends QuantizedBlock {
 
 /** Writes the finished blocks into the user's graph. */
 export function exportBlocks(model: Model, finished: readonly ExportedBlock[], options: ExportOptions): void {
+  const sites = finished.flatMap(({ plan }) => plan.activationSites)
+  raiseForQuantize(
+    model,
+    sites.map(({ quantizer }) => quantizer),
+    options.format,
+  )
   replaceConstants(
     model,
     finished.flatMap(({ plan, constants }) =>
@@ -29,15 +39,13 @@ export function exportBlocks(model: Model, finished: readonly ExportedBlock[], o
       })),
     ),
   )
-  quantizeValues(
-    model,
-    finished.flatMap(({ plan }) => quantizedValues(plan)),
-  )
+  quantizeValues(model, finished.flatMap(quantizedValues), options)
   const linears = finished.flatMap(block =>
     block.linears.flatMap(({ linear, packed, bias }, j) => {
       if (!packed || isFused(linear)) return []
       const { node, origin, inFeatures, outFeatures } = linear
       const { otherBranch } = block.plan
+      const site = inputSite(block.plan, linear)
       return [
         {
           origin,
@@ -45,7 +53,7 @@ export function exportBlocks(model: Model, finished: readonly ExportedBlock[], o
           packed,
           inFeatures,
           outFeatures,
-          activation: inputSite(block.plan, linear)?.quantizer,
+          activation: site && writtenQuantizer(block, site),
           addedBias: bias,
           rank: staticShape(node.inputs[0]!).length,
         },
@@ -69,11 +77,23 @@ function fusedExperts({ linears }: ExportedBlock): ExportedExperts[] {
   }))
 }
 
+/** Quantizer of a site, with the constants of its range where that is fixed. */
+function writtenQuantizer({ plan, ranges }: ExportedBlock, site: ActivationSite): WrittenQuantizer {
+  const { quantizer } = site
+  if (quantizer.kind !== 'static') return quantizer
+  const range = ranges.find(each => plan.activationSites[each.site] === site)
+  if (!range) throw internalError(`the range of "${site.value.name}" is not known`)
+  return { ...quantizer, scale: range.scale, zeroPoint: range.zeroPoint }
+}
+
 /** Queries, keys and values: in merged files of both branches, and of what one of them hands on to the other. */
-function quantizedValues({ activationSites, otherBranch }: BlockPlan): QuantizedValue[] {
+function quantizedValues(block: ExportedBlock): QuantizedValue[] {
+  const { activationSites, otherBranch } = block.plan
   const sites = activationSites.filter(({ user }) => user !== undefined)
-  return sites.flatMap(({ user, group, value, quantizer }, j) => {
+  return sites.flatMap((site, j) => {
+    const { user, group, value } = site
     const shape = staticShape(value)
+    const quantizer = writtenQuantizer(block, site)
     const how = { group, channels: shape.at(-1)!, rank: shape.length, quantizer }
     if (!otherBranch) return [{ ...how, value: user! }]
     return [user!, otherBranch.values[j]!].map(each => ({ ...how, value: each, outputs: true }))

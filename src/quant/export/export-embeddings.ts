@@ -1,4 +1,4 @@
-/** @file Writes quantized embeddings and lm_head into the user's graph. Tables become GatherBlockQuantized and share lm_head's weight. */
+/** @file Writes quantized embeddings and lm_head into the user's graph. A table shares its bytes with lm_head where both are one tensor. */
 
 import { floatTypeOf } from '../../graph/float-type.ts'
 import { GraphWriter } from '../../graph/graph-writer.ts'
@@ -6,33 +6,52 @@ import { type Model, type Node, replaceOutput, type Value } from '../../graph/ir
 import { isRefused } from '../../graph/refusal.ts'
 import { findStoredWeight } from '../../graph/stored-weight.ts'
 import type { Tensor } from '../../graph/tensor.ts'
+import { readFloats } from '../../kernels/float16.ts'
+import { packStored } from '../../kernels/pack/layouts.ts'
 import type { PackedWeight } from '../../kernels/pack/matmul-nbits.ts'
 import { packRounded, tableRows } from '../../kernels/pack/rounded.ts'
-import type { EmbeddingJob } from '../plan/plan-embeddings.ts'
+import type { Linear } from '../find/linears.ts'
+import type { LearnedOuter } from '../learn/learn-outer.ts'
+import { type EmbeddingJob, isStandardLookup, outerLayout, storedWeightOf } from '../plan/plan-embeddings.ts'
 import type { ExportOptions } from '../terms/options.ts'
 import { exportLinears } from './export-linears.ts'
+import { requireOpset } from './quantize-rows.ts'
+import { type QuantizedTable, writeBlockLookup, writeStandardLookup } from './write-lookup.ts'
+
+/** A weight to write. With clip ratios its ranges are clipped; without them it is rounded to nearest. */
+type ExportedWeight = EmbeddingJob & Pick<LearnedOuter, 'clip'>
 
 /**
- * Quantizes the weights of `jobs` and replaces the nodes that read them, in place. Weights are read and packed one after the other.
+ * Quantizes `weights` and replaces the nodes that read them, in place. Weights are read and packed one after the other.
  * @throws E_UNSUPPORTED when a weight is not finite or too large.
  */
-export function exportEmbeddings(model: Model, jobs: readonly EmbeddingJob[], options: ExportOptions): void {
-  for (const { quantizer, lmHead, embedding } of jobs) {
-    const { name, weight, transposed, inFeatures, outFeatures } = (lmHead ?? embedding)!
-    const packed = packRounded({ name, tensor: weight.tensor!, transposed }, quantizer)
+export function exportEmbeddings(model: Model, weights: readonly ExportedWeight[], options: ExportOptions): void {
+  for (const weight of weights) {
+    const { quantizer, lmHead, embedding, clip } = weight
+    const { inFeatures, outFeatures } = (lmHead ?? embedding)!
+    const ratios = clip && { max: readFloats(clip.max), min: readFloats(clip.min) }
+    const stored = { ...storedWeightOf(weight), clip: ratios }
+    const rows = embedding && packRounded(stored, quantizer)
     // GatherBlockQuantized takes rows and MatMulNBits blocks. The bytes are the same.
-    const table = embedding && { ...packed, b: tableRows(packed, inFeatures) }
+    const table = rows && { ...rows, b: tableRows(rows, inFeatures) }
     if (lmHead) {
       const { origin, otherBranch } = lmHead
-      exportLinears(model, [{ origin, otherBranch, packed: table ?? packed, inFeatures, outFeatures }], options)
+      const packed = table ?? packStored(outerLayout(weight, options), stored, quantizer)
+      exportLinears(model, [{ origin, otherBranch, packed, inFeatures, outFeatures }], options)
     }
-    if (table) exportTable(model, embedding.origin, table)
+    if (embedding && table) exportTable(model, embedding, table, isStandardLookup(options))
   }
 }
 
 /** Replaces every lookup in the table that `origin` reads, bodies included; `b` [vocabulary, hidden * bits / 8]. */
-function exportTable(model: Model, origin: Node, { bits, blockSize, b, scales, zeroPoints }: PackedWeight): void {
+function exportTable(
+  model: Model,
+  { origin, inFeatures: hidden }: Linear,
+  { bits, blockSize, b, scales, zeroPoints }: PackedWeight,
+  isStandard: boolean,
+): void {
   const writer = new GraphWriter(model)
+  if (isStandard) requireOpset(writer, 'embeddings quantized by standard operators')
   const own = findStoredWeight(origin.inputs[0]!)
   const isLookup = (node: Node): boolean => {
     if (node === origin) return true
@@ -44,22 +63,17 @@ function exportTable(model: Model, origin: Node, { bits, blockSize, b, scales, z
   // lm_head may have stored these tensors already.
   const constant = (suffix: string, data: Tensor): Value =>
     writer.graph.initializers.find(known => known.tensor === data) ?? writer.constant(`${name}_${suffix}`, data)
-  const constants = [
-    constant(`Q${bits}`, b),
-    constant('scales', scales),
-    ...(zeroPoints ? [constant('zero_points', zeroPoints)] : []),
-  ]
+  const table: QuantizedTable = {
+    codes: constant(`Q${bits}`, b),
+    scales: constant('scales', scales),
+    zeroPoints: zeroPoints && constant('zero_points', zeroPoints),
+    ...{ bits, blockSize, blocks: scales.dims[1]!, hidden, dtype: scales.dtype },
+  }
   writer.rewriteNodes(node => {
     if (!isLookup(node)) return [node]
     const [output] = node.outputs as [Value]
     const g = writer.at({ values: output.name, nodes: node.name })
-    const [data, ...rest] = constants as [Value, ...Value[]]
-    const rows = g.op(
-      'GatherBlockQuantized',
-      [data, node.inputs[1], ...rest],
-      { bits, block_size: blockSize, gather_axis: 0, quantize_axis: 1 },
-      { role: `Q${bits}`, domain: 'com.microsoft', dtype: scales.dtype },
-    )
+    const rows = (isStandard ? writeStandardLookup : writeBlockLookup)(g, node.inputs[1]!, table)
     rows.producer!.source = node.source
     replaceOutput(g.typed(rows, floatTypeOf(output)), output)
     return writer.take()

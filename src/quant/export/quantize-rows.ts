@@ -1,6 +1,6 @@
 /**
- * @file Quantizing activations in the user's graph: per row of the last axis, at run time. The operators are those training used,
- * in the same order (kernels/tokens.ts), so that what is trained is what ships.
+ * @file Quantizing activations in the user's graph: per row of the last axis, at run time, or over a fixed range (quantize-linear.ts).
+ * The operators are those training used, in the same order (kernels/tokens.ts), so that what is trained is what ships.
  */
 
 import { QuantError } from '../../errors.ts'
@@ -11,17 +11,20 @@ import type { Graph, Value } from '../../graph/ir.ts'
 import { tensorOf } from '../../graph/tensor.ts'
 import { symmetricZeroPoint } from '../../kernels/qparams.ts'
 import { type EmittedCodes, emitProduct, plainCodes } from '../../kernels/steps.ts'
+import type { FixedQuantizer, WrittenQuantizer } from '../../kernels/static-range.ts'
 import { type ActivationQuantizer, emitTokenCodes } from '../../kernels/tokens.ts'
+import type { ExportOptions } from '../terms/options.ts'
+import { writeCodes, type WrittenCodes, writeRange } from './quantize-linear.ts'
 
 /** BitShift, Round, and Clip and Round on any shape. */
 const MIN_OPSET = 11
 
-/** @throws E_UNSUPPORTED when the model's opset lacks the operators that activations are quantized with. */
-export function requireOpset({ opset }: GraphWriter): void {
+/** @throws E_UNSUPPORTED when the model's opset lacks the operators that `what` are quantized with. */
+export function requireOpset({ opset }: GraphWriter, what = 'quantized activations'): void {
   if (opset >= MIN_OPSET) return
   throw new QuantError(
     'E_UNSUPPORTED',
-    `the model is written in opset ${opset}: quantized activations need ${MIN_OPSET}`,
+    `the model is written in opset ${opset}: ${what} need ${MIN_OPSET}`,
     'Export it again with a newer opset, or convert it with onnx.version_converter.',
   )
 }
@@ -77,13 +80,16 @@ export interface RowShape {
 /** Quantized activations of one graph. Linears that read the same value with the same quantizer share the result. */
 export class SharedActivations {
   private readonly writer: GraphWriter
+  private readonly format: ExportOptions['format']
   private readonly found: ReadonlySet<Value>
   private readonly values = new Map<Value, Map<string, Value>>()
   private readonly quantized = new Map<Value, Map<string, EmittedCodes>>()
+  private readonly codes = new Map<Value, Map<string, WrittenCodes>>()
 
   /** @param graph the graph or body whose values are quantized. */
-  constructor(writer: GraphWriter, graph: Graph) {
+  constructor(writer: GraphWriter, graph: Graph, format: ExportOptions['format']) {
     this.writer = writer
+    this.format = format
     this.found = rowsFound(graph)
   }
 
@@ -95,10 +101,17 @@ export class SharedActivations {
   }
 
   /** x quantized and dequantized, in float32. */
-  dequantized(x: Value, quantizer: ActivationQuantizer, shape: RowShape): Value {
+  dequantized(x: Value, quantizer: WrittenQuantizer, shape: RowShape): Value {
     return this.once(this.values, x, `dequantized ${keyOf(quantizer)}`, g =>
-      emitProduct(g, this.rows(x, quantizer, shape)),
+      quantizer.kind === 'static'
+        ? writeRange(g, this.float32(x), quantizer, this.format)
+        : emitProduct(g, this.rows(x, quantizer, shape)),
     )
+  }
+
+  /** Codes of x over its fixed range. */
+  fixed(x: Value, quantizer: FixedQuantizer): WrittenCodes {
+    return this.once(this.codes, x, keyOf(quantizer), g => writeCodes(g, this.float32(x), quantizer))
   }
 
   /** Codes as uint8, scale, and offset = zeroPoint - 2^(bits-1); no offset when symmetric. */
@@ -139,4 +152,4 @@ export class SharedActivations {
   }
 }
 
-const keyOf = ({ bits, symmetric }: ActivationQuantizer): string => `${bits} ${symmetric}`
+const keyOf = (quantizer: WrittenQuantizer): string => JSON.stringify(quantizer)

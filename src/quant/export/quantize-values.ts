@@ -1,19 +1,23 @@
 /** @file Quantizes values of the user's graph where they are computed: queries, keys and values of attention. */
 
 import { internalError } from '../../errors.ts'
+import type { Builder } from '../../graph/builder.ts'
 import { floatTypeOf } from '../../graph/float-type.ts'
 import { GraphWriter } from '../../graph/graph-writer.ts'
 import { consumersOf, type Model, type Node, replaceOutput, Value } from '../../graph/ir.ts'
 import { emitProduct } from '../../kernels/steps.ts'
+import type { WrittenQuantizer } from '../../kernels/static-range.ts'
 import type { ActivationQuantizer } from '../../kernels/tokens.ts'
+import type { ExportOptions } from '../terms/options.ts'
+import { writeRange } from './quantize-linear.ts'
 import { requireOpset, writeQuantizedRows } from './quantize-rows.ts'
 
 export interface QuantizedValue {
   /** A value of the user's graph, [.., C]. */
   readonly value: Value
-  /** Neighbours along the last axis that share a scale; divides C. */
+  /** Neighbours along the last axis that share a scale; divides C. With a fixed range all numbers do. */
   readonly group: number
-  readonly quantizer: ActivationQuantizer
+  readonly quantizer: WrittenQuantizer
   /** C and the number of dimensions; needed where the file leaves them out. */
   readonly channels?: number | undefined
   readonly rank?: number | undefined
@@ -25,7 +29,11 @@ export interface QuantizedValue {
  * Quantizes and dequantizes values for all their readers, in place. The arithmetic is float32, whatever the model's type.
  * @throws E_UNSUPPORTED when the model's opset is below 11.
  */
-export function quantizeValues(model: Model, values: readonly QuantizedValue[]): void {
+export function quantizeValues(
+  model: Model,
+  values: readonly QuantizedValue[],
+  { format }: Pick<ExportOptions, 'format'>,
+): void {
   if (values.length === 0) return
   const writer = new GraphWriter(model)
   requireOpset(writer)
@@ -34,7 +42,7 @@ export function quantizeValues(model: Model, values: readonly QuantizedValue[]):
   const behind = new Map<Node | undefined, Node[]>()
   for (const quantized of values) {
     const { value, outputs = false } = quantized
-    const result = writeQuantizedValue(writer, quantized)
+    const result = writeQuantizedValue(writer, quantized, format)
     const nodes = writer.take()
     const { producer } = value
     if (outputs && shown.has(value)) takeName(writer, value, result, nodes)
@@ -48,7 +56,24 @@ export function quantizeValues(model: Model, values: readonly QuantizedValue[]):
 }
 
 /** The value quantized and dequantized, in its own type. */
-function writeQuantizedValue(writer: GraphWriter, { value, group, quantizer, channels, rank }: QuantizedValue): Value {
+function writeQuantizedValue(writer: GraphWriter, quantized: QuantizedValue, format: ExportOptions['format']): Value {
+  const { value, quantizer } = quantized
+  const g = writer.at({ values: value.name, nodes: value.name })
+  const dtype = floatTypeOf(value)
+  const float = dtype === 'float32' ? value : g.typed(value, 'float32')
+  const result =
+    quantizer.kind === 'static' ? writeRange(g, float, quantizer, format) : writeGroups(g, float, quantizer, quantized)
+  result.shape = value.shape
+  return g.typed(result, dtype)
+}
+
+/** x, the value in float32, quantized and dequantized per group. */
+function writeGroups(
+  g: Builder,
+  x: Value,
+  quantizer: ActivationQuantizer,
+  { value, group, channels, rank }: QuantizedValue,
+): Value {
   const last = value.shape?.at(-1)
   const size = typeof last === 'number' ? last : channels
   if (size === undefined || size % group !== 0)
@@ -56,17 +81,11 @@ function writeQuantizedValue(writer: GraphWriter, { value, group, quantizer, cha
   const dims = value.shape?.length ?? rank
   if (size !== group && dims === undefined)
     throw internalError(`the number of dimensions of "${value.name}" is not known`)
-  const g = writer.at({ values: value.name, nodes: value.name })
-  const dtype = floatTypeOf(value)
-  const float = dtype === 'float32' ? value : g.typed(value, 'float32')
   // A zero keeps a dimension as it is, so that shape inference still finds the last one.
   const kept = Array<number>((dims ?? 1) - 1).fill(0)
-  const rows =
-    size === group ? float : g.op('Reshape', [float, g.ints([...kept, size / group, group])], {}, { role: 'groups' })
+  const rows = size === group ? x : g.op('Reshape', [x, g.ints([...kept, size / group, group])], {}, { role: 'groups' })
   const result = emitProduct(g, writeQuantizedRows(g, rows, quantizer))
-  const whole = size === group ? result : g.op('Reshape', [result, g.ints([...kept, size])], {}, { role: 'ungrouped' })
-  whole.shape = value.shape
-  return g.typed(whole, dtype)
+  return size === group ? result : g.op('Reshape', [result, g.ints([...kept, size])], {}, { role: 'ungrouped' })
 }
 
 /** Makes `result` take over the name and the readers of `value`; only `nodes` read the old value, under a new name. */

@@ -11,7 +11,7 @@ import { type Tensor, tensorOf } from '../../graph/tensor.ts'
 import type { PackedWeight } from '../../kernels/pack/matmul-nbits.ts'
 import type { PackedPlanes } from '../../kernels/pack/planes.ts'
 import { symmetricZeroPoint } from '../../kernels/qparams.ts'
-import type { ActivationQuantizer } from '../../kernels/tokens.ts'
+import type { WrittenQuantizer } from '../../kernels/static-range.ts'
 import type { RowShape, SharedActivations } from './quantize-rows.ts'
 import { writeFloatWeight, writeInt8Weight } from './write-planes.ts'
 
@@ -32,7 +32,7 @@ export class SharedWeight {
   private readonly writer: GraphWriter
   private readonly ahead: boolean
 
-  /** @param ahead true when the nodes are in several branches: shared values must then come first in the graph. */
+  /** @param ahead true when nodes are in bodies: shared values must then come first in the graph, where all of them see them. */
   constructor(writer: GraphWriter, ahead: boolean) {
     this.writer = writer
     this.ahead = ahead
@@ -46,7 +46,7 @@ export class SharedWeight {
 
 /** Quantizer and shape of a product's input. */
 interface QuantizedInput extends RowShape {
-  readonly quantizer: ActivationQuantizer
+  readonly quantizer: WrittenQuantizer
 }
 
 const MICROSOFT = 'com.microsoft'
@@ -99,6 +99,8 @@ export function writeNBitsProduct({ writer, weight, shared, result }: Writing, p
  *
  * The first sum is com.microsoft MatMulIntegerToFloat (opset 1), exact in int32; the second is a constant of each column. The
  * kernel subtracts c at no cost. Both terms are then small, and the rounding error is a tenth of that with c = 0.
+ *
+ * Over a fixed range s and z are constants of x, and the kernel takes them: there is no correction.
  * @returns y in float32.
  */
 export function writeIntegerProduct(
@@ -108,7 +110,6 @@ export function writeIntegerProduct(
   { quantizer, ...rows }: QuantizedInput,
 ): Value {
   const { bits, N, scale, zeroPoint, columnSums } = packed
-  const { codes, scale: rowScale, offset } = activations.integer(x, quantizer, rows)
   const middle = symmetricZeroPoint(bits)
   const g = writer.at(result)
   const onWeight = writer.at(weight)
@@ -116,6 +117,33 @@ export function writeIntegerProduct(
     const dtype = elements instanceof Int8Array ? 'int8' : 'float32'
     return shared.once(name, () => onWeight.initializer(name, tensorOf(dtype, [N], elements)))
   }
+  /** The product of codes, x = (code - zero) * step. Constants are made in the order of the inputs. */
+  const multiplied = (codes: Value, step: () => Value, zero: () => Value) => {
+    const inputs = [
+      codes,
+      shared.once('int8', () => writeInt8Weight(onWeight, packed)),
+      step(),
+      constant('scale', scale),
+      zero(),
+    ]
+    if (zeroPoint.some(each => each !== middle))
+      inputs.push(
+        constant(
+          'zero_point',
+          Int8Array.from(zeroPoint, each => each - middle),
+        ),
+      )
+    return g.op('MatMulIntegerToFloat', inputs, {}, { role: `Q${bits}`, domain: MICROSOFT, dtype: 'float32' })
+  }
+  if (quantizer.kind === 'static') {
+    const fixed = activations.fixed(x, quantizer)
+    return multiplied(
+      fixed.codes,
+      () => fixed.scale,
+      () => fixed.zeroPoint,
+    )
+  }
+  const { codes, scale: rowScale, offset } = activations.integer(x, quantizer, rows)
   const corrected = (product: Value, offset: Value) => {
     const sums = constant(
       'column_sums',
@@ -124,21 +152,11 @@ export function writeIntegerProduct(
     const correction = g.op('Mul', [offset, sums], {}, { role: 'correction' })
     return g.op('Sub', [product, correction], {}, { role: 'corrected' })
   }
-  const inputs = [
+  const product = multiplied(
     codes,
-    shared.once('int8', () => writeInt8Weight(onWeight, packed)),
-    g.scalar(1),
-    constant('scale', scale),
-    g.scalar(symmetricZeroPoint(quantizer.bits), 'uint8'),
-  ]
-  if (zeroPoint.some(zero => zero !== middle))
-    inputs.push(
-      constant(
-        'zero_point',
-        Int8Array.from(zeroPoint, zero => zero - middle),
-      ),
-    )
-  const product = g.op('MatMulIntegerToFloat', inputs, {}, { role: `Q${bits}`, domain: MICROSOFT, dtype: 'float32' })
+    () => g.scalar(1),
+    () => g.scalar(symmetricZeroPoint(quantizer.bits), 'uint8'),
+  )
   return g.op('Mul', [offset ? corrected(product, offset) : product, rowScale], {}, { role: 'scaled' })
 }
 

@@ -2,7 +2,10 @@
 
 import type { Builder } from '../../graph/builder.ts'
 import type { Node, Value } from '../../graph/ir.ts'
+import { internalError } from '../../errors.ts'
 import { readBytes } from '../../graph/tensor.ts'
+import { emitInt8Blocks } from '../../kernels/int8-blocks.ts'
+import { type EmittedSteps, emitFakeQuantizeRange } from '../../kernels/static-range.ts'
 import { emitFakeQuantizeTokens } from '../../kernels/tokens.ts'
 import type { Block } from '../find/blocks.ts'
 import type { Linear } from '../find/linears.ts'
@@ -23,8 +26,23 @@ export interface EmitOptions {
   readonly changes?: Changes | undefined
   /** Values to quantize; none when absent. */
   readonly activationSites?: readonly ActivationSite[] | undefined
+  /** Constants of the sites whose range is fixed, each. */
+  readonly steps?: ReadonlyMap<ActivationSite, EmittedSteps> | undefined
   /** Filled with the program's value for every value of the block, for programs that read some of them. */
   readonly values?: Map<Value, Value>
+}
+
+/** x as the readers of `site` see it. */
+function emitSite(
+  g: Builder,
+  x: Value,
+  { by, quantizer, group, value }: ActivationSite,
+  steps: EmittedSteps | undefined,
+): Value {
+  if (by === 'kernel') return emitInt8Blocks(g, x, group)
+  if (quantizer.kind !== 'static') return emitFakeQuantizeTokens(g, x, quantizer, group)
+  if (!steps) throw internalError(`the range of "${value.name}" is not known`)
+  return emitFakeQuantizeRange(g, x, steps, quantizer)
 }
 
 /**
@@ -36,7 +54,7 @@ export function emitBlock(
   block: Block,
   x: Value,
   weights: Weights,
-  { changes, activationSites = [], values = new Map() }: EmitOptions = {},
+  { changes, activationSites = [], steps, values = new Map() }: EmitOptions = {},
 ): Value {
   values.set(block.input, x)
   const linearOf = new Map<Node, Linear>(block.linears.map(linear => [linear.node, linear]))
@@ -63,8 +81,7 @@ export function emitBlock(
     if (changed || !original) return changed
     const site = siteAt.get(node)?.get(input)
     if (!site) return lookup(original)
-    if (!quantized.has(site))
-      quantized.set(site, emitFakeQuantizeTokens(g, lookup(original), site.quantizer, site.group))
+    if (!quantized.has(site)) quantized.set(site, emitSite(g, lookup(original), site, steps?.get(site)))
     return quantized.get(site)!
   }
   const copy = (node: Node): void => {

@@ -2,19 +2,25 @@
 
 import type { Builder } from '../../graph/builder.ts'
 import type { DType } from '../../graph/dtype.ts'
+import { floatTypeOf } from '../../graph/float-type.ts'
 import type { Node, Value } from '../../graph/ir.ts'
 import { castRoundSte } from '../../kernels/round-ste.ts'
+import { type EmittedSteps, emitRangeSteps } from '../../kernels/static-range.ts'
 import { emitFakeQuantize, emitWeightRange, type FakeQuantized } from '../../kernels/weights.ts'
 import type { Linear } from '../find/linears.ts'
+import type { ActivationSite } from '../plan/activation-sites.ts'
 import type { BlockPlan } from '../plan/block-plan.ts'
 import { type Changes, emitBlock, type Weights } from './emit-block.ts'
 import type { BlockConstants } from './learnable.ts'
 import { applyLearned } from './learnables.ts'
+import { staticSites } from './ranges.ts'
 
 /** Constants of a block with the numbers that will be stored. */
 export interface QuantizedConstants {
   readonly quantized: ReadonlyMap<Linear, FakeQuantized>
   readonly changes: Changes
+  /** Constants of the sites whose fixed range is known. */
+  readonly steps: ReadonlyMap<ActivationSite, EmittedSteps>
 }
 
 /** The number that is stored for `value`, with the identity as gradient. */
@@ -32,7 +38,9 @@ function storedChanges(g: Builder, { changedSites }: BlockPlan, { constants, bia
   }
   return {
     constants: sites,
-    biases: new Map([...biases].map(([linear, bias]) => [linear, stored(g, bias, linear.weight.tensor!.dtype)])),
+    biases: new Map(
+      [...biases].map(([linear, bias]) => [linear, stored(g, bias, floatTypeOf(linear.origin.inputs[1]!))]),
+    ),
   }
 }
 
@@ -60,7 +68,11 @@ export function emitQuantized(
       }),
     ]
   })
-  return { quantized: new Map(quantized), changes: storedChanges(g, plan, constants) }
+  const steps = staticSites(plan).flatMap((site): [ActivationSite, EmittedSteps][] => {
+    const range = constants.ranges.get(site)
+    return range ? [[site, emitRangeSteps(g, range, site.quantizer)]] : []
+  })
+  return { quantized: new Map(quantized), changes: storedChanges(g, plan, constants), steps: new Map(steps) }
 }
 
 /** The fake-quantized block: x -> y with weights and activations as they will be stored and computed. Parameters as above. */
@@ -72,7 +84,7 @@ export function emitQuantizedBlock(
   parameters: ReadonlyMap<string, Value> | undefined,
   outer: Builder = g,
 ): Value {
-  const { quantized, changes } = emitQuantized(g, plan, weights, parameters, outer)
+  const { quantized, changes, steps } = emitQuantized(g, plan, weights, parameters, outer)
   const fake = new Map([...weights, ...[...quantized].map(([linear, { output }]) => [linear, output] as const)])
-  return emitBlock(g, plan.block, x, fake, { changes, activationSites: plan.activationSites })
+  return emitBlock(g, plan.block, x, fake, { changes, activationSites: plan.activationSites, steps })
 }

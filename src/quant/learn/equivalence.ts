@@ -183,9 +183,15 @@ function apply(
   return { ...before, weights: new Map(weights), constants, biases: new Map(biases) }
 }
 
+/** True for a block whose parameters have transformations among them. */
+export const isTransformed = (
+  { mappings }: Pick<BlockPlan, 'mappings'>,
+  parameters: readonly { readonly name: string }[],
+): boolean => mappings.some((mapping, i) => parameters.some(({ name }) => name === parameterName(i, mapping, 'scale')))
+
 export const equivalence: Learnable = {
   name: 'let',
-  enabled: method => method.let,
+  enabled: method => method.let !== false,
   observes: observedValues,
   parameters,
   apply,

@@ -1,14 +1,12 @@
 /** @file Result of the learn stage: a block as it will be stored. */
 
-import type { PackedWeight } from '../../kernels/pack/matmul-nbits.ts'
-import type { PackedPlanes } from '../../kernels/pack/planes.ts'
+import type { PackedLinear } from '../../kernels/pack/layouts.ts'
+import { qMax } from '../../kernels/qparams.ts'
+import type { RangeSteps } from '../../kernels/static-range.ts'
 import type { Linear } from '../find/linears.ts'
 import type { BlockPlan } from '../plan/block-plan.ts'
-import type { BlockReport } from '../terms/report.ts'
+import type { ActivationReport, BlockReport } from '../terms/report.ts'
 import { type Learned, type NamedParameter, namedParameters } from './learned.ts'
-
-/** A quantized weight in the layout of the node that will read it. */
-export type PackedLinear = PackedWeight | PackedPlanes
 
 export interface FinishedLinear {
   readonly linear: Linear
@@ -26,27 +24,41 @@ export interface FinishedConstant {
   readonly data: Float32Array
 }
 
+/** Constants of a site whose range is fixed. */
+export interface FinishedRange extends RangeSteps {
+  /** Index in plan.activationSites. */
+  readonly site: number
+}
+
 /** Numbers of a block to store. */
 export interface QuantizedBlock {
   /** All linears of the block, in order. */
   readonly linears: readonly FinishedLinear[]
   readonly constants: readonly FinishedConstant[]
+  /** One for each site whose range is fixed. */
+  readonly ranges: readonly FinishedRange[]
 }
 
 export interface FinishedBlock extends QuantizedBlock {
   readonly plan: BlockPlan
-  /** Parameters that the block was quantized with; undefined: rounded to nearest. */
+  /** Parameters that the block was quantized with; none, or only fixed ranges of activations, where it was rounded to nearest. */
   readonly learned: Learned | undefined
   readonly report: BlockReport
 }
 
 /** Results of learning that a report gives. */
-export type Learning = Omit<BlockReport, 'index' | 'linears' | 'mappings' | 'elapsedMs'>
+export type Learning = Omit<BlockReport, 'index' | 'linears' | 'mappings' | 'activations' | 'elapsedMs'>
+
+function activationReport({ activationSites }: BlockPlan, { site, scale, zeroPoint }: FinishedRange): ActivationReport {
+  const { value, quantizer } = activationSites[site]!
+  const { bits } = quantizer
+  return { name: value.name, bits, min: 0 - zeroPoint * scale, max: (qMax(bits) - zeroPoint) * scale }
+}
 
 /** Puts a finished block together. @param started by performance.now(). */
 export function finishBlock(
   plan: BlockPlan,
-  { linears, constants }: QuantizedBlock,
+  { linears, constants, ranges }: QuantizedBlock,
   learned: Learned | undefined,
   learning: Learning,
   started: number,
@@ -55,14 +67,15 @@ export function finishBlock(
     index: plan.block.index,
     linears: [...plan.quantizers.keys()].map(({ name }) => name),
     mappings: plan.mappings.map(({ name }) => name),
+    ...(ranges.length > 0 && { activations: ranges.map(range => activationReport(plan, range)) }),
     ...learning,
     elapsedMs: Math.round(performance.now() - started),
   }
-  return { plan, linears, constants, learned, report }
+  return { plan, linears, constants, ranges, learned, report }
 }
 
 /** A finished block as a record of the work folder. It holds no plan: every run makes the same plan again. */
-export interface StoredBlock extends Pick<FinishedBlock, 'constants' | 'report'> {
+export interface StoredBlock extends Pick<FinishedBlock, 'constants' | 'ranges' | 'report'> {
   readonly linears: readonly Omit<FinishedLinear, 'linear'>[]
   readonly parameters: readonly NamedParameter[]
 }
@@ -70,14 +83,15 @@ export interface StoredBlock extends Pick<FinishedBlock, 'constants' | 'report'>
 /** A finished block that was read from the work folder: its weights are ranges of a file there. */
 export interface ReadBlock extends QuantizedBlock {
   readonly plan: BlockPlan
-  /** Empty for a block that was rounded to nearest. */
+  /** Empty for a block that was rounded to nearest, but for fixed ranges of activations. */
   readonly parameters: readonly NamedParameter[]
   readonly report: BlockReport
 }
 
-export const storedBlock = ({ linears, constants, learned, report }: FinishedBlock): StoredBlock => ({
+export const storedBlock = ({ linears, constants, ranges, learned, report }: FinishedBlock): StoredBlock => ({
   linears: linears.map(({ packed, bias }) => ({ packed, bias })),
   constants,
+  ranges,
   parameters: learned ? namedParameters(learned) : [],
   report,
 })

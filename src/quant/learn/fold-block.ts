@@ -3,16 +3,15 @@
 import type { Graph } from '../../graph/ir.ts'
 import { readElements, tensorOf } from '../../graph/tensor.ts'
 import { firstUnsound, placeOf, shownFloat } from '../../kernels/magnitude.ts'
-import { packMatMulNBits } from '../../kernels/pack/matmul-nbits.ts'
-import { packPlanes } from '../../kernels/pack/planes.ts'
+import { packAs, type PackedLinear } from '../../kernels/pack/layouts.ts'
 import { runGraph, type SessionOptions, type Tensors } from '../../kernels/session.ts'
 import type { Linear } from '../find/linears.ts'
-import { type BlockPlan, isInPlanes } from '../plan/block-plan.ts'
+import { type BlockPlan, layoutOf } from '../plan/block-plan.ts'
 import type { BlockVersion } from './block-version.ts'
-import type { FinishedLinear, PackedLinear, QuantizedBlock } from './finished-block.ts'
+import type { FinishedLinear, FinishedRange, QuantizedBlock } from './finished-block.ts'
 import { foldPrograms } from './fold-programs.ts'
 import type { Learned } from './learned.ts'
-import { biasName, constantName, weightInput } from './ports.ts'
+import { biasName, constantName, siteScaleName, siteZeroName, weightInput } from './ports.ts'
 
 /** A folded block: the numbers to store, and the block to run with them. */
 export interface Folded extends QuantizedBlock {
@@ -56,7 +55,7 @@ export async function foldBlock(
       blockSize: plan.blockSizes.get(linear),
     }
     check(`the scales of ${linear.name}`, weight.scale, [weight.scale.length / weight.N, weight.N])
-    packed.set(linear, isInPlanes(plan, linear, quantizer) ? packPlanes(weight) : packMatMulNBits(weight))
+    packed.set(linear, packAs(layoutOf(plan, linear, quantizer), weight))
     feeds[weightInput(index)] = result[`weight${index}`]!
   }
   const values = constants ? await run(constants) : {}
@@ -70,7 +69,16 @@ export async function foldBlock(
     floats(constantName(j), `"${node.inputs[input]!.name}"`),
   )
   const biases = new Map(changed.biases.map((linear, j) => [linear, floats(biasName(j), `the bias of ${linear.name}`)]))
+  const ranges = changed.ranges.map((site, j): FinishedRange => {
+    const number = (name: string) => floats(name, `the range of "${site.value.name}"`)[0]!
+    return {
+      site: plan.activationSites.indexOf(site),
+      scale: number(siteScaleName(j)),
+      zeroPoint: number(siteZeroName(j)),
+    }
+  })
   return {
+    ranges,
     linears: plan.block.linears.map((linear): FinishedLinear => ({
       linear,
       packed: packed.get(linear),

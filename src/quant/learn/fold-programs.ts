@@ -7,7 +7,7 @@ import type { Linear } from '../find/linears.ts'
 import type { BlockPlan, ChangedSite } from '../plan/block-plan.ts'
 import { emitQuantized } from './emit-quantized.ts'
 import type { ParameterVector } from './parameters.ts'
-import { biasName, type ChangedConstants, constantName, weightInputs } from './ports.ts'
+import { biasName, type ChangedConstants, constantName, siteScaleName, siteZeroName, weightInputs } from './ports.ts'
 
 /** Program that quantizes one linear of the block. */
 export interface LinearFold {
@@ -19,7 +19,7 @@ export interface LinearFold {
 export interface FoldPrograms {
   readonly linears: readonly LinearFold[]
   readonly changed: ChangedConstants
-  /** Values c{j} of the changed sites and b{j} of the biases; undefined for none of either. */
+  /** Values c{j} of the changed sites, b{j} of the biases, scale and zero point of ranges; undefined for none of all. */
   readonly constants: Graph | undefined
 }
 
@@ -32,7 +32,7 @@ export function foldPrograms(plan: BlockPlan, vector: ParameterVector | undefine
   const g = new Builder(new Graph('fold'))
   const weights = weightInputs(g, plan.block)
   const parameters = vector && vector.split(g, g.input('parameters', 'float32', [vector.size]))
-  const { quantized, changes } = emitQuantized(g, plan, weights, parameters)
+  const { quantized, changes, steps } = emitQuantized(g, plan, weights, parameters)
   /** The program of the outputs that `write` declares. */
   const part = (write: () => void): Graph => {
     g.graph.outputs = []
@@ -55,11 +55,17 @@ export function foldPrograms(plan: BlockPlan, vector: ParameterVector | undefine
   const changed: ChangedConstants = {
     sites: plan.changedSites.filter(valueAt),
     biases: plan.block.linears.filter(linear => changes.biases.has(linear)),
+    ranges: [...steps.keys()],
   }
-  if (changed.sites.length + changed.biases.length === 0) return { linears, changed, constants: undefined }
+  if (changed.sites.length + changed.biases.length + changed.ranges.length === 0)
+    return { linears, changed, constants: undefined }
   const constants = part(() => {
     changed.sites.forEach((site, j) => g.output(valueAt(site)!, constantName(j)))
     changed.biases.forEach((linear, j) => g.output(changes.biases.get(linear)!, biasName(j)))
+    ;[...steps.values()].forEach(({ scale, zeroPoint }, j) => {
+      g.output(g.op('Identity', [scale]), siteScaleName(j))
+      g.output(g.op('Identity', [zeroPoint]), siteZeroName(j))
+    })
   })
   return { linears, changed, constants }
 }

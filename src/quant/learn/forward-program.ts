@@ -7,7 +7,16 @@ import { staticShape } from '../../graph/shape.ts'
 import type { Expert } from '../find/experts.ts'
 import type { BlockPlan } from '../plan/block-plan.ts'
 import { emitBlock } from './emit-block.ts'
-import { type ChangedConstants, changeInputs, maximumName, minimumName, tokensName, weightInputs } from './ports.ts'
+import {
+  type ChangedConstants,
+  changeInputs,
+  collectedName,
+  maximumName,
+  minimumName,
+  stepInputs,
+  tokensName,
+  weightInputs,
+} from './ports.ts'
 import { emitTokenCount } from './token-counts.ts'
 
 export interface ForwardOptions {
@@ -17,13 +26,15 @@ export interface ForwardOptions {
   readonly quantized?: boolean
   /** Values whose channel ranges become outputs. */
   readonly observed?: readonly Value[]
+  /** Values that become outputs as they are. */
+  readonly collected?: readonly Value[] | undefined
   /** Experts whose numbers of tokens become outputs. */
   readonly counted?: readonly Expert[] | undefined
 }
 
 /**
  * x [batch, tokens, hidden], weights, changed constants c{j} and biases b{j} -> y, the block's output, and for
- * the j-th of the `observed` values max{j}, min{j} [channels], of the `counted` experts tokens{j} [].
+ * the j-th of the `observed` values max{j}, min{j} [channels], of the `collected` ones collected{j}, of the `counted` experts tokens{j} [].
  */
 export function forwardProgram(plan: BlockPlan, options: ForwardOptions = {}): Graph {
   const g = new Builder(new Graph('forward'))
@@ -35,6 +46,7 @@ export function forwardProgram(plan: BlockPlan, options: ForwardOptions = {}): G
   const y = emitBlock(g, block, x, weights, {
     changes,
     activationSites: options.quantized ? activationSites : [],
+    steps: options.changed && stepInputs(g, options.changed),
     values,
   })
   g.output(y, 'y')
@@ -44,6 +56,7 @@ export function forwardProgram(plan: BlockPlan, options: ForwardOptions = {}): G
     g.output(reduce('ReduceMax'), maximumName(j))
     g.output(reduce('ReduceMin'), minimumName(j))
   })
+  options.collected?.forEach((value, j) => g.output(g.op('Identity', [values.get(value)!]), collectedName(j)))
   options.counted?.forEach((expert, j) => g.output(emitTokenCount(g, expert, values), tokensName(j)))
   return g.graph
 }

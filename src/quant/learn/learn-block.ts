@@ -12,9 +12,10 @@ import { ChannelRanges } from './channel-ranges.ts'
 import { type FinishedBlock, finishBlock, type Learning } from './finished-block.ts'
 import { foldBlock, type Folded } from './fold-block.ts'
 import { average, type HiddenStates } from './hidden-states.ts'
-import { blockParameters, observedValues } from './learnables.ts'
+import { learns, observedValues } from './learnables.ts'
 import type { Learned } from './learned.ts'
 import { type BlockRun, runBlock } from './run-block.ts'
+import { startBlock } from './start-block.ts'
 import { rarelyUsed, TokenCounts } from './token-counts.ts'
 import { type Checkpoint, trainBlock } from './train-block.ts'
 
@@ -34,9 +35,12 @@ export interface BlockWork {
 
 /**
  * Most work of `learnBlock`: targets (once more for augmented ones), then the rounded and the learned block, and the rounded one again
- * where that was better.
+ * where that was better. Fixed ranges of activations are observed twice before.
  */
-export const workOf = ({ augLoss }: Pick<Method, 'augLoss'>): BlockWork => ({ forwards: augLoss ? 5 : 4, folds: 3 })
+export function workOf({ augLoss, scheme }: Pick<Method, 'augLoss' | 'scheme'>): BlockWork {
+  const observed = scheme.activations?.kind === 'static' ? 2 : 0
+  return { forwards: (augLoss ? 5 : 4) + observed, folds: 3 + observed }
+}
 
 /** A block that can ship, with its loss on the calibration samples. */
 interface Candidate {
@@ -58,7 +62,8 @@ export async function learnBlock(plan: BlockPlan, context: LearnContext): Promis
   const weights = readWeights(plan.block)
   const { ranges, counts } = await runTargets(plan, context, floatVersion(weights))
   const { few: fewTokens, linears: frozen } = rarelyUsed(plan, counts)
-  const vector = blockParameters(plan, { method, frozen, ranges, weights })
+  const observing = progressOf(context, plan, 'targets')
+  const { vector, rounded } = await startBlock(plan, { method, frozen, ranges, weights }, quantized, observing)
 
   /** Folds the block and runs it on the hidden states of the quantized model; `keep` writes what comes out. */
   const tryOut = async (learned: Learned | undefined, keep: boolean): Promise<Candidate> => {
@@ -70,10 +75,10 @@ export async function learnBlock(plan: BlockPlan, context: LearnContext): Promis
   const finish = ({ folded, learned }: Candidate, learning: Learning) =>
     finishBlock(plan, folded, learned, learning, started)
 
-  if (vector.size === 0) {
-    const rounded = await tryOut(undefined, true)
-    checkRounded(plan, rounded.loss)
-    return finish(rounded, { roundedLoss: rounded.loss })
+  if (vector.size === 0 || !learns(method)) {
+    const candidate = await tryOut(rounded, true)
+    checkRounded(plan, candidate.loss)
+    return finish(candidate, { roundedLoss: candidate.loss })
   }
   const targets = augLoss ? nextQuantized : nextFloat
   const { parameters, rollbacks } = await trainBlock(plan, vector, { x: quantized, y: targets }, weights, {
@@ -86,7 +91,7 @@ export async function learnBlock(plan: BlockPlan, context: LearnContext): Promis
     onProgress: progressOf(context, plan, 'learning'),
   })
   // Only the loss is kept of the first: a folded block is as large as its float weights.
-  const { loss: roundedLoss } = await tryOut(undefined, false)
+  const { loss: roundedLoss } = await tryOut(rounded, false)
   const best = await tryOut({ vector, parameters }, true)
   const isSound = best.folded.unsound === undefined && Number.isFinite(best.loss)
   // A rounded loss that is NaN is never the better one.
@@ -100,7 +105,7 @@ export async function learnBlock(plan: BlockPlan, context: LearnContext): Promis
   }
   if (kept === 'learned') return finish(best, learning)
   checkRounded(plan, roundedLoss)
-  return finish(await tryOut(undefined, true), learning)
+  return finish(await tryOut(rounded, true), learning)
 }
 
 /**

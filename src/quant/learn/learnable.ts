@@ -2,9 +2,12 @@
 
 import type { Builder } from '../../graph/builder.ts'
 import type { Value } from '../../graph/ir.ts'
+import type { Extremes } from '../../kernels/extremes.ts'
 import type { Tensors } from '../../kernels/session.ts'
+import type { ActivationRange } from '../../kernels/static-range.ts'
 import type { EmittedRatios } from '../../kernels/weights.ts'
 import type { Linear } from '../find/linears.ts'
+import type { ActivationSite } from '../plan/activation-sites.ts'
 import type { BlockPlan } from '../plan/block-plan.ts'
 import type { Method } from '../terms/options.ts'
 import type { ChannelRanges } from './channel-ranges.ts'
@@ -19,7 +22,12 @@ export interface BlockConstants extends Changes {
   readonly clipRatios: ReadonlyMap<Linear, EmittedRatios>
   /** Steps added to each weight before it is rounded, [K, N]; a linear without an entry is rounded to nearest. */
   readonly roundingOffsets: ReadonlyMap<Linear, Value>
+  /** Fixed ranges of activations, [] each; none before they are known. */
+  readonly ranges: ReadonlyMap<ActivationSite, Extremes>
 }
+
+/** Ranges of activations as they were observed. */
+export type SiteRanges = ReadonlyMap<ActivationSite, ActivationRange>
 
 /** Facts that learning a block starts from. */
 export interface LearningStart {
@@ -30,13 +38,19 @@ export interface LearningStart {
   readonly ranges: ChannelRanges
   /** Weights of the block as run inputs, float32 [K, N]. */
   readonly weights: Tensors
+  /** Ranges of the sites that have a fixed one. */
+  readonly siteRanges?: SiteRanges | undefined
 }
 
 export interface Learnable {
   /** Key in the metadata of saved parameters; it never changes. */
   readonly name: string
-  /** True where a run learns this. */
+  /** True where the blocks of a run have these parameters. */
   readonly enabled: (method: Method) => boolean
+  /** True where a run that has them learns them; otherwise they stay as they start. Absent: always. */
+  readonly learned?: (method: Method) => boolean
+  /** True for parameters that a block which is rounded to nearest has too. */
+  readonly always?: true
   /** Values of the float block whose channel ranges are measured before `parameters` is called. */
   readonly observes?: (plan: BlockPlan) => readonly Value[]
   /** Parameters in a fixed order. Saved files hold them under these names, unique among all learnables. */

@@ -9,28 +9,44 @@ import type { Weights } from './emit-block.ts'
 import { equivalence } from './equivalence.ts'
 import type { BlockConstants, Learnable, LearningStart } from './learnable.ts'
 import { ParameterVector } from './parameters.ts'
+import { ranges } from './ranges.ts'
 import { rounding } from './rounding.ts'
 
 /**
  * Order of the parameters in a block's vector, and order in which the learnables are applied. The equivalence gives no gradient to the
  * weights it scales: a learnable that changes weights comes after it.
  */
-export const LEARNABLES: readonly Learnable[] = [clipping, equivalence, rounding]
+export const LEARNABLES: readonly Learnable[] = [clipping, equivalence, ranges, rounding]
 
 const enabledIn = (method: Method): readonly Learnable[] => LEARNABLES.filter(({ enabled }) => enabled(method))
 
-/** True when the run learns something, for which it needs calibration samples. Parameters from a file are not learned. */
-export const learns = (options: Method & { readonly params?: string | undefined }): boolean =>
-  options.params === undefined && enabledIn(options).length > 0
+type Options = Method & { readonly params?: string | undefined }
+
+/** True when the run needs calibration samples, to learn from or to observe. Parameters from a file need none. */
+export const calibrates = (options: Options): boolean => options.params === undefined && enabledIn(options).length > 0
+
+/** True when the run learns something. */
+export const learns = (options: Options): boolean =>
+  calibrates(options) && enabledIn(options).some(({ learned }) => learned?.(options) ?? true)
 
 /** Values of the float block to measure before learning starts. */
 export const observedValues = (plan: BlockPlan, method: Method): readonly Value[] => [
   ...new Set(enabledIn(method).flatMap(({ observes }) => observes?.(plan) ?? [])),
 ]
 
+/**
+ * Parts of a block's parameters: all of them, those that a block rounded to nearest has as well, and the rest, which say nothing about
+ * activations.
+ */
+export type ParameterPart = 'all' | 'always' | 'others'
+
 /** Parameters of a block, of all that the run learns. */
-export const blockParameters = (plan: BlockPlan, start: LearningStart): ParameterVector =>
-  new ParameterVector(enabledIn(start.method).flatMap(({ parameters }) => parameters(plan, start)))
+export function blockParameters(plan: BlockPlan, start: LearningStart, part: ParameterPart = 'all'): ParameterVector {
+  const chosen = enabledIn(start.method).filter(
+    ({ always }) => part === 'all' || (part === 'always') === (always ?? false),
+  )
+  return new ParameterVector(chosen.flatMap(({ parameters }) => parameters(plan, start)))
+}
 
 /** Constants of the block with the parameters applied; without parameters, the weights as they are. */
 export function applyLearned(
@@ -45,6 +61,7 @@ export function applyLearned(
     biases: new Map(),
     clipRatios: new Map(),
     roundingOffsets: new Map(),
+    ranges: new Map(),
   }
   return LEARNABLES.reduce((constants, { apply }) => apply(g, plan, constants, values), original)
 }

@@ -12,8 +12,9 @@ import { ChannelRanges } from './channel-ranges.ts'
 import type { BlockTimes } from './effort.ts'
 import { foldBlock } from './fold-block.ts'
 import { workOf } from './learn-block.ts'
-import { blockParameters, observedValues } from './learnables.ts'
+import { observedValues } from './learnables.ts'
 import { runBlock } from './run-block.ts'
+import { startBlock } from './start-block.ts'
 import { trainBlock } from './train-block.ts'
 
 /** Samples and steps to try. The first one is not counted: it compiles and takes memory. */
@@ -41,7 +42,7 @@ export async function measureBlock(plan: BlockPlan, method: Method, work: WorkFo
     const mark = () => void marks.push(performance.now())
     const ranges = new ChannelRanges(observedValues(plan, method))
     await runBlock(plan, floatVersion(weights), { from: x, to: y, ranges }, session, mark)
-    const vector = blockParameters(plan, { method, frozen: new Set(), ranges, weights })
+    const { vector } = await startBlock(plan, { method, frozen: new Set(), ranges, weights }, x)
     const steps: number[] = []
     const training = performance.now()
     await trainBlock(plan, vector, { x, y }, weights, {

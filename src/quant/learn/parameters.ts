@@ -12,7 +12,8 @@ export interface Parameter {
   readonly shape: Shape
   /** One number for all elements before the first step, or a function that computes them when learning begins. */
   readonly initial: number | (() => Float32Array)
-  readonly learningRate: number
+  /** One number for all elements, or a function that computes it when learning begins. */
+  readonly learningRate: number | (() => number)
 }
 
 /** Parameters one after the other in a vector of `size` elements. */
@@ -38,7 +39,7 @@ export class ParameterVector {
 
   /** The learning rate of every element. */
   learningRates(): Float32Array {
-    return this.fill(parameter => parameter.learningRate)
+    return this.fill(({ learningRate }) => (typeof learningRate === 'number' ? learningRate : learningRate()))
   }
 
   private fill(of: (parameter: Parameter) => number | Float32Array): Float32Array {

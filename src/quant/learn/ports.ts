@@ -2,8 +2,10 @@
 
 import type { Builder } from '../../graph/builder.ts'
 import type { Node, Value } from '../../graph/ir.ts'
+import type { EmittedSteps } from '../../kernels/static-range.ts'
 import type { Block } from '../find/blocks.ts'
 import type { Linear } from '../find/linears.ts'
+import type { ActivationSite } from '../plan/activation-sites.ts'
 import type { ChangedSite } from '../plan/block-plan.ts'
 import type { Changes, Weights } from './emit-block.ts'
 
@@ -12,6 +14,8 @@ export interface ChangedConstants {
   readonly sites: readonly ChangedSite[]
   /** Linears to whose result a learned bias is added. */
   readonly biases: readonly Linear[]
+  /** Sites whose fixed range is known. */
+  readonly ranges: readonly ActivationSite[]
 }
 
 /** Name of the output with the number of tokens the j-th expert was sent, float32 []. */
@@ -39,6 +43,15 @@ export const constantName = (j: number): string => `c${j}`
 /** Name of the run input or output that carries the j-th added bias, [N]. */
 export const biasName = (j: number): string => `b${j}`
 
+/** Name of the run input or output that carries the scale of the j-th site with a range, []. */
+export const siteScaleName = (j: number): string => `site_scale${j}`
+
+/** Name of the run input or output that carries its zero point, float32 []. */
+export const siteZeroName = (j: number): string => `site_zero${j}`
+
+/** Name of the output with all numbers of the j-th collected value. */
+export const collectedName = (j: number): string => `collected${j}`
+
 /** Name of the output with the greatest activation of every channel of the j-th observed value, [channels]. */
 export const maximumName = (j: number): string => `max${j}`
 
@@ -57,4 +70,14 @@ export function changeInputs(g: Builder, changed: ChangedConstants): Changes {
     g.input(biasName(j), 'float32', [linear.outFeatures]),
   ])
   return { constants, biases: new Map(biases) }
+}
+
+/** Scales and zero points of fixed ranges as run inputs. */
+export function stepInputs(g: Builder, { ranges }: ChangedConstants): ReadonlyMap<ActivationSite, EmittedSteps> {
+  return new Map(
+    ranges.map((site, j) => [
+      site,
+      { scale: g.input(siteScaleName(j), 'float32', []), zeroPoint: g.input(siteZeroName(j), 'float32', []) },
+    ]),
+  )
 }

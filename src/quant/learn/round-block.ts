@@ -1,8 +1,7 @@
 /** @file Rounds a block to nearest, some MB of its weights at a time, without running it. */
 
-import { packPlanes } from '../../kernels/pack/planes.ts'
-import { packRounded, roundStored } from '../../kernels/pack/rounded.ts'
-import { type BlockPlan, isInPlanes } from '../plan/block-plan.ts'
+import { packStored } from '../../kernels/pack/layouts.ts'
+import { type BlockPlan, layoutOf } from '../plan/block-plan.ts'
 import { type BlockContext, progressOf } from './block-context.ts'
 import { type FinishedBlock, finishBlock, type FinishedLinear } from './finished-block.ts'
 
@@ -14,12 +13,10 @@ export function roundLinears(plan: BlockPlan): FinishedLinear[] {
   return plan.block.linears.map((linear): FinishedLinear => {
     const quantizer = plan.quantizers.get(linear)
     if (!quantizer) return { linear, packed: undefined }
-    const { name, weight, transposed, inFeatures: K, outFeatures: N } = linear
+    const { name, weight, transposed } = linear
     const stored = { name, tensor: weight.tensor!, transposed }
-    const packed = isInPlanes(plan, linear, quantizer)
-      ? packPlanes({ ...roundStored(stored, quantizer), ...quantizer, K, N })
-      : packRounded(stored, { ...quantizer, blockSize: plan.blockSizes.get(linear) })
-    return { linear, packed }
+    const how = { ...quantizer, blockSize: plan.blockSizes.get(linear) }
+    return { linear, packed: packStored(layoutOf(plan, linear, quantizer), stored, how) }
   })
 }
 
@@ -27,5 +24,5 @@ export function roundLinears(plan: BlockPlan): FinishedLinear[] {
 export function roundBlock(plan: BlockPlan, context: BlockContext): FinishedBlock {
   const started = performance.now()
   progressOf(context, plan, 'rounding')(0, 1)
-  return finishBlock(plan, { linears: roundLinears(plan), constants: [] }, undefined, {}, started)
+  return finishBlock(plan, { linears: roundLinears(plan), constants: [], ranges: [] }, undefined, {}, started)
 }

@@ -8,6 +8,7 @@ import type { BlockPlan } from '../plan/block-plan.ts'
 import type { BlockVersion } from './block-version.ts'
 import type { ChannelRanges } from './channel-ranges.ts'
 import { forwardProgram } from './forward-program.ts'
+import type { SiteHistograms } from './site-histograms.ts'
 import type { TokenCounts } from './token-counts.ts'
 
 /** Inputs of a run over all samples, and the results that are wanted of it. */
@@ -19,6 +20,8 @@ export interface BlockRun {
   readonly target?: ActivationStore
   /** Channel ranges to extend. */
   readonly ranges?: ChannelRanges | undefined
+  /** Histograms of activations to add to. */
+  readonly histograms?: SiteHistograms | undefined
   /** Counts of tokens to add to. */
   readonly counts?: TokenCounts | undefined
   /** Called with the outputs of every sample; throws when they cannot be used. */
@@ -29,13 +32,19 @@ export interface BlockRun {
 export async function runBlock(
   plan: BlockPlan,
   { feeds, ...version }: BlockVersion,
-  { from, to, target, ranges, counts, check }: BlockRun,
+  { from, to, target, ranges, histograms, counts, check }: BlockRun,
   session: SessionOptions,
   onProgress?: (done: number, total: number) => void,
 ): Promise<number> {
   const shape = staticShape(plan.block.input)
   const observed = ranges?.values ?? []
-  const forward = await compile(forwardProgram(plan, { ...version, observed, counted: counts?.experts }), session)
+  const program = forwardProgram(plan, {
+    ...version,
+    observed,
+    collected: histograms?.values,
+    counted: counts?.experts,
+  })
+  const forward = await compile(program, session)
   let error = 0
   try {
     for (let i = 0; i < from.samples; i++) {
@@ -45,6 +54,7 @@ export async function runBlock(
       if (target) error += meanSquaredError(y, target.read(i, 1))
       to?.write(i, y)
       ranges?.add(outputs)
+      histograms?.add(outputs)
       counts?.add(outputs)
       onProgress?.(i + 1, from.samples)
     }

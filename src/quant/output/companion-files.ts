@@ -9,13 +9,14 @@ import type { FileSet } from '../../files/file-set.ts'
 import { statsOf } from '../../files/names.ts'
 import { belongsToModel } from '../../graph/onnx-file/external-data.ts'
 import { adaptCompanion, adviceFor, isAdapted, type Renamed, sayTheSame } from './companions.ts'
-import { homeOf, isHubFolder, type OutputPlan } from './paths.ts'
+import { isCompanion, mayDescribeModel } from './companion-names.ts'
+import { fromHome, homeOf, isHubFolder, type OutputPlan } from './paths.ts'
 
-/** Small files that describe the model and name no weights. */
-const COMPANION = /\.(json|txt|model|jinja|tiktoken)$/
-
-/** Names that a refusal lists. */
+/** Names that a message lists. */
 const LISTED = 5
+
+const listOf = (names: readonly string[]): string =>
+  names.slice(0, LISTED).join(', ') + (names.length > LISTED ? ` and ${names.length - LISTED} more` : '')
 
 interface Companion {
   readonly name: string
@@ -37,14 +38,21 @@ function findCompanions(folder: string, model: string): { companions: Companion[
   const companions: Companion[] = []
   const notes: string[] = []
   const realModel = realpathSync(model)
-  for (const name of readdirSync(folder).filter(each => COMPANION.test(each))) {
+  const unknown: string[] = []
+  for (const name of readdirSync(folder).filter(mayDescribeModel)) {
     const path = join(folder, name)
     // What is no file, or a link that leads nowhere, describes no model.
     if (!statSync(path, { throwIfNoEntry: false })?.isFile()) continue
+    if (!isCompanion(name)) {
+      unknown.push(name)
+      continue
+    }
     const file = realpathSync(path)
     if (belongsToModel(file, folder, realModel)) companions.push({ name, file })
     else notes.push(`${name} is a link that leads out of the folder of the model, to ${file}: it was not copied`)
   }
+  if (unknown.length > 0)
+    notes.push(`not copied, because no client is known to read them beside an ONNX file: ${listOf(unknown)}`)
   return { companions, notes }
 }
 
@@ -67,8 +75,7 @@ function planCompanions({ path, source }: OutputPlan): CompanionPlan {
   const there = companions.filter(isThere)
   const others = there.filter(companion => !isSame(join(folder, companion.name), companion))
   if (others.length > 0) {
-    const names = others.map(({ name }) => name)
-    const list = names.slice(0, LISTED).join(', ') + (names.length > LISTED ? ` and ${names.length - LISTED} more` : '')
+    const list = listOf(others.map(({ name }) => name))
     throw new QuantError(
       'E_OUTPUT',
       `${folder} holds files of another model, or changed ones, where those of this model should go: ${list}`,
@@ -93,18 +100,20 @@ export const checkCompanions = (plan: OutputPlan): void => void explained(plan, 
 /**
  * Writes what lies beside the model, and is not beside the output yet, as part of the output. What it says of the model file is made
  * true of the output.
- * @param files paths of the output, then of its data file if it has one.
+ * @param files paths of the output, then of its data file if it has one. @param cacheType type of its cache, if it has one.
  * @returns names of the files, and what else the user should know. @throws E_OUTPUT
  */
 export function writeCompanions(
   set: FileSet,
   plan: OutputPlan,
   files: readonly string[],
+  cacheType?: string,
 ): { readonly copied: readonly string[]; readonly notes: readonly string[] } {
   return explained(plan, () => {
     const { folder, missing, kept, notes } = planCompanions(plan)
-    const after = basename(plan.path)
-    const renamed = { before: basename(plan.source), after, files: files.map(file => basename(file)) }
+    const { path, source, hub } = plan
+    const after = fromHome(path)
+    const renamed = { before: fromHome(source), after, files: files.map(file => basename(file)), hub, cacheType }
     const unread = missing.flatMap(companion => writeCompanion(set, folder, companion, renamed))
     const wrong = kept.flatMap(name => {
       const advice = adviceOf(join(folder, name), renamed)

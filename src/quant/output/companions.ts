@@ -1,37 +1,43 @@
 /** @file Adapts configuration files, which name the model file beside them, to another model file. Knows JSON, no disk. */
 
 import { isDeepStrictEqual } from 'node:util'
+import {
+  dataFilesPromised,
+  type Entry,
+  isObject,
+  type Json,
+  shownCount,
+  withEntry,
+  withoutEntries,
+} from './hub-config.ts'
+import { type HubName, stemOf } from './hub-names.ts'
 
 /** The model file a configuration was written for, and the one it is to describe. */
 export interface Renamed {
-  /** File name of the source, "model.onnx". */
+  /** The source, as seen from the folder with its configuration: "model.onnx", "onnx/model.onnx". */
   readonly before: string
-  /** File name of the output, "model_q4.onnx". */
+  /** The output, as seen from the folder with its configuration: "model_q4.onnx", "onnx/model_q4.onnx". */
   readonly after: string
   /** File names of all that was written, the model's among them. */
   readonly files: readonly string[]
+  /** In the layout of transformers.js: how to ask for the output. */
+  readonly hub?: HubName | undefined
+  /** Type of the output's cache, if it has one. */
+  readonly cacheType?: string | undefined
 }
 
-type Json = null | boolean | number | string | Json[] | { [key: string]: Json }
-
-const isObject = (json: Json | undefined): json is { [key: string]: Json } =>
-  typeof json === 'object' && json !== null && !Array.isArray(json)
-
-/** Section of config.json in which transformers.js reads the number of data files of a model file. */
-const HUB_SECTION = 'transformers.js_config'
-
-const HUB_ENTRY = 'use_external_data_format'
-
-/** "model_fp16.onnx" -> "model": the name by which transformers.js knows a model of any dtype. */
-const stemOf = (file: string): string => file.replace(/\.onnx$/, '').replace(/_fp16$/, '')
+const fileName = (path: string): string => path.slice(path.lastIndexOf('/') + 1)
 
 /** Data files as transformers.js names and counts them: "model_q4.onnx_data", "model_q4.onnx_data_1", ... */
-const dataFilesOf = ({ after, files }: Renamed): number => files.filter(file => file.startsWith(`${after}_data`)).length
+const dataFilesOf = ({ after, files }: Renamed): number =>
+  files.filter(file => file.startsWith(`${fileName(after)}_data`)).length
 
-/** Number of data files that an entry gives `file`: one number for all, or one for each file or stem; the file's own goes first. */
-function promised(entry: Json | undefined, file: string, stem: string): number {
-  const own = isObject(entry) ? (entry[file] ?? entry[stem]) : entry
-  return Number(own ?? 0)
+/** Entry of the output in config.json. */
+function entryOf(renamed: Renamed): Entry {
+  const { before, after, hub, cacheType } = renamed
+  const sourceStem = stemOf(fileName(before))
+  const dataFiles = dataFilesOf(renamed)
+  return { file: fileName(after), stem: hub?.stem ?? sourceStem, sourceStem, dataFiles, dtype: hub?.dtype, cacheType }
 }
 
 /** genai_config.json with the new name wherever a file name was the old one. */
@@ -41,38 +47,9 @@ function renameGenai(json: Json, renamed: Renamed): Json {
   const { before, after } = renamed
   const entries = Object.entries(json).map(([key, value]): [string, Json] => [
     key,
-    key === 'filename' && value === before ? after : renameGenai(value, renamed),
+    key === 'filename' && (value === before || value === fileName(before)) ? after : renameGenai(value, renamed),
   ])
   return Object.fromEntries(entries)
-}
-
-/** True for a config.json whose number of data files is right for the output. */
-function promisesDataFiles(config: Json, renamed: Renamed): boolean {
-  const section = isObject(config) ? config[HUB_SECTION] : undefined
-  const entry = isObject(section) ? section[HUB_ENTRY] : undefined
-  return promised(entry, renamed.after, stemOf(renamed.before)) === dataFilesOf(renamed)
-}
-
-/** config.json with an entry for the output; what it says of other files stays. */
-function countDataFiles(config: Json, renamed: Renamed): Json {
-  if (!isObject(config) || promisesDataFiles(config, renamed)) return config
-  const section = isObject(config[HUB_SECTION]) ? config[HUB_SECTION] : {}
-  const entry = section[HUB_ENTRY]
-  // One number was meant for every file of the model.
-  const others = isObject(entry) ? entry : entry ? { [stemOf(renamed.before)]: entry } : {}
-  const count = dataFilesOf(renamed)
-  const own = { [renamed.after]: shownCount(count) }
-  return { ...config, [HUB_SECTION]: { ...section, [HUB_ENTRY]: { ...others, ...own } } }
-}
-
-const shownCount = (count: number): boolean | number => (count === 1 ? true : count === 0 ? false : count)
-
-/** config.json without what is said of single files. */
-function withoutDataFiles(config: Json): Json {
-  if (!isObject(config) || !isObject(config[HUB_SECTION])) return config
-  const { [HUB_SECTION]: section, ...rest } = config
-  const others = Object.entries(section).filter(([key]) => key !== HUB_ENTRY)
-  return others.length === 0 ? rest : { ...rest, [HUB_SECTION]: Object.fromEntries(others) }
 }
 
 /** Every file name in a genai_config.json. */
@@ -115,12 +92,14 @@ const RULES: Readonly<Record<string, Rule>> = {
   },
   'config.json': {
     indent: 2,
-    adapt: countDataFiles,
-    rest: withoutDataFiles,
-    advice: (json, renamed) =>
-      promisesDataFiles(json, renamed)
+    adapt: (json, renamed) => withEntry(json, entryOf(renamed)),
+    rest: withoutEntries,
+    advice: (json, renamed) => {
+      const { file, stem, dataFiles } = entryOf(renamed)
+      return dataFilesPromised(json, file, stem) === dataFiles
         ? undefined
-        : `load it with use_external_data_format: ${shownCount(dataFilesOf(renamed))}`,
+        : `load it with use_external_data_format: ${shownCount(dataFiles)}`
+    },
   },
 }
 

@@ -1,16 +1,29 @@
 /** @file Path of the output: beside the model, in a folder, or in the layout of transformers.js. */
 
 import { existsSync } from 'node:fs'
-import { basename, dirname, extname, join, resolve } from 'node:path'
-import { QuantError } from '../../errors.ts'
+import { basename, dirname, extname, join, relative, resolve, sep } from 'node:path'
+import { QuantError, usageError } from '../../errors.ts'
+import { option } from '../../option-mark.ts'
+import type { OutputLayout } from '../terms/options.ts'
+import { type HubName, hubNameOf, hubNameOfFile, stemInHub, stemOf } from './hub-names.ts'
 
 export interface OutputPlan {
   /** Absolute path of the .onnx file to write. */
   readonly path: string
   /** Absolute path of the model it is made from. */
   readonly source: string
-  /** Name of its data file, if it gets one, where readers expect a certain name. */
-  readonly dataFileName?: string
+  /** In the layout of transformers.js: how to ask for the file. */
+  readonly hub?: HubName
+}
+
+/** Facts that choose the name of an output. */
+export interface NamingOptions {
+  /** By default the layout that the folders of source and output show. */
+  readonly layout?: OutputLayout | undefined
+  /** True where what is not quantized is float16. */
+  readonly float16?: boolean | undefined
+  /** True where it was not float16 in the source. */
+  readonly converted?: boolean | undefined
 }
 
 /** Folder in which transformers.js keeps models, below the one with tokenizer and configuration. */
@@ -19,23 +32,15 @@ const HUB_FOLDER = 'onnx'
 /** True for a folder with the name of those in which transformers.js keeps models. */
 export const isHubFolder = (folder: string): boolean => basename(resolve(folder)) === HUB_FOLDER
 
-/**
- * The file name by which transformers.js finds a model of a dtype: "model_q4" for dtype "q4", "model_q4f16" where the rest is
- * float16; for what it has no dtype for, the scheme itself (to be loaded with `model_file_name`).
- */
-function hubName(source: string, scheme: string): string {
-  const [, stem, half] = /^(.*?)(_fp16)?$/.exec(basename(source, extname(source)))!
-  const bits = /^w([1248])a16/.exec(scheme)?.[1]
-  const dtype = bits === undefined || bits === '8' ? `${half ? 'fp16_' : ''}${scheme}` : `q${bits}${half ? 'f16' : ''}`
-  return `${stem}_${dtype}.onnx`
-}
+const isModelFile = (path: string): boolean => path.endsWith('.onnx')
 
-/** For a model of the transformers.js layout: beside it, or in `asked`/onnx. */
-function planHubOutput(source: string, asked: string | undefined, scheme: string): OutputPlan {
-  const name = hubName(source, scheme)
-  const folder =
-    asked === undefined ? dirname(source) : isHubFolder(asked) ? resolve(asked) : resolve(asked, HUB_FOLDER)
-  const path = join(folder, name)
+/** The name is chosen by the layout: a file that is there may have come with the model. @throws E_OUTPUT */
+function planHubOutput(source: string, asked: string | undefined, scheme: string, float16: boolean): OutputPlan {
+  const isInHub = isHubFolder(dirname(source))
+  const stem = (isInHub ? stemOf : stemInHub)(basename(source))
+  const hub = hubNameOf(stem, scheme, float16)
+  const home = asked === undefined ? homeOf(source) : resolve(asked)
+  const path = join(isHubFolder(home) ? home : join(home, HUB_FOLDER), hub.file)
   if (existsSync(path)) {
     throw new QuantError(
       'E_OUTPUT',
@@ -43,29 +48,50 @@ function planHubOutput(source: string, asked: string | undefined, scheme: string
       'It may be the one that came with the model: move it away, or choose another folder or file name with -o.',
     )
   }
-  return { path, source, dataFileName: `${name}_data` }
+  return { path, source, hub }
+}
+
+/** The name was chosen by the user; a folder called onnx is the layout of transformers.js all the same. */
+function planFile(source: string, path: string): OutputPlan {
+  return isHubFolder(dirname(path)) ? { path, source, hub: hubNameOfFile(basename(path)) } : { path, source }
 }
 
 /**
  * The path to write: `asked` ending in .onnx is the file, anything else a folder that gets the model's own file name;
- * without it `<name>-<scheme>.onnx` beside the model. Models in a folder called onnx (the layout of transformers.js) get the name
- * it looks for: onnx/model.onnx -> onnx/model_q4.onnx.
- * @throws E_OUTPUT when that is the model itself, or when it would replace another file of the transformers.js layout.
+ * without it `<name>-<scheme>.onnx` beside the model, `<name>-<scheme>-float16.onnx` where it was converted. In the layout of transformers.js, which is asked for or shown by a folder
+ * called onnx, the file gets the name it looks for: onnx/model.onnx -> onnx/model_q4.onnx.
+ * @throws E_OUTPUT when that is the model itself, or when it would replace another file of the transformers.js layout. @throws E_USAGE
  */
-export function planOutput(source: string, asked: string | undefined, scheme: string): OutputPlan {
-  if (isHubFolder(dirname(source)) && !asked?.endsWith('.onnx')) return planHubOutput(source, asked, scheme)
+export function planOutput(
+  source: string,
+  asked: string | undefined,
+  scheme: string,
+  { layout, float16 = false, converted = false }: NamingOptions = {},
+): OutputPlan {
+  const file = asked !== undefined && isModelFile(asked) ? resolve(asked) : undefined
+  if (file !== undefined && layout !== undefined && !isHubFolder(dirname(file))) {
+    throw usageError(
+      `${option('layout', layout)} names the file itself, and ${file} is not in a folder called ${HUB_FOLDER}`,
+      `Give the folder that is to hold ${HUB_FOLDER} with ${option('output')}, or leave out ${option('layout')}.`,
+      'layout',
+    )
+  }
+  const isHub = layout !== undefined || isHubFolder(dirname(source)) || (asked !== undefined && isHubFolder(asked))
+  if (file === undefined && isHub) return planHubOutput(source, asked, scheme, float16)
   const name = basename(source, extname(source))
   const path =
-    asked === undefined
-      ? join(dirname(source), `${name}-${scheme}.onnx`)
-      : asked.endsWith('.onnx')
-        ? resolve(asked)
-        : resolve(asked, basename(source))
+    file ??
+    (asked === undefined
+      ? join(dirname(source), `${name}-${scheme}${converted ? '-float16' : ''}.onnx`)
+      : resolve(asked, basename(source)))
   if (path === resolve(source)) {
     throw new QuantError('E_OUTPUT', `the output would overwrite the model: ${path}`, 'Choose another name with -o.')
   }
-  return { path, source }
+  return planFile(source, path)
 }
 
 /** The folder with the tokenizer of a model file. */
 export const homeOf = (file: string): string => (isHubFolder(dirname(file)) ? dirname(dirname(file)) : dirname(file))
+
+/** A model file seen from the folder with its tokenizer, with slashes: "model.onnx", "onnx/model_q4.onnx". */
+export const fromHome = (file: string): string => relative(homeOf(file), file).split(sep).join('/')

@@ -1,6 +1,7 @@
 /** @file The output as a whole: model, data file and companions, checked before long work and published together at its end. */
 
-import { basename, dirname, resolve } from 'node:path'
+import { basename, dirname, join, resolve } from 'node:path'
+import { inputRole } from '../../decoder/io-roles.ts'
 import { QuantError } from '../../errors.ts'
 import { diskError } from '../../files/disk-errors.ts'
 import { publishTogether, type SetPlace } from '../../files/file-set.ts'
@@ -8,7 +9,8 @@ import { checkPlainName, statsOf } from '../../files/names.ts'
 import type { Model } from '../../graph/ir.ts'
 import { checkTarget, dataPathOf, type SavedModel, type SaveOptions, writeModel } from '../../graph/onnx-file/save.ts'
 import { checkCompanions, writeCompanions } from './companion-files.ts'
-import { homeOf, type OutputPlan } from './paths.ts'
+import { hubOptions } from './hub-names.ts'
+import { fromHome, homeOf, type OutputPlan } from './paths.ts'
 
 /**
  * Refuses what could not be written at the end, before anything is.
@@ -50,14 +52,28 @@ export async function saveOutput(
   try {
     return await publishTogether(plan.path, async set => {
       const saved = await writeModel(set, model, saving)
-      const { notes } = writeCompanions(set, plan, saved.files)
+      const { copied, notes } = writeCompanions(set, plan, saved.files, cacheTypeOf(model))
       set.finish()
       beforePublish()
-      return { ...saved, notes: [...notes, ...leftOver(dataPathOf(plan.path, saving), saved.files)] }
+      const left = leftOver(dataPathOf(plan.path, saving), saved.files)
+      return { ...saved, notes: [...hubNotes(plan, saved.files, copied), ...notes, ...left] }
     })
   } catch (error) {
     throw diskError(`cannot write ${plan.path}`, error)
   }
+}
+
+/** Type of the model's key and value caches, by the names that transformers.js has for them; undefined where it has none. */
+const cacheTypeOf = ({ graph }: Model): string | undefined =>
+  graph.inputs.find(({ name }) => typeof inputRole(name, new Map()) === 'object')?.dtype
+
+/** In the layout of transformers.js: the files, and how to ask for them. */
+function hubNotes({ path, hub }: OutputPlan, files: readonly string[], copied: readonly string[]): string[] {
+  if (!hub) return []
+  const home = homeOf(path)
+  const loads = `transformers.js loads ${files.map(fromHome).join(' and ')} from ${home} with ${hubOptions(hub)}`
+  const hasConfig = copied.includes('config.json') || statsOf(join(home, 'config.json'))
+  return hasConfig ? [loads] : [loads, `transformers.js also needs the config.json of the checkpoint in ${home}`]
 }
 
 /** A data file of the model that is replaced may be another model's as well: it is not ours to remove. */

@@ -8,16 +8,27 @@ import type { Node, Value } from '../../graph/ir.ts'
 import type { Refused } from '../../graph/refusal.ts'
 import { staticShape } from '../../graph/shape.ts'
 import { elementCount } from '../../graph/tensor.ts'
-import type { ActivationQuantizer } from '../../kernels/tokens.ts'
+import { packedLayout, roundsInput } from '../../kernels/pack/matmul-nbits.ts'
+import type { WeightQuantizer } from '../../kernels/qparams.ts'
 import type { Block } from '../find/blocks.ts'
+import type { Linear } from '../find/linears.ts'
+import type { SiteQuantizer } from '../terms/scheme.ts'
 import type { Site } from './site.ts'
 
-/** A value that is quantized, per token and group, for the nodes that read it. */
+/** A value that is quantized for the nodes that read it. */
 export interface ActivationSite {
   /** In the working copy. */
   readonly value: Value
-  readonly quantizer: ActivationQuantizer
-  /** Elements of the last axis that share a scale: all of a token's, or those of one head. */
+  readonly quantizer: SiteQuantizer
+  /**
+   * 'graph': nodes of the exported graph quantize the value. 'kernel': MatMulNBits rounds it at accuracy_level 4, where it multiplies
+   * (kernels/int8-blocks.ts), and the exported graph has no nodes for it.
+   */
+  readonly by: 'graph' | 'kernel'
+  /**
+   * Elements of the last axis that share a scale: all of a token's, those of one head, or of one block of MatMulNBits. With a fixed
+   * range all numbers do.
+   */
   readonly group: number
   readonly readers: readonly Site[]
   /** Value of the user's graph, for queries, keys and values. Linears quantize their inputs by themselves. */
@@ -25,7 +36,7 @@ export interface ActivationSite {
 }
 
 /** Values read by the block's linears, each once. */
-function linearSites({ linears }: Block, quantizer: ActivationQuantizer): ActivationSite[] {
+function linearSites({ linears }: Block, quantizer: SiteQuantizer): ActivationSite[] {
   const readers = new Map<Value, Site[]>()
   for (const { node } of linears) {
     const value = node.inputs[0]!
@@ -34,10 +45,31 @@ function linearSites({ linears }: Block, quantizer: ActivationQuantizer): Activa
   return [...readers].map(([value, sites]) => ({
     value,
     quantizer,
+    by: 'graph',
     group: staticShape(value).at(-1)!,
     readers: sites,
     user: undefined,
   }))
+}
+
+/** Rounding in MatMulNBits at accuracy_level 4. */
+const INT8: SiteQuantizer = { bits: 8, symmetric: true }
+
+/**
+ * Inputs of linears that become MatMulNBits nodes with accuracy_level 4. A value whose readers have blocks of different sizes is a
+ * site for each size. Linears without an 8-bit kernel have none: they compute in float32.
+ */
+export function kernelSites(quantizers: ReadonlyMap<Linear, WeightQuantizer>): ActivationSite[] {
+  const sites: (ActivationSite & { readonly readers: Site[] })[] = []
+  for (const [{ node, inFeatures: K }, quantizer] of quantizers) {
+    const layout = packedLayout({ K, ...quantizer })
+    if (!roundsInput(layout)) continue
+    const [value, group] = [node.inputs[0]!, layout.blockSize]
+    const known = sites.find(site => site.value === value && site.group === group)
+    if (known) known.readers.push({ node, input: 0 })
+    else sites.push({ value, quantizer: INT8, by: 'kernel', group, readers: [{ node, input: 0 }], user: undefined })
+  }
+  return sites
 }
 
 /** Axis of `from` that becomes `axis` of `to` in a reshape; undefined where it does not keep its size and stride. */
@@ -111,7 +143,7 @@ function attentionProducts(block: Block, data: ReadonlySet<Value>): Node[] {
  */
 export function findActivationSites(
   block: Block,
-  quantizer: ActivationQuantizer,
+  quantizer: SiteQuantizer,
   values: ReadonlyMap<Value, Value>,
 ): { readonly sites: readonly ActivationSite[]; readonly refused: Refused | undefined } {
   const sites = linearSites(block, quantizer)
@@ -136,7 +168,7 @@ export function findActivationSites(
       const readers = block.nodes.flatMap(node =>
         node.inputs.flatMap((input, i) => (input === site.value ? [{ node, input: i }] : [])),
       )
-      sites.push({ ...site, quantizer, readers })
+      sites.push({ ...site, quantizer, by: 'graph', readers })
     }
   }
   const refused = missing.length === 0 ? undefined : { at: missing.join(', '), reason: 'the graph does not show them' }

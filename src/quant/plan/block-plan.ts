@@ -3,12 +3,15 @@
 import type { DType } from '../../graph/dtype.ts'
 import type { Node, Value } from '../../graph/ir.ts'
 import type { Refused } from '../../graph/refusal.ts'
+import type { Layout } from '../../kernels/pack/layouts.ts'
 import type { WeightQuantizer } from '../../kernels/qparams.ts'
 import type { Block } from '../find/blocks.ts'
 import type { Leaving } from '../find/leaving.ts'
 import type { Linear } from '../find/linears.ts'
+import type { ExportOptions, LearningOptions } from '../terms/options.ts'
 import type { QuantScheme } from '../terms/scheme.ts'
 import type { ActivationSite } from './activation-sites.ts'
+import { isFused } from './fused-experts.ts'
 import type { Mapping } from './mappings/mapping.ts'
 import { sameSite, type Site } from './site.ts'
 import type { WeightSchemeOf } from './weight-rules.ts'
@@ -35,6 +38,7 @@ export interface ChangedSite {
 
 export interface BlockPlan {
   readonly block: Block
+  readonly format: ExportOptions['format']
   /** Quantizers of linears, in the order of `block.linears`. Linears without one stay float. */
   readonly quantizers: ReadonlyMap<Linear, WeightQuantizer>
   /** Linears inside a fused node -> the block_size all of that node's weights have. */
@@ -61,8 +65,12 @@ export interface BlockPlan {
 
 export interface PlanOptions {
   readonly scheme: QuantScheme
-  /** Learn equivalent transformations. */
-  readonly let: boolean
+  /** Default: 'integer'. */
+  readonly format?: ExportOptions['format'] | undefined
+  /** MatMulNBits' accuracy_level where the scheme leaves activations as they are; 0 when absent. */
+  readonly accuracyLevel?: 0 | 4 | undefined
+  /** Equivalent transformations to learn: all, those behind norms, or none. */
+  readonly let: LearningOptions['let']
   /** Scheme of each weight, where the rules have exceptions; by default the scheme of all weights. */
   readonly weightSchemeOf?: WeightSchemeOf | undefined
   /** User's value -> value of the working copy (Analysis.values). */
@@ -73,10 +81,16 @@ export interface PlanOptions {
   readonly select?: ((mappings: readonly Mapping[]) => readonly Mapping[]) | undefined
 }
 
-/** Site of the value that a linear reads, where it is quantized. */
+/** Site of the value that a linear reads, where nodes of the exported graph quantize it. */
 export const inputSite = ({ activationSites }: BlockPlan, { node }: Linear): ActivationSite | undefined =>
-  activationSites.find(({ readers }) => readers.some(reader => sameSite(reader, { node, input: 0 })))
+  activationSites.find(({ by, readers }) => by === 'graph' && readers.some(each => sameSite(each, { node, input: 0 })))
 
-/** True for a linear that is multiplied as integers. That needs one scale per output; with groups MatMulNBits dequantizes the weight. */
-export const isInPlanes = (plan: BlockPlan, linear: Linear, { group }: WeightQuantizer): boolean =>
-  group >= linear.inFeatures && inputSite(plan, linear) !== undefined
+/**
+ * Layout of a linear's weight. Products of integers need one scale per output; with groups MatMulNBits dequantizes the weight.
+ * Fused nodes have MatMulNBits' layout.
+ */
+export function layoutOf(plan: BlockPlan, linear: Linear, { group }: WeightQuantizer): Layout {
+  if (isFused(linear)) return 'nbits'
+  if (plan.format === 'qdq') return 'dequantize'
+  return inputSite(plan, linear) !== undefined && group >= linear.inFeatures ? 'planes' : 'nbits'
+}

@@ -14,9 +14,11 @@ export interface UserGraph extends Pick<PlanOptions, 'values' | 'leaving'> {
 
 /** Function that plans one block after the other. */
 export function blockPlanner(method: Method, { values, leaving, otherBranch }: UserGraph): (block: Block) => BlockPlan {
-  const { scheme, selectMappings, keepCache } = method
+  const { scheme, format, accuracyLevel, selectMappings, keepCache } = method
   const options: PlanOptions = {
     scheme,
+    format,
+    accuracyLevel,
     let: method.let,
     values,
     leaving: leaving && keepCache ? { ...leaving, mayChange: new Set() } : leaving,

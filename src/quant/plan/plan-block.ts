@@ -7,8 +7,7 @@ import { hasNBitsKernel } from '../../kernels/pack/matmul-nbits.ts'
 import type { WeightQuantizer } from '../../kernels/qparams.ts'
 import type { Block } from '../find/blocks.ts'
 import type { Linear } from '../find/linears.ts'
-import type { QuantScheme } from '../terms/scheme.ts'
-import { findActivationSites } from './activation-sites.ts'
+import { findActivationSites, kernelSites } from './activation-sites.ts'
 import type { BlockPlan, ChangedSite, PlanOptions } from './block-plan.ts'
 import { isFused, planFused } from './fused-experts.ts'
 import { linearsOf, type Mapping, rowsOf } from './mappings/mapping.ts'
@@ -17,12 +16,12 @@ import { sameSite, type Site } from './site.ts'
 import type { WeightSchemeOf } from './weight-rules.ts'
 
 /** Scales are stored in the type that the product is computed in: that of the weight where it is read, perhaps behind a Cast. */
-const scaleDtypeOf = ({ origin }: Linear): WeightQuantizer['scaleDtype'] =>
+export const scaleDtypeOf = ({ origin }: Linear): WeightQuantizer['scaleDtype'] =>
   floatTypeOf(origin.inputs[1]!) === 'float16' ? 'float16' : 'float32'
 
 function weightQuantizers(
   { linears }: Block,
-  { activations }: QuantScheme,
+  { scheme: { activations }, format }: PlanOptions,
   schemeOf: WeightSchemeOf,
 ): Map<Linear, WeightQuantizer> {
   return new Map(
@@ -30,9 +29,12 @@ function weightQuantizers(
       const weights = schemeOf(linear)
       if (!weights) return []
       const { bits, group, symmetric } = weights
-      // Integer linears compute in float32, whatever the model's type is.
-      const scaleDtype = activations && group === undefined ? 'float32' : scaleDtypeOf(linear)
-      return [[linear, { bits, group: group ?? linear.inFeatures, symmetric, scaleDtype }]]
+      // Products of quantized activations are computed in float32, whatever the model's type is. MatMulNBits gets its scales through a Cast.
+      const inFloat32 = activations && (group === undefined || format === 'qdq')
+      const scaleDtype = inFloat32 ? 'float32' : scaleDtypeOf(linear)
+      // TensorRT and WebNN take no negative scales of DequantizeLinear.
+      const signs = format === 'qdq' ? { positiveScale: true } : {}
+      return [[linear, { bits, group: group ?? linear.inFeatures, symmetric, scaleDtype, ...signs }]]
     }),
   )
 }
@@ -57,19 +59,18 @@ function sitesOf(mapping: Mapping, biases: ReadonlyMap<Linear, Site>): Site[] {
 
 /** Plans a block. */
 export function planBlock(block: Block, options: PlanOptions): BlockPlan {
-  const { scheme, values, weightSchemeOf = () => scheme.weights, select = mappings => mappings } = options
-  const wanted = weightQuantizers(block, scheme, weightSchemeOf)
+  const { scheme, format = 'integer', values, weightSchemeOf = () => scheme.weights } = options
+  const { select = mappings => mappings } = options
+  const wanted = weightQuantizers(block, options, weightSchemeOf)
   const fused = planFused(block.linears, wanted)
   const quantizers = new Map([...wanted].filter(([linear]) => !fused.float.has(linear)))
   // A block that stays float altogether reads float activations, in its attention as well.
+  const products = new Map([...quantizers].filter(([linear]) => !isFused(linear)))
   const attention =
     scheme.activations && quantizers.size > 0
-      ? findActivationSites(
-          { ...block, linears: [...quantizers.keys()].filter(linear => !isFused(linear)) },
-          scheme.activations,
-          values,
-        )
+      ? findActivationSites({ ...block, linears: [...products.keys()] }, scheme.activations, values)
       : undefined
+  const inKernels = !scheme.activations && options.accuracyLevel === 4 ? kernelSites(products) : []
   const found = options.let ? findMappings(block, options.leaving) : { mappings: [], skipped: [] }
   const biases = new Map(
     block.linears.flatMap(linear => {
@@ -80,7 +81,8 @@ export function planBlock(block: Block, options: PlanOptions): BlockPlan {
   const mappings: Mapping[] = []
   const skipped: Refused[] = [...found.skipped]
   const changedSites: ChangedSite[] = []
-  for (const mapping of select(found.mappings)) {
+  const asked = options.let === 'norm' ? found.mappings.filter(({ kind }) => kind === 'norm') : found.mappings
+  for (const mapping of select(asked)) {
     const float = linearsOf(mapping).find(linear => !quantizers.has(linear))
     if (float) {
       skipped.push({ at: mapping.name, reason: `${float.name} stays float` })
@@ -103,10 +105,11 @@ export function planBlock(block: Block, options: PlanOptions): BlockPlan {
   const readers = new Set(shifted.map(({ linear }) => linear))
   return {
     block,
+    format,
     quantizers,
     blockSizes: fused.blockSizes,
     unquantizable: new Set([...fused.float].filter(linear => wanted.has(linear))),
-    activationSites: attention?.sites ?? [],
+    activationSites: attention?.sites ?? inKernels,
     mappings,
     skippedMappings: skipped,
     biases,
@@ -119,9 +122,28 @@ export function planBlock(block: Block, options: PlanOptions): BlockPlan {
         ? ['experts inside MoE nodes read float activations: QMoE quantizes weights only']
         : []),
       ...typeNotes([...quantizers.keys()]),
+      ...(format === 'qdq' ? dequantizeNotes([...quantizers]) : []),
     ],
   }
 }
+
+/** Notes about the QDQ form: how onnxruntime runs it, and what takes more room than in MatMulNBits. */
+function dequantizeNotes(quantizers: readonly (readonly [Linear, WeightQuantizer])[]): string[] {
+  const own = quantizers.filter(([linear]) => !isFused(linear))
+  return [
+    ...(own.length > 0 ? [LEVEL_4_NOTE] : []),
+    ...(own.some(([, { bits }]) => bits === 2)
+      ? ['codes of 2 bits are stored in 4: opset 21 has no smaller type']
+      : []),
+    ...(own.length < quantizers.length
+      ? ['experts inside MoE nodes become QMoE, which reads no DequantizeLinear']
+      : []),
+  ]
+}
+
+const LEVEL_4_NOTE =
+  'onnxruntime on CPUs rounds the inputs of these linears to 8 bits, unless its session option ' +
+  'session.qdq_matmulnbits_accuracy_level is 0 (docs/qdq.md)'
 
 /** Notes about types that have no CPU kernel for quantized products. */
 function typeNotes(linears: readonly Linear[]): string[] {

@@ -42,8 +42,8 @@ export function oneOf(names: readonly (string | number)[], hint?: string): Rule 
   return { holds: value => names.some(name => name === value), says: `is ${listed(names)}`, ...(hint && { hint }) }
 }
 
-export function bitsOf(choices: readonly number[]): Rule {
-  return { ...oneOf(choices), says: `takes ${listed(choices)} bits` }
+export function bitsOrFloat(choices: readonly number[]): Rule {
+  return { ...oneOf([...choices, 'float']), says: `takes ${listed(choices)} bits, or float` }
 }
 
 /** Devices of onnxruntime. */

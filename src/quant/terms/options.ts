@@ -1,32 +1,45 @@
 /** @file Options of a run, as types: as they are given, and resolved. Everything in quant reads resolved options. Knows no model. */
 
 import type { OptimizerName } from '../../autodiff/optimizers.ts'
+import type { RangeChoice } from '../../kernels/choose-range.ts'
 import type { Device, SessionOptions } from '../../kernels/session.ts'
 import type { PresetName, Schedule } from './presets.ts'
 import type { OnEvent } from './report.ts'
-import type { EmbeddingOptions, QuantScheme, SchemeOverrides, WeightRules } from './scheme.ts'
+import type { EmbeddingChoices, EmbeddingOptions, QuantScheme, SchemeOverrides, WeightRules } from './scheme.ts'
+import type { TargetName } from './targets.ts'
 
 export type { Schedule } from './presets.ts'
 
 /** Rounding of weights. */
 export type Rounding = 'nearest' | 'learned'
+/** transformers.js: `onnx/model_q4.onnx`, with tokenizer and config.json in the folder above. */
+export type OutputLayout = 'transformers.js'
 
 /** Options of `quantize` as they are given. An option that is absent or undefined has its default. */
-export interface QuantizeOptions extends WeightRules, EmbeddingOptions, SchemeOverrides {
+export interface QuantizeOptions extends WeightRules, EmbeddingChoices, SchemeOverrides {
   /** An .onnx file, or a folder with one. */
   readonly model: string
   /** A folder, or a path ending in .onnx; by default `<name>-<scheme>.onnx` beside the model. */
   readonly output?: string | undefined
-  /** Bits of weights and activations: "w4a16", "w3a16g64", "w8a8". Either this or `bits` is needed. */
+  /** Names and folders that a client expects; by default as the folders of model and output show them. */
+  readonly layout?: OutputLayout | undefined
+  /** Runtime and device the output is for (default: "cpu"): it fills in the options below that are not said (docs/targets.md). */
+  readonly target?: TargetName | undefined
+  /** Bits of weights and activations: "w4a16", "w3a16g64", "w8a8". Either this, `bits` or `target` is needed. */
   readonly scheme?: string | QuantScheme | undefined
   /** Bits of the weights, 2 to 8, instead of a scheme. */
   readonly bits?: number | undefined
   /** Bits of the activations, with `bits` (default: 16, not quantized). */
   readonly activationBits?: number | undefined
-  /** Form of linears with quantized activations: "integer" (default; fast on CPUs) or "portable". */
+  /**
+   * Form of quantized linears. "qdq": DequantizeLinear before the model's own MatMul, with float activations. With quantized ones
+   * "integer" (default; fast on CPUs) or "portable".
+   */
   readonly format?: ExportOptions['format'] | undefined
-  /** 0 computes in float32 (default), 4 with activations of 8 bits: faster, less exact. */
+  /** 0 computes in float32 (default), 4 with activations that the kernel rounds to 8 bits: faster. Learning takes that into account. */
   readonly accuracyLevel?: 0 | 4 | undefined
+  /** Write a float16 model: constants, activations, inputs and outputs that were float32 (default: false). */
+  readonly float16?: boolean | undefined
   /** Amount and speed of learning (default: "default"); the options below win over it. */
   readonly preset?: PresetName | undefined
   /** File with text or token ids; without it the model writes its own text. */
@@ -48,7 +61,11 @@ export interface QuantizeOptions extends WeightRules, EmbeddingOptions, SchemeOv
   readonly rounding?: Rounding | undefined
   /** Learning rate of the rounding, in steps of the grid, at the first step. */
   readonly roundingLearningRate?: number | undefined
-  /** Learn equivalent transformations (default: where activations are quantized). */
+  /** Start of the ranges of static activations (default: "mse"). */
+  readonly range?: RangeChoice | undefined
+  /** Learn the ranges of static activations (default: as `lwc`). */
+  readonly learnRanges?: boolean | undefined
+  /** Learn equivalent transformations (default: where activations are quantized; at accuracy level 4 those behind norms). */
   readonly let?: boolean | undefined
   /** Make no transformation that scales the KV cache, so that other files of the model can read it (default: false). */
   readonly keepCache?: boolean | undefined
@@ -102,9 +119,18 @@ export interface Hooks extends Running {
 /** Everything that decides what is learned in a block. */
 export interface LearningOptions extends WeightRules {
   readonly scheme: QuantScheme
+  /**
+   * MatMulNBits' accuracy_level where the scheme leaves activations as they are: 0 computes in float32, 4 rounds activations to 8 bits
+   * on the fly (faster), which is then learned too.
+   */
+  readonly accuracyLevel: 0 | 4
   readonly lwc: boolean
   readonly rounding: Rounding
-  readonly let: boolean
+  /** Equivalent transformations to learn: all, those behind norms, or none. */
+  readonly let: boolean | 'norm'
+  /** Start of the ranges of static activations, and true to learn them from there. */
+  readonly range: RangeChoice
+  readonly learnRanges: boolean
   readonly keepCache: boolean
   readonly epochs: number
   readonly learningRate: number
@@ -118,7 +144,7 @@ export interface LearningOptions extends WeightRules {
 }
 
 /** Options of a block's life, with the hooks of the run. */
-export interface Method extends LearningOptions, Hooks {}
+export interface Method extends LearningOptions, Pick<ExportOptions, 'format'>, Hooks {}
 
 export interface CalibrationOptions {
   readonly calib?: string | undefined
@@ -136,27 +162,31 @@ export interface EffortLimits {
   readonly timeBudgetMs?: number | undefined
 }
 
-export interface ExportOptions {
-  /**
-   * MatMulNBits' accuracy_level where activations stay float: 0 computes in float32, 4 quantizes activations to int8 on the fly
-   * (faster, less exact).
-   */
-  readonly accuracyLevel: 0 | 4
+export interface ExportOptions extends Pick<LearningOptions, 'accuracyLevel'> {
   /**
    * Product of weights in planes and quantized activations. 'integer': uint8 times int8, which onnxruntime has for CPUs.
-   * 'portable': the same numbers in float, by operators of ai.onnx only.
+   * 'portable': the same numbers in float, by operators of ai.onnx only. 'qdq': a DequantizeLinear gives the weight to the product
+   * that the model has, in place of MatMulNBits too.
    */
-  readonly format: 'integer' | 'portable'
+  readonly format: 'integer' | 'portable' | 'qdq'
+  /**
+   * Lookup in quantized embeddings. 'operator' (default): com.microsoft GatherBlockQuantized, which wasm builds of onnxruntime lack.
+   * 'standard' (default with the formats 'portable' and 'qdq'): the same bytes by operators of ai.onnx only.
+   */
+  readonly lookup?: 'operator' | 'standard' | undefined
 }
 
 /** Options of a run with every default filled in. */
 export interface ResolvedOptions
   extends LearningOptions, CalibrationOptions, EffortLimits, ExportOptions, EmbeddingOptions {
   readonly model: string
+  readonly target: TargetName
   readonly output: string | undefined
+  readonly layout: OutputLayout | undefined
   readonly saveParams: string | undefined
   readonly params: string | undefined
   readonly workDir: string | undefined
+  readonly float16: boolean
   readonly fresh: boolean
 }
 

@@ -1,7 +1,11 @@
 /** @file Options and events of the commands that only read a model: evaluate and inspect. Knows no model. */
 
 import type { Device } from '../../kernels/session.ts'
-import { checkOptions, DEVICE, type Rules, TEXT, wholeNumber } from './check-options.ts'
+import { usageError } from '../../errors.ts'
+import { option } from '../../option-mark.ts'
+import { checkOptions, DEVICE, oneOf, type Rules, TEXT, wholeNumber } from './check-options.ts'
+import { parseScheme } from './scheme.ts'
+import { TARGET_NAMES, type TargetName } from './targets.ts'
 
 /** Options of `evaluate`. An option that is absent or undefined has its default. */
 export interface EvaluateOptions {
@@ -21,6 +25,11 @@ export interface EvaluateOptions {
   readonly threads?: number | undefined
   /** Device for the computation (default: "cpu"; nothing was run on the others). */
   readonly device?: Device | undefined
+  /**
+   * For files with DequantizeLinear before their products (`format` "qdq"): 0 multiplies in float32, 4 rounds activations to 8 bits, as
+   * onnxruntime does by itself.
+   */
+  readonly qdqAccuracyLevel?: 0 | 4 | undefined
 }
 
 const EVALUATE_RULES: Rules<EvaluateOptions> = {
@@ -32,6 +41,7 @@ const EVALUATE_RULES: Rules<EvaluateOptions> = {
   windows: wholeNumber(1),
   threads: wholeNumber(1),
   device: DEVICE,
+  qdqAccuracyLevel: oneOf([0, 4]),
 }
 
 /** Refuses options that cannot be. @throws E_USAGE with the key of the option. */
@@ -61,11 +71,29 @@ export interface InspectOptions {
   readonly model: string
   /** Tokens per sequence the graph is looked at with; blocks do not depend on it unless the model is short. */
   readonly seqLen?: number | undefined
+  /** Place to name the kernels of. */
+  readonly target?: TargetName | undefined
+  /** Scheme that a float model would get there (default: the target's own); "w4a16". */
+  readonly scheme?: string | undefined
 }
 
-const INSPECT_RULES: Rules<InspectOptions> = { model: TEXT, seqLen: wholeNumber(2) }
+const INSPECT_RULES: Rules<InspectOptions> = {
+  model: TEXT,
+  seqLen: wholeNumber(2),
+  target: oneOf(TARGET_NAMES),
+  scheme: TEXT,
+}
 
-/** Refuses options that cannot be. @throws E_USAGE with the key of the option. */
+/** Refuses options that cannot be. @throws E_USAGE, E_SCHEME with the key of the option. */
 export function checkInspectOptions(given: InspectOptions): void {
   checkOptions(given, INSPECT_RULES, ['model'])
+  const { scheme, target } = given
+  if (scheme === undefined) return
+  parseScheme(scheme)
+  if (target === undefined)
+    throw usageError(
+      `${option('scheme', scheme)} is for the kernels of a target`,
+      `Give ${option('target')} too.`,
+      'target',
+    )
 }

@@ -2,6 +2,7 @@
 
 import type { SetPlace } from '../../files/file-set.ts'
 import type { WorkPlace } from '../../files/work-folder.ts'
+import type { TargetName } from './targets.ts'
 
 /** Experts that saw too few tokens to be learned. */
 export interface FewTokens {
@@ -11,12 +12,24 @@ export interface FewTokens {
   readonly needed: number
 }
 
+/** A fixed range of activations, as the file has it. */
+export interface ActivationReport {
+  /** Value that is quantized. */
+  readonly name: string
+  readonly bits: number
+  /** Least and greatest number that the codes stand for. */
+  readonly min: number
+  readonly max: number
+}
+
 /** One finished block. */
 export interface BlockReport {
   readonly index: number
   readonly linears: readonly string[]
   /** Transformations that were learned with it. */
   readonly mappings: readonly string[]
+  /** Fixed ranges of its activations; absent where activations have none. */
+  readonly activations?: readonly ActivationReport[]
   /** Mean squared error of the block's output on the calibration samples, rounded to nearest and with what was learned. */
   readonly roundedLoss?: number
   readonly learnedLoss?: number
@@ -29,8 +42,18 @@ export interface BlockReport {
   readonly elapsedMs: number
 }
 
+/** Errors of a weight outside the blocks, where its clipping was learned. */
+export interface OuterLearning {
+  /**
+   * Mean squared error of the logits on the calibration samples, with a tenth for the weight's own error; of a table that is no
+   * lm_head, sum of squared errors of a row. Rounded to nearest, and with what was learned.
+   */
+  readonly roundedLoss?: number
+  readonly learnedLoss?: number
+}
+
 /** A weight outside the blocks that was quantized. */
-export interface EmbeddingReport {
+export interface EmbeddingReport extends OuterLearning {
   /** 'lm_head+embedding': one stored tensor for both. */
   readonly role: 'lm_head' | 'embedding' | 'lm_head+embedding'
   readonly name: string
@@ -46,11 +69,25 @@ export interface SkippedReport {
   readonly reason: string
 }
 
+/** Versions of onnxruntime, as "1.24". */
+export interface RuntimeNeed {
+  /** Least version that runs the file. */
+  readonly least: string
+  /** Nodes of the file that need it. */
+  readonly because: readonly string[]
+  /** Version from which on its kernels are fast on CPUs, where that is a later one. */
+  readonly fast?: string
+}
+
 export interface QuantizeReport {
   readonly model: string
+  /** Place the output is for. */
+  readonly target: TargetName
   readonly output: string
   readonly files: readonly string[]
   readonly scheme: string
+  /** Absent for an output without quantized nodes. */
+  readonly onnxruntime?: RuntimeNeed
   readonly blocks: readonly BlockReport[]
   /** lm_head and embeddings, where they were to be quantized. */
   readonly outer: readonly EmbeddingReport[]
@@ -91,6 +128,14 @@ export type QuantizeEvent =
       readonly blocks: number
       /** An earlier run did it. */
       readonly resumed: boolean
+    }
+  | {
+      readonly type: 'outer'
+      /** lm_head or an embedding. */
+      readonly name: string
+      readonly phase: 'inputs' | 'clipping'
+      readonly done: number
+      readonly total: number
     }
   | { readonly type: 'saving' }
 

@@ -2,9 +2,11 @@
 
 import { OPTIMIZER_NAMES } from '../../autodiff/optimizers.ts'
 import { usageError } from '../../errors.ts'
+import { RANGE_CHOICES } from '../../kernels/choose-range.ts'
+import { containerBits } from '../../kernels/pack/matmul-nbits.ts'
 import { option } from '../../option-mark.ts'
 import {
-  bitsOf,
+  bitsOrFloat,
   checkOptions,
   DEVICE,
   FLAG,
@@ -22,10 +24,14 @@ import {
   checkScheme,
   checkWeights,
   EMBEDDING_BITS,
+  type EmbeddingBits,
+  type EmbeddingOptions,
+  type OuterWeight,
   parseScheme,
   type PatternOverride,
   type QuantScheme,
 } from './scheme.ts'
+import { DEFAULT_TARGET, TARGET_NAMES, type TargetDefaults, TARGETS } from './targets.ts'
 
 const isText = (value: unknown): boolean => typeof value === 'string'
 
@@ -34,11 +40,13 @@ const isObject = (value: unknown): boolean => typeof value === 'object' && value
 const isOverride = (value: unknown): boolean => isObject(value) && isText((value as PatternOverride).pattern)
 
 const ACCURACY_HINT =
-  '0 computes in float32; 4 lets onnxruntime round activations to 8 bits on the fly, which is faster and less exact.'
+  '0 computes in float32; 4 lets onnxruntime round activations to 8 bits on the fly, which is faster. Learning does the same.'
 
 const RULES: Rules<QuantizeOptions> = {
   model: TEXT,
   output: TEXT,
+  target: oneOf(TARGET_NAMES),
+  layout: oneOf(['transformers.js']),
   scheme: { holds: value => isText(value) || isObject(value), says: 'takes a text such as w4a16' },
   bits: wholeNumber(1),
   activationBits: wholeNumber(1),
@@ -46,12 +54,14 @@ const RULES: Rules<QuantizeOptions> = {
   perChannel: FLAG,
   symmetric: FLAG,
   symmetricActivations: FLAG,
-  format: oneOf(['integer', 'portable']),
+  staticActivations: FLAG,
+  format: oneOf(['integer', 'portable', 'qdq']),
   ignore: listOf(isText, 'patterns'),
   overrides: listOf(isOverride, 'objects { pattern, bits, group?, symmetric? }'),
-  lmHead: bitsOf(EMBEDDING_BITS),
-  embedding: bitsOf(EMBEDDING_BITS),
+  lmHead: bitsOrFloat(EMBEDDING_BITS),
+  embedding: bitsOrFloat(EMBEDDING_BITS),
   accuracyLevel: oneOf([0, 4], ACCURACY_HINT),
+  float16: FLAG,
   preset: TEXT,
   calib: TEXT,
   samples: wholeNumber(1),
@@ -63,6 +73,8 @@ const RULES: Rules<QuantizeOptions> = {
   lwc: FLAG,
   rounding: oneOf(['nearest', 'learned']),
   roundingLearningRate: POSITIVE,
+  range: oneOf(RANGE_CHOICES),
+  learnRanges: FLAG,
   let: FLAG,
   keepCache: FLAG,
   letLearningRate: POSITIVE,
@@ -81,11 +93,19 @@ const RULES: Rules<QuantizeOptions> = {
 /** Steps of the grid that the first step of learning moves a weight. */
 const DEFAULT_ROUNDING_RATE = 4e-3
 
-/** @throws E_USAGE, E_SCHEME */
-function resolveScheme(given: QuantizeOptions): QuantScheme {
-  const { scheme, bits, activationBits, group, perChannel, symmetric, symmetricActivations } = given
+/** @param defaults of the target. @throws E_USAGE, E_SCHEME */
+function resolveScheme(given: QuantizeOptions, defaults: TargetDefaults): QuantScheme {
+  const { scheme, bits, activationBits, group, perChannel, symmetric, symmetricActivations, staticActivations } = given
   if (typeof scheme === 'object') {
-    const more = ['bits', 'activationBits', 'group', 'perChannel', 'symmetric', 'symmetricActivations'] as const
+    const more = [
+      'bits',
+      'activationBits',
+      'group',
+      'perChannel',
+      'symmetric',
+      'symmetricActivations',
+      'staticActivations',
+    ] as const
     const double = more.find(key => given[key] !== undefined)
     if (double) throw usageError(`${option('scheme')} as an object says everything: leave out ${option(double)}`)
     return checkScheme(scheme)
@@ -97,7 +117,7 @@ function resolveScheme(given: QuantizeOptions): QuantScheme {
       'bits',
     )
   }
-  if (scheme === undefined && bits === undefined) {
+  if (scheme === undefined && bits === undefined && given.target === undefined) {
     const examples = ['w4a16', 'w3a16', 'w2a16'].map(name => option('scheme', name)).join(', ')
     throw usageError(
       'how many bits shall the weights have?',
@@ -105,12 +125,99 @@ function resolveScheme(given: QuantizeOptions): QuantScheme {
       'scheme',
     )
   }
-  return parseScheme(scheme ?? `w${bits}a${activationBits ?? 16}`, {
-    group,
-    perChannel,
-    symmetric,
-    symmetricActivations,
-  })
+  const name = scheme ?? nameOfBits(given)
+  const unsaid = staticActivations === undefined && symmetricActivations === undefined && given.format === undefined
+  return parseScheme(
+    name,
+    {
+      group,
+      perChannel,
+      symmetric,
+      symmetricActivations,
+      staticActivations: staticActivations || (unsaid && defaults.staticActivations && !isWeightOnly(name)),
+    },
+    weightBits => defaults.weights[containerBits(weightBits)],
+  )
+}
+
+const isWeightOnly = (name: string): boolean => parseScheme(name).activations === undefined
+
+/** Name of the scheme that bits say; without any it is that of the target. */
+function nameOfBits({ target, bits, activationBits }: QuantizeOptions): string {
+  const usual = target === undefined ? undefined : TARGETS[target].scheme
+  if (usual === undefined || bits !== undefined) return `w${bits}a${activationBits ?? 16}`
+  return activationBits === undefined ? usual : `w${parseScheme(usual).weights.bits}a${activationBits}`
+}
+
+/** Bits of lm_head and embedding: as they were given, else as the target has them. */
+function resolveEmbeddings(given: QuantizeOptions, scheme: QuantScheme, defaults: TargetDefaults): EmbeddingOptions {
+  const width = containerBits(scheme.weights.bits)
+  const bitsOf = (key: OuterWeight): EmbeddingBits | undefined => {
+    const asked = given[key]
+    return asked === 'float' ? undefined : (asked ?? defaults[key][width])
+  }
+  const wherePossible = (['lmHead', 'embedding'] as const).filter(key => !given[key] && defaults[key][width])
+  return { lmHead: bitsOf('lmHead'), embedding: bitsOf('embedding'), wherePossible }
+}
+
+/** @throws E_USAGE for what a DequantizeLinear before a MatMul cannot say. */
+function checkQdq(
+  format: ResolvedOptions['format'],
+  { accuracyLevel }: QuantizeOptions,
+  { activations }: QuantScheme,
+): void {
+  if (format !== 'qdq') return
+  if (activations && activations.kind !== 'static')
+    throw usageError(
+      `${option('format', 'qdq')} cannot hold activations that are quantized per token`,
+      `Take ${option('staticActivations')}, ${option('scheme', 'w8a16')} or ${option('scheme', 'w4a16')}, or ${option('format', 'portable')}.`,
+      'format',
+    )
+  if (accuracyLevel === 4)
+    throw usageError(
+      `${option('accuracyLevel', 4)} is an attribute of MatMulNBits, which ${option('format', 'qdq')} does not write`,
+      'Leave it out: onnxruntime itself takes level 4 for such files, unless a session option says otherwise.',
+      'accuracyLevel',
+    )
+}
+
+/** Form of linears, unless the run says which. Integer products take codes of 8 bits; static ones of 16 are for NPUs. */
+function formatFor({ activations }: QuantScheme, { format }: TargetDefaults): ResolvedOptions['format'] {
+  if (!activations) return format.floatActivations
+  return activations.bits > 8 && format.quantizedActivations === 'integer' ? 'qdq' : format.quantizedActivations
+}
+
+/** @throws E_USAGE for options of static activations that have nothing to say, and for a form that cannot hold them. */
+function checkStatic({ format, range, learnRanges }: QuantizeOptions, { activations }: QuantScheme): void {
+  if (activations?.kind === 'static') {
+    if (format !== 'integer' || activations.bits <= 8) return
+    throw usageError(
+      `${option('format', 'integer')} multiplies codes of 8 bits, not of ${activations.bits}`,
+      `Take ${option('format', 'qdq')} or ${option('format', 'portable')}.`,
+      'format',
+    )
+  }
+  const useless = range !== undefined ? 'range' : learnRanges ? 'learnRanges' : undefined
+  if (useless)
+    throw usageError(
+      `${option(useless)} is for static activations`,
+      `Say ${option('staticActivations')} too, with a scheme such as ${option('scheme', 'w8a8')}.`,
+      useless,
+    )
+}
+
+/**
+ * All transformations where the scheme quantizes activations. At accuracy level 4, where kernels round them to 8 bits, those behind
+ * norms: they tame large channels, cost nothing when the model runs and leave the cache as it is (docs/accuracy.md). A run that is not
+ * to learn clipping rounds to nearest, and learns nothing else by itself.
+ */
+function defaultTransformations(
+  { activations }: QuantScheme,
+  accuracyLevel: 0 | 4,
+  lwc: boolean,
+): ResolvedOptions['let'] {
+  if (activations) return true
+  return accuracyLevel === 4 && lwc ? 'norm' : false
 }
 
 /**
@@ -119,7 +226,7 @@ function resolveScheme(given: QuantizeOptions): QuantScheme {
  */
 export function resolveOptions(given: QuantizeOptions): ResolvedOptions {
   checkOptions(given, RULES, ['model'])
-  const { params, saveParams, threads, device = 'cpu', overrides = [] } = given
+  const { params, saveParams, threads, device = 'cpu', overrides = [], lwc = true } = given
   if (params !== undefined && saveParams !== undefined) {
     throw usageError(
       `${option('params')} and ${option('saveParams')} exclude each other`,
@@ -127,7 +234,14 @@ export function resolveOptions(given: QuantizeOptions): ResolvedOptions {
       'saveParams',
     )
   }
-  const scheme = resolveScheme(given)
+  const { target = DEFAULT_TARGET } = given
+  const defaults = TARGETS[target]
+  const scheme = resolveScheme(given, defaults)
+  const format = given.format ?? formatFor(scheme, defaults)
+  checkQdq(format, given, scheme)
+  checkStatic(given, scheme)
+  // The level is an attribute of MatMulNBits, which that form does not write.
+  const { accuracyLevel = format === 'qdq' ? 0 : defaults.accuracyLevel } = given
   for (const { bits, group } of overrides) checkWeights(bits, group, 'overrides')
   const { preset: name = 'default' } = given
   if (!Object.hasOwn(PRESETS, name))
@@ -136,18 +250,23 @@ export function resolveOptions(given: QuantizeOptions): ResolvedOptions {
   const { learningRate = preset.learningRate } = given
   return {
     model: given.model,
+    target,
     output: given.output,
+    layout: given.layout,
     scheme,
     ignore: given.ignore ?? [],
     overrides,
-    lmHead: given.lmHead,
-    embedding: given.embedding,
-    format: given.format ?? 'integer',
-    accuracyLevel: given.accuracyLevel ?? 0,
-    lwc: given.lwc ?? true,
+    ...resolveEmbeddings(given, scheme, defaults),
+    format,
+    accuracyLevel,
+    ...(defaults.lookup && { lookup: defaults.lookup }),
+    float16: given.float16 ?? false,
+    lwc,
     rounding: given.rounding ?? 'nearest',
     roundingLearningRate: given.roundingLearningRate ?? DEFAULT_ROUNDING_RATE,
-    let: given.let ?? scheme.activations !== undefined,
+    range: given.range ?? 'mse',
+    learnRanges: given.learnRanges ?? lwc,
+    let: given.let ?? defaultTransformations(scheme, accuracyLevel, lwc),
     keepCache: given.keepCache ?? false,
     calib: given.calib,
     samples: given.samples ?? preset.samples,

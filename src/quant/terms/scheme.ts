@@ -1,6 +1,7 @@
 /** @file Schemes: bits, groups, symmetry. Parses and prints "w4a16g128"; knows no model. */
 
 import { QuantError } from '../../errors.ts'
+import { type RangeQuantizer, STATIC_BITS } from '../../kernels/static-range.ts'
 import type { ActivationQuantizer } from '../../kernels/tokens.ts'
 import { option } from '../../option-mark.ts'
 
@@ -8,6 +9,17 @@ import { option } from '../../option-mark.ts'
 export interface EmbeddingOptions {
   readonly lmHead?: EmbeddingBits | undefined
   readonly embedding?: EmbeddingBits | undefined
+  /** Those of the two that nobody asked for by name: where they cannot be quantized they stay float, and a note says why. */
+  readonly wherePossible?: readonly OuterWeight[] | undefined
+}
+
+/** A weight outside the blocks, by the key of its option. */
+export type OuterWeight = 'lmHead' | 'embedding'
+
+/** The same as a caller gives them: "float" where a target would quantize. */
+export interface EmbeddingChoices {
+  readonly lmHead?: EmbeddingBits | 'float' | undefined
+  readonly embedding?: EmbeddingBits | 'float' | undefined
 }
 
 /** Exceptions from the scheme; what a pattern matches is in patterns.ts, names are those `inspect` shows. */
@@ -34,9 +46,12 @@ export interface WeightScheme {
 
 export interface QuantScheme {
   readonly weights: WeightScheme
-  /** Quantization of activations, per token; undefined leaves them as they are. */
-  readonly activations: ActivationQuantizer | undefined
+  /** Quantization of activations; undefined leaves them as they are. */
+  readonly activations: SiteQuantizer | undefined
 }
+
+/** Quantizer of activations: per token while the model runs, or over a fixed range. */
+export type SiteQuantizer = ActivationQuantizer | RangeQuantizer
 
 /** Options that win over the text of a scheme. */
 export interface SchemeOverrides {
@@ -44,12 +59,14 @@ export interface SchemeOverrides {
   readonly perChannel?: boolean | undefined
   readonly symmetric?: boolean | undefined
   readonly symmetricActivations?: boolean | undefined
+  /** Quantize activations over fixed ranges; 16 bits are integers then. */
+  readonly staticActivations?: boolean | undefined
 }
 
 /** Group sizes onnxruntime's MatMulNBits runs on every provider (onnxruntime 1.30). */
 export const GROUP_SIZES: readonly number[] = [16, 32, 64, 128, 256]
 
-export const DEFAULT_GROUP = 128
+const DEFAULT_GROUP = 128
 
 /** Bits of lm_head and embeddings: those MatMulNBits and GatherBlockQuantized both have (onnxruntime 1.30). */
 export const EMBEDDING_BITS: readonly EmbeddingBits[] = [2, 4, 8]
@@ -87,7 +104,15 @@ export function checkWeights(bits: number, group: number | undefined, key: strin
 }
 
 /** @throws E_SCHEME */
-function checkActivations(weightBits: number, bits: number): void {
+function checkActivations(weightBits: number, { kind, bits }: SiteQuantizer): void {
+  if (kind === 'static') {
+    if (STATIC_BITS.includes(bits)) return
+    throw schemeError(
+      `${bits}-bit static activations cannot be made`,
+      `QuantizeLinear makes integers of ${STATIC_BITS.join(' or ')} bits: say w${weightBits}a8 or w${weightBits}a16.`,
+      'staticActivations',
+    )
+  }
   if (Number.isInteger(bits) && bits >= 4 && bits <= 8) return
   throw schemeError(
     `${bits}-bit activations cannot be made`,
@@ -100,23 +125,39 @@ function checkActivations(weightBits: number, bits: number): void {
 export function checkScheme(scheme: QuantScheme): QuantScheme {
   const { weights, activations } = scheme
   checkWeights(weights?.bits, weights?.group, 'scheme')
-  if (activations) checkActivations(weights.bits, activations.bits)
+  if (activations) checkActivations(weights.bits, activations)
   return scheme
 }
 
+/** Grouping of weights of so many bits that are multiplied with float activations, where nothing is said. */
+export type UsualWeights = (bits: number) => Omit<WeightScheme, 'bits'>
+
 /**
- * Reads "w4a16", "w3a16g64", "w4a4". Weights are in groups of 128 unless activations are quantized too: integer arithmetic wants one
- * scale per output.
+ * Reads "w4a16", "w3a16g64", "w4a4". Weights are grouped as `usual` says (default: groups of 128 with zero points) unless activations are
+ * quantized too: integer arithmetic wants one scale per output.
  * @throws E_SCHEME for bits or groups that cannot be made.
  */
-export function parseScheme(text: string, overrides: SchemeOverrides = {}): QuantScheme {
+export function parseScheme(
+  text: string,
+  overrides: SchemeOverrides = {},
+  usual: UsualWeights = () => ({ group: DEFAULT_GROUP, symmetric: false }),
+): QuantScheme {
   const match = PATTERN.exec(text.toLowerCase())
   if (!match) throw schemeError(`"${text}" is not a scheme`, 'Write for example w4a16, w3a16 or w2a16g64.', 'scheme')
   const [bits, activationBits] = [Number(match[1]), Number(match[2])]
   checkWeights(bits, undefined, 'scheme')
-  const quantized = activationBits !== FLOAT_BITS
-  if (quantized) checkActivations(bits, activationBits)
-  if (overrides.symmetricActivations && !quantized) {
+  const { staticActivations, symmetricActivations } = overrides
+  if (staticActivations && symmetricActivations) {
+    throw schemeError(
+      `${option('staticActivations')} and ${option('symmetricActivations')} exclude each other`,
+      'A fixed range has a zero point: it costs nothing when the model runs.',
+      'symmetricActivations',
+    )
+  }
+  const activations = activationsOf(activationBits, overrides)
+  const quantized = activations !== undefined
+  if (activations) checkActivations(bits, activations)
+  if (symmetricActivations && !quantized) {
     throw schemeError(
       'there are no quantized activations to be symmetric',
       `Say for example w${bits}a8.`,
@@ -130,15 +171,20 @@ export function parseScheme(text: string, overrides: SchemeOverrides = {}): Quan
       'perChannel',
     )
   }
-  const usual = quantized ? undefined : DEFAULT_GROUP
-  const asked = overrides.group ?? (match[3] === undefined ? usual : Number(match[3]))
+  const unsaid = quantized ? { group: undefined, symmetric: false } : usual(bits)
+  const asked = overrides.group ?? (match[3] === undefined ? unsaid.group : Number(match[3]))
   const group = overrides.perChannel ? undefined : asked
   checkWeights(bits, group, overrides.group === undefined ? 'scheme' : 'group')
-  const activations = { bits: activationBits, symmetric: overrides.symmetricActivations ?? false }
-  return {
-    weights: { bits, group, symmetric: overrides.symmetric ?? false },
-    activations: quantized ? activations : undefined,
-  }
+  return { weights: { bits, group, symmetric: overrides.symmetric ?? unsaid.symmetric }, activations }
+}
+
+/** Quantizer of activations of so many bits; 16 leave them as they are, unless ranges are fixed. */
+function activationsOf(
+  bits: number,
+  { staticActivations = false, symmetricActivations = false }: SchemeOverrides,
+): SiteQuantizer | undefined {
+  if (staticActivations) return { kind: 'static', bits }
+  return bits === FLOAT_BITS ? undefined : { bits, symmetric: symmetricActivations }
 }
 
 /**
@@ -164,9 +210,18 @@ export function weightOverrideName({ bits, group, symmetric }: WeightOverride): 
   return `w${bits}${group === undefined ? '' : `g${group}`}${symmetric ? 'sym' : ''}`
 }
 
-/** "w4a16g128", "w3a16" (per channel), "w4a16g32sym", "w4a4", "w8a8-symact" (symmetric activations). */
+/** "-static" for fixed ranges, "-symact" for symmetric ones. */
+function activationsName(activations: SiteQuantizer | undefined): string {
+  if (activations?.kind === 'static') return '-static'
+  return activations?.symmetric ? '-symact' : ''
+}
+
+/**
+ * "w4a16g128", "w3a16" (per channel), "w4a16g32sym", "w4a4", "w8a8-symact" (symmetric activations), "w8a8-static" and "w8a16-static"
+ * (activations as integers of 8 or 16 bits over fixed ranges).
+ */
 export function schemeName({ weights, activations }: QuantScheme): string {
   const group = weights.group === undefined ? '' : `g${weights.group}`
-  const symmetric = `${weights.symmetric ? 'sym' : ''}${activations?.symmetric ? '-symact' : ''}`
-  return `w${weights.bits}a${activations?.bits ?? FLOAT_BITS}${group}${symmetric}`
+  const symmetric = weights.symmetric ? 'sym' : ''
+  return `w${weights.bits}a${activations?.bits ?? FLOAT_BITS}${group}${symmetric}${activationsName(activations)}`
 }

@@ -142,6 +142,7 @@ describe('the file meant by a path', () => {
     ['model.onnx before others', ['model.onnx', 'other.onnx'], 'model.onnx'],
     ['the only .onnx file', ['decoder.onnx', 'config.json'], 'decoder.onnx'],
     ['onnx/model.onnx', ['config.json', 'onnx/model.onnx', 'onnx/model_q4.onnx'], 'onnx/model.onnx'],
+    ['the only one in onnx/', ['config.json', 'onnx/model_q4.onnx'], 'onnx/model_q4.onnx'],
   ])('is %s', (_, names, expected) => {
     const path = join(fresh(), '..')
     mkdirSync(join(path, 'onnx'))
@@ -160,6 +161,14 @@ describe('the file meant by a path', () => {
     expect(errorOf(() => loadModel(path))).toMatchObject({
       code: 'E_FILE_NOT_FOUND',
       message: expect.stringContaining('a.onnx, b.onnx'),
+    })
+    const hub = join(fresh(), '..')
+    mkdirSync(join(hub, 'onnx'))
+    for (const name of ['model_q2.onnx', 'model_q4.onnx']) writeFileSync(join(hub, 'onnx', name), bytes)
+    expect(errorOf(() => loadModel(hub))).toMatchObject({
+      code: 'E_FILE_NOT_FOUND',
+      message: expect.stringContaining('onnx/model_q2.onnx, onnx/model_q4.onnx'),
+      hint: 'Give the path of the one you mean.',
     })
     expect(errorOf(() => loadModel(join(path, 'nothing.onnx')))).toMatchObject({
       code: 'E_FILE_NOT_FOUND',

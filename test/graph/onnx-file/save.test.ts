@@ -20,11 +20,12 @@ import { type Attribute, type Model, newModel, Node, Value } from '../../../src/
 import { loadModel } from '../../../src/graph/onnx-file/load.ts'
 import { onnx } from '../../../src/graph/onnx-file/onnx-proto.ts'
 import { print } from '../../../src/graph/print.ts'
-import { saveModel } from '../../../src/graph/onnx-file/save.ts'
+import { chooseLayout, saveModel } from '../../../src/graph/onnx-file/save.ts'
 import { floatTensor, readBytes, type Tensor } from '../../../src/graph/tensor.ts'
 import { isFileRange } from '../../../src/files/file-range.ts'
 import { openModel } from '../../../src/kernels/session.ts'
 import { tempDir } from '../../helpers/temp-dir.ts'
+import { toyDecoder } from '../../helpers/toy-decoder.ts'
 
 const base = tempDir()
 let count = 0
@@ -287,4 +288,26 @@ describe('saveModel refuses', () => {
     )
     expect(isFileRange(data)).toBe(true)
   })
+})
+
+it.each([
+  [1.4e9, 'when-large', 1],
+  [1.6e9, 'when-large', 2],
+  [1.6e9, false, 1],
+  [1e6, true, 2],
+] as const)('%d bytes with externalData %s are %d files', (bytes, externalData, count) => {
+  const { model } = toyDecoder({ layers: 1 })
+  const weight = model.graph.initializers.find(({ tensor }) => tensor?.dtype === 'float32')!
+  weight.tensor = { ...weight.tensor!, dims: [bytes / 4], data: { file: '/nowhere', offset: 0, length: bytes } }
+  const layouts = chooseLayout(model, '/out/q.onnx', { externalData })
+  expect(layouts.map(({ path }) => path)).toEqual(['/out/q.onnx', '/out/q.onnx.data'].slice(0, count))
+  expect(layouts.at(-1)!.sizeBytes).toBeGreaterThan(bytes)
+})
+
+it('one file above 2 GiB is refused', () => {
+  const { model } = toyDecoder({ layers: 1 })
+  const weight = model.graph.initializers.find(({ tensor }) => tensor?.dtype === 'float32')!
+  const length = 2 ** 31
+  weight.tensor = { ...weight.tensor!, dims: [length / 4], data: { file: '/nowhere', offset: 0, length } }
+  expect(() => chooseLayout(model, '/out/q.onnx', { externalData: false })).toThrow(/an ONNX file ends at 2 GiB/)
 })

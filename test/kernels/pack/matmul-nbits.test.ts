@@ -58,11 +58,14 @@ describe('chooseBlockSize', () => {
     [16, 16, 16],
     [3, 128, 16],
   ])('K %i in groups of %i: %i', (K, group, block) => {
-    expect(chooseBlockSize(K, group)).toBe(block)
+    expect(chooseBlockSize(K, group, 4)).toBe(block)
+    expect(chooseBlockSize(K, group, 8)).toBe(block)
+    // Blocks of 256 codes of 2 bits have no kernel at accuracy_level 4.
+    expect(chooseBlockSize(K, group, 2)).toBe(Math.min(block, 128))
   })
 
   test.each([8, 24, 100])('groups of %i have no block', group => {
-    expect(() => chooseBlockSize(1024, group)).toThrow(
+    expect(() => chooseBlockSize(1024, group, 4)).toThrow(
       expect.objectContaining({ code: 'E_SCHEME', message: expect.stringContaining(`groups of ${group}`) }),
     )
   })

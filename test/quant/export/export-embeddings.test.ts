@@ -169,35 +169,154 @@ describe('a decoder whose embedding and lm_head are quantized', () => {
     expect(user.count('Cast')).toBe(2) // those of the outputs
   })
 
-  test('every lookup in the table is replaced, in bodies too', async () => {
+  test.each(['operator', 'standard'] as const)(
+    'every lookup in the table is replaced, in bodies too: %s',
+    async lookup => {
+      const D = 32
+      const { user, table, embedding, lmHead } = decoder(D, 'own')
+      const [stored, ids] = embedding.origin.inputs as [Value, Value]
+      const body = (name: string) => {
+        const graph = new Graph(name)
+        const found = new Value(`${name}_rows`, 'float32')
+        graph.nodes.push(new Node('Gather', [stored, ids], [found], new Map(), '', `${name}_embed`))
+        graph.outputs.push(found)
+        return { type: 'graph', value: graph } as const
+      }
+      const yes = new Value('yes', 'bool', [], tensorOf('bool', [], Uint8Array.of(1)))
+      user.graph.initializers.push(yes)
+      const branches = new Map([
+        ['then_branch', body('then')],
+        ['else_branch', body('else')],
+      ])
+      const again = new Value('again', 'float32')
+      user.graph.nodes.push(new Node('If', [yes], [again], branches, '', 'branch'))
+      user.output(again, 'branch_rows')
+      const how = quantizer(4, 32)
+      exportEmbeddings(user.model, [{ quantizer: how, lmHead: undefined, embedding }], { ...OPTIONS, lookup })
+      const feeds = { ids: tensorOf('int64', [IDS.length], BigInt64Array.from(IDS, BigInt)) }
+      const results = await runModel(user.model, feeds, folder)
+      const want = expected(D, rounded(table, D, how), table, undefined)
+      for (const name of ['rows', 'branch_rows'])
+        expect(relativeError(results[name]!, want.rows), name).toBeLessThan(EXACT)
+      expect(user.graph.initializers.some(({ name }) => name === 'table')).toBe(false)
+      expect(user.graph.initializers.filter(({ name }) => name.startsWith('table_')).length).toBe(3)
+      expect(lmHead.origin.inputs[1]!.name).toBe('own')
+    },
+  )
+
+  const STANDARD = { ...OPTIONS, lookup: 'standard' } as const
+  const foreign = (user: UserGraph) =>
+    user.graph.nodes.filter(({ domain }) => domain !== '').map(({ opType }) => opType)
+
+  test.each<[number, number, number, boolean, 'float32' | 'float16']>([
+    [64, 8, 32, false, 'float32'],
+    [64, 4, 32, false, 'float32'],
+    [64, 2, 32, false, 'float32'],
+    [64, 4, 16, true, 'float32'],
+    [40, 4, 32, false, 'float32'], // the last block is short
+    [200, 2, 32, true, 'float32'],
+    [24, 8, 32, false, 'float32'], // rows are narrower than a block
+    [96, 4, 32, false, 'float16'],
+    [64, 8, 32, true, 'float16'],
+  ])(
+    'rows of %i, %i bits in groups of %i, symmetric %s, %s: standard operators give the numbers of GatherBlockQuantized',
+    async (D, bits, group, sym, dtype) => {
+      const how: WeightQuantizer = { ...quantizer(bits, group, sym), scaleDtype: dtype }
+      const results = []
+      for (const options of [OPTIONS, STANDARD]) {
+        const { user, embedding } = decoder(D, 'own', { dtype })
+        exportEmbeddings(user.model, [{ quantizer: how, lmHead: undefined, embedding }], options)
+        results.push((await run(user)).rows)
+        const codes = user.graph.initializers.find(({ name }) => name === `table_Q${bits}`)!
+        expect([codes.dtype, codes.shape]).toEqual(['uint8', [V, (D * bits) / 8]])
+        expect(foreign(user)).toEqual(options === OPTIONS ? ['GatherBlockQuantized'] : [])
+        // No node but a lookup reads the table: nothing can be folded when the model is loaded.
+        const readers = user.graph.nodes.filter(({ inputs }) => inputs.includes(codes))
+        expect(readers.map(({ inputs }) => inputs.some(input => input?.name === 'ids'))).toEqual([true])
+      }
+      expect(results[1]).toEqual(results[0])
+    },
+  )
+
+  test('ids of more dimensions keep their shape in a lookup by standard operators', async () => {
+    const user = new UserGraph()
+    const ids = new Value('ids', 'int64', ['batch', 'tokens'])
+    user.graph.inputs.push(ids)
     const D = 32
-    const { user, table, embedding, lmHead } = decoder(D, 'own')
-    const [stored, ids] = embedding.origin.inputs as [Value, Value]
-    const body = (name: string) => {
-      const graph = new Graph(name)
-      const found = new Value(`${name}_rows`, 'float32')
-      graph.nodes.push(new Node('Gather', [stored, ids], [found], new Map(), '', `${name}_embed`))
-      graph.outputs.push(found)
-      return { type: 'graph', value: graph } as const
+    const stored = user.constant('table', [V, D], noise(V * D, 5))
+    const embedded = user.op('Gather', [stored, ids], 'embed')
+    user.output(embedded, 'rows')
+    const node = embedded.producer!
+    const embedding = {
+      name: 'embed',
+      node,
+      origin: node,
+      weight: stored,
+      transposed: true,
+      inFeatures: D,
+      outFeatures: V,
     }
-    const yes = new Value('yes', 'bool', [], tensorOf('bool', [], Uint8Array.of(1)))
-    user.graph.initializers.push(yes)
-    const branches = new Map([
-      ['then_branch', body('then')],
-      ['else_branch', body('else')],
-    ])
-    const again = new Value('again', 'float32')
-    user.graph.nodes.push(new Node('If', [yes], [again], branches, '', 'branch'))
-    user.output(again, 'branch_rows')
-    const how = quantizer(4, 32)
-    exportEmbeddings(user.model, [{ quantizer: how, lmHead: undefined, embedding }], OPTIONS)
-    const feeds = { ids: tensorOf('int64', [IDS.length], BigInt64Array.from(IDS, BigInt)) }
-    const results = await runModel(user.model, feeds, folder)
-    const want = expected(D, rounded(table, D, how), table, undefined)
-    for (const name of ['rows', 'branch_rows'])
-      expect(relativeError(results[name]!, want.rows), name).toBeLessThan(EXACT)
-    expect(user.graph.initializers.some(({ name }) => name === 'table')).toBe(false)
-    expect(user.graph.initializers.filter(({ name }) => name.startsWith('table_')).length).toBe(3)
-    expect(lmHead.origin.inputs[1]!.name).toBe('own')
+    exportEmbeddings(user.model, [{ quantizer: quantizer(4, 16), lmHead: undefined, embedding }], STANDARD)
+    const feeds = { ids: tensorOf('int64', [2, 3], BigInt64Array.from([3, 0, 9, 3, 7, 1], BigInt)) }
+    const { rows } = await runModel(user.model, feeds, folder)
+    const w = rounded(noise(V * D, 5), D, quantizer(4, 16))
+    expect(
+      relativeError(rows!, Float32Array.from([3, 0, 9, 3, 7, 1].flatMap(id => [...w.subarray(id * D, id * D + D)]))),
+    ).toBeLessThan(EXACT)
+  })
+
+  test('tied, the table looked up by standard operators: stored once', async () => {
+    const [D, how] = [64, quantizer(4, 32)]
+    const { user, table, embedding, lmHead } = decoder(D, 'transpose')
+    exportEmbeddings(user.model, [{ quantizer: how, lmHead, embedding }], STANDARD)
+    const { rows, logits } = await run(user)
+    const w = rounded(table, D, how)
+    const want = expected(D, w, w, undefined)
+    expect(relativeError(rows, want.rows)).toBeLessThan(EXACT)
+    expect(relativeError(logits, want.logits)).toBeLessThan(EXACT)
+    expect(foreign(user)).toEqual(['MatMulNBits'])
+    expect(user.graph.initializers.filter(({ name }) => /_(Q4|scales|zero_points)$/.test(name)).length).toBe(3)
+  })
+
+  test.each([2, 4, 8])(
+    'lm_head in the portable form: %i bits, one scale per output, no operators of onnxruntime',
+    async bits => {
+      const D = 40
+      const { user, table, own, embedding, lmHead } = decoder(D, 'own')
+      const how = quantizer(bits, D)
+      const options = { ...OPTIONS, format: 'portable' } as const
+      const jobs = [
+        { quantizer: how, embedding: undefined, lmHead },
+        { quantizer: quantizer(bits, 32), embedding, lmHead: undefined },
+      ]
+      exportEmbeddings(user.model, jobs, options)
+      const { rows, logits } = await run(user)
+      const want = expected(D, rounded(table, D, quantizer(bits, 32)), rounded(own, D, how), undefined)
+      expect(relativeError(rows, want.rows)).toBeLessThan(EXACT)
+      expect(relativeError(logits, want.logits)).toBeLessThan(EXACT)
+      expect(foreign(user)).toEqual([])
+    },
+  )
+
+  test('clip ratios: lm_head and table have the clipped codes', async () => {
+    const [D, how] = [64, quantizer(4, 32)]
+    const { user, table, embedding, lmHead } = decoder(D, 'transpose')
+    const ratios = (seed: number) => noise(2 * V, seed).map(x => 0.8 + 0.2 * x)
+    const [max, min] = [ratios(20), ratios(21)]
+    const clip = { max: tensorOf('float32', [2, V], max), min: tensorOf('float32', [2, V], min) }
+    exportEmbeddings(user.model, [{ quantizer: how, lmHead, embedding, clip }], OPTIONS)
+    const { rows, logits } = await run(user)
+    const codes = quantizeWeight(transpose2d(table, V, D), D, V, how, { max, min })
+    const w = transpose2d(dequantize(codes, D, V, 32), D, V)
+    const want = expected(D, w, w, undefined)
+    expect(relativeError(rows, want.rows)).toBeLessThan(EXACT)
+    expect(relativeError(logits, want.logits)).toBeLessThan(EXACT)
+  })
+
+  test('standard operators that the opset lacks are refused', () => {
+    const { user, embedding } = decoder(32, 'own', { opset: 9 })
+    const quantize = () =>
+      exportEmbeddings(user.model, [{ quantizer: quantizer(4, 32), lmHead: undefined, embedding }], STANDARD)
+    expect(quantize).toThrow('opset 9: embeddings quantized by standard operators need 11')
   })
 })

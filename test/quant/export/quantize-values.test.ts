@@ -19,6 +19,7 @@ import {
 } from './user-graph.ts'
 
 const folder = tempDir()
+const INTEGER = { format: 'integer' } as const
 const quantizer = { bits: 4, symmetric: false }
 const negated = (x: Float32Array) => x.map(value => -value)
 
@@ -44,7 +45,7 @@ describe('readers get the value quantized and back', () => {
       shape.map((_, i) => `d${i}`),
     )
     const how = { bits: 5, symmetric }
-    quantizeValues(user.model, [{ value, group, quantizer: how, channels: 24, rank: shape.length }])
+    quantizeValues(user.model, [{ value, group, quantizer: how, channels: 24, rank: shape.length }], INTEGER)
     expect(user.count('Reshape')).toBe(group === 24 ? 0 : 2)
     const rows = shape.reduce((a, b) => a * b) / 24
     const x = activations(rows, 24, 3)
@@ -55,7 +56,7 @@ describe('readers get the value quantized and back', () => {
 
   test.each([true, false])('in a float16 model; types known: %s', async typed => {
     const { user, value } = chain({ dtype: 'float16', typed }, ['rows', 24])
-    quantizeValues(user.model, [{ value, group: 8, quantizer, channels: 24, rank: 2 }])
+    quantizeValues(user.model, [{ value, group: 8, quantizer, channels: 24, rank: 2 }], INTEGER)
     const x = activations(4, 24, 3)
     const { left_out } = await runModel(user.model, { x: tensorOf('float32', [4, 24], x) }, folder)
     const expected = fakeQuantizeRows(negated(x), 8, quantizer).map(Math.abs)
@@ -81,7 +82,7 @@ describe('readers get the value quantized and back', () => {
     ])
     user.graph.nodes.push(new Node('If', [condition], [chosen], branches, '', 'if'))
     user.output(chosen, 'y')
-    quantizeValues(user.model, [{ value, group: 8, quantizer, channels: 8 }])
+    quantizeValues(user.model, [{ value, group: 8, quantizer, channels: 8 }], INTEGER)
     const x = activations(2, 8, 4)
     const { y } = await runModel(user.model, { x: tensorOf('float32', [2, 8], x) }, folder)
     expect(relativeError(y!, fakeQuantizeRows(negated(x), 8, quantizer).map(Math.abs))).toBeLessThan(1e-7)
@@ -91,7 +92,7 @@ describe('readers get the value quantized and back', () => {
     const user = new UserGraph()
     const value = user.input('x', ['rows', 16])
     user.output(user.op('Neg', [value], 'neg'), 'y')
-    quantizeValues(user.model, [{ value, group: 16, quantizer }])
+    quantizeValues(user.model, [{ value, group: 16, quantizer }], INTEGER)
     const x = activations(3, 16, 6)
     const { y } = await runModel(user.model, { x: tensorOf('float32', [3, 16], x) }, folder)
     expect(relativeError(y!, negated(fakeQuantizeRows(x, 16, quantizer)))).toBeLessThan(1e-7)
@@ -102,7 +103,7 @@ describe('a value that is an output of the graph', () => {
   async function results(outputs: boolean | undefined) {
     const { user, value } = chain({}, ['rows', 16])
     user.graph.outputs.push(value)
-    quantizeValues(user.model, [{ value, group: 8, quantizer, channels: 16, rank: 2, outputs }])
+    quantizeValues(user.model, [{ value, group: 8, quantizer, channels: 16, rank: 2, outputs }], INTEGER)
     const x = activations(3, 16, 2)
     const got = await runModel(user.model, { x: tensorOf('float32', [3, 16], x) }, folder)
     expect(user.graph.outputs.map(({ name }) => name)).toEqual(['left_out', 'right_out', 'neg_output_0'])
@@ -133,7 +134,7 @@ test.each([false, true])('the result of a linear that is replaced as well; as an
   const how = { bits: 8, group: K, symmetric: true, scaleDtype: 'float32' } as const
   const identity = Float32Array.from({ length: K * N }, (_, i) => (i % N === Math.floor(i / N) ? 1 : 0))
   const packed = packPlanes({ ...quantizeWeight(identity, K, N, how), ...how, K, N })
-  quantizeValues(user.model, [{ value, group: N, quantizer, channels: N, outputs }])
+  quantizeValues(user.model, [{ value, group: N, quantizer, channels: N, outputs }], INTEGER)
   exportLinears(user.model, [{ origin, packed, inFeatures: K, outFeatures: N }], {
     accuracyLevel: 0,
     format: 'integer',
@@ -151,9 +152,11 @@ test.each([false, true])('the result of a linear that is replaced as well; as an
 
 test('groups that do not fit are a mistake of ours', () => {
   const { user, value } = chain({}, ['rows', 'columns'])
-  expect(() => quantizeValues(user.model, [{ value, group: 5, quantizer, channels: 24 }])).toThrow('groups of 5')
-  expect(() => quantizeValues(user.model, [{ value, group: 5, quantizer }])).toThrow('unknown')
-  expect(() => quantizeValues(user.model, [{ value, group: 6, quantizer, channels: 24 }])).toThrow(
+  expect(() => quantizeValues(user.model, [{ value, group: 5, quantizer, channels: 24 }], INTEGER)).toThrow(
+    'groups of 5',
+  )
+  expect(() => quantizeValues(user.model, [{ value, group: 5, quantizer }], INTEGER)).toThrow('unknown')
+  expect(() => quantizeValues(user.model, [{ value, group: 6, quantizer, channels: 24 }], INTEGER)).toThrow(
     'the number of dimensions',
   )
 })

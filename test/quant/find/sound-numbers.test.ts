@@ -12,6 +12,7 @@ import type { QuantizeReport } from '../../../src/quant/terms/report.ts'
 import { parseScheme } from '../../../src/quant/terms/scheme.ts'
 import { testFolder } from '../../helpers/test-folder.ts'
 import { toyDecoder, type ToyGraph, toyTokens } from '../../helpers/toy-decoder.ts'
+import { PLAIN } from '../../helpers/method.ts'
 
 /** A toy with some numbers of its constants changed: name, index, value. */
 function damaged(...changes: readonly (readonly [name: string, index: number, value: number])[]): ToyGraph {
@@ -34,6 +35,7 @@ async function quantize(toy: ToyGraph, given: Partial<QuantizeOptions> = {}): Pr
   writeFileSync(calib, toyTokens(2, 12))
   try {
     return await quantizeModel({
+      ...PLAIN,
       ...{ model, calib, output, scheme: parseScheme('w4a16g32'), lwc: true, epochs: 1, samples: 2, seqLen: 12 },
       ...{ seed: 0, learningRate: 1e-2, schedule: 'constant', accuracyLevel: 0, threads: 1, ...given },
     })

@@ -56,10 +56,33 @@ test('tokenizer and configuration travel along; weights and hidden files do not'
   expect(copy({ source: join(from, 'model.onnx'), path: join(from, 'other.onnx') }).copied).toEqual([])
 })
 
+test('a note names files that no client reads', () => {
+  const unknown = [
+    'a.json',
+    'b.jinja',
+    'c.model',
+    'model.safetensors.index.json',
+    'ort_config.json',
+    'quantize_config.json',
+  ]
+  put(
+    from,
+    Object.fromEntries(
+      [...unknown, 'README.md', 'calib.txt', 'tokenizer.json', 'qwen.tiktoken'].map(name => [name, '{}']),
+    ),
+  )
+  expect(copy(planned())).toEqual({
+    copied: ['qwen.tiktoken', 'tokenizer.json'],
+    notes: [
+      'not copied, because no client is known to read them beside an ONNX file: a.json, b.jinja, c.model, model.safetensors.index.json, ort_config.json and 1 more',
+    ],
+  })
+})
+
 test('files of more than one piece are copied and compared to their end', () => {
   const text = 'x'.repeat(2 ** 20 + 5)
-  put(from, { 'tokenizer.json': text, 'vocab.txt': 'y'.repeat(2 ** 20), 'empty.txt': '' })
-  expect(copy(planned()).copied).toEqual(['empty.txt', 'tokenizer.json', 'vocab.txt'])
+  put(from, { 'tokenizer.json': text, 'vocab.txt': 'y'.repeat(2 ** 20), 'merges.txt': '' })
+  expect(copy(planned()).copied).toEqual(['merges.txt', 'tokenizer.json', 'vocab.txt'])
   expect(readFileSync(join(to, 'tokenizer.json'), 'utf8')).toBe(text)
   expect(copy(planned('again.onnx')).copied).toEqual([])
   put(to, { 'tokenizer.json': `${text.slice(1)}y` })
@@ -105,7 +128,7 @@ describe('a tokenizer or configuration of another model', () => {
     [
       'more than five',
       () => {
-        const names = Array.from({ length: 7 }, (_, i) => `${i}.txt`)
+        const names = Array.from({ length: 7 }, (_, i) => `${i}.tiktoken`)
         put(from, Object.fromEntries(names.map(name => [name, 'ours'])))
         put(to, Object.fromEntries(names.map(name => [name, 'theirs'])))
       },
@@ -176,7 +199,7 @@ test('transformers.js: config.json says of the output how many data files it has
     checkCompanions(beside)
     expect(copy(beside, [beside.path, `${beside.path}_data`]).notes).toEqual([
       expect.stringMatching(
-        `config.json was there before and is wrong about ${name}: load it with use_external_data_format: true`,
+        `config.json was there before and is wrong about onnx/${name}: load it with use_external_data_format: true`,
       ),
     ])
     expect(copy(beside, [beside.path]).notes).toEqual([])

@@ -1,6 +1,7 @@
 /** @file Configuration files keep saying the truth of the model file beside them. */
 
 import { describe, expect, test } from 'vitest'
+import { hubNameOfFile } from '../../../src/quant/output/hub-names.ts'
 import { adaptCompanion, adviceFor, sayTheSame } from '../../../src/quant/output/companions.ts'
 
 type Entry = boolean | number | Record<string, boolean | number> | undefined
@@ -11,7 +12,7 @@ function entryFor(entry: Entry, files: readonly string[], before = 'model.onnx')
     model_type: 'x',
     ...(entry !== undefined && { 'transformers.js_config': { dtype: 'q4', use_external_data_format: entry } }),
   }
-  const renamed = { before, after: files[0]!, files }
+  const renamed = { before, after: files[0]!, files, hub: hubNameOfFile(files[0]!) }
   const text = adaptCompanion('config.json', JSON.stringify(config), renamed)
   if (text === undefined) return 'as it was'
   const adapted = JSON.parse(text) as typeof config
@@ -50,6 +51,52 @@ describe('use_external_data_format of transformers.js', () => {
   })
 })
 
+describe('kv_cache_dtype of transformers.js', () => {
+  const HALF = { q4f16: 'float16' }
+
+  test.each<[string, string, unknown, string | undefined, unknown]>([
+    ['float16, nothing said', 'model_q4f16.onnx', undefined, 'float16', HALF],
+    ['float32, nothing said', 'model_q4.onnx', undefined, 'float32', undefined],
+    ['no cache', 'model_q4.onnx', HALF, undefined, HALF],
+    ['float16, said for all', 'model_q4f16.onnx', 'float16', 'float16', 'float16'],
+    ['float16, said of another', 'model_int8.onnx', HALF, 'float16', { q4f16: 'float16', int8: 'float16' }],
+    ['float32 where it was float16', 'model_q4f16.onnx', HALF, 'float32', { q4f16: 'float32' }],
+  ])('%s', (_, after, before, cacheType, expected) => {
+    const config = { 'transformers.js_config': { kv_cache_dtype: before, dtype: 'q4' } }
+    const renamed = {
+      before: 'model.onnx',
+      after: `onnx/${after}`,
+      files: [after],
+      hub: hubNameOfFile(after),
+      cacheType,
+    }
+    const adapted = adaptCompanion('config.json', JSON.stringify(config), renamed) ?? JSON.stringify(config)
+    expect((JSON.parse(adapted) as typeof config)['transformers.js_config'].kv_cache_dtype).toEqual(expected)
+  })
+
+  test('one type that was said for all stays for the others', () => {
+    const config = { 'transformers.js_config': { kv_cache_dtype: 'float16' } }
+    const renamed = { before: 'model.onnx', after: 'model_q4.onnx', files: [], hub: hubNameOfFile('model_q4.onnx') }
+    const text = adaptCompanion('config.json', JSON.stringify(config), { ...renamed, cacheType: 'float32' })
+    const types = (JSON.parse(text!) as typeof config)['transformers.js_config'].kv_cache_dtype
+    expect(types).toMatchObject({ fp16: 'float16', q4f16: 'float16', q4: 'float32' })
+  })
+})
+
+test('outside the layout of transformers.js config.json gets no section', () => {
+  const renamed = { before: 'model.onnx', after: 'q.onnx', files: ['q.onnx', 'q.onnx_data'], cacheType: 'float16' }
+  expect(adaptCompanion('config.json', '{"model_type": "x"}', renamed)).toBeUndefined()
+})
+
+test('genai_config.json names the file as seen from its folder', () => {
+  const renamed = { before: 'model.onnx', after: 'onnx/model_q4.onnx', files: ['model_q4.onnx'] }
+  const text = '{"decoder": {"filename": "model.onnx"}, "vision": {"filename": "vision.onnx"}}'
+  expect(JSON.parse(adaptCompanion('genai_config.json', text, renamed)!)).toEqual({
+    decoder: { filename: 'onnx/model_q4.onnx' },
+    vision: { filename: 'vision.onnx' },
+  })
+})
+
 test('other files stay as they are, whatever they hold', () => {
   const renamed = { before: 'model.onnx', after: 'other.onnx', files: ['other.onnx'] }
   expect(adaptCompanion('tokenizer.json', 'not JSON', renamed)).toBeUndefined()
@@ -63,7 +110,8 @@ test('two configurations say the same when they differ in what they say of model
   expect(sayTheSame('genai_config.json', genai('a.onnx'), genai('a.onnx', 32))).toBe(false)
   const section = (rest: object) => JSON.stringify({ 'transformers.js_config': { dtype: 'q4', ...rest } })
   expect(sayTheSame('config.json', section({}), section({ use_external_data_format: { 'a.onnx': 2 } }))).toBe(true)
-  expect(sayTheSame('config.json', section({}), section({ kv_cache_dtype: 'float16' }))).toBe(false)
+  expect(sayTheSame('config.json', section({}), section({ kv_cache_dtype: { q4f16: 'float16' } }))).toBe(true)
+  expect(sayTheSame('config.json', section({}), section({ device: 'wasm' }))).toBe(false)
   expect(sayTheSame('config.json', '{', '{')).toBe(false)
   expect(sayTheSame('tokenizer.json', '{}', '{ }')).toBe(false)
 })

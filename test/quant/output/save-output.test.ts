@@ -104,11 +104,13 @@ describe('refused before the first block', () => {
 test('planted links at every name of the output lose their names, and nothing they lead to is touched', async () => {
   const victim = join(folder, 'victim')
   const old = ['.q.onnx.tmp', '.q.onnx.data.tmp', '.tokenizer.json.tmp', '.q.onnx.data.tmp.old']
+  // A small model has a data file where its configuration says so.
+  writeFileSync(join(folder, 'source/config.json'), '{"transformers.js_config": {"use_external_data_format": true}}')
   for (const name of ['q.onnx', 'q.onnx.data', ...old]) symlinkSync(victim, join(out, name))
   const { files } = await quantizeModel(options())
   expect(files).toEqual([join(out, 'q.onnx'), join(out, 'q.onnx.data')])
   for (const path of [...files, join(out, 'tokenizer.json')]) expect(lstatSync(path).isFile()).toBe(true)
-  expect(readdirSync(out).sort()).toEqual([...old, 'q.onnx', 'q.onnx.data', 'tokenizer.json'].sort())
+  expect(readdirSync(out).sort()).toEqual([...old, 'config.json', 'q.onnx', 'q.onnx.data', 'tokenizer.json'].sort())
   expect(readFileSync(victim, 'utf8')).toBe('secret')
 })
 

@@ -4,9 +4,10 @@ import { resolve } from 'node:path'
 import { beforeAll, describe, expect, test } from 'vitest'
 import { type Analysis } from '../../../src/quant/find/analysis.ts'
 import { analyze } from '../../../src/quant/find/analyze.ts'
-import { type BlockPlan } from '../../../src/quant/plan/block-plan.ts'
+import { type BlockPlan, inputSite, layoutOf } from '../../../src/quant/plan/block-plan.ts'
 import { groupNotes, overrideNotes } from '../../../src/quant/notes.ts'
 import { planBlock } from '../../../src/quant/plan/plan-block.ts'
+import { resolveOptions } from '../../../src/quant/terms/resolve-options.ts'
 import { parseScheme, parseWeightOverride } from '../../../src/quant/terms/scheme.ts'
 import { type WeightRules } from '../../../src/quant/terms/scheme.ts'
 import { weightSchemeOf } from '../../../src/quant/plan/weight-rules.ts'
@@ -17,10 +18,10 @@ beforeAll(async () => {
   analysis = await analyze(MODEL, 32)
 })
 
-function plan(text: string, rules: WeightRules, index = 1): BlockPlan {
+function plan(text: string, rules: WeightRules, index = 1, accuracyLevel: 0 | 4 = 0): BlockPlan {
   const scheme = parseScheme(text)
   const { blocks, values } = analysis
-  const options = { scheme, let: true, values, weightSchemeOf: weightSchemeOf(scheme.weights, rules) }
+  const options = { scheme, accuracyLevel, let: true, values, weightSchemeOf: weightSchemeOf(scheme.weights, rules) }
   return planBlock(blocks[index]!, options)
 }
 const override = (pattern: string, text: string) => ({ pattern, ...parseWeightOverride(text) })
@@ -72,6 +73,62 @@ describe('overrides', () => {
     ])
     const usual = [plan('w8a8', {})]
     expect([...overrideNotes(usual, parseScheme('w8a8').weights), ...groupNotes(usual)]).toEqual([])
+  })
+})
+
+test('symmetric scales of the qdq format have no sign: TensorRT and WebNN refuse negative ones', () => {
+  const scheme = parseScheme('w4a16', { symmetric: true })
+  const signs = (format: 'integer' | 'qdq') => {
+    const made = planBlock(analysis.blocks[0]!, { scheme, format, let: false, values: analysis.values })
+    return [...made.quantizers.values()].map(({ positiveScale = false }) => positiveScale)
+  }
+  expect(new Set(signs('integer'))).toEqual(new Set([false]))
+  expect(new Set(signs('qdq'))).toEqual(new Set([true]))
+})
+
+describe('accuracy_level 4', () => {
+  const sites = (text: string, rules: WeightRules = {}) => {
+    const made = plan(text, rules, 1, 4)
+    expect(made.activationSites.every(({ by, user }) => by === 'kernel' && user === undefined)).toBe(true)
+    const layouts = [...made.quantizers].map(([linear, quantizer]) => layoutOf(made, linear, quantizer))
+    expect(new Set(layouts)).toEqual(new Set(['nbits']))
+    expect(made.block.linears.map(linear => inputSite(made, linear))).toEqual(Array(7).fill(undefined))
+    return readers(made).map((names, i) => `${made.activationSites[i]!.group}: ${names.join(' ')}`)
+  }
+
+  test('rounds what linears read, in the blocks that the weight is packed in', () => {
+    expect(sites('w4a16g32')).toEqual([
+      ...['32: q_proj k_proj v_proj', '32: o_proj', '32: gate_proj up_proj', '32: down_proj'],
+    ])
+    // One scale per output, and more than 128 inputs.
+    expect(sites('w4a16g256')).toContain('256: down_proj')
+    expect(sites('w2a16g256')).toContain('128: down_proj')
+  })
+
+  test('rounds a value once for each block size of its readers, not for 2 bits in blocks of 16, nor for float readers', () => {
+    const overrides = [override('k_proj', 'w8g16'), override('up_proj', 'w2g16')]
+    expect(sites('w4a16g64', { overrides, ignore: ['o_proj'] })).toEqual([
+      ...['64: q_proj v_proj', '16: k_proj', '64: gate_proj', '64: down_proj'],
+    ])
+  })
+
+  test('has transformations behind norms only, by default', () => {
+    const kinds = (learned: boolean | 'norm') => {
+      const [scheme, { blocks, values }] = [parseScheme('w4a16g32'), analysis]
+      const options = { scheme, accuracyLevel: 4 as const, let: learned, values }
+      return planBlock(blocks[1]!, options).mappings.map(({ kind }) => kind)
+    }
+    expect(kinds('norm')).toEqual(['norm', 'norm'])
+    expect(new Set(kinds(true))).toEqual(new Set(['norm', 'value', 'query-key', 'up-down']))
+    expect(kinds(false)).toEqual([])
+    const { let: learned } = resolveOptions({ model: 'm.onnx', scheme: 'w4a16', accuracyLevel: 4 })
+    expect(learned).toBe('norm')
+  })
+
+  test('has no part in schemes that quantize activations themselves', () => {
+    for (const text of ['w8a8', 'w4a8g32'])
+      expect(plan(text, {}, 1, 4).activationSites).toEqual(plan(text, {}).activationSites)
+    expect(plan('w4a16g32', {}).activationSites).toEqual([])
   })
 })
 

@@ -16,11 +16,13 @@ import { type QuantizeOptions } from '../../../src/quant/terms/options.ts'
 import { parseScheme } from '../../../src/quant/terms/scheme.ts'
 import { writeMergedModel } from '../../helpers/merged-model.ts'
 import { testFolder } from '../../helpers/test-folder.ts'
+import { PLAIN } from '../../helpers/method.ts'
 
 const TOKENS = 16
 
 const quantize = (model: string, scheme: string, options: Partial<QuantizeOptions> = {}) =>
   quantizeModel({
+    ...PLAIN,
     ...{ model, output: join(dirname(model), 'out.onnx'), scheme: parseScheme(scheme), lwc: false, let: false },
     ...{ samples: 1, seqLen: TOKENS, epochs: 1, seed: 0, learningRate: 1e-2, schedule: 'constant' as const },
     ...{ accuracyLevel: 0 as const },

@@ -280,3 +280,48 @@ describe('planned', () => {
     expect(planEmbeddings(analysis, { lmHead: 4 }, false).jobs[0]!.lmHead!.otherBranch).toEqual([other])
   })
 })
+
+describe('weights that only a target asks for', () => {
+  const BOTH = ['lmHead', 'embedding'] as const
+
+  test('stay float where they are not found, and a note says why; the same wish of a user is refused', async () => {
+    const toy = new Toy()
+    const x = embed(toy)
+    const logits = toy.op('Add', [head(toy, x), head(toy, x, toy.weight('second', [D, V]))])
+    const { analysis } = await toy.outer(logits)
+    const options = { lmHead: 4, embedding: 4 } as const
+    const wish = planEmbeddings(analysis, { ...options, wherePossible: BOTH }, false)
+    expect(embeddingReports(wish).map(({ role }) => role)).toEqual(['embedding'])
+    expect(wish.notes).toEqual([expect.stringMatching(/^lm_head stays float: /)])
+    expect(() => planEmbeddings(analysis, options, false)).toThrow()
+  })
+
+  test.each<[string, object, string[], RegExp | undefined]>([
+    ['tied, both by the target', { lmHead: 4, embedding: 4, wherePossible: BOTH }, ['lm_head+embedding 4'], undefined],
+    [
+      'tied to a float lm_head',
+      { embedding: 4, wherePossible: ['embedding'] },
+      [],
+      /^the embedding stays float: it is the same tensor as lm_head/,
+    ],
+    [
+      'tied to an lm_head of other bits',
+      { lmHead: 8, embedding: 4, wherePossible: ['embedding'] },
+      ['lm_head+embedding 8'],
+      undefined,
+    ],
+    [
+      'tied, of other bits, both by the user',
+      { lmHead: 8, embedding: 4 },
+      ['lm_head 8', 'embedding 4'],
+      /stored twice/,
+    ],
+  ])('%s', async (_, options, expected, note) => {
+    const toy = new Toy()
+    const table = toy.weight('table', [V, D])
+    const { analysis } = await toy.outer(head(toy, embed(toy, table), toy.op('Transpose', [table])))
+    const plan = planEmbeddings(analysis, options, false)
+    expect(embeddingReports(plan).map(({ role, bits }) => `${role} ${bits}`)).toEqual(expected)
+    expect(plan.notes).toEqual(note ? [expect.stringMatching(note)] : [])
+  })
+})

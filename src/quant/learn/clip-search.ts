@@ -1,0 +1,194 @@
+/**
+ * @file Chooses clip ratios of a weight outside the blocks, group by group, in slices of columns. Squared errors of the outputs are a sum
+ * over columns, so each column is searched by itself and only a slice of them is in memory.
+ */
+
+import { byteLength } from '../../graph/dtype.ts'
+import { readInto, type Tensor, tensorOf } from '../../graph/tensor.ts'
+import { readFloats } from '../../kernels/float16.ts'
+import { requireSound } from '../../kernels/magnitude.ts'
+import { type ClipRatios, groupsOf, type WeightQuantizer } from '../../kernels/qparams.ts'
+import { sizesOf, type StoredWeight } from '../../kernels/round/tile-layout.ts'
+import { compile, type Session, type SessionOptions } from '../../kernels/session.ts'
+import { transpose2d } from '../../kernels/transpose.ts'
+import { clipProgram, type ClipShape, type ClipStep, objectiveProgram, roundingProgram } from './clip-programs.ts'
+
+/** Floats of a slice of the weight. */
+const SLICE_FLOATS = 2 ** 22
+
+const MAX_COLUMNS = 2048
+
+/** Passes over all groups. In the first, both ends of a range have one ratio. */
+const PASSES = 3
+
+/** Columns that are searched at once. */
+export const sliceColumns = (K: number, N: number): number =>
+  Math.min(N, MAX_COLUMNS, Math.max(1, Math.floor(SLICE_FLOATS / K)))
+
+export interface ClipSearch {
+  readonly session: SessionOptions
+  /** Columns searched at once (default: `sliceColumns`). The result does not depend on it, but for the last bits of sums. */
+  readonly columns?: number | undefined
+  readonly onProgress?: ((done: number, total: number) => void) | undefined
+}
+
+export interface FoundClip {
+  readonly clip: ClipRatios
+  /** Mean over the columns of error^T gram error, rounded to nearest and with the ratios. */
+  readonly roundedLoss: number
+  readonly learnedLoss: number
+}
+
+/** Columns [first, first + n) of a stored weight, float32 [K, n]. @throws E_UNSUPPORTED when a number in them is NaN or infinite. */
+function readColumns({ name, tensor, transposed }: StoredWeight, K: number, first: number, n: number): Float32Array {
+  const { dtype } = tensor
+  const [rows, width] = transposed ? [n, K] : [K, n]
+  const bytes = new Uint8Array(byteLength(dtype, rows * width))
+  if (transposed) readInto(tensor, byteLength(dtype, first * K), bytes)
+  else {
+    const N = tensor.dims[1]!
+    const rowBytes = byteLength(dtype, n)
+    for (let k = 0; k < K; k++)
+      readInto(tensor, byteLength(dtype, k * N + first), bytes.subarray(k * rowBytes, (k + 1) * rowBytes))
+  }
+  const floats = readFloats({ dtype, dims: [rows, width], data: bytes })
+  requireSound(floats, width, `the weight of ${name}`)
+  return transposed ? transpose2d(floats, n, K) : floats
+}
+
+/** A square part of the Gram matrix on its diagonal. */
+function squareOf(gram: Float32Array, K: number, first: number, rows: number): Float32Array {
+  const part = new Float32Array(rows * rows)
+  for (let i = 0; i < rows; i++) {
+    const from = (first + i) * K + first
+    part.set(gram.subarray(from, from + rows), i * rows)
+  }
+  return part
+}
+
+/** Programs of a search, compiled when they are first needed. */
+class Programs {
+  private readonly sessions = new Map<string, Session>()
+  private readonly shape: Omit<ClipShape, 'rows'>
+  private readonly quantizer: WeightQuantizer
+  private readonly options: SessionOptions
+
+  constructor(shape: Omit<ClipShape, 'rows'>, quantizer: WeightQuantizer, options: SessionOptions) {
+    this.shape = shape
+    this.quantizer = quantizer
+    this.options = options
+  }
+
+  private async session(key: string, make: () => Parameters<typeof compile>[0]): Promise<Session> {
+    const session = this.sessions.get(key) ?? (await compile(make(), this.options))
+    this.sessions.set(key, session)
+    return session
+  }
+
+  /** Error of rounding to nearest, [K, n]. */
+  async rounding(w: Float32Array): Promise<Float32Array> {
+    const { shape, quantizer } = this
+    const { K, n } = shape
+    const session = await this.session('rounding', () => roundingProgram(K, n, quantizer))
+    const { error } = await session.run({ w: tensorOf('float32', [K, n], w) })
+    return readFloats(error!)
+  }
+
+  /** Objective of each column, [n]. */
+  async objective(error: Float32Array, gram: Float32Array | undefined): Promise<Float32Array> {
+    const { K, n, weighed } = this.shape
+    const session = await this.session('objective', () => objectiveProgram(K, n, weighed))
+    const { loss } = await session.run({
+      error: tensorOf('float32', [K, n], error),
+      ...(gram && { gram: tensorOf('float32', [K, K], gram) }),
+    })
+    return readFloats(loss!)
+  }
+
+  /** One step of `clipProgram`. */
+  async clip(step: ClipStep, rows: number, feeds: Readonly<Record<string, Tensor>>) {
+    const { shape, quantizer } = this
+    const session = await this.session(`${step}${rows}`, () => clipProgram(step, { ...shape, rows }, quantizer))
+    const { chosen, chosen_upper: upper, chosen_lower: lower } = await session.run(feeds)
+    return { chosen: readFloats(chosen!), upper: readFloats(upper!), lower: readFloats(lower!) }
+  }
+
+  async release(): Promise<void> {
+    for (const session of this.sessions.values()) await session.release()
+  }
+}
+
+/**
+ * Clip ratios under which the products of inputs and weight differ least from those of the float weight: coordinate descent over the
+ * groups of each column, with a grid of ratios for each group. A column that is not better for it keeps its whole ranges.
+ * @param gram mean over the inputs x of x x^T, [K, K]; undefined: the identity, so that errors of the weight itself count.
+ * @throws E_UNSUPPORTED when a weight is no sound number; what `onProgress` throws.
+ */
+export async function searchClip(
+  stored: StoredWeight,
+  quantizer: WeightQuantizer,
+  gram: Float32Array | undefined,
+  { session, columns, onProgress }: ClipSearch,
+): Promise<FoundClip> {
+  const { K, N } = sizesOf(stored)
+  const { size, count } = groupsOf(K, quantizer.group)
+  const n = Math.min(N, columns ?? sliceColumns(K, N))
+  const rowsOf = (group: number) => Math.min(size, K - group * size)
+  const square = gram && Array.from({ length: count }, (_, group) => squareOf(gram, K, group * size, rowsOf(group)))
+  const clip: ClipRatios = { max: new Float32Array(count * N), min: new Float32Array(count * N) }
+  const matrix = (rows: number, cols: number, numbers: Float32Array) => tensorOf('float32', [rows, cols], numbers)
+  const programs = new Programs({ K, n, weighed: gram !== undefined }, quantizer, session)
+  const slices = Math.ceil(N / n)
+  const losses = { rounded: new Float32Array(N), learned: new Float32Array(N) }
+
+  /** Searches columns [first, first + n). */
+  const searchSlice = async (first: number, progress: (part: number) => void): Promise<void> => {
+    const w = readColumns(stored, K, first, n)
+    const error = await programs.rounding(w)
+    const rounded = await programs.objective(error, gram)
+    const upper = new Float32Array(count * n).fill(1)
+    const lower = new Float32Array(count * n).fill(1)
+    for (let pass = 0; pass < PASSES; pass++) {
+      const step = pass === 0 || quantizer.symmetric ? 'both' : 'each'
+      for (let group = 0; group < count; group++) {
+        const row = group * size
+        const rows = rowsOf(group)
+        const part = (numbers: Float32Array, width: number) =>
+          matrix(rows, width, numbers.subarray(row * width, (row + rows) * width))
+        const ratiosOf = (ratios: Float32Array) => ratios.subarray(group * n, (group + 1) * n)
+        const found = await programs.clip(step, rows, {
+          ...(gram && { error: matrix(K, n, error), own: part(error, n), across: part(gram, K) }),
+          ...(square && { square: matrix(rows, rows, square[group]!) }),
+          w: part(w, n),
+          ...(step === 'each' && { lower: tensorOf('float32', [n], ratiosOf(lower)) }),
+        })
+        error.set(found.chosen, row * n)
+        ratiosOf(upper).set(found.upper)
+        ratiosOf(lower).set(found.lower)
+        progress((pass * count + group + 1) / (PASSES * count))
+      }
+    }
+    const learned = await programs.objective(error, gram)
+    for (let column = 0; column < n; column++) {
+      const isBetter = learned[column]! < rounded[column]!
+      losses.rounded[first + column] = rounded[column]!
+      losses.learned[first + column] = isBetter ? learned[column]! : rounded[column]!
+      for (let group = 0; group < count; group++) {
+        const [from, to] = [group * n + column, group * N + first + column]
+        clip.max[to] = isBetter ? upper[from]! : 1
+        clip.min[to] = isBetter ? lower[from]! : 1
+      }
+    }
+  }
+
+  try {
+    for (let slice = 0; slice < slices; slice++) {
+      // The last slice is as wide as the others: some columns are done twice.
+      await searchSlice(Math.min(slice * n, N - n), part => onProgress?.(slice + part, slices))
+    }
+  } finally {
+    await programs.release()
+  }
+  const mean = (values: Float32Array) => values.reduce((sum, value) => sum + value, 0) / N
+  return { clip, roundedLoss: mean(losses.rounded), learnedLoss: mean(losses.learned) }
+}
