@@ -174,6 +174,7 @@ export const QUANTIZE_FLAGS: readonly FlagRow<keyof QuantizeRequest | 'overrides
     help: 'learning rate of the rounding, in steps of the grid (default: 0.004)',
     parse: number,
   },
+  {
     flags: '--range <name>',
     key: 'range',
     help: 'where ranges of static activations start: minmax, percentile or mse (default: mse)',
