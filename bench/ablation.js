@@ -46,6 +46,15 @@ const ROWS = [
   [LLAMA, 'w2a16g64', 'clipping only', {}],
   [LLAMA, 'w2a16g64', 'clipping and transformations', { let: true }],
   [LLAMA, 'w2a16g64', 'stable-spam', { optimizer: 'stable-spam' }],
+  ...['w4a16', 'w3a16', 'w2a16', 'w2a16g64'].flatMap(scheme => [
+    [LLAMA, scheme, 'rounding: to nearest', { perChannel: scheme.includes('g') ? undefined : true }],
+    ...[1e-3, 2e-3, 4e-3, 8e-3, 16e-3].map(roundingLearningRate => [
+      LLAMA,
+      scheme,
+      `rounding: learned at ${roundingLearningRate}`,
+      { rounding: 'learned', roundingLearningRate, perChannel: scheme.includes('g') ? undefined : true },
+    ]),
+  ]),
   ['wiki-opt/optimum-past', 'w4a4', 'all transformations', {}],
   ['wiki-opt/optimum-past', 'w4a4', 'clipping only', { let: false }],
   ...['wiki-llama-outlier', 'wiki-llama', 'wiki-opt'].flatMap(name => [

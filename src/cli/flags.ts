@@ -164,6 +164,17 @@ export const QUANTIZE_FLAGS: readonly FlagRow<keyof QuantizeRequest | 'overrides
     help: 'do not learn the clipping of weights; with nothing else to learn, round to nearest',
   },
   {
+    flags: '--rounding <how>',
+    key: 'rounding',
+    help: 'of weights: nearest, or learned, to the code above or below (default: nearest)',
+  },
+  {
+    flags: '--rounding-lr <x>',
+    key: 'roundingLearningRate',
+    help: 'learning rate of the rounding, in steps of the grid (default: 0.004)',
+    parse: number,
+  },
+  {
     flags: '--range <name>',
     key: 'range',
     help: 'where ranges of static activations start: minmax, percentile or mse (default: mse)',

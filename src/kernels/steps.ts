@@ -23,6 +23,8 @@ export interface EmittedCodes {
   readonly scale: Value
   readonly zeroPoint: Value | number
   readonly top: number
+  /** w / scale + offset, where an offset is learned. */
+  readonly offsetRatio?: Value | undefined
 }
 
 /**
@@ -33,6 +35,8 @@ export interface EmittedCodes {
  *
  * Programs round by addition of the constant M of round-ste.ts, which is taken off together with the zero point:
  *   t = w/scale + M      u = t + (zeroPoint - M)
+ * With an `offset`, t = round(w / scale + offset): it moves numbers to the other side of a rounding border.
+ *
  * A zero point that is a number needs one pass less there: q = clip(t, M - zp, M - zp + top), and codes are q - (M - zp).
  */
 export function emitCodes(
@@ -42,22 +46,36 @@ export function emitCodes(
   zeroPoint: Value | number,
   top: number,
   rounding: Rounding = 'addition',
+  offset?: Value,
 ): EmittedCodes {
   const number = (value: number) => g.scalar(value, w.dtype)
   const ratio = g.op('Div', [w, scale], {}, { role: 'steps' })
+  const offsetRatio = offset && g.add(ratio, offset)
+  const steps = offsetRatio ?? ratio
   const clip = (moved: Value, first: number) =>
     g.op('Clip', [moved, number(first), number(first + top)], {}, { role: 'codes' })
   if (rounding === 'operator') {
     const zero = typeof zeroPoint === 'number' ? number(zeroPoint) : zeroPoint
-    const rounded = g.op('Round', [ratio], {}, { role: 'rounded' })
+    const rounded = g.op('Round', [steps], {}, { role: 'rounded' })
     const moved = g.op('Add', [rounded, zero], {}, { role: 'moved' })
-    return { ratio, rounded, moved, clipped: clip(moved, 0), codeOffset: 0, w, scale, zeroPoint: zero, top }
+    return {
+      ratio,
+      rounded,
+      moved,
+      clipped: clip(moved, 0),
+      codeOffset: 0,
+      w,
+      scale,
+      zeroPoint: zero,
+      top,
+      offsetRatio,
+    }
   }
   const M = roundingConstant(w)
-  const rounded = g.shift(ratio, M)
+  const rounded = g.shift(steps, M)
   const moved = typeof zeroPoint === 'number' ? rounded : g.add(rounded, g.shift(zeroPoint, -M))
   const codeOffset = typeof zeroPoint === 'number' ? M - zeroPoint : 0
-  return { ratio, rounded, moved, clipped: clip(moved, codeOffset), codeOffset, w, scale, zeroPoint, top }
+  return { ratio, rounded, moved, clipped: clip(moved, codeOffset), codeOffset, w, scale, zeroPoint, top, offsetRatio }
 }
 
 /** Codes from 0 to `top`, as floating-point numbers. */
@@ -75,11 +93,12 @@ export function plainCodes(g: Builder, { clipped, codeOffset }: EmittedCodes): V
  * themselves, so that the end codes learn as the weights beyond them do. (Before 2.14 it passed at the bounds. Training then
  * follows another path: the losses of ../shared/golden, made with 2.14.1, differ from ours from the second step.)
  *   dscale = sum of dp * (c - inside * w/scale) = sum of dp * (p - inside * w) / scale       dw = inside * dp
+ *   doffset = inside * dp * scale
  * This form reads p, which products keep anyway, and w again. No other result is kept for the gradient: a weight costs its own size
  * once more, which sets the memory of learning a block.
  */
 export function emitProduct(g: Builder, codes: EmittedCodes): Value {
-  const { ratio, rounded, moved, clipped, codeOffset, w, scale, zeroPoint, top } = codes
+  const { ratio, rounded, moved, clipped, codeOffset, w, scale, zeroPoint, top, offsetRatio } = codes
   const centered =
     typeof zeroPoint === 'number'
       ? g.shift(clipped, -codeOffset - zeroPoint)
@@ -107,6 +126,11 @@ export function emitProduct(g: Builder, codes: EmittedCodes): Value {
     const error = builder.sub(product, builder.mul(inside(builder), w))
     return [dp, builder.div(sumOverGroup(builder, builder.mul(error, dp)), scale)]
   })
+  if (offsetRatio)
+    customVjp(offsetRatio.producer!, (builder, _node, [dp], needs) => [
+      dp,
+      dp && needs[1] ? builder.mul(builder.mul(inside(builder), dp), scale) : undefined,
+    ])
   customVjp(ratio.producer!, (builder, _node, [dp], needs) => [
     dp && needs[0] ? builder.mul(inside(builder), dp) : undefined,
   ])

@@ -91,10 +91,15 @@ export interface EmittedRange {
  * takes 1.5 ms on 1 thread and its gradient 5 (8 and 12 with one reduction and its op's own rule), quantizing both ways another 8.
  */
 export function emitWeightRange(g: Builder, w: Value, group: number): EmittedRange {
+  const grouped = groupedRows(g, w, group)
+  return { ...emitExtremes(g, grouped), grouped }
+}
+
+/** w [K, N] -> [G, group, N]; zeros fill up the last group. */
+function groupedRows(g: Builder, w: Value, group: number): Value {
   const [K, N] = checkShape(new Map(), w, ['K', 'N']) as [number, number]
   const { size, count } = groupsOf(K, group)
-  const grouped = reshaped(g, padded(g, w, [0, 0, count * size - K, 0]), [count, size, N])
-  return { ...emitExtremes(g, grouped), grouped }
+  return reshaped(g, padded(g, w, [0, 0, count * size - K, 0]), [count, size, N])
 }
 
 export interface FakeQuantized {
@@ -114,6 +119,14 @@ export interface EmittedRatios {
   readonly max: Value
 }
 
+/** Learned numbers that change how a weight is quantized, as values of a program. */
+export interface LearnedQuantizer {
+  /** Ratios in [0, 1] of the range. */
+  readonly ratios?: EmittedRatios | undefined
+  /** Steps that are added to w / scale before rounding, [K, N]. */
+  readonly offset?: Value | undefined
+}
+
 /**
  * The graph of `dequantize(quantizeWeight(w))`: w [K, N] over `range`, which is that of this weight. float32, or float64 (then
  * with nothing rounded to float32).
@@ -127,7 +140,7 @@ export function emitFakeQuantize(
   w: Value,
   range: EmittedRange,
   quantizer: WeightQuantizer,
-  ratios?: EmittedRatios,
+  { ratios, offset }: LearnedQuantizer = {},
 ): FakeQuantized {
   checkQuantizer(quantizer)
   const [K, N] = checkShape(new Map(), w, ['K', 'N']) as [number, number]
@@ -141,6 +154,8 @@ export function emitFakeQuantize(
     rows(scale),
     zeroPoint ? rows(zeroPoint) : symmetricZeroPoint(quantizer.bits),
     qMax(quantizer.bits),
+    'addition',
+    offset && groupedRows(g, offset, quantizer.group),
   )
   const product = emitProduct(g, steps)
   const ungrouped = (value: Value) => {

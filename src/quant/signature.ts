@@ -29,6 +29,8 @@ export function signatureOfRun(options: ResolvedOptions, analysis: Analysis): Si
     float16: options.float16 || undefined,
     'lookup in embeddings': options.lookup,
     clipping: options.lwc,
+    rounding: options.rounding,
+    'learning rate of rounding': options.rounding === 'learned' ? options.roundingLearningRate : undefined,
     'start of ranges': scheme.activations?.kind === 'static' ? options.range : undefined,
     'learned ranges': scheme.activations?.kind === 'static' ? options.learnRanges : undefined,
     transformations: options.let,

@@ -26,14 +26,21 @@ interface Gradients {
   readonly min: number[]
   readonly hi: number[]
   readonly lo: number[]
+  readonly offset: number[]
 }
 
-/** Numbers the gradient is taken at: weights, d loss / d output, and logits of the clip ratios. */
+/** Numbers the gradient is taken at: weights, d loss / d output, logits of the clip ratios, and offsets of the rounding. */
 function pointOf(given: WeightCase) {
   const { K, N, quantizer, seed } = given
   const size = groupsOf(K, quantizer.group).count * N
   const logits = (offset: number) => Array.from(noise(size, seed + offset), x => 1.5 + 2 * x)
-  return { w: [...weightsOf(given)], dp: [...noise(K * N, seed + 7)], max: logits(1), min: logits(2) }
+  return {
+    w: [...weightsOf(given)],
+    dp: [...noise(K * N, seed + 7)],
+    max: logits(1),
+    min: logits(2),
+    offset: [...noise(K * N, seed + 3)],
+  }
 }
 
 type Point = ReturnType<typeof pointOf>
@@ -41,12 +48,13 @@ type Point = ReturnType<typeof pointOf>
 const sigmoid = (x: number) => 1 / (1 + Math.exp(-x))
 
 /** The definition: rounding passes gradients on, clamps do where they do not act, the zero point has none. */
-function byHand({ K, N, quantizer }: WeightCase, { w, dp, max, min }: Point): Gradients {
+function byHand({ K, N, quantizer }: WeightCase, { w, dp, max, min, offset }: Point): Gradients {
   const { size, count } = groupsOf(K, quantizer.group)
   const top = 2 ** quantizer.bits - 1
   const [low, high] = scaleBounds(quantizer)
   const zeros = () => Array<number>(count * N).fill(0)
-  const result = { w: Array<number>(K * N).fill(0), max: zeros(), min: zeros(), hi: zeros(), lo: zeros() }
+  const perWeight = () => Array<number>(K * N).fill(0)
+  const result = { w: perWeight(), offset: perWeight(), max: zeros(), min: zeros(), hi: zeros(), lo: zeros() }
   for (let i = 0; i < count * N; i++) {
     const first = Math.floor(i / N) * size
     const members = Array.from({ length: Math.min(size, K - first) }, (_, k) => (first + k) * N + (i % N))
@@ -68,11 +76,13 @@ function byHand({ K, N, quantizer }: WeightCase, { w, dp, max, min }: Point): Gr
       : Math.min(Math.max(roundHalfEven(below / scale), 0), top)
     let dScale = 0
     for (const at of members) {
-      const unclamped = roundHalfEven(w[at]! / scale) + zeroPoint
+      const unclamped = roundHalfEven(w[at]! / scale + offset[at]!) + zeroPoint
       const code = Math.min(Math.max(unclamped, 0), top)
       const inside = unclamped > 0 && unclamped < top
       dScale += dp[at]! * (code - zeroPoint - (inside ? w[at]! / scale : 0))
-      if (inside) result.w[at] = dp[at]!
+      if (!inside) continue
+      result.w[at] = dp[at]!
+      result.offset[at] = dp[at]! * scale
     }
     const dRaw = raw === bounded ? sign * dScale : 0
     const share = (mine: number, other: number) =>
@@ -100,18 +110,26 @@ async function byGraph({ K, N, quantizer }: WeightCase, point: Point, ownRange =
   const dp = input('dp', [K, N], point.dp)
   const max = input('max', [count, N], point.max)
   const min = input('min', [count, N], point.min)
+  const offset = input('offset', [K, N], point.offset)
   const own = emitWeightRange(g, w, quantizer.group)
   const range = ownRange
     ? own
     : { ...emitWeightRange(g, input('constant', [K, N], point.w), quantizer.group), grouped: own.grouped }
   const ratios = { max: g.op('Sigmoid', [max]), min: g.op('Sigmoid', [min]) }
-  const { output } = emitFakeQuantize(g, w, range, quantizer, ratios)
-  const wrt = { w, max, min, hi: range.hi, lo: range.lo }
+  const { output } = emitFakeQuantize(g, w, range, quantizer, { ratios, offset })
+  const wrt = { w, offset, max, min, hi: range.hi, lo: range.lo }
   const found = gradients(g, new Map([[output, dp]]), Object.values(wrt))
   for (const [name, value] of Object.entries(wrt)) g.output(g.op('Identity', [found.get(value)!]), `d_${name}`)
   const result = await runGraph(g.graph, feeds, { threads: 1 })
   const read = (name: keyof Gradients) => readNumbers(result[`d_${name}`]!)
-  return { w: read('w'), max: read('max'), min: read('min'), hi: read('hi'), lo: read('lo') }
+  return {
+    w: read('w'),
+    max: read('max'),
+    min: read('min'),
+    hi: read('hi'),
+    lo: read('lo'),
+    offset: read('offset'),
+  }
 }
 
 /** Greatest difference, in parts of what is compared. */
@@ -120,14 +138,14 @@ function difference(actual: readonly number[], expected: readonly number[]): num
   return Math.max(...expected.map((x, i) => Math.abs(x - actual[i]!))) / size
 }
 
-test('weights, logits and range get the gradients of the definition', async () => {
+test('weights, offsets, logits and range get the gradients of the definition', async () => {
   let clamped = 0
   await fc.assert(
     fc.asyncProperty(weightCases, async given => {
       const point = pointOf(given)
       const expected = byHand(given, point)
       const actual = await byGraph(given, point)
-      for (const name of ['w', 'max', 'min', 'hi', 'lo'] as const)
+      for (const name of ['w', 'offset', 'max', 'min', 'hi', 'lo'] as const)
         expect(difference(actual[name], expected[name]), name).toBeLessThan(1e-9)
       clamped += expected.w.filter(x => x === 0).length
     }),
@@ -186,7 +204,7 @@ test.each(GRIDS)('gradients of weights and logits are the slope with rounding he
   // Groups of 64, long enough to be reduced in parts, and noise, of which no two numbers are equal: slopes exist.
   const quantizer: WeightQuantizer = { bits: 4, group: 64, ...grid, scaleDtype: 'float32' }
   const given: WeightCase = { K: 128, N: 3, quantizer, seed: 21, clipped: true }
-  const at = { ...pointOf(given), w: [...noise(128 * 3, 17)] }
+  const at = { ...pointOf(given), w: [...noise(128 * 3, 17)], offset: Array<number>(128 * 3).fill(0) }
   const groups = Array.from({ length: 6 }, (_, i) =>
     Array.from({ length: 64 }, (_, k) => (Math.floor(i / 3) * 64 + k) * 3 + (i % 3)),
   )
@@ -245,7 +263,7 @@ test('learning the logits lowers the error of the weights', async () => {
     const logit = g.input('max', 'float64', [1, 1])
     const ratios = { max: g.op('Sigmoid', [logit]), min: g.scalar(1, 'float64') }
     const range = emitWeightRange(g, weight, 64)
-    const { output } = emitFakeQuantize(g, weight, range, given.quantizer, ratios)
+    const { output } = emitFakeQuantize(g, weight, range, given.quantizer, { ratios })
     const error = g.sub(output, weight)
     g.output(g.op('ReduceSumSquare', [error]), 'loss')
     g.output(gradients(g, new Map([[output, g.scale(error, 2)]]), [logit]).get(logit)!, 'slope')

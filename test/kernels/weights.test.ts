@@ -31,7 +31,7 @@ async function runEmitter(given: WeightCase, w: Float32Array): Promise<Record<st
   const clip = ratiosOf(given)
   const ratios = clip && { min: input('min', [count, N], clip.min), max: input('max', [count, N], clip.max) }
   const range = emitWeightRange(g, weight, quantizer.group)
-  const { output, codes, scale, zeroPoint } = emitFakeQuantize(g, weight, range, quantizer, ratios)
+  const { output, codes, scale, zeroPoint } = emitFakeQuantize(g, weight, range, quantizer, { ratios })
   for (const [name, value] of Object.entries({ output, codes, scale, zeroPoint, lo: range.lo, hi: range.hi }))
     g.output(g.op('Identity', [value]), `${name}_out`)
   const result = await runGraph(g.graph, feeds, { threads: 1 })

@@ -97,7 +97,7 @@ export function clipProgram(step: ClipStep, { rows, K, n, weighed }: ClipShape, 
       hi: repeated(range.hi, [count, n]),
       grouped,
     }
-    const { output } = emitFakeQuantize(g, tall, ranges, asGroup, tried)
+    const { output } = emitFakeQuantize(g, tall, ranges, asGroup, { ratios: tried })
     return g.sub(g.reshape(output, [count, rows, n]), grouped)
   }
   /** Ratio [n] of the least objective: the first of equals, which clips least. */

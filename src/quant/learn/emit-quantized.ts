@@ -60,7 +60,13 @@ export function emitQuantized(
   const quantized = [...plan.quantizers].map(([linear, quantizer]): [Linear, FakeQuantized] => {
     const weight = constants.weights.get(linear)!
     const range = emitWeightRange(weight === weights.get(linear) ? outer : g, weight, quantizer.group)
-    return [linear, emitFakeQuantize(g, weight, range, quantizer, constants.clipRatios.get(linear))]
+    return [
+      linear,
+      emitFakeQuantize(g, weight, range, quantizer, {
+        ratios: constants.clipRatios.get(linear),
+        offset: constants.roundingOffsets.get(linear),
+      }),
+    ]
   })
   const steps = staticSites(plan).flatMap((site): [ActivationSite, EmittedSteps][] => {
     const range = constants.ranges.get(site)

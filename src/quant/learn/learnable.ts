@@ -20,6 +20,8 @@ export interface BlockConstants extends Changes {
   readonly weights: Weights
   /** Ratios in [0, 1] of the range a weight is quantized over; a linear without an entry uses the whole range. */
   readonly clipRatios: ReadonlyMap<Linear, EmittedRatios>
+  /** Steps added to each weight before it is rounded, [K, N]; a linear without an entry is rounded to nearest. */
+  readonly roundingOffsets: ReadonlyMap<Linear, Value>
   /** Fixed ranges of activations, [] each; none before they are known. */
   readonly ranges: ReadonlyMap<ActivationSite, Extremes>
 }

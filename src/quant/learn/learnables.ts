@@ -10,12 +10,13 @@ import { equivalence } from './equivalence.ts'
 import type { BlockConstants, Learnable, LearningStart } from './learnable.ts'
 import { ParameterVector } from './parameters.ts'
 import { ranges } from './ranges.ts'
+import { rounding } from './rounding.ts'
 
 /**
  * Order of the parameters in a block's vector, and order in which the learnables are applied. The equivalence gives no gradient to the
  * weights it scales: a learnable that changes weights comes after it.
  */
-export const LEARNABLES: readonly Learnable[] = [clipping, equivalence, ranges]
+export const LEARNABLES: readonly Learnable[] = [clipping, equivalence, ranges, rounding]
 
 const enabledIn = (method: Method): readonly Learnable[] => LEARNABLES.filter(({ enabled }) => enabled(method))
 
@@ -59,6 +60,7 @@ export function applyLearned(
     constants: new Map(),
     biases: new Map(),
     clipRatios: new Map(),
+    roundingOffsets: new Map(),
     ranges: new Map(),
   }
   return LEARNABLES.reduce((constants, { apply }) => apply(g, plan, constants, values), original)

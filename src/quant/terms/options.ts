@@ -10,6 +10,8 @@ import type { TargetName } from './targets.ts'
 
 export type { Schedule } from './presets.ts'
 
+/** Rounding of weights. */
+export type Rounding = 'nearest' | 'learned'
 /** transformers.js: `onnx/model_q4.onnx`, with tokenizer and config.json in the folder above. */
 export type OutputLayout = 'transformers.js'
 
@@ -55,6 +57,10 @@ export interface QuantizeOptions extends WeightRules, EmbeddingChoices, SchemeOv
   readonly optimizer?: OptimizerName | undefined
   /** Learn the clipping of weights (default: true). With nothing to learn, weights are rounded to nearest. */
   readonly lwc?: boolean | undefined
+  /** Rounding of weights: to nearest (default), or learned: each weight may go to the code above or below it. */
+  readonly rounding?: Rounding | undefined
+  /** Learning rate of the rounding, in steps of the grid, at the first step. */
+  readonly roundingLearningRate?: number | undefined
   /** Start of the ranges of static activations (default: "mse"). */
   readonly range?: RangeChoice | undefined
   /** Learn the ranges of static activations (default: as `lwc`). */
@@ -119,6 +125,7 @@ export interface LearningOptions extends WeightRules {
    */
   readonly accuracyLevel: 0 | 4
   readonly lwc: boolean
+  readonly rounding: Rounding
   /** Equivalent transformations to learn: all, those behind norms, or none. */
   readonly let: boolean | 'norm'
   /** Start of the ranges of static activations, and true to learn them from there. */
@@ -128,6 +135,7 @@ export interface LearningOptions extends WeightRules {
   readonly epochs: number
   readonly learningRate: number
   readonly letLearningRate: number
+  readonly roundingLearningRate: number
   readonly schedule: Schedule
   readonly optimizer: OptimizerName
   readonly alpha: number

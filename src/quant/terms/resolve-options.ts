@@ -71,6 +71,8 @@ const RULES: Rules<QuantizeOptions> = {
   schedule: oneOf(SCHEDULES),
   optimizer: oneOf(OPTIMIZER_NAMES),
   lwc: FLAG,
+  rounding: oneOf(['nearest', 'learned']),
+  roundingLearningRate: POSITIVE,
   range: oneOf(RANGE_CHOICES),
   learnRanges: FLAG,
   let: FLAG,
@@ -87,6 +89,9 @@ const RULES: Rules<QuantizeOptions> = {
   workDir: TEXT,
   fresh: FLAG,
 }
+
+/** Steps of the grid that the first step of learning moves a weight. */
+const DEFAULT_ROUNDING_RATE = 4e-3
 
 /** @param defaults of the target. @throws E_USAGE, E_SCHEME */
 function resolveScheme(given: QuantizeOptions, defaults: TargetDefaults): QuantScheme {
@@ -257,6 +262,8 @@ export function resolveOptions(given: QuantizeOptions): ResolvedOptions {
     ...(defaults.lookup && { lookup: defaults.lookup }),
     float16: given.float16 ?? false,
     lwc,
+    rounding: given.rounding ?? 'nearest',
+    roundingLearningRate: given.roundingLearningRate ?? DEFAULT_ROUNDING_RATE,
     range: given.range ?? 'mse',
     learnRanges: given.learnRanges ?? lwc,
     let: given.let ?? defaultTransformations(scheme, accuracyLevel, lwc),

@@ -58,6 +58,7 @@ const original = (g: Builder): BlockConstants => ({
   constants: new Map(),
   biases: new Map(),
   clipRatios: new Map(),
+  roundingOffsets: new Map(),
   ranges: new Map(),
 })
 
@@ -65,8 +66,9 @@ test('names are unique, of learnables and of parameters', async () => {
   const start = await startOf(METHOD)
   const names = LEARNABLES.flatMap(learnable => learnable.parameters(plan, start)).map(({ name }) => name)
   expect(new Set(names).size).toBe(names.length)
-  expect(LEARNABLES.map(({ name }) => name)).toEqual(['lwc', 'let', 'ranges'])
-  expect(blockParameters(plan, start).parameters.map(({ name }) => name)).toEqual(names)
+  expect(LEARNABLES.map(({ name }) => name)).toEqual(['lwc', 'let', 'ranges', 'rounding'])
+  const all = await startOf({ ...METHOD, rounding: 'learned' })
+  expect(blockParameters(plan, all).parameters.map(({ name }) => name)).toEqual(names)
 })
 
 /** Those that change constants; ranges of activations are in ranges.test.ts. */
@@ -96,7 +98,8 @@ test.each(CHANGING)('$name: its initial parameters leave the float block as it i
       expect(ratio).toBeLessThanOrEqual(1)
     }
   })
-  expect(after.weights === before.weights).toBe(learnable.name === 'lwc')
+  expect(after.weights === before.weights).toBe(learnable.name !== 'let')
+  expect(after.roundingOffsets.size).toBe(learnable.name === 'rounding' ? plan.quantizers.size : 0)
   expect(ratios.length).toBe(learnable.name === 'lwc' ? 2 * plan.quantizers.size : 0)
 })
 

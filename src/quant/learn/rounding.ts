@@ -1,0 +1,44 @@
+/**
+ * @file Learned rounding (AdaRound, arXiv 2004.10568; SignRound, arXiv 2309.05516): a number for each weight is added to it before it is
+ * rounded, in steps of the grid, so that it may go to the code above or below.
+ */
+
+import type { Builder } from '../../graph/builder.ts'
+import type { Value } from '../../graph/ir.ts'
+import type { Linear } from '../find/linears.ts'
+import type { BlockPlan } from '../plan/block-plan.ts'
+import type { BlockConstants, Learnable, LearningStart } from './learnable.ts'
+import type { Parameter } from './parameters.ts'
+
+const offsetName = (linear: Linear, index: number): string => `${index}:${linear.name}:offset`
+
+/** Offsets of every quantized linear, [K, N]. Frozen linears are rounded to nearest. */
+function parameters({ quantizers }: BlockPlan, { method, frozen }: LearningStart): Parameter[] {
+  return [...quantizers.keys()].map((linear, i) => ({
+    name: offsetName(linear, i),
+    shape: [linear.inFeatures, linear.outFeatures],
+    initial: 0,
+    learningRate: frozen.has(linear) ? 0 : method.roundingLearningRate,
+  }))
+}
+
+function apply(
+  _g: Builder,
+  plan: BlockPlan,
+  constants: BlockConstants,
+  values: ReadonlyMap<string, Value>,
+): BlockConstants {
+  const roundingOffsets = new Map(constants.roundingOffsets)
+  ;[...plan.quantizers.keys()].forEach((linear, i) => {
+    const offset = values.get(offsetName(linear, i))
+    if (offset) roundingOffsets.set(linear, offset)
+  })
+  return { ...constants, roundingOffsets }
+}
+
+export const rounding: Learnable = {
+  name: 'rounding',
+  enabled: method => method.rounding === 'learned',
+  parameters,
+  apply,
+}
