@@ -14,8 +14,8 @@ import { type ByteSource, LENGTH_DELIMITED, type Replace, rewriteTensors, standI
 
 const WINDOW_BYTES = 64 * 1024
 
-/** Folder of the model files in the layout of transformers.js. */
-const HUB_FOLDER = 'onnx'
+/** Folder of the model files in the layout of transformers.js, below the one with tokenizer and configuration. */
+export const HUB_FOLDER = 'onnx'
 
 /** Most names of a folder in an error message. */
 const MAX_LISTED = 12

@@ -4,6 +4,7 @@ import { existsSync } from 'node:fs'
 import { basename, dirname, extname, join, relative, resolve, sep } from 'node:path'
 import { QuantError, usageError } from '../../errors.ts'
 import { option } from '../../option-mark.ts'
+import { HUB_FOLDER } from '../../graph/onnx-file/load.ts'
 import type { OutputLayout } from '../terms/options.ts'
 import { type HubName, hubNameOf, hubNameOfFile, stemInHub, stemOf } from './hub-names.ts'
 
@@ -25,9 +26,6 @@ export interface NamingOptions {
   /** True where it was not float16 in the source. */
   readonly converted?: boolean | undefined
 }
-
-/** Folder in which transformers.js keeps models, below the one with tokenizer and configuration. */
-const HUB_FOLDER = 'onnx'
 
 /** True for a folder with the name of those in which transformers.js keeps models. */
 export const isHubFolder = (folder: string): boolean => basename(resolve(folder)) === HUB_FOLDER

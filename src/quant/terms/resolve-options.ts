@@ -134,7 +134,8 @@ function resolveScheme(given: QuantizeOptions, defaults: TargetDefaults): QuantS
       perChannel,
       symmetric,
       symmetricActivations,
-      staticActivations: staticActivations || (unsaid && defaults.staticActivations && !isWeightOnly(name)),
+      staticActivations:
+        staticActivations || (unsaid && defaults.format.quantizedActivations === 'qdq' && !isWeightOnly(name)),
     },
     weightBits => defaults.weights[containerBits(weightBits)],
   )

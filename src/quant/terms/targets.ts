@@ -26,10 +26,8 @@ type Format = 'integer' | 'portable' | 'qdq'
 export interface TargetDefaults {
   readonly weights: PerWidth<WeightDefaults>
   readonly accuracyLevel: 0 | 4
-  /** Form of the products, where activations stay float and where they are quantized. */
+  /** Form of the products, where activations stay float and where they are quantized. In the form 'qdq' these have fixed ranges. */
   readonly format: { readonly floatActivations: Format; readonly quantizedActivations: Format }
-  /** Quantized activations have fixed ranges. */
-  readonly staticActivations: boolean
   /** Bits of lm_head, by the width of the scheme's weights; undefined = float. */
   readonly lmHead: PerWidth<EmbeddingBits | undefined>
   readonly embedding: PerWidth<EmbeddingBits | undefined>
@@ -79,7 +77,6 @@ export const TARGETS: Readonly<Record<TargetName, Target>> = {
     },
     accuracyLevel: 4,
     format: OWN_OPERATORS,
-    staticActivations: false,
     lmHead: OUTER_BITS,
     embedding: OUTER_BITS,
     source: 'measured on onnxruntime 1.30, AVX512-VNNI, 2026-11-20; onnxruntime pull 29064 (2 bits), 2026-11-21',
@@ -91,7 +88,6 @@ export const TARGETS: Readonly<Record<TargetName, Target>> = {
     weights: every({ group: 32, symmetric: false }),
     accuracyLevel: 0,
     format: OWN_OPERATORS,
-    staticActivations: false,
     // MatMulNBits is slow for lm_head too. A lookup costs next to nothing; wasm builds have no GatherBlockQuantized for it.
     lmHead: FLOAT,
     embedding: every(8),
@@ -109,7 +105,6 @@ export const TARGETS: Readonly<Record<TargetName, Target>> = {
     },
     accuracyLevel: 4,
     format: OWN_WEIGHTS_ONLY,
-    staticActivations: false,
     lmHead: OUTER_BITS,
     embedding: OUTER_BITS,
     source:
@@ -127,7 +122,6 @@ export const TARGETS: Readonly<Record<TargetName, Target>> = {
     // Accuracy level 4 gains nothing there: products are computed in float16.
     accuracyLevel: 0,
     format: OWN_WEIGHTS_ONLY,
-    staticActivations: false,
     lmHead: OUTER_BITS,
     embedding: OUTER_BITS,
     source:
@@ -139,7 +133,6 @@ export const TARGETS: Readonly<Record<TargetName, Target>> = {
     weights: every({ group: 32, symmetric: false }),
     accuracyLevel: 0,
     format: OWN_WEIGHTS_ONLY,
-    staticActivations: false,
     lmHead: OUTER_BITS,
     embedding: OUTER_BITS,
     source:
@@ -152,7 +145,6 @@ export const TARGETS: Readonly<Record<TargetName, Target>> = {
     weights: every({ group: undefined, symmetric: true }),
     accuracyLevel: 0,
     format: STANDARD_QDQ,
-    staticActivations: true,
     lmHead: FLOAT,
     embedding: FLOAT,
     source: 'Qualcomm htp_guidelines_int4_weights (2026-06-04), onnxruntime-qnn issue 650; read 2026-11-21',
@@ -164,7 +156,6 @@ export const TARGETS: Readonly<Record<TargetName, Target>> = {
     weights: every({ group: undefined, symmetric: true }),
     accuracyLevel: 0,
     format: STANDARD_QDQ,
-    staticActivations: true,
     lmHead: FLOAT,
     embedding: FLOAT,
     source: 'intel/onnxruntime pull 669, openvino pull 29671, OpenVINO GenAI on NPU 2025; read 2026-11-21',
@@ -176,7 +167,6 @@ export const TARGETS: Readonly<Record<TargetName, Target>> = {
     weights: every({ group: 128, symmetric: true }),
     accuracyLevel: 0,
     format: STANDARD_QDQ,
-    staticActivations: true,
     lmHead: FLOAT,
     embedding: FLOAT,
     source: 'NVIDIA TensorRT 10.11, "Working with Quantized Types" (symmetric only; weight-only int4); read 2026-11-21',
@@ -192,7 +182,6 @@ export const TARGETS: Readonly<Record<TargetName, Target>> = {
     },
     accuracyLevel: 0,
     format: { floatActivations: 'qdq', quantizedActivations: 'portable' },
-    staticActivations: false,
     lmHead: every(8),
     embedding: every(8),
     source: 'ONNX DequantizeLinear 13 (per axis) and 21 (blocked, int4); read 2026-11-21',

@@ -16,7 +16,7 @@ import type { WeightQuantizer } from '../../../src/kernels/qparams.ts'
 import { type ExportedLinear, exportLinears } from '../../../src/quant/export/export-linears.ts'
 import { tempDir } from '../../helpers/temp-dir.ts'
 import { noise } from '../../kernels/weights.ts'
-import { activations, fakeQuantizeRows, relativeError, runModel, UserGraph } from './user-graph.ts'
+import { activations, fakeQuantizeRows, relativeError, runModel, UserGraph, product } from './user-graph.ts'
 
 const folder = tempDir()
 const ROWS = 4
@@ -48,19 +48,6 @@ function weightFor({ K, N, form, bits, symmetric = false, half = false }: Case) 
     packed: form === 'nbits' ? packMatMulNBits(codes) : packPlanes(codes),
     w: dequantize(codes, K, N, quantizer.group),
   }
-}
-
-/** x [rows, K] times w [K, N] plus bias, summed in float64. */
-function product(x: Float32Array, w: Float32Array, K: number, N: number, bias?: Float32Array): Float64Array {
-  const y = new Float64Array((x.length / K) * N)
-  for (let m = 0; m < x.length / K; m++) {
-    for (let n = 0; n < N; n++) {
-      let sum = bias?.[n] ?? 0
-      for (let k = 0; k < K; k++) sum += x[m * K + k]! * w[k * N + n]!
-      y[m * N + n] = sum
-    }
-  }
-  return y
 }
 
 /** Adds x * W as the user wrote it: a float weight that is to go. */

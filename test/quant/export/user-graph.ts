@@ -142,3 +142,16 @@ export function relativeError(got: Float32Array, expected: ArrayLike<number>): n
   })
   return got.length === expected.length ? Math.sqrt(error / size) : Infinity
 }
+
+/** x [rows, K] times w [K, N] plus bias, summed in float64. */
+export function product(x: Float32Array, w: Float32Array, K: number, N: number, bias?: Float32Array): Float64Array {
+  const y = new Float64Array((x.length / K) * N)
+  for (let m = 0; m < x.length / K; m++) {
+    for (let n = 0; n < N; n++) {
+      let sum = bias?.[n] ?? 0
+      for (let k = 0; k < K; k++) sum += x[m * K + k]! * w[k * N + n]!
+      y[m * N + n] = sum
+    }
+  }
+  return y
+}

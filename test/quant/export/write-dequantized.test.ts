@@ -18,7 +18,7 @@ import { writeMergedModel } from '../../helpers/merged-model.ts'
 import { tempDir } from '../../helpers/temp-dir.ts'
 import { testFolder } from '../../helpers/test-folder.ts'
 import { noise } from '../../kernels/weights.ts'
-import { activations, relativeError, UserGraph } from './user-graph.ts'
+import { activations, relativeError, UserGraph, product } from './user-graph.ts'
 import { PLAIN } from '../../helpers/method.ts'
 
 const folder = tempDir()
@@ -32,19 +32,6 @@ function weightFor({ K, N, ...given }: Given) {
   const w = noise(K * N, quantizer.bits + 1).map((x, i) => (x + (i % 3) * 0.4) * (1 + (i % N)))
   const codes = { ...quantizeWeight(w, K, N, quantizer), ...quantizer, K, N }
   return { packed: packDequantize(codes), w: dequantize(codes, K, N, quantizer.group) }
-}
-
-/** x [rows, K] times w [K, N] plus bias, summed in float64. */
-function product(x: Float32Array, w: Float32Array, K: number, N: number, bias?: Float32Array): Float64Array {
-  const y = new Float64Array((x.length / K) * N)
-  for (let m = 0; m < x.length / K; m++) {
-    for (let n = 0; n < N; n++) {
-      let sum = bias?.[n] ?? 0
-      for (let k = 0; k < K; k++) sum += x[m * K + k]! * w[k * N + n]!
-      y[m * N + n] = sum
-    }
-  }
-  return y
 }
 
 const exported = (model: Model, linears: readonly ExportedLinear[]) =>
