@@ -1,4 +1,4 @@
-/** @file Matrix products in gradients. Operands are transposed without Transpose nodes where onnxruntime can. Knows no rule. */
+/** @file Matrix products in gradients. A product knows what it was made of, so that its transpose costs nothing. Knows no rule. */
 
 import type { Builder } from '../graph/builder.ts'
 import type { Node, Value } from '../graph/ir.ts'
@@ -17,7 +17,7 @@ const swapped = (g: Builder, x: Value, swap: boolean): Value => (swap ? g.transp
 
 /**
  * op(a) op(b), where op swaps the last two axes if `transA` or `transB` says so; batch axes as in MatMul. a and b have rank 2 or more.
- * FusedMatMul needs no transposed copies, but has a kernel for float32 only.
+ * onnxruntime fuses the Transpose into the product on CPU and CUDA. WebGPU has no kernel for the fused op, so programs do not hold it.
  */
 export function product(g: Builder, a: Value, b: Value, transA: boolean, transB: boolean): Value {
   const result = emit(g, { a, b, transA, transB })
@@ -25,14 +25,8 @@ export function product(g: Builder, a: Value, b: Value, transA: boolean, transB:
   return result
 }
 
-function emit(g: Builder, { a, b, transA, transB }: Product): Value {
-  if (!transA && !transB) return g.matMul(a, b)
-  if (a.dtype !== 'float32') return g.matMul(swapped(g, a, transA), swapped(g, b, transB))
-  const attributes: Record<string, number> = {}
-  if (transA) attributes['transA'] = 1
-  if (transB) attributes['transB'] = 1
-  return g.op('FusedMatMul', [a, b], attributes, { domain: 'com.microsoft' })
-}
+const emit = (g: Builder, { a, b, transA, transB }: Product): Value =>
+  g.matMul(swapped(g, a, transA), swapped(g, b, transB))
 
 /**
  * Transpose (last two axes) of a gradient that is itself a product: (A B)^T = B^T A^T. So the weight gradient of

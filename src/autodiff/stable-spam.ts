@@ -59,7 +59,7 @@ function rowsOf(g: Builder, x: Value, runs: readonly Run[]): Value[] {
 
 /** x in pieces along its first axis. */
 function cut(g: Builder, x: Value, lengths: readonly number[]): Value[] {
-  return lengths.length === 1 ? [x] : g.ops('Split', [x, g.ints(lengths)], lengths.length, { axis: 0 })
+  return lengths.length === 1 ? [x] : g.split(x, lengths, 0)
 }
 
 function joined(g: Builder, parts: readonly Value[]): Value {

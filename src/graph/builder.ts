@@ -24,6 +24,9 @@ function attributeOf(input: AttributeInput): Attribute {
   return input as Attribute
 }
 
+/** Most outputs of a Split: each takes a storage buffer of a WebGPU device, and the least device has 8, one of them for the input. */
+const MAX_SPLIT = 7
+
 /** ReduceMax and ReduceMin take their axes as an input from this opset on. */
 const AXES_AS_INPUT = 18
 
@@ -179,6 +182,16 @@ export class Builder {
   }
   slice(x: Value, axis: number, start: number, end: number, step = 1): Value {
     return this.op('Slice', [x, this.ints([start]), this.ints([end]), this.ints([axis]), this.ints([step])])
+  }
+  /** x in pieces of these sizes along an axis. Many pieces are cut in several steps (MAX_SPLIT). */
+  split(x: Value, sizes: readonly number[], axis: number, options: OpOptions = {}): Value[] {
+    if (sizes.length <= MAX_SPLIT) return this.ops('Split', [x, this.ints(sizes)], sizes.length, { axis }, options)
+    const perPart = Math.ceil(sizes.length / Math.min(MAX_SPLIT, Math.ceil(sizes.length / MAX_SPLIT)))
+    const parts = Array.from({ length: Math.ceil(sizes.length / perPart) }, (_, i) =>
+      sizes.slice(i * perPart, (i + 1) * perPart),
+    )
+    const totals = parts.map(part => part.reduce((sum, size) => sum + size, 0))
+    return this.split(x, totals, axis).flatMap((part, i) => this.split(part, parts[i]!, axis, options))
   }
   concat(values: readonly Value[], axis: number): Value {
     return this.op('Concat', values, { axis })

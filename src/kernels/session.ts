@@ -12,16 +12,15 @@ import { type Graph, newModel, tensorsOf } from '../graph/ir.ts'
 import { encodeModel, type Place } from '../graph/onnx-file/encode.ts'
 import { isInside } from '../graph/onnx-file/external-data.ts'
 import { type Elements, readElements, type Tensor, tensorOf } from '../graph/tensor.ts'
+import { type Device, providerOf } from './device.ts'
 
 /** Version of onnxruntime. */
 export const runtimeVersion: string = ort.env.versions.node ?? ort.env.versions.common
 
-/** Device that runs programs. `cpu` is always there; the others have not been tested. */
-export type Device = 'cpu' | 'cuda' | 'webgpu'
-
 export interface SessionOptions {
   /** Threads within one operation; onnxruntime's own choice (all cores) when absent. */
   readonly threads?: number
+  /** Default: the CPU. */
   readonly device?: Device
   /** 'disabled' runs the nodes exactly as written. */
   readonly optimization?: 'disabled' | 'basic' | 'extended' | 'all'
@@ -144,7 +143,7 @@ function nativeOptions(options: SessionOptions, dataFolder?: string): ort.Infere
     session['qdq_matmulnbits_accuracy_level'] = String(options.qdqAccuracyLevel)
   if (dataFolder !== undefined) session['model_external_initializers_file_folder_path'] = dataFolder
   return {
-    executionProviders: [options.device ?? 'cpu'],
+    executionProviders: [providerOf(options.device ?? 'cpu')],
     graphOptimizationLevel: options.optimization ?? 'all',
     enableMemPattern: options.memoryPattern ?? true,
     logSeverityLevel: 4, // fatal only: errors are thrown with the same words, and warnings are not the user's business

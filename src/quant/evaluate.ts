@@ -8,6 +8,7 @@ import { checkSeqLen, describeIo, type ModelIo } from '../decoder/model-io.ts'
 import type { Model } from '../graph/ir.ts'
 import { loadModel } from '../graph/onnx-file/load.ts'
 import { modelSizeBytes } from '../graph/onnx-file/model-files.ts'
+import { deviceOf } from '../kernels/device.ts'
 import { openModel, type SessionOptions } from '../kernels/session.ts'
 import { withinCores } from '../kernels/threads.ts'
 import { checkEvaluateOptions, type Evaluating, type EvaluateOptions } from './terms/read-options.ts'
@@ -90,7 +91,7 @@ async function measure(
 export async function evaluateModel(options: EvaluateOptions, hooks: Evaluating = {}): Promise<EvaluateReport> {
   checkEvaluateOptions(options)
   const { text, threads, device, qdqAccuracyLevel } = options
-  const { session, notes } = withinCores({ threads, device })
+  const { session, notes } = withinCores({ threads, device: deviceOf(device) })
   const candidates = [options.model, ...(options.against === undefined ? [] : [options.against])].map(candidate)
   const [{ model }] = candidates as [Candidate]
   const limits = candidates.map(({ io }) => io.maxPositions ?? Infinity)

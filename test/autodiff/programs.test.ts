@@ -33,10 +33,12 @@ describe('programs, as they are read', () => {
       "graph backward(dy: float32[2, 16, 4]) {
         reshape: float32[32, 8] = Reshape(x, [32, 8]) {allowzero: 0}
         reshape_1: float32[32, 4] = Reshape(dy, [32, 4]) {allowzero: 0}
-        fusedMatMul: float32[32, 8] = com.microsoft.FusedMatMul(reshape_1, w) {transB: 1}
-        fusedMatMul_1: float32[8, 4] = com.microsoft.FusedMatMul(reshape, reshape_1) {transA: 1}
-        reshape_2: float32[2, 16, 8] = Reshape(fusedMatMul, [2, 16, 8]) {allowzero: 0}
-        return reshape_2, fusedMatMul_1
+        transpose: float32[4, 8] = Transpose(w) {perm: [1,0]}
+        matMul_1: float32[32, 8] = MatMul(reshape_1, transpose)
+        transpose_1: float32[8, 32] = Transpose(reshape) {perm: [1,0]}
+        matMul_2: float32[8, 4] = MatMul(transpose_1, reshape_1)
+        reshape_2: float32[2, 16, 8] = Reshape(matMul_1, [2, 16, 8]) {allowzero: 0}
+        return reshape_2, matMul_2
       }"
     `)
   })
@@ -49,8 +51,9 @@ describe('programs, as they are read', () => {
     })
     expect(text).toMatchInlineSnapshot(`
       "graph backward(dy: float32[16, 4]) {
-        fusedMatMul_1: float32[4, 8] = com.microsoft.FusedMatMul(dy, x) {transA: 1}
-        return fusedMatMul_1
+        transpose_2: float32[4, 16] = Transpose(dy) {perm: [1,0]}
+        matMul_2: float32[4, 8] = MatMul(transpose_2, x)
+        return matMul_2
       }"
     `)
   })

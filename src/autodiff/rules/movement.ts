@@ -23,7 +23,7 @@ const concat: VjpRule = single((g, node, dy, needs) => {
   const axis = normalizeAxis(node.int('axis', 0), staticShape(dy).length)
   const sizes = node.inputs.map(input => staticShape(input!)[axis]!)
   if (node.inputs.length === 1) return [dy]
-  if (needs.every(Boolean)) return g.ops('Split', [dy, g.ints(sizes)], sizes.length, { axis })
+  if (needs.every(Boolean)) return g.split(dy, sizes, axis)
   let start = 0
   return sizes.map((size, i) => {
     start += size

@@ -45,7 +45,7 @@ function routingWeights(g: Builder, node: Node, logits: Value): Value[] {
   const places = g.cast(g.op('OneHot', [chosen, g.scalar(experts, 'int64'), g.ints([0, 1])], { axis: -1 }), 'float32')
   const perPlace = g.op('Unsqueeze', [weights, g.ints([2])])
   const perExpert = g.reduceSum(g.mul(places, perPlace), [1], false)
-  return g.ops('Split', [perExpert, g.ints(Array<number>(experts).fill(1))], experts, { axis: 1 })
+  return g.split(perExpert, Array<number>(experts).fill(1), 1)
 }
 
 /** g * sigmoid(alpha * g) * (l + beta) of g = min(even, limit), l = clip(odd, -limit, limit) (swiglu_fusion 1: interleaved). */

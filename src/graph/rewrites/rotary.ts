@@ -86,8 +86,7 @@ export function rotaryTables(
 function swapPairs(g: RewriteBuilder, x: Value, width: number, interleaved: boolean): Value {
   const shape = staticShape(x)
   const rest = shape.at(-1)! - width
-  const split = (value: Value, sizes: readonly number[]) =>
-    g.ops('Split', [value, g.ints(sizes)], sizes.length, { axis: -1 })
+  const split = (value: Value, sizes: readonly number[]) => g.split(value, sizes, -1)
   const tail = rest === 0 ? [] : [rest]
   if (!interleaved) {
     const [a, b, ...others] = split(x, [width / 2, width / 2, ...tail])

@@ -32,8 +32,10 @@ export async function foldBlock(
     ...weights,
     ...(learned && { parameters: tensorOf('float32', [learned.vector.size], learned.parameters) }),
   }
+  // On the CPU always: each program runs once, and codes do not depend on the device then.
+  const settings: SessionOptions = { ...session, device: 'cpu' }
   const run = (program: Graph) =>
-    runGraph(program, Object.fromEntries(program.inputs.map(({ name }) => [name, inputs[name]!])), session)
+    runGraph(program, Object.fromEntries(program.inputs.map(({ name }) => [name, inputs[name]!])), settings)
   const feeds = { ...weights }
   let unsound: string | undefined
   const check = (what: string, numbers: Float32Array, dims: readonly number[]) => {

@@ -69,7 +69,7 @@ export class ParameterVector {
   /** Takes the vector apart in a program. */
   split(g: Builder, vector: Value): Map<string, Value> {
     const { segments } = this
-    const parts = g.ops('Split', [vector, g.ints(segments)], segments.length, { axis: 0 }, { name: 'parameter' })
+    const parts = g.split(vector, segments, 0, { name: 'parameter' })
     return new Map(this.parameters.map(({ name, shape }, i) => [name, g.reshape(parts[i]!, shape)]))
   }
 }

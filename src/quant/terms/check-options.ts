@@ -1,5 +1,6 @@
 /** @file Checks of options as they are given: a table of rules, one row per option. Knows no option. */
 
+import { isDeviceChoice } from '../../kernels/device.ts'
 import { QuantError, usageError } from '../../errors.ts'
 import { option } from '../../option-mark.ts'
 
@@ -47,7 +48,7 @@ export function bitsOrFloat(choices: readonly number[]): Rule {
 }
 
 /** Devices of onnxruntime. */
-export const DEVICE: Rule = oneOf(['cpu', 'cuda', 'webgpu'])
+export const DEVICE: Rule = { holds: isDeviceChoice, says: 'is auto, cpu, cuda, cuda:1 (or another number) or webgpu' }
 
 /** @param holds for each element. @param says what the list holds, as in "takes a list of ...". */
 export function listOf(holds: (value: unknown) => boolean, says: string): Rule {

@@ -2,7 +2,8 @@
 
 import type { OptimizerName } from '../../autodiff/optimizers.ts'
 import type { RangeChoice } from '../../kernels/choose-range.ts'
-import type { Device, SessionOptions } from '../../kernels/session.ts'
+import type { DeviceChoice } from '../../kernels/device.ts'
+import type { SessionOptions } from '../../kernels/session.ts'
 import type { PresetName, Schedule } from './presets.ts'
 import type { OnEvent } from './report.ts'
 import type { EmbeddingChoices, EmbeddingOptions, QuantScheme, SchemeOverrides, WeightRules } from './scheme.ts'
@@ -84,7 +85,7 @@ export interface QuantizeOptions extends WeightRules, EmbeddingChoices, SchemeOv
   /** Threads (default: as many as cores). */
   readonly threads?: number | undefined
   /** Device for the computation (default: "cpu"; nothing was run on the others). */
-  readonly device?: Device | undefined
+  readonly device?: DeviceChoice | undefined
   /** Learn from fewer samples, so that all blocks end within so many milliseconds. */
   readonly timeBudgetMs?: number | undefined
   /** Folder in which the run makes its own for finished blocks (default: a hidden one beside the output). Gone after success. */

@@ -1,6 +1,6 @@
 /** @file Options and events of the commands that only read a model: evaluate and inspect. Knows no model. */
 
-import type { Device } from '../../kernels/session.ts'
+import type { DeviceChoice } from '../../kernels/device.ts'
 import { usageError } from '../../errors.ts'
 import { option } from '../../option-mark.ts'
 import { checkOptions, DEVICE, oneOf, type Rules, TEXT, wholeNumber } from './check-options.ts'
@@ -24,7 +24,7 @@ export interface EvaluateOptions {
   /** Threads (default: as many as cores). */
   readonly threads?: number | undefined
   /** Device for the computation (default: "cpu"; nothing was run on the others). */
-  readonly device?: Device | undefined
+  readonly device?: DeviceChoice | undefined
   /**
    * For files with DequantizeLinear before their products (`format` "qdq"): 0 multiplies in float32, 4 rounds activations to 8 bits, as
    * onnxruntime does by itself.

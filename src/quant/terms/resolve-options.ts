@@ -1,5 +1,6 @@
 /** @file Resolves options: checks what a caller gave and fills in presets and defaults. Reads no files. */
 
+import { deviceOf } from '../../kernels/device.ts'
 import { OPTIMIZER_NAMES } from '../../autodiff/optimizers.ts'
 import { usageError } from '../../errors.ts'
 import { RANGE_CHOICES } from '../../kernels/choose-range.ts'
@@ -227,7 +228,7 @@ function defaultTransformations(
  */
 export function resolveOptions(given: QuantizeOptions): ResolvedOptions {
   checkOptions(given, RULES, ['model'])
-  const { params, saveParams, threads, device = 'cpu', overrides = [], lwc = true } = given
+  const { params, saveParams, threads, overrides = [], lwc = true } = given
   if (params !== undefined && saveParams !== undefined) {
     throw usageError(
       `${option('params')} and ${option('saveParams')} exclude each other`,
@@ -283,7 +284,7 @@ export function resolveOptions(given: QuantizeOptions): ResolvedOptions {
     saveParams,
     params,
     seed: given.seed ?? 0,
-    session: { threads, device },
+    session: { threads, device: deviceOf(given.device) },
     // An explicit number of samples or epochs overrides the work limit.
     maxWork: given.samples === undefined && given.epochs === undefined ? preset.maxWork : undefined,
     timeBudgetMs: given.timeBudgetMs,
