@@ -19,3 +19,24 @@ export function meanSquaredError(g: Builder, prediction: Value, target: Value): 
   const sum = g.op('ReduceSumSquare', [difference], { keepdims: 0 })
   return { loss: g.scale(sum, 1 / count), gradient: g.scale(difference, 2 / count) }
 }
+
+/**
+ * Mean over tokens of KL(p || q) = sum p (log p - log q), where p and q are the distributions of target and prediction, logits
+ * [.., tokens, vocabulary]; gradient (q - p) / tokens. Both of one shape and type.
+ */
+export function klDivergence(g: Builder, prediction: Value, target: Value): Loss {
+  const shape = checkShape(new Map(), prediction, staticShape(target))
+  const tokens = elementCount(shape.slice(0, -1))
+  const distribution = (logits: Value) => {
+    const shifted = g.sub(logits, g.reduceLast('ReduceMax', logits))
+    const powers = g.op('Exp', [shifted])
+    const sum = g.reduceSum(powers, [-1])
+    return { probability: g.div(powers, sum), log: g.sub(shifted, g.op('Log', [sum])) }
+  }
+  const [p, q] = [distribution(target), distribution(prediction)]
+  const terms = g.mul(p.probability, g.sub(p.log, q.log))
+  return {
+    loss: g.scale(g.op('ReduceSum', [terms], { keepdims: 0 }), 1 / tokens),
+    gradient: g.scale(g.sub(q.probability, p.probability), 1 / tokens),
+  }
+}

@@ -7,6 +7,8 @@ import type { WorkFolder } from '../files/work-folder.ts'
 import type { Analysis } from './find/analysis.ts'
 import { embed } from './learn/embed.ts'
 import { type FinishedBlock, type ReadBlock, readBlock, type StoredBlock, storedBlock } from './learn/finished-block.ts'
+import { findTail } from './find/tail.ts'
+import type { Objective } from './learn/objective.ts'
 import { learnBlock } from './learn/learn-block.ts'
 import { calibrates } from './learn/learnables.ts'
 import { replayBlock } from './learn/replay-block.ts'
@@ -85,6 +87,12 @@ export async function runBlocks(
     return { blocks: finished, outer: replayOuters(jobs, replay), notes }
   }
 
+  const objectiveOf = (index: number): Objective | undefined =>
+    process.env['LAST'] && index === blocks.length - 1
+      ? { behind: findTail(analysis.working, blocks), error: 'divergence' }
+      : process.env['NEXT'] && index < blocks.length - 1
+        ? { behind: blocks[index + 1]!, error: 'squared' }
+        : undefined
   const calibration = await calibrationOf(options, analysis, work, sources.inputs)
   const files = new StateFiles(work, runsFor(analysis.io, calibration.samples), blocks[0]!)
   try {
@@ -95,7 +103,12 @@ export async function runBlocks(
       const plan = planOf(block)
       const { index } = block
       const checkpoint = checkpointIn(work, trainingName(index), options.checkpointMs ?? CHECKPOINT_MS)
-      const result = await learnBlock(plan, { ...context, states: files.around(index), checkpoint })
+      const result = await learnBlock(plan, {
+        ...context,
+        states: files.around(index),
+        checkpoint,
+        objective: objectiveOf(index),
+      })
       files.sync()
       keep(result, true)
       work.forget(trainingName(index))

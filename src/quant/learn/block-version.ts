@@ -27,10 +27,10 @@ function readWeight({ name, weight, transposed, inFeatures, outFeatures }: Linea
 }
 
 /** The block's weights as run inputs of its programs. */
-export function readWeights({ linears }: Block): Tensors {
+export function readWeights({ linears }: Block, prefix = ''): Tensors {
   return Object.fromEntries(
     linears.map((linear, i) => [
-      weightInput(i),
+      weightInput(i, prefix),
       tensorOf('float32', [linear.inFeatures, linear.outFeatures], readWeight(linear)),
     ]),
   )

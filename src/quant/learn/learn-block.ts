@@ -14,6 +14,7 @@ import { foldBlock, type Folded } from './fold-block.ts'
 import { average, type HiddenStates } from './hidden-states.ts'
 import { learns, observedValues } from './learnables.ts'
 import type { Learned } from './learned.ts'
+import type { Objective } from './objective.ts'
 import { type BlockRun, runBlock } from './run-block.ts'
 import { startBlock } from './start-block.ts'
 import { rarelyUsed, TokenCounts } from './token-counts.ts'
@@ -21,6 +22,7 @@ import { type Checkpoint, trainBlock } from './train-block.ts'
 
 export interface LearnContext extends BlockContext {
   readonly states: HiddenStates
+  readonly objective?: Objective | undefined
   /** Place where learning that was cut off goes on from. */
   readonly checkpoint?: Checkpoint | undefined
 }
@@ -87,6 +89,7 @@ export async function learnBlock(plan: BlockPlan, context: LearnContext): Promis
     optimizer,
     samples: quantized.samples,
     session,
+    objective: context.objective,
     checkpoint,
     onProgress: progressOf(context, plan, 'learning'),
   })

@@ -22,17 +22,17 @@ export interface ChangedConstants {
 export const tokensName = (j: number): string => `tokens${j}`
 
 /** Name of the run input that carries the weight of the block's i-th linear, float32 [K, N]. */
-export const weightInput = (i: number): string => `w${i}`
+export const weightInput = (i: number, prefix = ''): string => `${prefix}w${i}`
 
 /**
  * Weights are run inputs, not constants: onnxruntime neither copies nor rearranges those, so a program costs no memory
  * beyond the block's own weights (onnxruntime 1.30).
  */
-export function weightInputs(g: Builder, block: Block): Weights {
+export function weightInputs(g: Builder, block: Block, prefix = ''): Weights {
   return new Map(
     block.linears.map((linear, i) => [
       linear,
-      g.input(weightInput(i), 'float32', [linear.inFeatures, linear.outFeatures]),
+      g.input(weightInput(i, prefix), 'float32', [linear.inFeatures, linear.outFeatures]),
     ]),
   )
 }

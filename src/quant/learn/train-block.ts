@@ -7,6 +7,7 @@ import { readElements, sizeBytes, tensorOf } from '../../graph/tensor.ts'
 import { compile, type SessionOptions, type Tensors } from '../../kernels/session.ts'
 import type { BlockPlan } from '../plan/block-plan.ts'
 import type { Schedule } from '../terms/options.ts'
+import { type Objective, objectiveWeights } from './objective.ts'
 import type { ParameterVector } from './parameters.ts'
 import { trainingProgram } from './training-program.ts'
 
@@ -18,6 +19,7 @@ export interface TrainSettings {
   readonly schedule: Schedule
   readonly optimizer: OptimizerName
   readonly session: SessionOptions
+  readonly objective?: Objective | undefined
   /** Called after every run of the program. */
   readonly onProgress?: (stepsDone: number, stepsInAll: number, loss: number) => void
   readonly checkpoint?: Checkpoint | undefined
@@ -110,8 +112,9 @@ export async function trainBlock(
     rollbacks: [],
   }
   const { losses } = at
+  const behind = objectiveWeights(settings.objective)
 
-  const session = await compile(trainingProgram(plan, vector, optimizer), {
+  const session = await compile(trainingProgram(plan, vector, optimizer, settings.objective), {
     ...settings.session,
     memoryPattern: Object.values(weights).reduce((sum, weight) => sum + sizeBytes(weight), 0) < PATTERN_BYTES,
   })
@@ -128,6 +131,7 @@ export async function trainBlock(
       parameters: tensorOf('float32', [vector.size], at.parameters),
       ...(Object.fromEntries(state) as Tensors),
       ...weights,
+      ...behind,
     })
     const floats = (name: string) => readElements(result[name]!) as Float32Array
     return {

@@ -1,7 +1,6 @@
 /** @file Training program of a block: a Loop of forward, gradients and optimizer. */
 
 import { gradients } from '../../autodiff/backward.ts'
-import { meanSquaredError } from '../../autodiff/loss.ts'
 import type { Optimizer } from '../../autodiff/optimizer.ts'
 import { Builder } from '../../graph/builder.ts'
 import { type Dim, Graph, Node, Value } from '../../graph/ir.ts'
@@ -9,6 +8,7 @@ import { staticShape } from '../../graph/shape.ts'
 import { tensorOf } from '../../graph/tensor.ts'
 import type { BlockPlan } from '../plan/block-plan.ts'
 import { emitQuantizedBlock } from './emit-quantized.ts'
+import { emitLoss, type Objective } from './objective.ts'
 import type { ParameterVector } from './parameters.ts'
 import { weightInputs } from './ports.ts'
 
@@ -25,7 +25,12 @@ function sample(g: Builder, samples: Value, index: Value, shape: readonly number
  * x and y [steps, batch, tokens, hidden], weights, parameters [size], the optimizer's state. Out: parameters' as `next_parameters`, the
  * state as `next_<name>`, losses [steps] (each before its step's update).
  */
-export function trainingProgram(plan: BlockPlan, vector: ParameterVector, optimizer: Optimizer): Graph {
+export function trainingProgram(
+  plan: BlockPlan,
+  vector: ParameterVector,
+  optimizer: Optimizer,
+  objective?: Objective,
+): Graph {
   const { block } = plan
   const shape = staticShape(block.input)
   const outer = new Builder(new Graph('train'))
@@ -48,8 +53,8 @@ export function trainingProgram(plan: BlockPlan, vector: ParameterVector, optimi
   const [parameter, ...moments] = state.map((value, i) => g.input(value.name, 'float32', [carried[i]!.size]))
   const learned = vector.split(g, parameter!)
   const output = emitQuantizedBlock(g, plan, sample(g, x, iteration, shape), weights, learned, outer)
-  const { loss, gradient } = meanSquaredError(g, output, sample(g, y, iteration, shape))
-  const gradientOf = gradients(g, new Map([[output, gradient]]), [parameter!])
+  const { loss, gradient, at } = emitLoss(g, objective, output, sample(g, y, iteration, shape), outer)
+  const gradientOf = gradients(g, new Map([[at, gradient]]), [parameter!])
   const next = optimizer.step(g, {
     parameter: parameter!,
     gradient: gradientOf.get(parameter!)!,
