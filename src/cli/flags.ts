@@ -208,6 +208,7 @@ export const QUANTIZE_FLAGS: readonly FlagRow<keyof QuantizeRequest | 'overrides
     help: 'share of the difficulty that starts in the weights, 0 to 1 (default: 0.5)',
     parse: number,
   },
+  { flags: '--lookahead', key: 'lookahead', help: 'learn for the error behind the next block, and behind lm_head' },
   { flags: '--aug-loss', key: 'augLoss', help: 'aim between the float outputs for float and for quantized inputs' },
   { flags: '--save-params <file>', key: 'saveParams', help: 'also write what was learned (.safetensors)' },
   { flags: '--params <file>', key: 'params', help: 'use what was learned before instead of learning' },

@@ -7,8 +7,7 @@ import type { WorkFolder } from '../files/work-folder.ts'
 import type { Analysis } from './find/analysis.ts'
 import { embed } from './learn/embed.ts'
 import { type FinishedBlock, type ReadBlock, readBlock, type StoredBlock, storedBlock } from './learn/finished-block.ts'
-import { findTail } from './find/tail.ts'
-import type { Objective } from './learn/objective.ts'
+import { objectiveFor } from './learn/objective.ts'
 import { learnBlock } from './learn/learn-block.ts'
 import { calibrates } from './learn/learnables.ts'
 import { replayBlock } from './learn/replay-block.ts'
@@ -87,12 +86,6 @@ export async function runBlocks(
     return { blocks: finished, outer: replayOuters(jobs, replay), notes }
   }
 
-  const objectiveOf = (index: number): Objective | undefined =>
-    process.env['LAST'] && index === blocks.length - 1
-      ? { behind: findTail(analysis.working, blocks), error: 'divergence' }
-      : process.env['NEXT'] && index < blocks.length - 1
-        ? { behind: blocks[index + 1]!, error: 'squared' }
-        : undefined
   const calibration = await calibrationOf(options, analysis, work, sources.inputs)
   const files = new StateFiles(work, runsFor(analysis.io, calibration.samples), blocks[0]!)
   try {
@@ -107,7 +100,7 @@ export async function runBlocks(
         ...context,
         states: files.around(index),
         checkpoint,
-        objective: objectiveOf(index),
+        objective: objectiveFor(options, analysis, index),
       })
       files.sync()
       keep(result, true)

@@ -46,6 +46,7 @@ export function signatureOfRun(options: ResolvedOptions, analysis: Analysis): Si
     optimizer: options.optimizer,
     alpha: options.alpha,
     'augmented loss': options.augLoss,
+    'loss behind the next block': options.lookahead || undefined,
     'kept cache': options.keepCache,
     'cache shared with': analysis.partner,
     'learned parameters': params === undefined ? undefined : digestOf([params]),

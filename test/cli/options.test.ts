@@ -43,6 +43,7 @@ const DEFAULTS = {
   accuracyLevel: 4,
   format: 'integer',
   augLoss: false,
+  lookahead: false,
   session: { threads: undefined, device: 'cpu' },
   maxWork: 3e14,
   float16: false,

@@ -8,6 +8,7 @@ import { blockPlanner } from '../plan/block-planner.ts'
 import type { EffortLimits, Method } from '../terms/options.ts'
 import { type Effort, stepsForWork, withinSteps, withinTime } from './effort.ts'
 import { measureBlock } from './measure-block.ts'
+import { objectiveFor } from './objective.ts'
 
 const RECORD = 'effort'
 
@@ -49,7 +50,15 @@ export async function chooseEffort(
     }
   if (!work.has(RECORD)) {
     const plan = blockPlanner(options, analysis)(blocks[0]!)
-    work.write(RECORD, withinTime(effort, await measureBlock(plan, options, work), blocks.length, timeBudgetMs))
+    work.write(
+      RECORD,
+      withinTime(
+        effort,
+        await measureBlock(plan, options, objectiveFor(options, analysis, 0), work),
+        blocks.length,
+        timeBudgetMs,
+      ),
+    )
   }
   const fitted = inSequences(work.read(RECORD) as Effort)
   return { effort: fitted, notes: [`${effortName(fitted)}, within the time budget`, ...batchNotes] }

@@ -13,6 +13,7 @@ import type { BlockTimes } from './effort.ts'
 import { foldBlock } from './fold-block.ts'
 import { workOf } from './learn-block.ts'
 import { observedValues } from './learnables.ts'
+import type { Objective } from './objective.ts'
 import { runBlock } from './run-block.ts'
 import { startBlock } from './start-block.ts'
 import { trainBlock } from './train-block.ts'
@@ -21,7 +22,12 @@ import { trainBlock } from './train-block.ts'
 const STEPS = 3
 
 /** Tries the block of `plan`. Its hidden states lie in `work` meanwhile. */
-export async function measureBlock(plan: BlockPlan, method: Method, work: WorkFolder): Promise<BlockTimes> {
+export async function measureBlock(
+  plan: BlockPlan,
+  method: Method,
+  objective: Objective | undefined,
+  work: WorkFolder,
+): Promise<BlockTimes> {
   const { session, schedule, optimizer } = method
   const open = (name: string) => new ActivationStore(work.file(name), STEPS, staticShape(plan.block.input))
   const [x, y] = [open('measured-x.f32'), open('measured-y.f32')]
@@ -41,7 +47,7 @@ export async function measureBlock(plan: BlockPlan, method: Method, work: WorkFo
     const marks: number[] = []
     const mark = () => void marks.push(performance.now())
     const ranges = new ChannelRanges(observedValues(plan, method))
-    await runBlock(plan, floatVersion(weights), { from: x, to: y, ranges }, session, mark)
+    await runBlock(plan, floatVersion(weights), { from: x, to: y, observers: ranges.observers }, session, mark)
     const { vector } = await startBlock(plan, { method, frozen: new Set(), ranges, weights }, x)
     const steps: number[] = []
     const training = performance.now()
@@ -50,6 +56,7 @@ export async function measureBlock(plan: BlockPlan, method: Method, work: WorkFo
       schedule,
       optimizer,
       samples: STEPS,
+      objective,
       session,
       onProgress: () => void steps.push(performance.now()),
     })

@@ -1,10 +1,13 @@
-/** @file Objective of learning a block: the error of its own output, or of something that is computed from it. */
+/** @file Objective of learning a block: the error of its own output, or of what the float model computes from it. */
 
 import { klDivergence, type Loss, meanSquaredError } from '../../autodiff/loss.ts'
 import type { Builder } from '../../graph/builder.ts'
 import type { Value } from '../../graph/ir.ts'
 import type { Tensors } from '../../kernels/session.ts'
+import type { Analysis } from '../find/analysis.ts'
 import type { Block } from '../find/blocks.ts'
+import { findTail } from '../find/tail.ts'
+import type { Method } from '../terms/options.ts'
 import { readWeights } from './block-version.ts'
 import { emitBlock } from './emit-block.ts'
 import { weightInputs } from './ports.ts'
@@ -15,6 +18,29 @@ export interface Objective {
   readonly error: 'squared' | 'divergence'
 }
 
+/** Most weights behind the last block, in parts of the block's own: its programs keep lm_head and several logits of a sample in memory. */
+const MOST_BEHIND = 2
+
+const weightCount = ({ linears }: Block): number =>
+  linears.reduce((sum, { inFeatures, outFeatures }) => sum + inFeatures * outFeatures, 0)
+
+/**
+ * Objective of block `index` when a run looks ahead: the squared error behind the next block, and for the last block the divergence of
+ * the logits. Undefined without looking ahead, and for the last block where lm_head is too large.
+ */
+export function objectiveFor(
+  { lookahead }: Pick<Method, 'lookahead'>,
+  { working, blocks }: Pick<Analysis, 'working' | 'blocks'>,
+  index: number,
+): Objective | undefined {
+  if (!lookahead) return undefined
+  const next = blocks[index + 1]
+  if (next) return { behind: next, error: 'squared' }
+  const tail = findTail(working, blocks)
+  if (weightCount(tail) > MOST_BEHIND * weightCount(blocks[index]!)) return undefined
+  return { behind: tail, error: 'divergence' }
+}
+
 const ERRORS: Readonly<Record<Objective['error'], typeof meanSquaredError>> = {
   squared: meanSquaredError,
   divergence: klDivergence,
@@ -22,7 +48,7 @@ const ERRORS: Readonly<Record<Objective['error'], typeof meanSquaredError>> = {
 
 const PREFIX = 'behind_'
 
-/** Weights of the nodes behind the block, as run inputs. */
+/** Weights of the nodes behind the block, as constants of the program. */
 export const objectiveWeights = (objective: Objective | undefined): Tensors =>
   objective ? readWeights(objective.behind, PREFIX) : {}
 

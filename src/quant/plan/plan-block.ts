@@ -71,8 +71,7 @@ export function planBlock(block: Block, options: PlanOptions): BlockPlan {
       ? findActivationSites({ ...block, linears: [...products.keys()] }, scheme.activations, values)
       : undefined
   const inKernels = !scheme.activations && options.accuracyLevel === 4 ? kernelSites(products) : []
-  const gains = process.env['GAINS'] !== undefined
-  const found = options.let || gains ? findMappings(block, options.leaving) : { mappings: [], skipped: [] }
+  const found = options.let ? findMappings(block, options.leaving) : { mappings: [], skipped: [] }
   const biases = new Map(
     block.linears.flatMap(linear => {
       const site = biasSite(linear, block)
@@ -82,11 +81,7 @@ export function planBlock(block: Block, options: PlanOptions): BlockPlan {
   const mappings: Mapping[] = []
   const skipped: Refused[] = [...found.skipped]
   const changedSites: ChangedSite[] = []
-  const norms = found.mappings.filter(({ kind }) => kind === 'norm')
-  const asked = [
-    ...(options.let === 'norm' ? norms : options.let ? found.mappings : []),
-    ...(gains ? norms.map(mapping => ({ ...mapping, name: `gain of ${mapping.name}`, multiplied: [], shift: undefined })) : []),
-  ]
+  const asked = options.let === 'norm' ? found.mappings.filter(({ kind }) => kind === 'norm') : found.mappings
   for (const mapping of select(asked)) {
     const float = linearsOf(mapping).find(linear => !quantizers.has(linear))
     if (float) {

@@ -76,6 +76,11 @@ export interface QuantizeOptions extends WeightRules, EmbeddingChoices, SchemeOv
   readonly alpha?: number | undefined
   /** Aim at the middle between the float block's outputs for float and for quantized inputs (default: false). */
   readonly augLoss?: boolean | undefined
+  /**
+   * Learn each block for the error behind the next one, and the last for the logits (default: false). Takes half as long again, and the
+   * memory of one more block.
+   */
+  readonly lookahead?: boolean | undefined
   /** File (.safetensors) for the learned parameters, besides the model. */
   readonly saveParams?: string | undefined
   /** File of learned parameters to use instead of learning. */
@@ -141,6 +146,7 @@ export interface LearningOptions extends WeightRules {
   readonly optimizer: OptimizerName
   readonly alpha: number
   readonly augLoss: boolean
+  readonly lookahead: boolean
   readonly session: SessionOptions
 }
 
