@@ -7,7 +7,7 @@ import type { WorkFolder } from '../files/work-folder.ts'
 import type { Analysis } from './find/analysis.ts'
 import { embed } from './learn/embed.ts'
 import { type FinishedBlock, type ReadBlock, readBlock, type StoredBlock, storedBlock } from './learn/finished-block.ts'
-import { objectiveFor } from './learn/objective.ts'
+import { lookaheadNotes, objectiveFor } from './learn/objective.ts'
 import { learnBlock } from './learn/learn-block.ts'
 import { calibrates } from './learn/learnables.ts'
 import { replayBlock } from './learn/replay-block.ts'
@@ -110,7 +110,7 @@ export async function runBlocks(
     }
     sources.model.check()
     const outer = await learnOuters(options, analysis, jobs, work, files.quantized)
-    return { blocks: finished, outer, notes: calibration.notes }
+    return { blocks: finished, outer, notes: [...calibration.notes, ...lookaheadNotes(options, analysis)] }
   } finally {
     files.close()
   }

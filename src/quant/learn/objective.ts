@@ -48,6 +48,15 @@ const ERRORS: Readonly<Record<Objective['error'], typeof meanSquaredError>> = {
 
 const PREFIX = 'behind_'
 
+/** Note for a run that looks ahead from all blocks but the last. */
+export const lookaheadNotes = (
+  method: Pick<Method, 'lookahead'>,
+  analysis: Pick<Analysis, 'working' | 'blocks'>,
+): readonly string[] =>
+  method.lookahead && !objectiveFor(method, analysis, analysis.blocks.length - 1)
+    ? [`the last block is learned for its own output: lm_head has more than ${MOST_BEHIND} times its weights`]
+    : []
+
 /** Weights of the nodes behind the block, as constants of the program. */
 export const objectiveWeights = (objective: Objective | undefined): Tensors =>
   objective ? readWeights(objective.behind, PREFIX) : {}
