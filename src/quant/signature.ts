@@ -46,6 +46,7 @@ export function signatureOfRun(options: ResolvedOptions, analysis: Analysis): Si
     optimizer: options.optimizer,
     alpha: options.alpha,
     'augmented loss': options.augLoss,
+    'hidden states': options.hiddenStates === 'float32' ? undefined : options.hiddenStates,
     'kept cache': options.keepCache,
     'cache shared with': analysis.partner,
     'learned parameters': params === undefined ? undefined : digestOf([params]),

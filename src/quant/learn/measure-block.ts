@@ -1,6 +1,6 @@
 /** @file Measures on this machine how long learning a block takes: tries one block with random inputs. */
 
-import { ActivationStore } from '../../calibration/activation-store.ts'
+import { ActivationStore, suffixOf } from '../../calibration/activation-store.ts'
 import { Random } from '../../calibration/rng.ts'
 import type { WorkFolder } from '../../files/work-folder.ts'
 import { staticShape } from '../../graph/shape.ts'
@@ -22,11 +22,13 @@ const STEPS = 3
 
 /** Tries the block of `plan`. Its hidden states lie in `work` meanwhile. */
 export async function measureBlock(plan: BlockPlan, method: Method, work: WorkFolder): Promise<BlockTimes> {
-  const { session, schedule, optimizer } = method
-  const open = (name: string) => new ActivationStore(work.file(name), STEPS, staticShape(plan.block.input))
-  const [x, y] = [open('measured-x.f32'), open('measured-y.f32')]
+  const { session, schedule, optimizer, hiddenStates } = method
+  const shape = staticShape(plan.block.input)
+  const open = (name: string) =>
+    new ActivationStore(work.file(name + suffixOf(hiddenStates)), STEPS, shape, false, hiddenStates)
+  const [x, y] = [open('measured-x'), open('measured-y')]
   try {
-    const length = elementCount(staticShape(plan.block.input))
+    const length = elementCount(shape)
     const random = new Random(1)
     for (let i = 0; i < STEPS; i++)
       x.write(
