@@ -54,7 +54,7 @@ export async function chooseEffort(
       RECORD,
       withinTime(
         effort,
-        await measureBlock(plan, options, objectiveFor(options, analysis, 0), work),
+        await measureBlock(plan, options, work, { objective: objectiveFor(options, analysis, 0) }),
         blocks.length,
         timeBudgetMs,
       ),

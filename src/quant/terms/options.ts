@@ -1,6 +1,7 @@
 /** @file Options of a run, as types: as they are given, and resolved. Everything in quant reads resolved options. Knows no model. */
 
 import type { OptimizerName } from '../../autodiff/optimizers.ts'
+import type { StateType } from '../../calibration/activation-store.ts'
 import type { RangeChoice } from '../../kernels/choose-range.ts'
 import type { DeviceChoice } from '../../kernels/device.ts'
 import type { SessionOptions } from '../../kernels/session.ts'
@@ -81,6 +82,8 @@ export interface QuantizeOptions extends WeightRules, EmbeddingChoices, SchemeOv
    * memory of one more block.
    */
   readonly lookahead?: boolean | undefined
+  /** Type in which hidden states between blocks lie on disk (default: "float32"). "float16" takes half the room. */
+  readonly hiddenStates?: StateType | undefined
   /** File (.safetensors) for the learned parameters, besides the model. */
   readonly saveParams?: string | undefined
   /** File of learned parameters to use instead of learning. */
@@ -147,6 +150,7 @@ export interface LearningOptions extends WeightRules {
   readonly alpha: number
   readonly augLoss: boolean
   readonly lookahead: boolean
+  readonly hiddenStates: StateType
   readonly session: SessionOptions
 }
 

@@ -2,6 +2,7 @@
 
 import { deviceOf } from '../../kernels/device.ts'
 import { OPTIMIZER_NAMES } from '../../autodiff/optimizers.ts'
+import { STATE_TYPES } from '../../calibration/activation-store.ts'
 import { usageError } from '../../errors.ts'
 import { RANGE_CHOICES } from '../../kernels/choose-range.ts'
 import { containerBits } from '../../kernels/pack/matmul-nbits.ts'
@@ -82,6 +83,7 @@ const RULES: Rules<QuantizeOptions> = {
   alpha: SHARE,
   augLoss: FLAG,
   lookahead: FLAG,
+  hiddenStates: oneOf(STATE_TYPES),
   saveParams: TEXT,
   params: TEXT,
   seed: wholeNumber(0),
@@ -283,6 +285,7 @@ export function resolveOptions(given: QuantizeOptions): ResolvedOptions {
     alpha: given.alpha ?? 0.5,
     augLoss: given.augLoss ?? false,
     lookahead: given.lookahead ?? false,
+    hiddenStates: given.hiddenStates ?? 'float32',
     saveParams,
     params,
     seed: given.seed ?? 0,
