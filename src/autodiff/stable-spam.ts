@@ -77,7 +77,9 @@ function average(g: Builder, mean: Value, x: Value, decay: number, step: Value):
 /** Adam's moments and step number, counted from the last reset. */
 function sinceReset(g: Builder, moments: readonly Value[], step: Value, every: number): [Value[], Value] {
   if (every === 0) return [[...moments], step]
-  const since = g.op('Mod', [g.shift(step, -1), g.scalar(every)], { fmod: 1 })
+  // No Mod: WebGPU has no kernel for it. Steps are whole numbers, so the division loses none of what Floor looks at.
+  const before = g.shift(step, -1)
+  const since = g.sub(before, g.scale(g.op('Floor', [g.div(before, g.scalar(every))]), every))
   const isReset = g.op('Equal', [since, g.scalar(0)])
   return [moments.map(moment => dropWhere(g, isReset, moment)), g.shift(since, 1)]
 }
