@@ -141,7 +141,7 @@ export function stableSpam(segments: readonly number[], options: StableSpamOptio
       { name: 'square_norm', size: tensors },
       { name: 'maximum', size: tensors },
     ],
-    step(g, { parameter, gradient, state, step, learningRate }) {
+    step(g, { parameter, gradient, state, step, rates }) {
       const [norm, square, maximum] = state.slice(2).map(value => g.reshape(value, [tensors, 1]))
       const [clipped, nextMaximum] = adaClip(g, toRuns(g, gradient, runs), maximum!, step)
       const [steadied, means] = adaGn(g, clipped, [norm!, square!], step)
@@ -152,7 +152,7 @@ export function stableSpam(segments: readonly number[], options: StableSpamOptio
         m: m!,
         v: v!,
         step: adamStep,
-        learningRate,
+        learningRate: rates,
         epsilon,
       })
       const statistics = [...means, nextMaximum].map(value => g.reshape(value, [tensors]))

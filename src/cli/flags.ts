@@ -157,7 +157,7 @@ export const QUANTIZE_FLAGS: readonly FlagRow<keyof QuantizeRequest | 'overrides
     key: 'schedule',
     help: 'how it goes on: cosine (falls to 0) or constant (default: by preset, paper: constant)',
   },
-  { flags: '--optimizer <name>', key: 'optimizer', help: 'adamw or stable-spam (default: adamw)' },
+  { flags: '--optimizer <name>', key: 'optimizer', help: 'adamw, stable-spam or sign-sgd (default: adamw)' },
   {
     flags: '--no-lwc',
     key: 'lwc',

@@ -209,7 +209,6 @@ test('costs nodes by the number of different lengths in a row, not of tensors', 
     stepGraph(
       stableSpam(segments),
       segments.reduce((sum, length) => sum + length, 0),
-      [],
     ).graph.nodes.length
   expect(nodes([8, 8, 8, 8, 8, 8])).toBe(nodes([8, 8]))
   expect(nodes([8, 4, 8, 4]) - nodes([8, 4, 8])).toBeLessThanOrEqual(10)

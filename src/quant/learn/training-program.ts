@@ -6,7 +6,6 @@ import type { Optimizer } from '../../autodiff/optimizer.ts'
 import { Builder } from '../../graph/builder.ts'
 import { type Dim, Graph, Node, Value } from '../../graph/ir.ts'
 import { staticShape } from '../../graph/shape.ts'
-import { tensorOf } from '../../graph/tensor.ts'
 import type { BlockPlan } from '../plan/block-plan.ts'
 import { emitQuantizedBlock } from './emit-quantized.ts'
 import type { ParameterVector } from './parameters.ts'
@@ -38,7 +37,6 @@ export function trainingProgram(plan: BlockPlan, vector: ParameterVector, optimi
   }
   const [rate, x, y] = [perStep('rate', []), perStep('x', shape), perStep('y', shape)]
   const weights = weightInputs(outer, block)
-  const rates = outer.initializer('learning_rates', tensorOf('float32', [vector.size], vector.learningRates()))
   const carried = [{ name: 'parameters', size: vector.size }, ...optimizer.state]
   const state = carried.map(({ name, size }) => outer.input(name, 'float32', [size]))
 
@@ -55,7 +53,7 @@ export function trainingProgram(plan: BlockPlan, vector: ParameterVector, optimi
     gradient: gradientOf.get(parameter!)!,
     state: moments,
     step: g.shift(g.add(g.cast(iteration, 'float32'), done), 1),
-    learningRate: g.mul(rates, sample(g, rate, iteration, [])),
+    rates: { factor: sample(g, rate, iteration, []), stretches: vector.stretches() },
   })
   for (const value of [g.op('Identity', [condition]), next.parameter, ...next.state, loss]) g.output(value)
 
