@@ -159,6 +159,11 @@ export const QUANTIZE_FLAGS: readonly FlagRow<keyof QuantizeRequest | 'overrides
   },
   { flags: '--optimizer <name>', key: 'optimizer', help: 'adamw, stable-spam or sign-sgd (default: adamw)' },
   {
+    flags: '--matmul <precision>',
+    key: 'matmul',
+    help: "of products while learning: float32, tf32 or bf16 (default: the device's own; CUDA: tf32)",
+  },
+  {
     flags: '--no-lwc',
     key: 'lwc',
     help: 'do not learn the clipping of weights; with nothing else to learn, round to nearest',

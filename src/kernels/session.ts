@@ -13,6 +13,7 @@ import { encodeModel, type Place } from '../graph/onnx-file/encode.ts'
 import { isInside } from '../graph/onnx-file/external-data.ts'
 import { type Elements, readElements, type Tensor, tensorOf } from '../graph/tensor.ts'
 import { type Device, providerOf } from './device.ts'
+import { type MatMulPrecision, setProductPrecision } from './matmul-precision.ts'
 
 /** Version of onnxruntime. */
 export const runtimeVersion: string = ort.env.versions.node ?? ort.env.versions.common
@@ -39,6 +40,8 @@ export interface SessionOptions {
    * run took.
    */
   readonly memoryPattern?: boolean
+  /** Precision of the matrix products of our programs; that of the device's own kernels when absent. */
+  readonly matmul?: MatMulPrecision | undefined
 }
 
 /** Types that outputs may have. onnxruntime-node ends the process on 4-bit outputs, and has no tensors of some other types. */
@@ -189,6 +192,7 @@ function commonFolder(graph: Graph): string | undefined {
 
 /** Compiles a graph of ours. Tensors still on disk are mapped from there. @throws E_RUNTIME */
 export async function compile(graph: Graph, options: SessionOptions = {}): Promise<Session> {
+  if (options.matmul) setProductPrecision(graph, options.matmul, options.device ?? 'cpu')
   const folder = commonFolder(graph)
   const place: Place = ({ data }) => {
     if (!isFileRange(data)) return undefined
