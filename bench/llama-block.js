@@ -16,13 +16,26 @@ export function noise(count, scale, seed) {
   return values
 }
 
-/** A graph and its one block [1, tokens, hidden] -> [1, tokens, hidden]; heads of `width`, no grouped queries. */
-export function llamaGraph({ hidden, ffn, tokens, width = hidden >= 512 ? 64 : 32 }) {
+/** A weight that is only a shape: its numbers must not be read. */
+const hollow = dims => ({
+  dtype: 'float32',
+  dims,
+  data: { file: '/no/weights', offset: 0, length: 4 * dims[0] * dims[1] },
+})
+
+/**
+ * A graph and its one block [1, tokens, hidden] -> [1, tokens, hidden]; heads of `width`, no grouped
+ * queries. Without `numbers` the weights are shapes, for counting.
+ */
+export function llamaGraph({ hidden, ffn, tokens, width = hidden >= 512 ? 64 : 32, numbers = true }) {
   const heads = hidden / width
   const g = new Builder(new Graph('llama'))
   let seed = 1
   const linear = (x, K, N) =>
-    g.matMul(x, g.initializer('w', floatTensor([K, N], noise(K * N, Math.sqrt(3 / K), seed++))))
+    g.matMul(
+      x,
+      g.initializer('w', numbers ? floatTensor([K, N], noise(K * N, Math.sqrt(3 / K), seed++)) : hollow([K, N])),
+    )
   const norm = x => {
     const rms = g.op('Sqrt', [g.shift(g.reduceMean(g.mul(x, x), [-1]), 1e-5)])
     return g.mul(g.div(x, rms), g.initializer('gain', floatTensor([hidden], new Float32Array(hidden).fill(1))))

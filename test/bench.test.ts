@@ -54,3 +54,28 @@ it('gpu.js measures a small block on the CPU', () => {
   expect(paper!.scaled).toBe(true)
   expect(measured!.goals).toBeUndefined()
 })
+
+it('program-costs.js counts the products of a block as arithmetic does', () => {
+  const [hidden, ffn, heads, tokens] = [64, 192, 2, 32]
+  const sizes = ['--hidden', hidden, '--ffn', ffn, '--heads', heads, '--tokens', tokens].map(String)
+  const counted = JSON.parse(run('bench/program-costs.js', ...sizes, '--json', 'w4a16g32', 'w4a16g32+rounding')) as {
+    readonly flops: number
+    readonly products: number
+    readonly sums: number
+    readonly bytes: Readonly<Record<string, number>>
+    readonly passes: Readonly<Record<string, number>>
+  }[]
+  const [plain, rounding] = counted
+  // Forward, gradient of the weight and gradient of the input, which q, k and v do not need.
+  const linears = 3 * (4 * hidden * hidden + 3 * hidden * ffn) - 3 * hidden * hidden
+  const attention = 3 * 2 * tokens * hidden
+  // Sums of gradients over groups are products with ones.
+  const sums = 4 * hidden * hidden + 3 * hidden * ffn
+  expect(plain!.flops).toBe(2 * tokens * (linears + attention) + 2 * sums)
+  expect(plain!.products).toBe(7 * 3 - 3 + 6 + plain!.sums)
+  expect(plain!.sums).toBe(7)
+  expect(rounding!.flops).toBe(plain!.flops)
+  expect(rounding!.passes['weights']).toBeGreaterThan(plain!.passes['weights']!)
+  // Every pass over a weight reads or writes at least one number of one byte for each of its elements.
+  expect(plain!.bytes['weights']).toBeGreaterThan(plain!.passes['weights']! * hidden * hidden)
+})

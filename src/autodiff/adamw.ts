@@ -1,8 +1,10 @@
 /** @file One step of AdamW as a graph fragment. Pure: state in, state out. Knows nothing of what the parameters are. */
 
+import { internalError } from '../errors.ts'
 import type { Builder } from '../graph/builder.ts'
 import type { Value } from '../graph/ir.ts'
 import { scaled } from './fragments.ts'
+import { perStretch, type Rates } from './rates.ts'
 
 export interface AdamWInput {
   readonly parameter: Value
@@ -12,8 +14,8 @@ export interface AdamWInput {
   readonly v: Value
   /** Scalar holding t, 1 at the first step, of the parameter's type. */
   readonly step: Value
-  /** A number, or a scalar of the parameter's type. */
-  readonly learningRate: number | Value
+  /** A number, a scalar of the parameter's type, or one rate for each stretch of the vector, then without weight decay. */
+  readonly learningRate: number | Value | Rates
   readonly beta1?: number
   readonly beta2?: number
   readonly epsilon?: number
@@ -55,12 +57,17 @@ export function adamW(g: Builder, input: AdamWInput): AdamWState {
   const { parameter, gradient, step, learningRate, beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8, weightDecay = 0 } = input
   const m = g.add(input.m, scaled(g, g.sub(gradient, input.m), 1 - beta1))
   const v = g.add(scaled(g, input.v, beta2), scaled(g, g.mul(gradient, gradient), 1 - beta2))
-  const rate = typeof learningRate === 'number' ? g.scalar(learningRate, parameter.dtype) : learningRate
-  const stepSize = g.div(rate, biasCorrection(g, step, beta1))
+  const correction = biasCorrection(g, step, beta1)
+  const atRate = (part: Value, rate: Value) => g.mul(part, g.div(rate, correction))
   const rootCorrection = g.op('Sqrt', [biasCorrection(g, step, beta2)])
   const denominator = g.shift(g.div(g.op('Sqrt', [v]), rootCorrection), epsilon)
-  const update = g.div(g.mul(m, stepSize), denominator)
-  return { parameter: g.sub(decayed(g, parameter, learningRate, weightDecay), update), m, v }
+  const update = (moved: Value) => g.div(moved, denominator)
+  if (typeof learningRate === 'object' && 'stretches' in learningRate) {
+    if (weightDecay !== 0) throw internalError('weight decay needs one learning rate')
+    return { parameter: g.sub(parameter, update(perStretch(g, m, learningRate, atRate))), m, v }
+  }
+  const rate = typeof learningRate === 'number' ? g.scalar(learningRate, parameter.dtype) : learningRate
+  return { parameter: g.sub(decayed(g, parameter, learningRate, weightDecay), update(atRate(m, rate))), m, v }
 }
 
 /** p (1 - lr decay) */

@@ -39,11 +39,9 @@ export function ones(g: Builder, dims: readonly number[], dtype: DType): Value {
   return g.initializer('ones', tensorOf(dtype, dims, data))
 }
 
-/** Zeros, made at run time: a constant of a weight's size would swell the program. */
+/** Zeros, made at run time: a constant of a weight's size would swell the program. By Expand: WebGPU has no ConstantOfShape. */
 export function zeros(g: Builder, shape: Shape, dtype: DType): Value {
-  const bits = { float32: Float32Array, float64: Float64Array }[dtype as 'float32' | 'float64'] ?? Uint16Array
-  const value = tensorOf(dtype, [1], new bits(1))
-  return g.op('ConstantOfShape', [g.ints(shape)], { value }, { name: 'zeros' })
+  return g.op('Expand', [g.scalar(0, dtype), g.ints(shape)], {}, { name: 'zeros' })
 }
 
 /** x between zeros along one axis, so that it starts at `start` of `size`. */

@@ -2,6 +2,7 @@
 
 import type { Builder } from '../graph/builder.ts'
 import type { Value } from '../graph/ir.ts'
+import type { Rates } from './rates.ts'
 
 export interface OptimizerInputs {
   /** float32 [size]: what is learned, as one vector. */
@@ -12,8 +13,8 @@ export interface OptimizerInputs {
   readonly state: readonly Value[]
   /** float32 []: 1 at the first step. */
   readonly step: Value
-  /** float32 [size] or []. */
-  readonly learningRate: Value
+  /** Learning rates of this step. */
+  readonly rates: Rates
 }
 
 export interface OptimizerOutputs {

@@ -2,15 +2,16 @@
 
 import { adamW } from './adamw.ts'
 import type { Optimizer } from './optimizer.ts'
+import { signSgd } from './sign-sgd.ts'
 import { stableSpam } from './stable-spam.ts'
 
-export const OPTIMIZER_NAMES = ['adamw', 'stable-spam'] as const
+export const OPTIMIZER_NAMES = ['adamw', 'stable-spam', 'sign-sgd'] as const
 
 export type OptimizerName = (typeof OPTIMIZER_NAMES)[number]
 
 /** @param segments element counts of the tensors that lie one after the other in the parameter vector. */
 export function optimizerOf(name: OptimizerName, segments: readonly number[]): Optimizer {
-  return name === 'adamw' ? plainAdamW(segments) : stableSpam(segments)
+  return OPTIMIZERS[name](segments)
 }
 
 function plainAdamW(segments: readonly number[]): Optimizer {
@@ -20,9 +21,15 @@ function plainAdamW(segments: readonly number[]): Optimizer {
       { name: 'm', size },
       { name: 'v', size },
     ],
-    step(g, { parameter, gradient, state, step, learningRate }) {
-      const next = adamW(g, { parameter, gradient, m: state[0]!, v: state[1]!, step, learningRate })
+    step(g, { parameter, gradient, state, step, rates }) {
+      const next = adamW(g, { parameter, gradient, m: state[0]!, v: state[1]!, step, learningRate: rates })
       return { parameter: next.parameter, state: [next.m, next.v] }
     },
   }
+}
+
+const OPTIMIZERS: Readonly<Record<OptimizerName, (segments: readonly number[]) => Optimizer>> = {
+  adamw: plainAdamW,
+  'stable-spam': stableSpam,
+  'sign-sgd': () => signSgd,
 }

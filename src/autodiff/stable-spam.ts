@@ -77,7 +77,9 @@ function average(g: Builder, mean: Value, x: Value, decay: number, step: Value):
 /** Adam's moments and step number, counted from the last reset. */
 function sinceReset(g: Builder, moments: readonly Value[], step: Value, every: number): [Value[], Value] {
   if (every === 0) return [[...moments], step]
-  const since = g.op('Mod', [g.shift(step, -1), g.scalar(every)], { fmod: 1 })
+  // No Mod: WebGPU has no kernel for it. Steps are whole numbers, so the division loses none of what Floor looks at.
+  const before = g.shift(step, -1)
+  const since = g.sub(before, g.scale(g.op('Floor', [g.div(before, g.scalar(every))]), every))
   const isReset = g.op('Equal', [since, g.scalar(0)])
   return [moments.map(moment => dropWhere(g, isReset, moment)), g.shift(since, 1)]
 }
@@ -139,7 +141,7 @@ export function stableSpam(segments: readonly number[], options: StableSpamOptio
       { name: 'square_norm', size: tensors },
       { name: 'maximum', size: tensors },
     ],
-    step(g, { parameter, gradient, state, step, learningRate }) {
+    step(g, { parameter, gradient, state, step, rates }) {
       const [norm, square, maximum] = state.slice(2).map(value => g.reshape(value, [tensors, 1]))
       const [clipped, nextMaximum] = adaClip(g, toRuns(g, gradient, runs), maximum!, step)
       const [steadied, means] = adaGn(g, clipped, [norm!, square!], step)
@@ -150,7 +152,7 @@ export function stableSpam(segments: readonly number[], options: StableSpamOptio
         m: m!,
         v: v!,
         step: adamStep,
-        learningRate,
+        learningRate: rates,
         epsilon,
       })
       const statistics = [...means, nextMaximum].map(value => g.reshape(value, [tensors]))

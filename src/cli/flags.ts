@@ -157,7 +157,12 @@ export const QUANTIZE_FLAGS: readonly FlagRow<keyof QuantizeRequest | 'overrides
     key: 'schedule',
     help: 'how it goes on: cosine (falls to 0) or constant (default: by preset, paper: constant)',
   },
-  { flags: '--optimizer <name>', key: 'optimizer', help: 'adamw or stable-spam (default: adamw)' },
+  { flags: '--optimizer <name>', key: 'optimizer', help: 'adamw, stable-spam or sign-sgd (default: adamw)' },
+  {
+    flags: '--matmul <precision>',
+    key: 'matmul',
+    help: "of products while learning: float32, tf32 or bf16 (default: the device's own; CUDA: tf32)",
+  },
   {
     flags: '--no-lwc',
     key: 'lwc',

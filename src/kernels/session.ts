@@ -13,6 +13,7 @@ import { encodeModel, type Place } from '../graph/onnx-file/encode.ts'
 import { isInside } from '../graph/onnx-file/external-data.ts'
 import { type Elements, readElements, type Tensor, tensorOf } from '../graph/tensor.ts'
 import { type Device, providerOf } from './device.ts'
+import { type MatMulPrecision, setProductPrecision } from './matmul-precision.ts'
 
 /** Version of onnxruntime. */
 export const runtimeVersion: string = ort.env.versions.node ?? ort.env.versions.common
@@ -41,6 +42,8 @@ export interface SessionOptions {
   readonly memoryPattern?: boolean
   /** Place of run inputs that never change (`compile`); chosen by the device when absent. */
   readonly fixedInputs?: 'fed' | 'resident'
+  /** Precision of the matrix products of our programs; that of the device's own kernels when absent. */
+  readonly matmul?: MatMulPrecision | undefined
 }
 
 /** Types that outputs may have. onnxruntime-node ends the process on 4-bit outputs, and has no tensors of some other types. */
@@ -217,6 +220,7 @@ function withValues(graph: Graph, values: Tensors): Graph {
  * @throws E_RUNTIME
  */
 export async function compile(graph: Graph, options: SessionOptions = {}, fixed: Tensors = {}): Promise<Session> {
+  if (options.matmul) setProductPrecision(graph, options.matmul, options.device ?? 'cpu')
   const { device = 'cpu', fixedInputs = device === 'cpu' ? 'fed' : 'resident' } = options
   const resident = fixedInputs === 'resident' ? fixed : {}
   const external = new Map(

@@ -52,6 +52,7 @@ export function signatureOfRun(options: ResolvedOptions, analysis: Analysis): Si
     'cache shared with': analysis.partner,
     'learned parameters': params === undefined ? undefined : digestOf([params]),
     device: session.device,
+    'matrix products': session.matmul,
   }
   const calibrated = calibrates(options)
   return signatureOf(modelFiles(analysis.model), calibrated ? calib : undefined, settings, session.threads)

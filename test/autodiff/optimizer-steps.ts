@@ -1,6 +1,7 @@
 /** @file Steps of an optimizer in onnxruntime, one run each, with gradients given beforehand. */
 
 import type { Optimizer } from '../../src/autodiff/optimizer.ts'
+import { joinStretches } from '../../src/autodiff/rates.ts'
 import { Builder } from '../../src/graph/builder.ts'
 import { floatTensor, readNumbers, type Tensor } from '../../src/graph/tensor.ts'
 import { compile } from '../../src/kernels/session.ts'
@@ -18,18 +19,26 @@ export interface StepResult {
   readonly state: Readonly<Record<string, number[]>>
 }
 
-/** One step, with run inputs p, g, t, lr and the state by its names; its outputs are these with `_next`. */
-export function stepGraph(optimizer: Optimizer, size: number, rateShape: readonly number[]): Builder {
+/**
+ * One step, with run inputs p, g, t, lr (a factor on the rates) and the state by its names; its outputs are these with `_next`. `rates`:
+ * one for each element.
+ */
+export function stepGraph(
+  optimizer: Optimizer,
+  size: number,
+  rates: readonly number[] = Array<number>(size).fill(1),
+): Builder {
   const g = new Builder()
   const input = (name: string, shape: readonly number[]) => g.input(name, 'float32', shape)
   const [parameter, gradient, step, learningRate] = [
     input('p', [size]),
     input('g', [size]),
     input('t', []),
-    input('lr', rateShape),
+    input('lr', []),
   ]
   const state = optimizer.state.map(({ name, size }) => input(name, [size]))
-  const next = optimizer.step(g, { parameter, gradient, state, step, learningRate })
+  const stretches = joinStretches(rates.map(rate => ({ size: 1, rate })))
+  const next = optimizer.step(g, { parameter, gradient, state, step, rates: { factor: learningRate, stretches } })
   g.output(next.parameter, 'p_next')
   next.state.forEach((value, i) => g.output(value, `${optimizer.state[i]!.name}_next`))
   return g
@@ -41,9 +50,9 @@ export async function runSteps(
   { start, gradients, learningRate }: StepInputs,
 ): Promise<StepResult[]> {
   const size = start.length
-  const rate =
-    typeof learningRate === 'number' ? floatTensor([], [learningRate]) : floatTensor([size], [...learningRate])
-  const session = await compile(stepGraph(optimizer, size, rate.dims).graph, { threads: 1 })
+  const [factor, rates] = typeof learningRate === 'number' ? [learningRate, undefined] : [1, learningRate]
+  const rate = floatTensor([], [factor])
+  const session = await compile(stepGraph(optimizer, size, rates).graph, { threads: 1 })
   let parameter = floatTensor([size], start)
   let state: Record<string, Tensor> = Object.fromEntries(
     optimizer.state.map(({ name, size }) => [name, floatTensor([size], new Array<number>(size).fill(0))]),

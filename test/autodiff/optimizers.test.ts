@@ -3,6 +3,7 @@
 import { describe, expect, test } from 'vitest'
 import { adamW } from '../../src/autodiff/adamw.ts'
 import { OPTIMIZER_NAMES, optimizerOf } from '../../src/autodiff/optimizers.ts'
+import { joinStretches } from '../../src/autodiff/rates.ts'
 import { Builder } from '../../src/graph/builder.ts'
 import { print } from '../../src/graph/print.ts'
 import { floatTensor, readNumbers } from '../../src/graph/tensor.ts'
@@ -11,21 +12,26 @@ import { random } from '../helpers/check-vjp.ts'
 import { runSteps, stepGraph } from './optimizer-steps.ts'
 
 test('adamw through the interface is node for node the graph of adamW', () => {
-  for (const rateShape of [[], [5]]) {
+  for (const rates of [
+    [1, 1, 1, 1, 1],
+    [1, 1, 3, 3, 3],
+  ]) {
     const g = new Builder()
     const input = (name: string, shape: readonly number[]) => g.input(name, 'float32', shape)
     const [parameter, gradient, step, learningRate] = [
       input('p', [5]),
       input('g', [5]),
       input('t', []),
-      input('lr', rateShape),
+      input('lr', []),
     ]
     const [m, v] = [input('m', [5]), input('v', [5])]
-    const next = adamW(g, { parameter, gradient, m, v, step, learningRate })
+    const stretches = joinStretches(rates.map(rate => ({ size: 1, rate })))
+    const rate = stretches.length === 1 ? learningRate : { factor: learningRate, stretches }
+    const next = adamW(g, { parameter, gradient, m, v, step, learningRate: rate })
     g.output(next.parameter, 'p_next')
     g.output(next.m, 'm_next')
     g.output(next.v, 'v_next')
-    expect(print(stepGraph(optimizerOf('adamw', [2, 3]), 5, rateShape).graph)).toBe(print(g.graph))
+    expect(print(stepGraph(optimizerOf('adamw', [2, 3]), 5, rates).graph)).toBe(print(g.graph))
   }
 })
 
@@ -38,7 +44,7 @@ describe.each(OPTIMIZER_NAMES)('%s', name => {
   const gradients = Array.from({ length: 6 }, () => start.map(() => Math.fround(next() - 0.5)))
 
   test('keeps state of the sizes it declares, all float32 vectors', () => {
-    const { outputs } = stepGraph(optimizer, size, []).graph
+    const { outputs } = stepGraph(optimizer, size).graph
     expect(outputs.map(({ dtype, shape }) => [dtype, shape])).toEqual([
       ['float32', [size]],
       ...optimizer.state.map(state => ['float32', [state.size]]),
@@ -54,15 +60,23 @@ describe.each(OPTIMIZER_NAMES)('%s', name => {
     }
   })
 
-  test('takes one rate for all as it takes one for each', async () => {
-    const [one, each] = [0.01, start.map(() => 0.01)]
-    const results = await runSteps(optimizer, { start, gradients, learningRate: one })
-    expect(await runSteps(optimizer, { start, gradients, learningRate: each })).toEqual(results)
+  test('moves each stretch by its own rate, and nothing else differs', async () => {
+    const rates = start.map((_, i) => [0.01, 0.02][Math.floor(i / 3) % 2]!)
+    const mixed = await runSteps(optimizer, { start, gradients, learningRate: rates })
+    for (const rate of [0.01, 0.02]) {
+      const one = await runSteps(optimizer, { start, gradients, learningRate: rate })
+      mixed.forEach(({ parameter, state }, t) => {
+        expect(state).toEqual(one[t]!.state)
+        parameter.forEach((value, i) => rates[i] === rate && expect(value).toBeCloseTo(one[t]!.parameter[i]!, 6))
+      })
+    }
+    expect(mixed.at(-1)!.parameter).not.toEqual(start)
   })
 
   test('a parameter of rate 0 stays where it is', async () => {
     const learningRate = start.map((_, i) => (i % 2 ? 0.01 : 0))
-    const last = (await runSteps(optimizer, { start, gradients, learningRate })).at(-1)!
+    // An odd number of steps: an even one of equal length may lead back.
+    const last = (await runSteps(optimizer, { start, gradients: gradients.slice(1), learningRate })).at(-1)!
     last.parameter.forEach((value, i) => expect(value === start[i]).toBe(i % 2 === 0))
   })
 
@@ -80,8 +94,8 @@ describe.each(OPTIMIZER_NAMES)('%s', name => {
     const p = g.input('p', 'float32', [size])
     const step = g.input('t', 'float32', [])
     const state = optimizer.state.map(({ name, size }) => g.input(name, 'float32', [size]))
-    const learningRate = g.scalar(0.02)
-    const after = optimizer.step(g, { parameter: p, gradient: g.shift(p, -1), state, step, learningRate })
+    const rates = { factor: g.scalar(0.02), stretches: [{ size, rate: 1 }] }
+    const after = optimizer.step(g, { parameter: p, gradient: g.shift(p, -1), state, step, rates })
     g.output(after.parameter, 'p_next')
     after.state.forEach((value, i) => g.output(value, `${optimizer.state[i]!.name}_next`))
     const session = await compile(g.graph, { threads: 1 })
@@ -98,5 +112,23 @@ describe.each(OPTIMIZER_NAMES)('%s', name => {
     }
     await session.release()
     for (const value of readNumbers(feeds.p!)) expect(Math.abs(value - 1)).toBeLessThan(0.02)
+  })
+})
+
+describe('sign-sgd', () => {
+  test('moves by the sign of the gradient alone, also of the smallest and greatest, and by nothing at zero', async () => {
+    const gradient = [1e-29, -1e-29, 3e38, -3e38, 0, 2]
+    const [result] = await runSteps(optimizerOf('sign-sgd', [6]), {
+      start: [0, 0, 0, 0, 0, 0],
+      gradients: [gradient],
+      learningRate: [0.5, 0.5, 0.5, 0.25, 0.25, 0.25],
+    })
+    expect(result!.parameter).toEqual([-0.5, 0.5, -0.5, 0.25, 0, -0.25])
+  })
+
+  test('carries nothing and costs four nodes', () => {
+    const optimizer = optimizerOf('sign-sgd', [6])
+    expect(optimizer.state).toEqual([])
+    expect(stepGraph(optimizer, 6).graph.nodes.map(({ opType }) => opType)).toEqual(['Mul', 'Clip', 'Mul', 'Sub'])
   })
 })

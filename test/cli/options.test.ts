@@ -277,7 +277,12 @@ describe('what is refused', () => {
     ['quantize m --w4a16 --lr 0', 'E_USAGE', '--lr takes a number above 0, not "0"', undefined],
     ['quantize m --w4a16 --lr fast', 'E_USAGE', '--lr takes a number above 0, not "fast"', undefined],
     ['quantize m --w4a16 --lr Infinity', 'E_USAGE', '--lr takes a number above 0, not "Infinity"', undefined],
-    ['quantize m --w4a16 --optimizer sgd', 'E_USAGE', '--optimizer is adamw or stable-spam, not "sgd"', undefined],
+    [
+      'quantize m --w4a16 --optimizer sgd',
+      'E_USAGE',
+      '--optimizer is adamw, stable-spam or sign-sgd, not "sgd"',
+      undefined,
+    ],
     [
       'quantize m --w4a16 --hidden-states bfloat16',
       'E_USAGE',

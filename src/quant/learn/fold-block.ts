@@ -33,7 +33,7 @@ export async function foldBlock(
     ...(learned && { parameters: tensorOf('float32', [learned.vector.size], learned.parameters) }),
   }
   // On the CPU always: each program runs once, and codes do not depend on the device then.
-  const settings: SessionOptions = { ...session, device: 'cpu' }
+  const settings: SessionOptions = { ...session, device: 'cpu', matmul: 'float32' }
   const run = (program: Graph) =>
     runGraph(program, Object.fromEntries(program.inputs.map(({ name }) => [name, inputs[name]!])), settings)
   const feeds = { ...weights }

@@ -1,5 +1,6 @@
 /** @file Parameters of a block in one vector, so that the optimizer is the same few nodes for any number of them. */
 
+import { joinStretches, type Stretch } from '../../autodiff/rates.ts'
 import { internalError } from '../../errors.ts'
 import type { Builder } from '../../graph/builder.ts'
 import type { Value } from '../../graph/ir.ts'
@@ -34,23 +35,23 @@ export class ParameterVector {
 
   /** The vector before the first step. */
   initial(): Float32Array {
-    return this.fill(({ initial }) => (typeof initial === 'number' ? initial : initial()))
-  }
-
-  /** The learning rate of every element. */
-  learningRates(): Float32Array {
-    return this.fill(({ learningRate }) => (typeof learningRate === 'number' ? learningRate : learningRate()))
-  }
-
-  private fill(of: (parameter: Parameter) => number | Float32Array): Float32Array {
     const vector = new Float32Array(this.size)
-    for (const parameter of this.parameters) {
-      const elements = this.view(vector, parameter.name)
-      const value = of(parameter)
-      if (typeof value === 'number') elements.fill(value)
-      else elements.set(value)
+    for (const { name, initial } of this.parameters) {
+      const elements = this.view(vector, name)
+      if (typeof initial === 'number') elements.fill(initial)
+      else elements.set(initial())
     }
     return vector
+  }
+
+  /** Stretches of the vector that have one learning rate. */
+  stretches(): Stretch[] {
+    return joinStretches(
+      this.parameters.map(({ shape, learningRate }) => ({
+        size: elementCount(shape),
+        rate: typeof learningRate === 'number' ? learningRate : learningRate(),
+      })),
+    )
   }
 
   /** Element counts of the parameters, in order. */

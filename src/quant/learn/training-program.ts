@@ -5,7 +5,6 @@ import type { Optimizer } from '../../autodiff/optimizer.ts'
 import { Builder } from '../../graph/builder.ts'
 import { Graph, type Value } from '../../graph/ir.ts'
 import { staticShape } from '../../graph/shape.ts'
-import { tensorOf } from '../../graph/tensor.ts'
 import type { StateType } from '../../calibration/activation-store.ts'
 import type { BlockPlan } from '../plan/block-plan.ts'
 import { emitQuantizedBlock } from './emit-quantized.ts'
@@ -41,7 +40,6 @@ export function trainingProgram(
   const rate = perSample(outer, 'rate', 'steps', [])
   const [x, y] = ['x', 'y'].map(name => perSample(outer, name, 'steps', shape, stateType)) as [Value, Value]
   const weights = weightInputs(outer, block)
-  const rates = outer.initializer('learning_rates', tensorOf('float32', [vector.size], vector.learningRates()))
   const carried = [{ name: 'parameters', size: vector.size }, ...optimizer.state]
   const state = carried.map(({ name, size }) => outer.input(name, 'float32', [size]))
 
@@ -58,7 +56,7 @@ export function trainingProgram(
     gradient: gradientOf.get(parameter!)!,
     state: moments,
     step: g.shift(g.add(g.cast(iteration, 'float32'), done), 1),
-    learningRate: g.mul(rates, sampleAt(g, rate, iteration, [])),
+    rates: { factor: sampleAt(g, rate, iteration, []), stretches: vector.stretches() },
   })
   for (const value of [g.op('Identity', [condition]), next.parameter, ...next.state, loss]) g.output(value)
 

@@ -4,6 +4,7 @@ import type { OptimizerName } from '../../autodiff/optimizers.ts'
 import type { StateType } from '../../calibration/activation-store.ts'
 import type { RangeChoice } from '../../kernels/choose-range.ts'
 import type { DeviceChoice } from '../../kernels/device.ts'
+import type { MatMulPrecision } from '../../kernels/matmul-precision.ts'
 import type { SessionOptions } from '../../kernels/session.ts'
 import type { PresetName, Schedule } from './presets.ts'
 import type { OnEvent } from './report.ts'
@@ -94,6 +95,8 @@ export interface QuantizeOptions extends WeightRules, EmbeddingChoices, SchemeOv
   readonly threads?: number | undefined
   /** Device for the computation (default: "cpu"; nothing was run on the others). */
   readonly device?: DeviceChoice | undefined
+  /** Precision of matrix products while learning (default: the device's own, tf32 on CUDA and float32 elsewhere). */
+  readonly matmul?: MatMulPrecision | undefined
   /** Learn from fewer samples, so that all blocks end within so many milliseconds. */
   readonly timeBudgetMs?: number | undefined
   /** Folder in which the run makes its own for finished blocks (default: a hidden one beside the output). Gone after success. */

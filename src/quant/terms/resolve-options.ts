@@ -1,6 +1,7 @@
 /** @file Resolves options: checks what a caller gave and fills in presets and defaults. Reads no files. */
 
 import { deviceOf } from '../../kernels/device.ts'
+import { MATMUL_PRECISIONS } from '../../kernels/matmul-precision.ts'
 import { OPTIMIZER_NAMES } from '../../autodiff/optimizers.ts'
 import { STATE_TYPES } from '../../calibration/activation-store.ts'
 import { usageError } from '../../errors.ts'
@@ -72,6 +73,7 @@ const RULES: Rules<QuantizeOptions> = {
   learningRate: POSITIVE,
   schedule: oneOf(SCHEDULES),
   optimizer: oneOf(OPTIMIZER_NAMES),
+  matmul: oneOf(MATMUL_PRECISIONS),
   lwc: FLAG,
   rounding: oneOf(['nearest', 'learned']),
   roundingLearningRate: POSITIVE,
@@ -289,7 +291,7 @@ export function resolveOptions(given: QuantizeOptions): ResolvedOptions {
     saveParams,
     params,
     seed: given.seed ?? 0,
-    session: { threads, device: deviceOf(given.device) },
+    session: { threads, device: deviceOf(given.device), matmul: given.matmul },
     // An explicit number of samples or epochs overrides the work limit.
     maxWork: given.samples === undefined && given.epochs === undefined ? preset.maxWork : undefined,
     timeBudgetMs: given.timeBudgetMs,

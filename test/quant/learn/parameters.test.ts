@@ -12,9 +12,9 @@ const vector = new ParameterVector([
 test('lays parameters out one after the other', () => {
   expect(vector.size).toBe(8)
   expect([...vector.initial()]).toEqual([4, 4, 4, 4, 4, 4, 1, 1])
-  expect([...vector.learningRates()]).toEqual([
-    ...Array(6).fill(Math.fround(1e-2)),
-    ...Array(2).fill(Math.fround(5e-3)),
+  expect(vector.stretches()).toEqual([
+    { size: 6, rate: 1e-2 },
+    { size: 2, rate: 5e-3 },
   ])
 })
 
