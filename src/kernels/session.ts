@@ -5,7 +5,7 @@
 
 import { dirname, relative } from 'node:path'
 import * as ort from 'onnxruntime-node'
-import { internalError, isMemoryError, memoryError, messageOf, QuantError } from '../errors.ts'
+import { internalError, messageOf, QuantError } from '../errors.ts'
 import { isFileRange } from '../files/file-range.ts'
 import type { DType } from '../graph/dtype.ts'
 import { type Graph, newModel, tensorsOf } from '../graph/ir.ts'
@@ -13,6 +13,7 @@ import { encodeModel, type Place } from '../graph/onnx-file/encode.ts'
 import { isInside } from '../graph/onnx-file/external-data.ts'
 import { type Elements, readElements, type Tensor, tensorOf } from '../graph/tensor.ts'
 import { type Device, providerOf } from './device.ts'
+import { programError } from './device-failure.ts'
 
 /** Version of onnxruntime. */
 export const runtimeVersion: string = ort.env.versions.node ?? ort.env.versions.common
@@ -101,16 +102,18 @@ export class Session {
   readonly inputs: readonly ValueInfo[]
   readonly outputs: readonly ValueInfo[]
   private readonly native: ort.InferenceSession
+  private readonly device: Device
 
-  constructor(native: ort.InferenceSession) {
+  constructor(native: ort.InferenceSession, device: Device) {
     this.native = native
+    this.device = device
     this.inputs = describe(native.inputMetadata)
     this.outputs = describe(native.outputMetadata)
   }
 
   /**
    * Runs the graph; `fetches` limits which outputs are computed and returned.
-   * @throws E_RUNTIME with the node and onnxruntime's own reason.
+   * @throws E_RUNTIME with the node and onnxruntime's own reason, E_MEMORY; E_DEVICE for faults of a device other than the CPU.
    */
   async run(feeds: Tensors, fetches?: readonly string[]): Promise<Tensors> {
     for (const { name, dtype } of this.outputs)
@@ -124,9 +127,8 @@ export class Session {
       const outputs = await (fetches ? this.native.run(inputs, [...fetches]) : this.native.run(inputs))
       return Object.fromEntries(Object.entries(outputs).map(([name, tensor]) => [name, fromOrt(tensor as ort.Tensor)]))
     } catch (error) {
-      const message = messageOf(error)
-      if (isMemoryError(message)) throw memoryError(`onnxruntime ran ${whereAndWhy(message)}`, error)
-      throw new QuantError('E_RUNTIME', `onnxruntime could not run ${whereAndWhy(message)}`)
+      const what = whereAndWhy(messageOf(error))
+      throw programError(this.device, `ran ${what}`, `could not run ${what}`, error)
     }
   }
 
@@ -158,17 +160,17 @@ async function create(
   what: string,
   dataFolder?: string,
 ): Promise<Session> {
+  const device = options.device ?? 'cpu'
   try {
     const native = nativeOptions(options, dataFolder)
     return new Session(
       typeof source === 'string'
         ? await ort.InferenceSession.create(source, native)
         : await ort.InferenceSession.create(source, native),
+      device,
     )
   } catch (error) {
-    const message = messageOf(error)
-    if (isMemoryError(message)) throw memoryError(`onnxruntime loaded ${what}`, error)
-    throw new QuantError('E_RUNTIME', `onnxruntime could not load ${what}: ${message}`)
+    throw programError(device, `loaded ${what}`, `could not load ${what}: ${messageOf(error)}`, error)
   }
 }
 

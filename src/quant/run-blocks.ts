@@ -97,7 +97,7 @@ export async function runBlocks(
       const checkpoint = checkpointIn(work, trainingName(index), options.checkpointMs ?? CHECKPOINT_MS)
       const result = await learnBlock(plan, { ...context, states: files.around(index), checkpoint })
       files.sync()
-      keep(result, true)
+      keep({ ...result, report: { ...result.report, device: options.session.device ?? 'cpu' } }, true)
       work.forget(trainingName(index))
       files.advance()
       take(plan, false)
