@@ -3,6 +3,7 @@
  * of onnxruntime 1.30 stand in test/kernels/device-errors.test.ts.
  */
 
+import { stripVTControlCharacters } from 'node:util'
 import type { Device } from './device.ts'
 
 /** Reason why a device cannot be used, for people. */
@@ -168,12 +169,7 @@ export function knownProblem(device: Device, said: string): DeviceProblem | unde
 }
 
 /** First line of onnxruntime's words, without colours. */
-// eslint-disable-next-line no-control-regex
-const firstLine = (said: string): string =>
-  said
-    .replace(/\x1b\[[\d;]*m/g, '')
-    .trim()
-    .split('\n')[0]!
+const firstLine = (said: string): string => stripVTControlCharacters(said).trim().split('\n')[0]!
 
 /**
  * Words of onnxruntime and its libraries as a problem that a user can mend.
