@@ -42,7 +42,7 @@ async function runDoctor(
     import('../doctor/examine.ts'),
     import('../doctor/install-cuda.ts'),
   ])
-  if (install) note('fetching the CUDA provider, CUDA and cuDNN: 1.1 GB to download, 2 GB on the disk')
+  if (install) note('fetching the CUDA provider, CUDA and cuDNN: 1.1 GB to download, 1.5 GB on the disk')
   const installed = install ? await installCuda({ into, onProgress: say, signal }) : undefined
   const examined = await examine({ onTry: device => say(`trying ${device}`), signal })
   const report = { ...examined, ...(installed && { installed }) }

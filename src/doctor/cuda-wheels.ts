@@ -25,7 +25,7 @@ export const CUDA_WHEELS: Readonly<Record<string, readonly CudaWheel[]>> = {
       sha256: '6acc0f4b3d5ac5f2984432faa59dd8fcce6775f8b43a7140afa0f322c7a703b1',
       bytes: 246_685_715,
       needed: /^onnxruntime\/capi\/libonnxruntime_providers_(?:cuda|shared)\.so$/,
-      unpackedBytes: 272_000_000,
+      unpackedBytes: 272_064_536,
     },
     {
       project: 'nvidia-cuda-runtime',
@@ -33,7 +33,7 @@ export const CUDA_WHEELS: Readonly<Record<string, readonly CudaWheel[]>> = {
       sha256: '7f82250d7782aa23b6cfe765ecc7db554bd3c2870c43f3d1821f1d18aebf0548',
       bytes: 2_243_632,
       needed: /\/lib\/libcudart\.so\.\d+$/,
-      unpackedBytes: 1_000_000,
+      unpackedBytes: 704_288,
     },
     {
       project: 'nvidia-cublas',
@@ -41,7 +41,7 @@ export const CUDA_WHEELS: Readonly<Record<string, readonly CudaWheel[]>> = {
       sha256: 'ee8722c1f0145ab246bccb9e452153b5e0515fd094c3678df50b2a0888b8b171',
       bytes: 423_133_236,
       needed: /\/lib\/libcublas(?:Lt)?\.so\.\d+$/,
-      unpackedBytes: 600_000_000,
+      unpackedBytes: 595_773_576,
     },
     {
       project: 'nvidia-curand',
@@ -49,7 +49,7 @@ export const CUDA_WHEELS: Readonly<Record<string, readonly CudaWheel[]>> = {
       sha256: '1aee33a5da6e1db083fe2b90082def8915f30f3248d5896bcec36a579d941bfc',
       bytes: 59_544_258,
       needed: /\/lib\/libcurand\.so\.\d+$/,
-      unpackedBytes: 130_000_000,
+      unpackedBytes: 132_698_328,
     },
     {
       project: 'nvidia-cudnn-cu13',
@@ -57,7 +57,7 @@ export const CUDA_WHEELS: Readonly<Record<string, readonly CudaWheel[]>> = {
       sha256: '0c45dd8eeb50b603f07995b1b300c62ffe6a1980482b82b3bcf94a4ca9d49304',
       bytes: 366_173_588,
       needed: /\/lib\/libcudnn\w*\.so\.\d+$/,
-      unpackedBytes: 700_000_000,
+      unpackedBytes: 493_418_952,
     },
   ],
 }

@@ -27,7 +27,8 @@ interface Row {
   readonly remedy: readonly string[]
 }
 
-const INSTALL = '`omniquant doctor --install-cuda` fetches it from PyPI (Linux x64; 1.2 GB with all of CUDA).'
+const INSTALL =
+  '`omniquant doctor --install-cuda` fetches it from PyPI (Linux x64; with CUDA and cuDNN 1.1 GB to download).'
 const NAME_FOLDER =
   'Where CUDA 13 and cuDNN 9 are installed already, name their folders: export OMNIQUANT_CUDA_LIBS=/path/to/lib:/path/to/cudnn/lib'
 const CONTAINER =
@@ -38,6 +39,10 @@ const CUDNN =
   'cuDNN 9 for CUDA 13: `omniquant doctor --install-cuda`, or `pip install --target DIR nvidia-cudnn-cu13==9.20.*` and export OMNIQUANT_CUDA_LIBS=DIR'
 const SEES = '`nvidia-smi` shows the GPUs that this system sees; CUDA_VISIBLE_DEVICES may hide them.'
 const OTHER = 'Programs run on the CPU without it (`--device cpu`).'
+const AGAIN = [
+  'Install onnxruntime-node again: `npm rebuild onnxruntime-node`, or remove node_modules and run `npm install`.',
+  'It has libraries for Linux with glibc (not Alpine) on x64 and arm64, macOS on arm64, and Windows on x64 and arm64.',
+]
 const VULKAN =
   'Install Vulkan’s loader: `sudo apt install libvulkan1` (Debian, Ubuntu) or `sudo dnf install vulkan-loader` (Fedora).'
 const VULKAN_DRIVER =
@@ -176,10 +181,10 @@ const firstLine = (said: string): string => stripVTControlCharacters(said).trim(
  * @param said message of the error and everything on stderr.
  */
 export function explainDevice(device: Device, said: string): DeviceProblem {
-  return (
-    knownProblem(device, said) ?? {
-      problem: firstLine(said),
-      remedy: ['docs/gpu.md has what each device needs.', OTHER],
-    }
-  )
+  const known = knownProblem(device, said)
+  if (known) return known
+  return {
+    problem: firstLine(said),
+    remedy: device === 'cpu' ? AGAIN : ['docs/gpu.md has what each device needs.', OTHER],
+  }
 }

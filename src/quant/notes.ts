@@ -50,7 +50,9 @@ export function learningNotes(finished: readonly { readonly report: BlockReport 
       ? [`learning diverged in ${blockList(diverged)} and was rolled back: lower ${option('learningRate')}`]
       : []),
     ...(useless.length > 0
-      ? [`learning did not help ${blockList(useless)}, rounded to nearest: other ${option('learningRate')} or more samples`]
+      ? [
+          `learning did not help ${blockList(useless)}, rounded to nearest: other ${option('learningRate')} or more samples`,
+        ]
       : []),
     ...finished.flatMap(({ report: { index, fewTokens } }) => (fewTokens ? [fewTokensNote(index, fewTokens)] : [])),
   ]
