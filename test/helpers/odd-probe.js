@@ -1,6 +1,7 @@
 /** @file A process that tries a device and behaves as the variable ODD says: for tests of the process that watches it. */
 
 import process from 'node:process'
+import { setInterval } from 'node:timers'
 
 const answer = failure => process.send({ failure })
 
