@@ -1,7 +1,9 @@
 /** @file The commands: calls of the package's functions, and what they end with. */
 
 import { faceFor, type RunOptions } from '../engine/engine.ts'
+import type { DoctorReport } from '../doctor/examine.ts'
 import { QuantError } from '../errors.ts'
+import { nameOptionsIn } from '../option-mark.ts'
 import { flagName } from './flags.ts'
 import { formatEvaluation, formatInspection, formatQuantized } from './format.ts'
 import { formatDoctor } from './format-doctor.ts'
@@ -42,10 +44,13 @@ async function runDoctor(
     import('../doctor/examine.ts'),
     import('../doctor/install-cuda.ts'),
   ])
-  if (install) note('fetching the CUDA provider, CUDA and cuDNN: 1.1 GB to download, 1.5 GB on the disk')
+  if (install)
+    note(
+      'fetching the CUDA provider, CUDA and cuDNN: 1.1 GB to download, 1.5 GB on the disk; what is there already stays',
+    )
   const installed = install ? await installCuda({ into, onProgress: say, signal }) : undefined
   const examined = await examine({ onTry: device => say(`trying ${device}`), signal })
-  const report = { ...examined, ...(installed && { installed }) }
+  const report = nameOptionsIn({ ...examined, ...(installed && { installed }) }, flagName) as DoctorReport
   const outcome = { document: report, text: formatDoctor(report) }
   const failure = report.devices.find(({ device }) => device === 'cpu')?.failure
   if (!failure) return outcome

@@ -1,7 +1,7 @@
 /** @file The face of the package: quantize, evaluate and inspect, in a process of their own or in this one. */
 
 import { QuantError, usageError } from '../errors.ts'
-import { nameOptions, option, type OptionName } from '../option-mark.ts'
+import { nameOptionsIn, option, type OptionName } from '../option-mark.ts'
 import { resolveOptions } from '../quant/terms/resolve-options.ts'
 import { checkEvaluateOptions, checkInspectOptions } from '../quant/terms/read-options.ts'
 import type { Traces } from '../quant/terms/report.ts'
@@ -53,14 +53,6 @@ function check(task: Task): void {
   if (evaluate !== undefined && typeof evaluate !== 'string')
     throw usageError(`${option('evaluate')} takes a text`, undefined, 'evaluate')
   resolveOptions(options)
-}
-
-/** A report with names for the marks of options in its texts. */
-function named(value: unknown, nameOf: OptionName): unknown {
-  if (typeof value === 'string') return nameOptions(value, nameOf)
-  if (Array.isArray(value)) return value.map(each => named(each, nameOf))
-  if (typeof value !== 'object' || value === null) return value
-  return Object.fromEntries(Object.entries(value).map(([key, each]) => [key, named(each, nameOf)]))
 }
 
 /** Runs a task in this process. */
@@ -127,7 +119,7 @@ export function faceFor(nameOf: OptionName): Face {
         : await (await import('./child.ts')).performInChild(task, device?.name ?? 'cpu', onProgress, signal)
     return { ...(report as object), ...(device && { device }) }
   }
-  const run = async (task: Task, calling: RunOptions) => named(await perform(task, calling), nameOf)
+  const run = async (task: Task, calling: RunOptions) => nameOptionsIn(await perform(task, calling), nameOf)
   return {
     quantize: async (options, calling = {}) =>
       (await run({ name: 'quantize', options }, calling)) as Tasks['quantize']['report'],

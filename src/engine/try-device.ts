@@ -3,6 +3,7 @@
 import { fork } from 'node:child_process'
 import { once } from 'node:events'
 import { messageOf } from '../errors.ts'
+import { option } from '../option-mark.ts'
 import type { Device } from '../kernels/device.ts'
 import { type DeviceProblem, explainDevice } from '../kernels/device-errors.ts'
 import { missingProviderFile } from '../kernels/runtime-folder.ts'
@@ -41,7 +42,7 @@ function knownBeforehand(device: Device): DeviceProblem | undefined {
   if (process.platform !== 'linux' || process.arch !== 'x64')
     return {
       problem: `onnxruntime-node has CUDA on Linux x64 only, and this is ${process.platform} ${process.arch}`,
-      remedy: ['`--device webgpu` uses the GPU here (docs/gpu.md).'],
+      remedy: [`${option('device', 'webgpu')} uses the GPU here (docs/gpu.md).`],
     }
   const missing = missingProviderFile()
   return missing === undefined

@@ -4,6 +4,7 @@
  */
 
 import { stripVTControlCharacters } from 'node:util'
+import { option } from '../option-mark.ts'
 import type { Device } from './device.ts'
 
 /** Reason why a device cannot be used, for people. */
@@ -11,7 +12,7 @@ export interface DeviceProblem {
   readonly problem: string
   /** Name of the file that is not there, where it is one. */
   readonly missing?: string
-  /** Sentences and commands that mend it, in the order in which they should be tried. */
+  /** Sentences and commands that mend it, in the order in which they should be tried. They may hold marks of options. */
   readonly remedy: readonly string[]
 }
 
@@ -38,7 +39,8 @@ const DRIVER =
 const CUDNN =
   'cuDNN 9 for CUDA 13: `omniquant doctor --install-cuda`, or `pip install --target DIR nvidia-cudnn-cu13==9.20.*` and export OMNIQUANT_CUDA_LIBS=DIR'
 const SEES = '`nvidia-smi` shows the GPUs that this system sees; CUDA_VISIBLE_DEVICES may hide them.'
-const OTHER = 'Programs run on the CPU without it (`--device cpu`).'
+/** Last resort for a device that nothing mends. */
+export const USE_CPU: string = `Programs run on the CPU without it (${option('device', 'cpu')}).`
 const AGAIN = [
   'Install onnxruntime-node again: `npm rebuild onnxruntime-node`, or remove node_modules and run `npm install`.',
   'It has libraries for Linux with glibc (not Alpine) on x64 and arm64, macOS on arm64, and Windows on x64 and arm64.',
@@ -113,7 +115,7 @@ const ROWS: readonly Row[] = [
     device: 'cuda',
     pattern: /CUDA failure 209\b|no kernel image is available/,
     problem: 'onnxruntime’s CUDA provider holds no code for this GPU',
-    remedy: ['PyPI’s provider is built for compute capability 7.5, 8.0, 8.6, 8.9, 9.0 and 12.0.', OTHER],
+    remedy: ['PyPI’s provider is built for compute capability 7.5, 8.0, 8.6, 8.9, 9.0 and 12.0.', USE_CPU],
   },
   {
     device: 'cuda',
@@ -125,7 +127,7 @@ const ROWS: readonly Row[] = [
     device: 'cuda',
     pattern: /(?:CUDA|CUBLAS|CUDNN)\w* failure (\d+): ([^;\n]*)/,
     problem: match => `CUDA reports error ${match[1]}: ${match[2]!.trim()}`,
-    remedy: [SEES, OTHER],
+    remedy: [SEES, USE_CPU],
   },
   {
     device: 'webgpu',
@@ -144,18 +146,18 @@ const ROWS: readonly Row[] = [
     device: 'webgpu',
     pattern: /Too many storage buffers/,
     problem: 'a program needs more buffers than this GPU binds at once',
-    remedy: ['A shorter sequence makes smaller buffers.', OTHER],
+    remedy: ['A shorter sequence makes smaller buffers.', USE_CPU],
   },
   {
     device: 'webgpu',
     pattern: /[Dd]evice (?:was |is )?lost|DeviceLost/,
     problem: 'the GPU was lost, most often because a program took too long or memory ran out',
-    remedy: [OTHER],
+    remedy: [USE_CPU],
   },
   {
     pattern: /wrong numbers: [^\n]*/,
     problem: match => `a small program ran there and gave ${match[0]}`,
-    remedy: ['The driver or one of its libraries is broken, or none of a real GPU.', OTHER],
+    remedy: ['The driver or one of its libraries is broken, or none of a real GPU.', USE_CPU],
   },
 ]
 
@@ -185,6 +187,6 @@ export function explainDevice(device: Device, said: string): DeviceProblem {
   if (known) return known
   return {
     problem: firstLine(said),
-    remedy: device === 'cpu' ? AGAIN : ['docs/gpu.md has what each device needs.', OTHER],
+    remedy: device === 'cpu' ? AGAIN : ['docs/gpu.md has what each device needs.', USE_CPU],
   }
 }

@@ -3,7 +3,7 @@
 import { isMemoryError, memoryError, messageOf, QuantError } from '../errors.ts'
 import { option } from '../option-mark.ts'
 import type { Device } from './device.ts'
-import { knownProblem } from './device-errors.ts'
+import { knownProblem, USE_CPU } from './device-errors.ts'
 
 /** Hint for work that a device did not finish. */
 export const goOnOnCpu = (device: Device): string =>
@@ -21,7 +21,7 @@ export function programError(device: Device, did: string, failed: string, cause:
   return new QuantError(
     known ? 'E_DEVICE' : 'E_RUNTIME',
     `${device}${known ? `: ${known.problem}` : ''}: onnxruntime ${failed}`,
-    [...(known?.remedy ?? []), goOnOnCpu(device)].join(' '),
+    [...(known?.remedy ?? []).filter(step => step !== USE_CPU), goOnOnCpu(device)].join(' '),
     { cause },
   )
 }

@@ -2,7 +2,7 @@
 
 import { describe, expect, test } from 'vitest'
 import type { Device } from '../../src/kernels/device.ts'
-import { explainDevice, knownProblem } from '../../src/kernels/device-errors.ts'
+import { explainDevice, knownProblem, USE_CPU } from '../../src/kernels/device-errors.ts'
 
 const THROWN = 'OrtSessionOptionsAppendExecutionProvider_Cuda: Failed to load shared library\n'
 const ADAPTER =
@@ -102,7 +102,7 @@ const CASES: readonly Case[] = [
     device: 'cuda:0',
     said: 'CUDA failure 719: unspecified launch failure ; GPU=0 ; hostname=h',
     problem: /CUDA reports error 719: unspecified launch failure$/,
-    remedy: /--device cpu/,
+    remedy: /on the CPU/,
   },
   {
     name: 'a provider file that was cut short',
@@ -155,7 +155,7 @@ describe('a user is told what is missing and what to do', () => {
 test('words that no row knows are shown as they are, their first line, without colours', () => {
   const { problem, remedy } = explainDevice('cuda:0', '\x1b[1;31msomething new\x1b[m\nand more')
   expect(problem).toBe('something new')
-  expect(remedy).toContain('Programs run on the CPU without it (`--device cpu`).')
+  expect(remedy).toContain(USE_CPU)
   expect(explainDevice('cpu', 'no library').remedy.join(' ')).toMatch(/npm rebuild onnxruntime-node/)
 })
 
