@@ -62,7 +62,7 @@ export const DOCTOR_FLAGS: readonly FlagRow<'install' | 'into' | 'json'>[] = [
   {
     flags: '--install-cuda',
     key: 'install',
-    help: 'fetch onnxruntime’s CUDA provider, CUDA and cuDNN from PyPI (Linux x64, 1.1 GB)',
+    help: "fetch onnxruntime's CUDA provider, CUDA and cuDNN from PyPI (Linux x64, 1.1 GB)",
   },
   {
     flags: '--into <folder>',

@@ -89,7 +89,7 @@ function checkPlaces(folder: string, runtime: string, wheels: readonly CudaWheel
     throw new QuantError(
       'E_OUTPUT',
       `${path} is there already, and no link`,
-      `npm’s own installation put it there. If it does not work, remove it and run this again: rm ${quoted(path)}`,
+      `npm's own installation put it there. If it does not work, remove it and run this again: rm ${quoted(path)}`,
     )
   }
   try {
@@ -97,7 +97,7 @@ function checkPlaces(folder: string, runtime: string, wheels: readonly CudaWheel
   } catch (error) {
     throw new QuantError(
       'E_OUTPUT',
-      `the provider cannot be put beside onnxruntime’s library: ${messageOf(error)}`,
+      `the provider cannot be put beside onnxruntime's library: ${messageOf(error)}`,
       'Run this as the user that the package was installed by.',
       { cause: error },
     )

@@ -31,13 +31,13 @@ interface Row {
 const INSTALL =
   '`omniquant doctor --install-cuda` fetches it from PyPI (Linux x64; with CUDA and cuDNN 1.1 GB to download).'
 const NAME_FOLDER =
-  'Where CUDA 13 and cuDNN 9 are installed already, name their folders: export OMNIQUANT_CUDA_LIBS=/path/to/lib:/path/to/cudnn/lib'
+  'Where CUDA 13 and cuDNN 9 are installed already, OMNIQUANT_CUDA_LIBS names their folders: `export OMNIQUANT_CUDA_LIBS=/path/to/lib:/path/to/cudnn/lib`.'
 const CONTAINER =
   'In a container: start it with `--gpus all` (docker, podman), which needs nvidia-container-toolkit on the host.'
 const DRIVER =
-  'Install NVIDIA’s driver 580 or newer, for example `sudo apt install nvidia-driver-580` on Ubuntu, and start the machine again.'
+  "Install NVIDIA's driver 580 or newer, for example `sudo apt install nvidia-driver-580` on Ubuntu, and start the machine again."
 const CUDNN =
-  'cuDNN 9 for CUDA 13: `omniquant doctor --install-cuda`, or `pip install --target DIR nvidia-cudnn-cu13==9.20.*` and export OMNIQUANT_CUDA_LIBS=DIR'
+  'cuDNN 9 for CUDA 13 comes with `omniquant doctor --install-cuda`, or with `pip install --target DIR nvidia-cudnn-cu13==9.20.*` and `export OMNIQUANT_CUDA_LIBS=DIR`.'
 const SEES = '`nvidia-smi` shows the GPUs that this system sees; CUDA_VISIBLE_DEVICES may hide them.'
 /** Last resort for a device that nothing mends. */
 export const USE_CPU: string = `Programs run on the CPU without it (${option('device', 'cpu')}).`
@@ -46,16 +46,16 @@ const AGAIN = [
   'It has libraries for Linux with glibc (not Alpine) on x64 and arm64, macOS on arm64, and Windows on x64 and arm64.',
 ]
 const VULKAN =
-  'Install Vulkan’s loader: `sudo apt install libvulkan1` (Debian, Ubuntu) or `sudo dnf install vulkan-loader` (Fedora).'
+  "Install Vulkan's loader: `sudo apt install libvulkan1` (Debian, Ubuntu) or `sudo dnf install vulkan-loader` (Fedora)."
 const VULKAN_DRIVER =
-  'Install a Vulkan driver: the GPU vendor’s, or `sudo apt install mesa-vulkan-drivers` (mesa 25 or newer if it has to be software).'
+  "Install a Vulkan driver: the GPU vendor's, or `sudo apt install mesa-vulkan-drivers` (mesa 25 or newer if it has to be software)."
 
 const ROWS: readonly Row[] = [
   {
     device: 'cuda',
     pattern: /(libonnxruntime_providers_\w+\.so): cannot open shared object file/,
     problem: 'onnxruntime-node was installed without its CUDA provider',
-    missing: 'is not beside onnxruntime’s library',
+    missing: "is not beside onnxruntime's library",
     remedy: [INSTALL],
   },
   {
@@ -90,19 +90,19 @@ const ROWS: readonly Row[] = [
     pattern: /([\w.+-]+\.so[.\d]*): (undefined symbol: \S+|version `[^']*' not found)/,
     problem: match => `${match[1]} does not fit the other libraries (${match[2]})`,
     remedy: [
-      'The provider must be of the same version as onnxruntime-node, and CUDA’s libraries of version 13: `omniquant doctor --install-cuda` fetches both.',
+      "The provider must be of the same version as onnxruntime-node, and CUDA's libraries of version 13: `omniquant doctor --install-cuda` fetches both.",
     ],
   },
   {
     device: 'cuda',
     pattern: /CUDA failure 35\b|driver version is insufficient/,
-    problem: 'NVIDIA’s driver is too old for CUDA 13',
+    problem: "NVIDIA's driver is too old for CUDA 13",
     remedy: [DRIVER],
   },
   {
     device: 'cuda',
     pattern: /CUDA failure 100\b|no CUDA-capable device/,
-    problem: 'NVIDIA’s driver finds no GPU',
+    problem: "NVIDIA's driver finds no GPU",
     remedy: [SEES, CONTAINER],
   },
   {
@@ -114,8 +114,8 @@ const ROWS: readonly Row[] = [
   {
     device: 'cuda',
     pattern: /CUDA failure 209\b|no kernel image is available/,
-    problem: 'onnxruntime’s CUDA provider holds no code for this GPU',
-    remedy: ['PyPI’s provider is built for compute capability 7.5, 8.0, 8.6, 8.9, 9.0 and 12.0.', USE_CPU],
+    problem: "onnxruntime's CUDA provider holds no code for this GPU",
+    remedy: ["PyPI's provider is built for compute capability 7.5, 8.0, 8.6, 8.9, 9.0 and 12.0.", USE_CPU],
   },
   {
     device: 'cuda',

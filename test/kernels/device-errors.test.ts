@@ -149,6 +149,8 @@ describe('a user is told what is missing and what to do', () => {
     expect(found.missing).toBe(missing)
     expect(found.remedy.join('\n')).toMatch(remedy)
     expect(found.problem).not.toContain('\n')
+    // They follow each other in a hint.
+    for (const step of found.remedy) expect(step).toMatch(/\.$/)
   })
 })
 
