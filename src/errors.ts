@@ -23,6 +23,8 @@ export type ErrorCode =
   | 'E_RESUME'
   | 'E_SOURCE_CHANGED'
   | 'E_ENGINE'
+  | 'E_DEVICE'
+  | 'E_DOWNLOAD'
   | 'E_RUNTIME'
   | 'E_DIVERGED'
   | 'E_TOO_LARGE'

@@ -15,7 +15,16 @@ export const evaluate: Face['evaluate'] = face.evaluate
 export const inspect: Face['inspect'] = face.inspect
 
 export { type EngineKind, type Face, type RunOptions } from './engine/engine.ts'
-export { type ProgressEvent, type QuantizeRequest, type QuantizeResult, type Tasks } from './engine/messages.ts'
+export { type ChosenDevice } from './engine/choose-device.ts'
+export {
+  type DeviceEvent,
+  type EvaluateResult,
+  type ProgressEvent,
+  type QuantizeRequest,
+  type QuantizeResult,
+  type Ran,
+  type Tasks,
+} from './engine/messages.ts'
 export { type ErrorCode, type ErrorWords, QuantError } from './errors.ts'
 export { type StateType } from './calibration/activation-store.ts'
 export { type SetPlace } from './files/file-set.ts'

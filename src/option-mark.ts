@@ -23,3 +23,11 @@ export const keyName: OptionName = (key, value) => `\`${key}${value === undefine
 export function nameOptions(text: string, nameOf: OptionName): string {
   return text.replace(MARK, (_, key: string, value: string | undefined) => nameOf(key, value))
 }
+
+/** Plain data with names for the marks in its texts. */
+export function nameOptionsIn(value: unknown, nameOf: OptionName): unknown {
+  if (typeof value === 'string') return nameOptions(value, nameOf)
+  if (Array.isArray(value)) return value.map(each => nameOptionsIn(each, nameOf))
+  if (typeof value !== 'object' || value === null) return value
+  return Object.fromEntries(Object.entries(value).map(([key, each]) => [key, nameOptionsIn(each, nameOf)]))
+}

@@ -32,6 +32,7 @@ const ROOMS = [
   'quant/output',
   'quant',
   'engine',
+  'doctor',
   'index.ts',
   'cli',
 ]
@@ -44,6 +45,7 @@ const DOORS: Record<string, string> = {
   '@huggingface/tokenizers': 'calibration/tokenizer.ts',
   commander: 'cli/main.ts',
   ora: 'cli/progress.ts',
+  yauzl: 'doctor/wheel.ts',
 }
 const MAX_LINES = 350
 

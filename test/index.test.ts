@@ -15,7 +15,11 @@ const { evaluate, inspect, quantize, QuantError } = (await import(built)) as typ
 const model = join(ROOT, 'fixtures/tiny-llama')
 const calib = join(model, 'calib.txt')
 const folder = tempDir()
-const LITTLE = { model, scheme: 'w4a16', group: 32, calib, samples: 4, seqLen: 32, epochs: 2, threads: 1 } as const
+const LITTLE = {
+  ...{ model, scheme: 'w4a16', group: 32, calib, samples: 4, seqLen: 32, epochs: 2, threads: 1 },
+  // The same bytes are asked for: those of the CPU.
+  device: 'cpu',
+} as const
 
 test('inspect, quantize with progress, evaluate; inline gives the same bytes', { timeout: 60_000 }, async () => {
   expect((await inspect({ model })).blocks).toHaveLength(3)
@@ -24,6 +28,8 @@ test('inspect, quantize with progress, evaluate; inline gives the same bytes', {
   const report = await quantize({ ...LITTLE, output }, { onProgress: event => events.push(event) })
   expect(report.blocks.map(({ kept }) => kept)).not.toContain(undefined)
   expect(events.filter(({ type }) => type === 'blockDone')).toHaveLength(3)
+  expect(events[0]).toEqual({ type: 'device', device: report.device })
+  expect(report.blocks.map(({ device }) => device)).toEqual(report.blocks.map(() => report.device.name))
   const inline = await quantize({ ...LITTLE, output: join(folder, 'b.onnx') }, { engine: 'inline' })
   expect(readFileSync(inline.output).equals(readFileSync(output))).toBe(true)
   const { perplexity, windows } = await evaluate({
@@ -69,4 +75,15 @@ test.each([
   const error: unknown = await quantize(options as { model: string }).catch((thrown: unknown) => thrown)
   expect(error).toBeInstanceOf(QuantError)
   expect(error).toMatchObject({ option, message })
+})
+
+test.each(['process', 'inline'] as const)('a device that does not work is one error (%s)', async engine => {
+  const output = join(folder, `${engine}.onnx`)
+  // No machine has so many.
+  await expect(quantize({ ...LITTLE, device: 'cuda:99', output }, { engine })).rejects.toMatchObject({
+    code: 'E_DEVICE',
+    option: 'device',
+    message: expect.stringMatching(/^cuda:99 cannot be used here: /) as string,
+  })
+  expect(existsSync(output)).toBe(false)
 })

@@ -1,10 +1,13 @@
-/** @file The three commands: calls of the package's functions, and what they end with. */
+/** @file The commands: calls of the package's functions, and what they end with. */
 
 import { faceFor, type RunOptions } from '../engine/engine.ts'
+import type { DoctorReport } from '../doctor/examine.ts'
 import { QuantError } from '../errors.ts'
+import { nameOptionsIn } from '../option-mark.ts'
 import { flagName } from './flags.ts'
 import { formatEvaluation, formatInspection, formatQuantized } from './format.ts'
-import type { EvaluateCommand, InspectCommand, Invocation, QuantizeCommand } from './options.ts'
+import { formatDoctor } from './format-doctor.ts'
+import type { DoctorCommand, EvaluateCommand, InspectCommand, Invocation, QuantizeCommand } from './options.ts'
 import type { Outcome } from './outcome.ts'
 import { readOverrides } from './overrides-file.ts'
 import { showProgress, type StatusLine } from './progress.ts'
@@ -31,6 +34,29 @@ async function runEvaluate({ options, maxPerplexity }: EvaluateCommand, calling:
   return { ...outcome, failure: new QuantError('E_LIMIT', message) }
 }
 
+/** A machine on which onnxruntime itself does not load is a failure: nothing else works then. */
+async function runDoctor(
+  { install, into }: DoctorCommand,
+  { say, note }: StatusLine,
+  signal: AbortSignal,
+): Promise<Outcome> {
+  const [{ examine }, { installCuda }] = await Promise.all([
+    import('../doctor/examine.ts'),
+    import('../doctor/install-cuda.ts'),
+  ])
+  if (install)
+    note(
+      'fetching the CUDA provider, CUDA and cuDNN: 1.1 GB to download, 1.5 GB on the disk; what is there already stays',
+    )
+  const installed = install ? await installCuda({ into, onProgress: say, signal }) : undefined
+  const examined = await examine({ onTry: device => say(`trying ${device}`), signal })
+  const report = nameOptionsIn({ ...examined, ...(installed && { installed }) }, flagName) as DoctorReport
+  const outcome = { document: report, text: formatDoctor(report) }
+  const failure = report.devices.find(({ device }) => device === 'cpu')?.failure
+  if (!failure) return outcome
+  return { ...outcome, failure: new QuantError('E_ENGINE', `onnxruntime does not work here: ${failure.problem}`) }
+}
+
 /** Runs a command. @throws what the functions of the package throw. */
 export function run(invocation: Invocation, status: StatusLine, signal: AbortSignal): Promise<Outcome> {
   const calling = { onProgress: showProgress(status), signal }
@@ -42,5 +68,7 @@ export function run(invocation: Invocation, status: StatusLine, signal: AbortSig
       return runInspect(invocation, calling)
     case 'evaluate':
       return runEvaluate(invocation, calling)
+    case 'doctor':
+      return runDoctor(invocation, status, signal)
   }
 }

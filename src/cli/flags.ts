@@ -1,40 +1,11 @@
-/** @file Options of the command line: a table per command, a row per option. The help, the parser and the names in messages come from it. */
+/** @file Options of the command line: a row per option. The help, the parser and the names in messages come from these tables (read-flags.ts has the other commands'). */
 
 import type { QuantizeRequest } from '../engine/messages.ts'
 import type { OptionName } from '../option-mark.ts'
-import type { EvaluateOptions, InspectOptions } from '../quant/terms/read-options.ts'
 import { TARGET_NAMES } from '../quant/terms/targets.ts'
+import { DEVICE_ROW, type FlagRow, JSON_ROW, QUIET_ROW, THREADS_ROW } from './flag-row.ts'
 import { duration, number, oneScheme, weightOverride, wholeNumber } from './flag-values.ts'
-
-/** Value of an option that takes one: from the text as typed, or from all texts of a repeatable option. */
-type Parse = (text: string, flag: string) => unknown
-
-/** One option of a command. */
-export interface FlagRow<Key extends string = string> {
-  /** As commander reads them: "-o, --output <path>". */
-  readonly flags: string
-  /** Field of the command's options. */
-  readonly key: Key
-  readonly help: string
-  /** Default: the text itself, or true for an option without a value. */
-  readonly parse?: Parse
-  /** May be given several times. The value is the list of all, unless `join` makes one of them. */
-  readonly repeatable?: true
-  readonly join?: (texts: readonly string[]) => unknown
-  /** Heading in the help, which holds for the rows that follow as well. */
-  readonly group?: string
-}
-
-const JSON_ROW: FlagRow<'json'> = { flags: '--json', key: 'json', help: 'one JSON document on stdout' }
-
-const QUIET_ROW: FlagRow<'quiet'> = { flags: '--quiet', key: 'quiet', help: 'say nothing but errors' }
-
-const THREADS_ROW: FlagRow<'threads'> = {
-  flags: '--threads <n>',
-  key: 'threads',
-  help: 'threads (default: as many as cores)',
-  parse: wholeNumber,
-}
+import { DOCTOR_FLAGS, EVALUATE_FLAGS, INSPECT_FLAGS } from './read-flags.ts'
 
 export const QUANTIZE_FLAGS: readonly FlagRow<keyof QuantizeRequest | 'overridesFile' | 'json' | 'quiet'>[] = [
   {
@@ -225,6 +196,7 @@ export const QUANTIZE_FLAGS: readonly FlagRow<keyof QuantizeRequest | 'overrides
     help: 'perplexity of both models on a text or token ids',
   },
   THREADS_ROW,
+  DEVICE_ROW,
   {
     flags: '--time-budget <time>',
     key: 'timeBudgetMs',
@@ -246,66 +218,13 @@ export const QUANTIZE_FLAGS: readonly FlagRow<keyof QuantizeRequest | 'overrides
   QUIET_ROW,
 ]
 
-export const INSPECT_FLAGS: readonly FlagRow<keyof InspectOptions | 'json'>[] = [
-  {
-    flags: '--target <name>',
-    key: 'target',
-    help: 'name the kernel of every linear there, and what a faster one wants',
-  },
-  {
-    flags: '--scheme <name>',
-    key: 'scheme',
-    help: 'scheme to name the kernels for, also as a flag: --w4a16 (default: as the target has it)',
-    repeatable: true,
-    join: oneScheme,
-  },
-  {
-    flags: '--seq-len <n>',
-    key: 'seqLen',
-    help: 'tokens per sequence to look at the graph with',
-    parse: wholeNumber,
-  },
-  JSON_ROW,
-]
-
-export const EVALUATE_FLAGS: readonly FlagRow<keyof EvaluateOptions | 'maxPerplexity' | 'json' | 'quiet'>[] = [
-  { flags: '--text <file>', key: 'text', help: 'text (.txt, .md, .jsonl) or token ids (.npy, .jsonl)' },
-  {
-    flags: '--against <model>',
-    key: 'against',
-    help: 'another model to measure on the same tokens, such as the float one',
-  },
-  {
-    flags: '--max-perplexity <x>',
-    key: 'maxPerplexity',
-    help: 'fail (exit code 1) when the perplexity is above',
-    parse: number,
-  },
-  {
-    flags: '--seq-len <n>',
-    key: 'seqLen',
-    help: "tokens per window (default: 256, or the model's positions if fewer)",
-    parse: wholeNumber,
-  },
-  { flags: '--windows <n>', key: 'windows', help: 'only the first so many windows', parse: wholeNumber },
-  {
-    flags: '--qdq-accuracy-level <n>',
-    key: 'qdqAccuracyLevel',
-    help: "products of a file made with --format qdq: 0 in float32, 4 with activations of 8 bits (onnxruntime's own choice)",
-    parse: wholeNumber,
-  },
-  THREADS_ROW,
-  JSON_ROW,
-  QUIET_ROW,
-]
-
 /** "--output" of "-o, --output <path>". */
 const longFlag = ({ flags }: FlagRow): string => /--[\w-]+/.exec(flags)![0]
 
 /** "-o" of "-o, --output <path>", and the long flag of options without a short one. */
 const shortFlag = (row: FlagRow): string => /^-\w\b/.exec(row.flags)?.[0] ?? longFlag(row)
 
-const ROWS: readonly FlagRow[] = [...QUANTIZE_FLAGS, ...EVALUATE_FLAGS, ...INSPECT_FLAGS]
+const ROWS: readonly FlagRow[] = [...QUANTIZE_FLAGS, ...EVALUATE_FLAGS, ...INSPECT_FLAGS, ...DOCTOR_FLAGS]
 
 /** Name of an option in messages of the command line: `--samples 4` for the key "samples" with the value 4. */
 export const flagName: OptionName = (key, value) => {

@@ -3,13 +3,22 @@
 import { createRequire } from 'node:module'
 import { Command, CommanderError, Option } from 'commander'
 import { type QuantError, usageError } from '../errors.ts'
-import { EVALUATE_FLAGS, type FlagRow, INSPECT_FLAGS, QUANTIZE_FLAGS, valuesOf } from './flags.ts'
+import type { FlagRow } from './flag-row.ts'
+import { QUANTIZE_FLAGS, valuesOf } from './flags.ts'
 import { endByHangup, hasTerminal, ignoreHangup } from './hangup.ts'
 import { watchInterrupts } from './interrupts.ts'
-import { evaluateCommand, inspectCommand, type Invocation, quantizeCommand, rewriteSchemeFlags } from './options.ts'
+import {
+  doctorCommand,
+  evaluateCommand,
+  inspectCommand,
+  type Invocation,
+  quantizeCommand,
+  rewriteSchemeFlags,
+} from './options.ts'
 import { type Ending, endingOf, failureOf } from './outcome.ts'
 import { keepStreamErrors, printMessages, printResult } from './print.ts'
 import type { StatusLine } from './progress.ts'
+import { DOCTOR_FLAGS, EVALUATE_FLAGS, INSPECT_FLAGS } from './read-flags.ts'
 
 const { version } = createRequire(import.meta.url)('../../package.json') as { version: string }
 
@@ -21,6 +30,7 @@ Examples:
   omniquant quantize my-llama/ --w3a16g64 --calib text.txt --evaluate other.txt
   omniquant quantize my-llama/ --wbits 2 --group 32 --preset paper --threads 8
   omniquant evaluate my-llama-w4/ --text other.txt --against my-llama/
+  omniquant doctor                                      which devices work here, and what the others lack
 
 A MODEL is an .onnx file or a folder with one. Results go to stdout, progress and errors to stderr.
 Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted.`
@@ -76,6 +86,15 @@ function addEvaluate(program: Command, found: (invocation: Invocation) => void):
   command.action((model: string, text: string | undefined) => found(evaluateCommand(model, text, values())))
 }
 
+function addDoctor(program: Command, found: (invocation: Invocation) => void): void {
+  const command = program
+    .command('doctor')
+    .summary('show which devices work here, and what the others lack')
+    .description('Try the devices that programs can run on. Show what is missing, by file name, and how to mend it.')
+  const values = addOptions(command, DOCTOR_FLAGS)
+  command.action(() => found(doctorCommand(values())))
+}
+
 /** "error: unknown option '--grup'\n(Did you mean --group?)" -> message and hint. */
 function fromCommander({ message }: CommanderError): QuantError {
   const [what, suggestion] = message.replace(/^error: /, '').split('\n')
@@ -103,6 +122,7 @@ export function parseCommandLine(argv: readonly string[]): Parsed {
   addQuantize(program, found)
   addInspect(program, found)
   addEvaluate(program, found)
+  addDoctor(program, found)
   try {
     program.parse(rewriteSchemeFlags(argv), { from: 'user' })
   } catch (error) {

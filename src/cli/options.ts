@@ -37,7 +37,15 @@ export interface EvaluateCommand extends Manner {
   readonly maxPerplexity: number | undefined
 }
 
-export type Invocation = QuantizeCommand | InspectCommand | EvaluateCommand
+export interface DoctorCommand extends Manner {
+  readonly command: 'doctor'
+  /** Fetch CUDA first. */
+  readonly install: boolean
+  /** Folder to fetch it into, if not the usual one. */
+  readonly into: string | undefined
+}
+
+export type Invocation = QuantizeCommand | InspectCommand | EvaluateCommand | DoctorCommand
 
 /** Fields that were typed, by key. */
 type Values = Readonly<Record<string, unknown>>
@@ -103,4 +111,12 @@ export function evaluateCommand(model: string, file: string | undefined, values:
   const options = { model, text, ...rest }
   checkEvaluateOptions(options)
   return { command: 'evaluate', options, maxPerplexity, json, quiet }
+}
+
+/** @throws E_USAGE */
+export function doctorCommand(values: Values): DoctorCommand {
+  const { json = false, install = false, into } = values as Partial<Manner & Pick<DoctorCommand, 'install' | 'into'>>
+  if (into !== undefined && !install)
+    throw usageError('--into is the folder for --install-cuda', 'Give --install-cuda too.')
+  return { command: 'doctor', install, into, json, quiet: false }
 }

@@ -1,6 +1,7 @@
 /** @file Progress in one line on stderr, only where somebody watches. Knows no models; stdout is not its business. */
 
 import ora from 'ora'
+import { deviceLine } from '../engine/choose-device.ts'
 import { describeEvent } from '../engine/describe-event.ts'
 import type { ProgressEvent } from '../engine/messages.ts'
 import { printableLine } from '../printable.ts'
@@ -12,28 +13,34 @@ export interface StatusLine {
   readonly say: (text: string) => void
   /** Writes a line that stays, above the status line. */
   readonly line: (text: string) => void
+  /** Writes a line that stays, also where nobody watches: into a log. */
+  readonly note: (text: string) => void
   readonly stop: () => void
 }
 
-export const SILENCE: StatusLine = { say: () => {}, line: () => {}, stop: () => {} }
+export const SILENCE: StatusLine = { say: () => {}, line: () => {}, note: () => {}, stop: () => {} }
 
-/** A line on stderr; nothing at all when that is not a terminal that can show one. */
+const writeLine = (text: string): void => void process.stderr.write(`${printableLine(text)}\n`)
+
+/** A line on stderr; only its notes when that is not a terminal that can show one. */
 export function openStatusLine(): StatusLine {
   // A terminal of unknown width says 0 columns (containers do), and ora would clear lines without end.
-  if (!process.stderr.isTTY || !process.stderr.columns || process.env['TERM'] === 'dumb') return SILENCE
+  if (!process.stderr.isTTY || !process.stderr.columns || process.env['TERM'] === 'dumb')
+    return { ...SILENCE, note: writeLine }
   // discardStdin would put the terminal into raw mode, where Ctrl-C is no signal but a key nobody reads during a run.
   const spinner = ora({ stream: process.stderr, isEnabled: true, discardStdin: false })
+  const line = (text: string): void => {
+    spinner.clear()
+    writeLine(text)
+  }
   return {
     say: text => {
       // Drawn when the spinner's timer fires next: the event loop turns between two runs.
       spinner.text = printableLine(text)
       if (!spinner.isSpinning) spinner.start()
     },
-    line: text => {
-      spinner.clear()
-      process.stderr.write(`${printableLine(text)}\n`)
-    },
-
+    line,
+    note: line,
     stop: () => spinner.stop(),
   }
 }
@@ -82,7 +89,7 @@ function finishedLine({ report, blocks }: Extract<QuantizeEvent, { type: 'blockD
  * @param now clock in milliseconds.
  */
 export function showProgress(
-  { say, line }: Pick<StatusLine, 'say' | 'line'>,
+  { say, line, note }: Pick<StatusLine, 'say' | 'line' | 'note'>,
   now: () => number = () => performance.now(),
 ): (event: ProgressEvent) => void {
   let begin: { readonly at: number; readonly block: number } | undefined
@@ -90,6 +97,8 @@ export function showProgress(
   let resumed = 0
   return event => {
     switch (event.type) {
+      case 'device':
+        return note(deviceLine(event.device))
       case 'block': {
         if (!begin && resumed > 0) line(`${resumed} of ${event.blocks} blocks were finished by an earlier run`)
         begin ??= { at: now(), block: event.index }

@@ -3,22 +3,17 @@
 import { type ChildProcess, fork } from 'node:child_process'
 import { QuantError } from '../errors.ts'
 import { option } from '../option-mark.ts'
+import type { Device } from '../kernels/device.ts'
+import { goOnOnCpu } from '../kernels/device-failure.ts'
 import type { Traces } from '../quant/terms/report.ts'
 import { describeEvent } from './describe-event.ts'
+import { engineEnvironment, startOptions } from './environment.ts'
+import { forkOptions } from './fork-options.ts'
 import { clearAway, GO_ON, interrupted } from './interrupted.ts'
 import { type EngineMessage, type ProgressEvent, receivedError, type Task } from './messages.ts'
 
 /** The built file, because child.ts is dist/engine/child.js when it runs. */
 const PROCESS = new URL('./process.js', import.meta.url)
-
-/** Options of node that name a program: the child would run the caller's again. */
-const PROGRAM = /^(-e|-p|-pe|--eval|--print|--test|--watch)\b/
-
-/**
- * Settings for glibc, which otherwise keeps large pieces of memory that were given back: memory would grow by some MB with every block.
- * From 1 MiB up they go back to the system.
- */
-const ALLOCATION = { MALLOC_MMAP_THRESHOLD_: String(2 ** 20) }
 
 /** Characters of the child's stderr that are kept for reports of crashes. */
 const MAX_PRINTED = 4096
@@ -31,43 +26,39 @@ const notStarted = (error: Error): QuantError =>
   )
 
 /** Error for a process that ended without an answer. */
-function lost(signal: string | null, code: number | null, doing: string, kept: boolean): QuantError {
+function lost(device: Device, signal: string | null, code: number | null, doing: string, kept: boolean): QuantError {
   const what =
     signal === 'SIGKILL'
       ? 'the process that works was killed, most likely because memory ran out'
       : `the process that works crashed (${signal ?? `exit code ${code}`})`
   return new QuantError(
     'E_ENGINE',
-    `${what}${doing === '' ? '' : `, while: ${doing}`}`,
-    `${kept ? `What was finished is kept. ${GO_ON} ` : ''}A shorter ${option('seqLen')} needs less memory; ` +
+    `${what}${device === 'cpu' ? '' : ` on ${device}`}${doing === '' ? '' : `, while: ${doing}`}`,
+    `${device === 'cpu' ? '' : `${goOnOnCpu(device)} `}${kept ? `What was finished is kept. ${GO_ON} ` : ''}A shorter ${option('seqLen')} needs less memory; ` +
       'OMNIQUANT_DEBUG=1 shows what the process said last.',
   )
 }
 
 /**
  * Runs a task in a child process. Finished blocks stay on the disk when it is aborted.
- * @param signal kills the process.
+ * @param device that the process works on, which its environment depends on. @param signal kills the process.
  * @throws the error of the task; E_INTERRUPTED when aborted; E_ENGINE when the process died.
  */
 export async function performInChild(
   task: Task,
+  device: Device,
   onEvent: (event: ProgressEvent) => void,
   signal: AbortSignal | undefined,
 ): Promise<unknown> {
   if (signal?.aborted) throw interrupted(false)
-  const child = fork(PROCESS, [], {
-    env: { ...ALLOCATION, ...process.env },
-    execArgv: process.execArgv.some(argument => PROGRAM.test(argument)) ? [] : process.execArgv,
-    serialization: 'advanced',
-    stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
-  })
+  const child = fork(PROCESS, [], forkOptions(engineEnvironment(device, startOptions(task))))
   // Without a file left to open, there are no pipes to it either.
   if (child.pid === undefined) return new Promise((_, fail) => child.on('error', error => fail(notStarted(error))))
   const kill = () => void child.kill('SIGKILL')
   signal?.addEventListener('abort', kill)
   child.send(task, () => {}) // if it cannot be reached, it has ended, and `close` says so
   try {
-    return await answerOf(child, onEvent, signal)
+    return await answerOf(child, device, onEvent, signal)
   } finally {
     signal?.removeEventListener('abort', kill)
   }
@@ -75,6 +66,7 @@ export async function performInChild(
 
 function answerOf(
   child: ChildProcess,
+  device: Device,
   onEvent: (event: ProgressEvent) => void,
   stopped: AbortSignal | undefined,
 ): Promise<unknown> {
@@ -108,7 +100,7 @@ function answerOf(
       const kept = traces ? await clearAway(traces) : false
       if (fault) return fail(fault.error)
       if (stopped?.aborted) return fail(interrupted(kept))
-      fail(Object.assign(lost(signal, code, doing, kept), { stack: printed }))
+      fail(Object.assign(lost(device, signal, code, doing, kept), { stack: printed }))
     }
     // Not 'exit': messages and output may still be under way then.
     child.on('close', (code, signal) => void onClose(code, signal).catch(fail))

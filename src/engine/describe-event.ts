@@ -32,6 +32,7 @@ export function describeEvent(event: ProgressEvent): string | undefined {
       return 'saving'
     case 'evaluating':
       return `evaluating ${event.model}  ${event.done}/${event.total} windows`
+    case 'device':
     case 'working':
     case 'blockDone':
       return undefined

@@ -1,11 +1,14 @@
 /** @file The face of the package: quantize, evaluate and inspect, in a process of their own or in this one. */
 
 import { QuantError, usageError } from '../errors.ts'
-import { nameOptions, option, type OptionName } from '../option-mark.ts'
+import { nameOptionsIn, option, type OptionName } from '../option-mark.ts'
 import { resolveOptions } from '../quant/terms/resolve-options.ts'
 import { checkEvaluateOptions, checkInspectOptions } from '../quant/terms/read-options.ts'
 import type { Traces } from '../quant/terms/report.ts'
+import { chooseDevice, type ChosenDevice } from './choose-device.ts'
+import { engineEnvironment, startOptions } from './environment.ts'
 import type { ProgressEvent, Task, TaskName, Tasks } from './messages.ts'
+import { tryDevice } from './try-device.ts'
 
 /** Place of the work: a child process, which a crash of onnxruntime or an abort ends alone, or the process of the caller. */
 export type EngineKind = 'process' | 'inline'
@@ -52,14 +55,6 @@ function check(task: Task): void {
   resolveOptions(options)
 }
 
-/** A report with names for the marks of options in its texts. */
-function named(value: unknown, nameOf: OptionName): unknown {
-  if (typeof value === 'string') return nameOptions(value, nameOf)
-  if (Array.isArray(value)) return value.map(each => named(each, nameOf))
-  if (typeof value !== 'object' || value === null) return value
-  return Object.fromEntries(Object.entries(value).map(([key, each]) => [key, named(each, nameOf)]))
-}
-
 /** Runs a task in this process. */
 async function performInline(
   task: Task,
@@ -87,15 +82,44 @@ async function performInline(
 
 const ENGINES: readonly unknown[] = ['process', 'inline']
 
+/** A task with its device, once that is chosen; one that does not compute has none. */
+interface Placed {
+  readonly task: Task
+  readonly device?: ChosenDevice
+}
+
+/** Chooses the device of a task. @throws E_DEVICE; E_INTERRUPTED when aborted. */
+async function place(task: Task, engine: EngineKind, signal: AbortSignal | undefined): Promise<Placed> {
+  if (task.name === 'inspect') return { task }
+  const { device: choice = 'auto' } = task.options
+  try {
+    const device = await chooseDevice(choice, name => {
+      // Inline, libraries come from where this process finds them.
+      const env = engine === 'inline' ? process.env : engineEnvironment(name, startOptions(task))
+      return tryDevice(name, { env, signal })
+    })
+    return { task: { ...task, options: { ...task.options, device: device.name } } as Task, device }
+  } catch (error) {
+    if (!signal?.aborted || error instanceof QuantError) throw error
+    const { interrupted } = await import('./interrupted.ts')
+    throw interrupted(false)
+  }
+}
+
 /** The functions of the package for readers who call options by `nameOf`. */
 export function faceFor(nameOf: OptionName): Face {
-  const run = async (task: Task, { onProgress = () => {}, signal, engine = 'process' }: RunOptions) => {
+  const perform = async (given: Task, { onProgress = () => {}, signal, engine = 'process' }: RunOptions) => {
     if (!ENGINES.includes(engine)) throw usageError(`engine is process or inline, not "${String(engine)}"`)
-    check(task)
-    if (engine === 'inline') return named(await performInline(task, onProgress, signal), nameOf)
-    const { performInChild } = await import('./child.ts')
-    return named(await performInChild(task, onProgress, signal), nameOf)
+    check(given)
+    const { task, device } = await place(given, engine, signal)
+    if (device) onProgress({ type: 'device', device })
+    const report =
+      engine === 'inline'
+        ? await performInline(task, onProgress, signal)
+        : await (await import('./child.ts')).performInChild(task, device?.name ?? 'cpu', onProgress, signal)
+    return { ...(report as object), ...(device && { device }) }
   }
+  const run = async (task: Task, calling: RunOptions) => nameOptionsIn(await perform(task, calling), nameOf)
   return {
     quantize: async (options, calling = {}) =>
       (await run({ name: 'quantize', options }, calling)) as Tasks['quantize']['report'],

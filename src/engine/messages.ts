@@ -6,6 +6,7 @@ import type { InspectReport } from '../quant/inspected.ts'
 import type { QuantizeOptions } from '../quant/terms/options.ts'
 import type { EvaluateEvent, EvaluateOptions, InspectOptions } from '../quant/terms/read-options.ts'
 import type { QuantizeEvent, QuantizeReport } from '../quant/terms/report.ts'
+import type { ChosenDevice } from './choose-device.ts'
 
 /** Options of `quantize`, with the measurement that may follow. */
 export interface QuantizeRequest extends QuantizeOptions {
@@ -13,16 +14,24 @@ export interface QuantizeRequest extends QuantizeOptions {
   readonly evaluate?: string | undefined
 }
 
+/** Part of the report of a task that computes. */
+export interface Ran {
+  readonly device: ChosenDevice
+}
+
 /** Report of `quantize`. */
-export interface QuantizeResult extends QuantizeReport {
+export interface QuantizeResult extends QuantizeReport, Ran {
   /** Measurements of the output, and of the float model as `against`, where they were asked for. */
   readonly evaluation?: EvaluateReport
 }
 
+/** Report of `evaluate`. */
+export interface EvaluateResult extends EvaluateReport, Ran {}
+
 /** Options and report of each task. */
 export interface Tasks {
   quantize: { readonly options: QuantizeRequest; readonly report: QuantizeResult }
-  evaluate: { readonly options: EvaluateOptions; readonly report: EvaluateReport }
+  evaluate: { readonly options: EvaluateOptions; readonly report: EvaluateResult }
   inspect: { readonly options: InspectOptions; readonly report: InspectReport }
 }
 
@@ -31,8 +40,14 @@ export type TaskName = keyof Tasks
 /** A task with its options. */
 export type Task = { [Name in TaskName]: { readonly name: Name; readonly options: Tasks[Name]['options'] } }[TaskName]
 
+/** Emitted once, before a task that computes begins. */
+export interface DeviceEvent {
+  readonly type: 'device'
+  readonly device: ChosenDevice
+}
+
 /** Progress of a task. */
-export type ProgressEvent = QuantizeEvent | EvaluateEvent
+export type ProgressEvent = DeviceEvent | QuantizeEvent | EvaluateEvent
 
 /** An error as plain data: classes do not travel. */
 export interface SentError {

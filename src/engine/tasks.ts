@@ -13,7 +13,10 @@ interface Calling {
 }
 
 /** Quantizes, and measures both models where a text is given. */
-async function quantize({ evaluate: text, ...options }: QuantizeRequest, calling: Calling): Promise<QuantizeResult> {
+async function quantize(
+  { evaluate: text, ...options }: QuantizeRequest,
+  calling: Calling,
+): Promise<Omit<QuantizeResult, 'device'>> {
   if (text === undefined) return quantizeModel(options, calling)
   const { model: tokenizer, threads, device } = options
   const measure = (model: string, seqLen?: number) =>

@@ -5,7 +5,7 @@
 
 import { dirname, relative } from 'node:path'
 import * as ort from 'onnxruntime-node'
-import { internalError, isMemoryError, memoryError, messageOf, QuantError } from '../errors.ts'
+import { internalError, messageOf, QuantError } from '../errors.ts'
 import { isFileRange } from '../files/file-range.ts'
 import type { DType } from '../graph/dtype.ts'
 import { Graph, newModel, tensorsOf, Value } from '../graph/ir.ts'
@@ -13,6 +13,7 @@ import { encodeModel, type Place } from '../graph/onnx-file/encode.ts'
 import { isInside } from '../graph/onnx-file/external-data.ts'
 import { type Elements, readElements, type Tensor, tensorOf } from '../graph/tensor.ts'
 import { type Device, providerOf } from './device.ts'
+import { programError } from './device-failure.ts'
 import { type MatMulPrecision, setProductPrecision } from './matmul-precision.ts'
 
 /** Version of onnxruntime. */
@@ -106,11 +107,13 @@ export class Session {
   readonly inputs: readonly ValueInfo[]
   readonly outputs: readonly ValueInfo[]
   private readonly native: ort.InferenceSession
+  private readonly device: Device
   private readonly fixed: Tensors
 
   /** @param fixed run inputs that are the same in every run. */
-  constructor(native: ort.InferenceSession, fixed: Tensors = {}) {
+  constructor(native: ort.InferenceSession, device: Device, fixed: Tensors = {}) {
     this.native = native
+    this.device = device
     this.fixed = fixed
     this.inputs = describe(native.inputMetadata)
     this.outputs = describe(native.outputMetadata)
@@ -118,7 +121,7 @@ export class Session {
 
   /**
    * Runs the graph; `fetches` limits which outputs are computed and returned.
-   * @throws E_RUNTIME with the node and onnxruntime's own reason.
+   * @throws E_RUNTIME with the node and onnxruntime's own reason, E_MEMORY; E_DEVICE for faults of a device other than the CPU.
    */
   async run(feeds: Tensors, fetches?: readonly string[]): Promise<Tensors> {
     for (const { name, dtype } of this.outputs)
@@ -134,9 +137,8 @@ export class Session {
       const outputs = await (fetches ? this.native.run(inputs, [...fetches]) : this.native.run(inputs))
       return Object.fromEntries(Object.entries(outputs).map(([name, tensor]) => [name, fromOrt(tensor as ort.Tensor)]))
     } catch (error) {
-      const message = messageOf(error)
-      if (isMemoryError(message)) throw memoryError(`onnxruntime ran ${whereAndWhy(message)}`, error)
-      throw new QuantError('E_RUNTIME', `onnxruntime could not run ${whereAndWhy(message)}`)
+      const what = whereAndWhy(messageOf(error))
+      throw programError(this.device, `ran ${what}`, `could not run ${what}`, error)
     }
   }
 
@@ -169,15 +171,14 @@ async function create(
   dataFolder?: string,
   externalData: readonly ExternalData[] = [],
 ): Promise<ort.InferenceSession> {
+  const device = options.device ?? 'cpu'
   try {
     const native = { ...nativeOptions(options, dataFolder), ...(externalData.length > 0 && { externalData }) }
     return typeof source === 'string'
       ? await ort.InferenceSession.create(source, native)
       : await ort.InferenceSession.create(source, native)
   } catch (error) {
-    const message = messageOf(error)
-    if (isMemoryError(message)) throw memoryError(`onnxruntime loaded ${what}`, error)
-    throw new QuantError('E_RUNTIME', `onnxruntime could not load ${what}: ${message}`)
+    throw programError(device, `loaded ${what}`, `could not load ${what}: ${messageOf(error)}`, error)
   }
 }
 
@@ -240,12 +241,12 @@ export async function compile(graph: Graph, options: SessionOptions = {}, fixed:
   const externalData = [...external].map(([data, path]) => ({ path, data }))
   const what = `the program "${graph.name}"`
   const native = await create(program, { prepacking: false, ...options }, what, folder, externalData)
-  return new Session(native, fixedInputs === 'fed' ? fixed : {})
+  return new Session(native, device, fixedInputs === 'fed' ? fixed : {})
 }
 
 /** Opens a model file as any user of onnxruntime would. @throws E_RUNTIME */
 export async function openModel(path: string, options: SessionOptions = {}): Promise<Session> {
-  return new Session(await create(path, options, path))
+  return new Session(await create(path, options, path), options.device ?? 'cpu')
 }
 
 /** Compiles, runs once, releases. */

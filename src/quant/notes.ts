@@ -1,5 +1,6 @@
 /** @file Notes for the user about a run: divergence, rare experts, wide groups, exceptions from the scheme. */
 
+import type { Device } from '../kernels/device.ts'
 import { option } from '../option-mark.ts'
 import type { BlockPlan } from './plan/block-plan.ts'
 import type { BlockReport, FewTokens, SkippedReport } from './terms/report.ts'
@@ -10,6 +11,10 @@ export function fewTokensNote(block: number, { experts, needed }: FewTokens): st
   const which = `${experts.length === 1 ? 'expert' : 'experts'} ${experts.join(', ')}`
   return `block ${block}: ${which} saw fewer than ${needed} tokens: rounded to nearest`
 }
+
+/** "block 3", "blocks 3, 4" */
+const blockList = (indices: readonly number[]): string =>
+  `${indices.length === 1 ? 'block' : 'blocks'} ${indices.join(', ')}`
 
 /** A line for each scheme that overrides gave to some weights. */
 export function overrideNotes(plans: readonly BlockPlan[], { bits, group, symmetric }: WeightScheme): string[] {
@@ -40,16 +45,27 @@ export function learningNotes(finished: readonly { readonly report: BlockReport 
     finished.filter(({ report }) => which(report)).map(({ report }) => report.index)
   const diverged = blocks(({ rollbacks }) => rollbacks !== undefined)
   const useless = blocks(({ kept }) => kept === 'rounded')
-  const list = (indices: readonly number[]) => `${indices.length === 1 ? 'block' : 'blocks'} ${indices.join(', ')}`
   return [
     ...(diverged.length > 0
-      ? [`learning diverged in ${list(diverged)} and was rolled back: lower ${option('learningRate')}`]
+      ? [`learning diverged in ${blockList(diverged)} and was rolled back: lower ${option('learningRate')}`]
       : []),
     ...(useless.length > 0
-      ? [`learning did not help ${list(useless)}, rounded to nearest: other ${option('learningRate')} or more samples`]
+      ? [
+          `learning did not help ${blockList(useless)}, rounded to nearest: other ${option('learningRate')} or more samples`,
+        ]
       : []),
     ...finished.flatMap(({ report: { index, fewTokens } }) => (fewTokens ? [fewTokensNote(index, fewTokens)] : [])),
   ]
+}
+
+/** A line for blocks that earlier runs made on another device than the rest. */
+export function deviceNotes(finished: readonly { readonly report: BlockReport }[]): string[] {
+  const blocks = new Map<Device, number[]>()
+  for (const { report } of finished)
+    if (report.device !== undefined) blocks.set(report.device, [...(blocks.get(report.device) ?? []), report.index])
+  if (blocks.size < 2) return []
+  const parts = [...blocks].map(([device, indices]) => `${blockList(indices)} on ${device}`)
+  return [`learned on several devices, whose numbers differ in the last bits: ${parts.join('; ')}`]
 }
 
 /** Weights that stay float in a block: what cannot be quantized, and what was not to be. */

@@ -21,7 +21,7 @@ import { inFloat16 } from './float16/in-float16.ts'
 import type { Effort } from './learn/effort.ts'
 import { learns } from './learn/learnables.ts'
 import { saveParameters } from './learn/replay.ts'
-import { groupNotes, learningNotes, overrideNotes, skippedIn } from './notes.ts'
+import { deviceNotes, groupNotes, learningNotes, overrideNotes, skippedIn } from './notes.ts'
 import { savingOf } from './output/data-file.ts'
 import { planOutput } from './output/paths.ts'
 import { checkOutput, placeOf, saveOutput } from './output/save-output.ts'
@@ -133,6 +133,7 @@ async function quantize(given: QuantizeOptions, hooks: Hooks): Promise<QuantizeR
         ...(before > 0 ? [`went on from an earlier run, which had finished ${before} of ${blocks.length} blocks`] : []),
         ...threadNotes,
         ...effortNotes,
+        ...deviceNotes(finished),
         ...learningNotes(finished),
         ...groupNotes(plans),
         ...overrideNotes(plans, scheme.weights),

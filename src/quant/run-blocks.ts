@@ -103,7 +103,7 @@ export async function runBlocks(
         objective: objectiveFor(options, analysis, index),
       })
       files.sync()
-      keep(result, true)
+      keep({ ...result, report: { ...result.report, device: options.session.device ?? 'cpu' } }, true)
       work.forget(trainingName(index))
       files.advance()
       take(plan, false)

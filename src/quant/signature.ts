@@ -14,7 +14,8 @@ import type { ResolvedOptions } from './terms/options.ts'
 import { schemeName } from './terms/scheme.ts'
 
 /**
- * Everything that decides the result of a run, made of resolved options: a default that is typed out makes no other run.
+ * Everything that decides the result of a run, made of resolved options: a default that is typed out makes no other run. The device is
+ * not part of it: devices differ in the last bits only, and a run whose device failed goes on on another one.
  * @param options with the threads that are used.
  */
 export function signatureOfRun(options: ResolvedOptions, analysis: Analysis): Signature {
@@ -51,7 +52,6 @@ export function signatureOfRun(options: ResolvedOptions, analysis: Analysis): Si
     'kept cache': options.keepCache,
     'cache shared with': analysis.partner,
     'learned parameters': params === undefined ? undefined : digestOf([params]),
-    device: session.device,
     'matrix products': session.matmul,
   }
   const calibrated = calibrates(options)

@@ -412,7 +412,11 @@ describe('a run that ends early', () => {
       await until(() => files(join(out, 'new', '.q.onnx.omniquant')).some(name => name.startsWith('float-001')), ended)
       const sent = performance.now()
       child.kill(signal)
-      expect(await ended).toEqual({ stdout: '', stderr: 'error: interrupted: nothing was written\n', exitCode: 130 })
+      expect(await ended).toMatchObject({
+        stdout: '',
+        stderr: 'error: interrupted: nothing was written\n',
+        exitCode: 130,
+      })
       expect(performance.now() - sent).toBeLessThan(1000)
       expect(readdirSync(out)).toEqual([])
     },
@@ -434,7 +438,7 @@ describe('a run that ends early', () => {
     const { child, ended } = startCli(run(path, '--epochs', '60'))
     await until(() => files(work).includes('block-000.record'), ended)
     child.kill('SIGINT')
-    expect(await ended).toEqual({
+    expect(await ended).toMatchObject({
       stdout: '',
       stderr:
         'error: interrupted: what was finished is kept\n' +

@@ -1,13 +1,14 @@
 import { expect, test } from 'vitest'
 import { openStatusLine, showProgress, type StatusLine } from '../../src/cli/progress.ts'
+import type { ProgressEvent } from '../../src/engine/messages.ts'
 import type { BlockReport, QuantizeEvent } from '../../src/quant/terms/report.ts'
 
-/** Status lines for each event, one second after the other. Lines that stay begin with "= ". */
-function said(events: readonly QuantizeEvent[]): string[] {
+/** Status lines for each event, one second after the other. Lines that stay begin with "= ", those of logs too with "> ". */
+function said(events: readonly ProgressEvent[]): string[] {
   const lines: string[] = []
   let seconds = -1
   const report = showProgress(
-    { say: text => lines.push(text), line: text => lines.push(`= ${text}`) },
+    { say: text => lines.push(text), line: text => lines.push(`= ${text}`), note: text => lines.push(`> ${text}`) },
     () => seconds * 1000,
   )
   for (const event of events) {

@@ -8,7 +8,10 @@ const root = resolve(import.meta.dirname, '../..')
 
 export interface CliResult {
   readonly stdout: string
+  /** Without the line about the device, which comes first. */
   readonly stderr: string
+  /** That line; undefined for commands that run nothing. */
+  readonly device: string | undefined
   /** null when a signal ended the process. */
   readonly exitCode: number | null
 }
@@ -18,19 +21,23 @@ export interface CliStreams {
   readonly stdout?: number
   /** Starts the process in a group of its own, for signals that reach all its processes. */
   readonly detached?: boolean
+  /** Variables of the environment besides those of this process. */
+  readonly env?: NodeJS.ProcessEnv
+  /** Folder of the package: this one, or a copy of it. */
+  readonly folder?: string
 }
 
 /** A running process without a terminal. `ended` resolves when it has ended and its output is complete. */
 export function startCli(
   args: readonly string[],
-  { stdout: file, detached }: CliStreams = {},
+  { stdout: file, detached, env: added, folder = root }: CliStreams = {},
 ): {
   readonly child: ChildProcess
   readonly ended: Promise<CliResult>
 } {
-  if (!existsSync(resolve(root, 'dist/cli/main.js'))) throw new Error('dist/ is missing: run `npm run build` first')
-  const env = { ...process.env, OMNIQUANT_DEBUG: '' }
-  const child = spawn(process.execPath, [resolve(root, 'bin/omniquant.js'), ...args], {
+  if (!existsSync(resolve(folder, 'dist/cli/main.js'))) throw new Error('dist/ is missing: run `npm run build` first')
+  const env = { ...process.env, OMNIQUANT_DEBUG: '', ...added }
+  const child = spawn(process.execPath, [resolve(folder, 'bin/omniquant.js'), ...args], {
     env,
     detached: detached ?? false,
     stdio: ['ignore', file ?? 'pipe', 'pipe'],
@@ -41,7 +48,10 @@ export function startCli(
     child.stdout?.setEncoding('utf8').on('data', (chunk: string) => (stdout += chunk))
     child.stderr?.setEncoding('utf8').on('data', (chunk: string) => (stderr += chunk))
     child.on('error', fail)
-    child.on('close', exitCode => done({ stdout, stderr, exitCode }))
+    child.on('close', exitCode => {
+      const device = /^device: .*\n/.exec(stderr)?.[0]
+      done({ stdout, stderr: stderr.slice(device?.length ?? 0), device: device?.trimEnd(), exitCode })
+    })
   })
   return { child, ended }
 }

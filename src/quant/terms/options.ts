@@ -93,7 +93,10 @@ export interface QuantizeOptions extends WeightRules, EmbeddingChoices, SchemeOv
   readonly seed?: number | undefined
   /** Threads (default: as many as cores). */
   readonly threads?: number | undefined
-  /** Device for the computation (default: "cpu"; nothing was run on the others). */
+  /**
+   * Device for the computation: "cpu", "cuda" (or "cuda:1"), "webgpu" or "auto" (default). "auto" is CUDA where a small program gives the
+   * right numbers there, else the CPU (docs/gpu.md). Only `quantize` and `evaluate` of the package choose; a call below them takes the CPU.
+   */
   readonly device?: DeviceChoice | undefined
   /** Precision of matrix products while learning (default: the device's own, tf32 on CUDA and float32 elsewhere). */
   readonly matmul?: MatMulPrecision | undefined

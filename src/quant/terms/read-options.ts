@@ -23,7 +23,10 @@ export interface EvaluateOptions {
   readonly windows?: number | undefined
   /** Threads (default: as many as cores). */
   readonly threads?: number | undefined
-  /** Device for the computation (default: "cpu"; nothing was run on the others). */
+  /**
+   * Device for the computation: "cpu", "cuda" (or "cuda:1"), "webgpu" or "auto" (default). "auto" is CUDA where a small program gives the
+   * right numbers there, else the CPU (docs/gpu.md). Only `quantize` and `evaluate` of the package choose; a call below them takes the CPU.
+   */
   readonly device?: DeviceChoice | undefined
   /**
    * For files with DequantizeLinear before their products (`format` "qdq"): 0 multiplies in float32, 4 rounds activations to 8 bits, as

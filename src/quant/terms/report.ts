@@ -2,6 +2,7 @@
 
 import type { SetPlace } from '../../files/file-set.ts'
 import type { WorkPlace } from '../../files/work-folder.ts'
+import type { Device } from '../../kernels/device.ts'
 import type { TargetName } from './targets.ts'
 
 /** Experts that saw too few tokens to be learned. */
@@ -39,6 +40,8 @@ export interface BlockReport {
   readonly rollbacks?: readonly number[]
   /** Experts that saw fewer calibration tokens than are needed to learn them: they are rounded to nearest. */
   readonly fewTokens?: FewTokens
+  /** Device that ran its programs; absent for a block that was rounded without running it. */
+  readonly device?: Device
   readonly elapsedMs: number
 }
 

@@ -1,0 +1,39 @@
+/** @file A row of the tables of options, and the rows that several commands share. */
+
+import { wholeNumber } from './flag-values.ts'
+
+/** Value of an option that takes one: from the text as typed, or from all texts of a repeatable option. */
+type Parse = (text: string, flag: string) => unknown
+
+/** One option of a command. */
+export interface FlagRow<Key extends string = string> {
+  /** As commander reads them: "-o, --output <path>". */
+  readonly flags: string
+  /** Field of the command's options. */
+  readonly key: Key
+  readonly help: string
+  /** Default: the text itself, or true for an option without a value. */
+  readonly parse?: Parse
+  /** May be given several times. The value is the list of all, unless `join` makes one of them. */
+  readonly repeatable?: true
+  readonly join?: (texts: readonly string[]) => unknown
+  /** Heading in the help, which holds for the rows that follow as well. */
+  readonly group?: string
+}
+
+export const JSON_ROW: FlagRow<'json'> = { flags: '--json', key: 'json', help: 'one JSON document on stdout' }
+
+export const QUIET_ROW: FlagRow<'quiet'> = { flags: '--quiet', key: 'quiet', help: 'say nothing but errors' }
+
+export const THREADS_ROW: FlagRow<'threads'> = {
+  flags: '--threads <n>',
+  key: 'threads',
+  help: 'threads (default: as many as cores)',
+  parse: wholeNumber,
+}
+
+export const DEVICE_ROW: FlagRow<'device'> = {
+  flags: '--device <name>',
+  key: 'device',
+  help: 'auto, cpu, cuda, cuda:1 or webgpu (default: auto, CUDA where it works; `omniquant doctor` tries them)',
+}
