@@ -274,7 +274,12 @@ describe('what is refused', () => {
     ['quantize m --w4a16 --lr 0', 'E_USAGE', '--lr takes a number above 0, not "0"', undefined],
     ['quantize m --w4a16 --lr fast', 'E_USAGE', '--lr takes a number above 0, not "fast"', undefined],
     ['quantize m --w4a16 --lr Infinity', 'E_USAGE', '--lr takes a number above 0, not "Infinity"', undefined],
-    ['quantize m --w4a16 --optimizer sgd', 'E_USAGE', '--optimizer is adamw, stable-spam or sign-sgd, not "sgd"', undefined],
+    [
+      'quantize m --w4a16 --optimizer sgd',
+      'E_USAGE',
+      '--optimizer is adamw, stable-spam or sign-sgd, not "sgd"',
+      undefined,
+    ],
     ['quantize m --w4a16 --format tflite', 'E_USAGE', '--format is integer, portable or qdq, not "tflite"', undefined],
     [
       'quantize m --w8a8 --format qdq',
