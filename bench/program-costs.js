@@ -34,7 +34,7 @@ const { values: given, positionals } = parseArgs({
 const [hidden, ffn, heads, tokens] = [given.hidden, given.ffn, given.heads, given.tokens].map(Number)
 const block = llamaBlock({ hidden, ffn, width: hidden / heads, tokens, numbers: false })
 
-/** What a node with so many elements works on. */
+/** Name of what a node with so many elements works on. */
 function kindOf(count) {
   if (count === heads * tokens * tokens) return 'scores'
   if ([hidden * hidden, hidden * ffn].includes(count)) return 'weights'

@@ -119,7 +119,7 @@ const CPU_BESIDE_WEBGPU: readonly RegExp[] = [
   /^Cast\(int64\) -> \(float32\)$/,
 ]
 
-/** What no provider may lack, in words; empty when the program suits them all. */
+/** Nodes that a provider lacks, and inputs that wait, in words; empty when the program suits them all. */
 export function problems(program: Graph): string[] {
   return PROVIDERS.flatMap(provider =>
     missingKernels(program, provider)

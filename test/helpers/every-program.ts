@@ -22,7 +22,7 @@ import { noStart } from './no-start.ts'
 const method = (scheme: string, given: Partial<Method> = {}, parse: Parameters<typeof parseScheme>[1] = {}): Method =>
   methodOf({ ...given, scheme: parseScheme(scheme, parse) })
 
-/** What a run learns, by name: each makes other programs. */
+/** Options of runs by name: each makes other programs. */
 export const METHODS: Readonly<Record<string, Method>> = {
   'W4A16 per channel': method('w4a16', {}, { perChannel: true }),
   'W4A16 g32': method('w4a16g32'),
