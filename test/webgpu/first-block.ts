@@ -23,11 +23,11 @@ const TOKENS = 32
 /** Result of running and training the block on one device. */
 export interface FirstBlock {
   /** Output of the float block for all samples. */
-  readonly outputs: readonly number[]
+  readonly outputs: Float32Array
   /** Extremes of the channels in front of the products, for schemes with transformations. */
-  readonly ranges: readonly number[]
+  readonly ranges: Float32Array
   /** Loss before each step. */
-  readonly losses: readonly number[]
+  readonly losses: Float32Array
 }
 
 /** Runs the float block over `steps` samples, and trains it with one sample a step. */
@@ -57,12 +57,11 @@ export async function firstBlock(scheme: string, steps: number, session: Session
       ...{ epochs: 1, samples: steps, schedule: 'constant', optimizer: 'adamw', session },
     })
     return {
-      outputs: [...y.read(0, steps)],
-      ranges: ranges.values.flatMap(value => {
-        const { min, max } = ranges.of(value)
-        return [...min, ...max]
-      }),
-      losses: [...losses],
+      outputs: y.read(0, steps),
+      ranges: Float32Array.from(
+        ranges.values.map(value => ranges.of(value)).flatMap(({ min, max }) => [...min, ...max]),
+      ),
+      losses,
     }
   } finally {
     for (const store of stores) store.close()
