@@ -139,7 +139,9 @@ try {
     const seen = new Set()
     for (const place of readdirSync(folder).map(place => join(folder, place))) {
       // Other blocks and other groups of columns have the same programs with other names and numbers.
-      const { graph } = decodeModel(readFileSync(join(place, 'program.onnx')))
+      const path = join(place, 'program.onnx')
+      const bytes = readFileSync(path)
+      const { graph } = decodeModel(bytes, { path, realPath: path, sizeBytes: bytes.length })
       const { meta } = JSON.parse(readFileSync(join(place, 'feeds.json'), 'utf8'))
       const kind = JSON.stringify([graph.name, graph.nodes.length, meta.map(({ dims }) => dims)])
       if (seen.has(kind)) continue

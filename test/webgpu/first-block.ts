@@ -50,17 +50,17 @@ export async function firstBlock(scheme: string, steps: number, session: Session
     const tokens = BigInt64Array.from({ length: steps * TOKENS }, (_, i) => BigInt((i * 37 + 5) % 300))
     await embed(analysis, { tokens, samples: steps, seqLen: TOKENS, notes: [] }, x)
     const weights = readWeights(block)
-    const ranges = new ChannelRanges(observedValues(plan, method))
-    await runBlock(plan, floatVersion(weights), { from: x, to: y, ranges }, session)
+    const observed = observedValues(plan, method)
+    const ranges = new ChannelRanges(observed)
+    const { observers } = ranges
+    await runBlock(plan, floatVersion(weights), { from: x, to: y, observers }, session)
     const vector = blockParameters(plan, { method, frozen: new Set(), ranges, weights })
     const { losses } = await trainBlock(plan, vector, { x, y }, weights, {
       ...{ epochs: 1, samples: steps, schedule: 'constant', optimizer: 'adamw', session },
     })
     return {
       outputs: y.read(0, steps),
-      ranges: Float32Array.from(
-        ranges.values.map(value => ranges.of(value)).flatMap(({ min, max }) => [...min, ...max]),
-      ),
+      ranges: Float32Array.from(observed.map(value => ranges.of(value)).flatMap(({ min, max }) => [...min, ...max])),
       losses,
     }
   } finally {

@@ -18,7 +18,7 @@ const [folder, options] = process.argv.slice(2)
 const fixture = resolve(import.meta.dirname, '../../fixtures/tiny-llama')
 const { InferenceSession } = createRequire(import.meta.url)('onnxruntime-node')
 
-/** Copies the files that a program maps. @returns the folder that its locations are relative to. */
+/** Copies the files that a program maps. */
 function keepData(bytes, dataFolder, place) {
   const path = join(dataFolder, 'program.onnx')
   const { graph } = decodeModel(bytes, { path, realPath: path, sizeBytes: bytes.length })
@@ -41,6 +41,8 @@ InferenceSession.create = async (source, native) => {
   const place = join(folder, String(count++).padStart(3, '0'))
   mkdirSync(place, { recursive: true })
   writeFileSync(join(place, 'program.onnx'), source)
+  const { externalData = [], ...options } = native
+  for (const { path, data } of externalData) writeFileSync(join(place, path), data)
   const dataFolder = native.extra?.session?.model_external_initializers_file_folder_path
   if (dataFolder !== undefined) keepData(source, dataFolder, place)
   const run = session.run
@@ -50,7 +52,10 @@ InferenceSession.create = async (source, native) => {
     // A dimension with a name is the number of steps or samples of a run.
     const counted = new Map(session.inputMetadata.map(({ name, shape }) => [name, typeof shape[0] === 'string']))
     const meta = inputs.map(([name, tensor]) => ({ name, ...described(tensor), counted: counted.get(name) }))
-    writeFileSync(join(place, 'feeds.json'), JSON.stringify({ options: { ...native, executionProviders: [] }, meta }))
+    writeFileSync(
+      join(place, 'feeds.json'),
+      JSON.stringify({ options, external: externalData.map(({ path }) => path), meta }),
+    )
     writeFileSync(join(place, 'feeds.bin'), Buffer.concat(inputs.map(([, tensor]) => bytesOf(tensor))))
     return run.call(session, feeds, ...rest)
   }

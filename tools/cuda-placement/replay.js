@@ -12,7 +12,7 @@ import process from 'node:process'
 
 const [modules, folder, runs, steps, verbose] = process.argv.slice(2)
 const ort = createRequire(join(modules, 'x.js'))('onnxruntime-node')
-const { options, meta } = JSON.parse(readFileSync(join(folder, 'feeds.json'), 'utf8'))
+const { options, external, meta } = JSON.parse(readFileSync(join(folder, 'feeds.json'), 'utf8'))
 const bytes = readFileSync(join(folder, 'feeds.bin'))
 const ARRAYS = { float32: Float32Array, int64: BigInt64Array, int32: Int32Array, bool: Uint8Array, uint8: Uint8Array }
 ARRAYS.uint16 = ARRAYS.float16 = Uint16Array
@@ -49,6 +49,7 @@ if (key in extra) extra[key] = folder
 if (verbose) ort.env.logLevel = 'verbose'
 const session = await ort.InferenceSession.create(readFileSync(join(folder, 'program.onnx')), {
   ...options,
+  externalData: external.map(path => ({ path, data: readFileSync(join(folder, path)) })),
   executionProviders: [{ name: 'cuda', deviceId: 0 }],
   logSeverityLevel: verbose ? 0 : 4,
 })
