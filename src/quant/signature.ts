@@ -44,6 +44,7 @@ export function signatureOfRun(options: ResolvedOptions, analysis: Analysis): Si
     'most work': options.maxWork,
     'time budget in ms': options.timeBudgetMs,
     optimizer: options.optimizer,
+    'number of devices': session.devices?.length,
     alpha: options.alpha,
     'augmented loss': options.augLoss,
     'kept cache': options.keepCache,

@@ -86,6 +86,8 @@ export interface QuantizeOptions extends WeightRules, EmbeddingChoices, SchemeOv
   readonly threads?: number | undefined
   /** Device for the computation (default: "cpu"; nothing was run on the others). */
   readonly device?: DeviceChoice | undefined
+  /** Devices that share the learning of each block, as ["cuda:0", "cuda:1"]; the first one does what is not shared. */
+  readonly devices?: readonly DeviceChoice[] | undefined
   /** Learn from fewer samples, so that all blocks end within so many milliseconds. */
   readonly timeBudgetMs?: number | undefined
   /** Folder in which the run makes its own for finished blocks (default: a hidden one beside the output). Gone after success. */
