@@ -60,6 +60,12 @@ export interface Trained {
 /** Give up after this many divergences; the best parameters are kept. 2^-20 of any sensible learning rate moves nothing. */
 const MAX_ROLLBACKS = 20
 
+/**
+ * Factor on the learning rate where several devices take the steps at the same time. Fewer steps one after the other want larger ones, by
+ * the rule of effort.ts.
+ */
+const sharedRate = (schedule: Schedule, devices: number): number => (schedule === 'cosine' ? Math.sqrt(devices) : 1)
+
 /** Factors on the learning rate for steps `first` to `first + count` of `total` (arXiv:1608.03983 eq. 5, without restarts). */
 function rateFactors(schedule: Schedule, first: number, count: number, total: number): Float32Array {
   if (schedule === 'constant') return new Float32Array(count).fill(1)
@@ -105,19 +111,19 @@ export async function trainBlock(
     rollbacks: [],
   }
   const { losses } = at
+  const devices = settings.session.devices?.length ?? 1
+  const faster = sharedRate(schedule, devices)
 
   const program = trainingProgram(plan, vector, optimizer, x.dtype)
-  const lengths = new RunLength(
-    settings.session.device,
-    x.sampleBytes + y.sampleBytes,
-    settings.session.devices?.length,
-  )
+  const lengths = new RunLength(settings.session.device, x.sampleBytes + y.sampleBytes, devices)
   const carried = ['parameters', ...optimizer.state.map(({ name }) => name)]
   const means: Combinations = Object.fromEntries(carried.map(name => [`next_${name}`, { over: 'mean' }]))
   const session = await compileShared(program, sessionFor(settings.session, weights), weights, means)
   const run = async (steps: number): Promise<Run> => {
     const first = at.done % samples
-    const rate = rateFactors(schedule, at.done, steps, total).map(factor => factor / 2 ** at.rollbacks.length)
+    const rate = rateFactors(schedule, at.done, steps, total).map(
+      factor => (faster * factor) / 2 ** at.rollbacks.length,
+    )
     const state = optimizer.state.map(({ name, size }, i) => [name, tensorOf('float32', [size], at.state[i]!)])
     const result = await session.run({
       steps: tensorOf('int64', [], BigInt64Array.of(BigInt(steps))),
@@ -130,7 +136,7 @@ export async function trainBlock(
     })
     const floats = (name: string) => readElements(result[name]!) as Float32Array
     return {
-      taken: partsOf(steps, settings.session.devices?.length ?? 1)[0]!,
+      taken: partsOf(steps, devices)[0]!,
       parameters: floats('next_parameters'),
       state: optimizer.state.map(({ name }) => floats(`next_${name}`)),
       losses: floats('losses'),
