@@ -93,6 +93,21 @@ test('parameters and state are means of what each device learns from its part of
   expect((await train(TWO, { x, y })).parameters).toEqual(both.parameters)
 })
 
+test('with a falling rate, steps of two devices are larger by the root of two', async () => {
+  const one = open(1)
+  one.write(0, x.read(0, 1))
+  const target = open(1)
+  target.write(0, y.read(0, 1))
+  // Of a single sample only the first device takes a step, and its first one moves each parameter by the learning rate.
+  const moved = async (session: SessionOptions): Promise<number> => {
+    const settings = { epochs: 1, samples: 1, schedule: 'cosine', optimizer: 'adamw', session } as const
+    const { parameters } = await trainBlock(plan, vector, { x: one, y: target }, weights, settings)
+    const initial = vector.initial()
+    return parameters.reduce((most, value, i) => Math.max(most, Math.abs(value - initial[i]!)), 0)
+  }
+  expect((await moved(TWO)) / (await moved(ONE))).toBeCloseTo(Math.SQRT2, 2)
+})
+
 test('runs on several devices have a fixed length, which memory limits', () => {
   const lengths = new RunLength('cpu', 1, 2)
   lengths.took(2 * SHARED_SAMPLES, 1e9)
