@@ -16,9 +16,8 @@ export function noise(count, scale, seed) {
   return values
 }
 
-/** A graph and its one block [1, tokens, hidden] -> [1, tokens, hidden]; heads of 64 (32 for small hidden sizes), no grouped queries. */
-export function llamaGraph({ hidden, ffn, tokens }) {
-  const width = hidden >= 512 ? 64 : 32
+/** A graph and its one block [1, tokens, hidden] -> [1, tokens, hidden]; heads of `width`, no grouped queries. */
+export function llamaGraph({ hidden, ffn, tokens, width = hidden >= 512 ? 64 : 32 }) {
   const heads = hidden / width
   const g = new Builder(new Graph('llama'))
   let seed = 1

@@ -17,6 +17,7 @@ export const inspect: Face['inspect'] = face.inspect
 export { type EngineKind, type Face, type RunOptions } from './engine/engine.ts'
 export { type ProgressEvent, type QuantizeRequest, type QuantizeResult, type Tasks } from './engine/messages.ts'
 export { type ErrorCode, type ErrorWords, QuantError } from './errors.ts'
+export { type StateType } from './calibration/activation-store.ts'
 export { type SetPlace } from './files/file-set.ts'
 export { type WorkPlace } from './files/work-folder.ts'
 export { type DType } from './graph/dtype.ts'

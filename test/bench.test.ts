@@ -34,3 +34,23 @@ it('integer-block.js measures a small block', () => {
     expect(ratio).toMatch(/^\d+\.\d\d x$/)
   }
 })
+
+it('gpu.js measures a small block on the CPU', () => {
+  const sizes = ['--hidden', '64', '--ffn', '160', '--tokens', '16', '--samples', '3', '--schemes', 'w4a16g32']
+  const report = JSON.parse(run('bench/gpu.js', '--json', ...sizes)) as {
+    device: string
+    peakTeraflops: number
+    schemes: { scheme: string; presets: Record<string, { minutes: number; scaled: boolean }>; goals?: object }[]
+  }
+  expect(report.device).toBe('cpu')
+  expect(report.peakTeraflops).toBeGreaterThan(0)
+  const [measured] = report.schemes
+  expect(measured).toMatchObject({ scheme: 'w4a16g32' })
+  for (const name of ['stepMs', 'stepsPerSecond', 'shareOfPeak', 'forwardSamplesPerSecond', 'hostMiB'])
+    expect(measured![name as 'scheme'], name).toBeGreaterThan(0)
+  expect(Object.keys(measured!.presets)).toEqual(['fast', 'default', 'paper'])
+  const { fast, paper } = measured!.presets
+  expect(paper!.minutes).toBeGreaterThan(fast!.minutes)
+  expect(paper!.scaled).toBe(true)
+  expect(measured!.goals).toBeUndefined()
+})

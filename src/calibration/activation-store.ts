@@ -15,7 +15,12 @@ import { readFloats, storeFloats } from '../kernels/float16.ts'
 const MAX_BYTES_PER_CALL = 1 << 30
 
 /** Types that hidden states are stored in. */
-export type StateType = 'float32' | 'float16'
+export const STATE_TYPES = ['float32', 'float16'] as const
+
+export type StateType = (typeof STATE_TYPES)[number]
+
+/** End of a store's file name. */
+export const suffixOf = (dtype: StateType): string => (dtype === 'float32' ? '.f32' : '.f16')
 
 /**
  * An array [samples, ...sampleDims] on disk: the inputs and targets of a block.

@@ -226,6 +226,11 @@ export const QUANTIZE_FLAGS: readonly FlagRow<keyof QuantizeRequest | 'overrides
     parse: duration,
   },
   {
+    flags: '--hidden-states <type>',
+    key: 'hiddenStates',
+    help: 'float32, or float16 for half the disk while it works (default: float32)',
+  },
+  {
     flags: '--work-dir <path>',
     key: 'workDir',
     help: 'folder in which the run makes its own for finished blocks (default: beside the output)',

@@ -224,7 +224,7 @@ const isTemporary = (name: string): boolean => /^\..*\.[0-9a-f]{16}\.tmp$/.test(
 
 /** Names of files that omniquant made here, without locks. */
 const ownFiles = (path: string): string[] =>
-  namesIn(path).filter(name => name.endsWith(RECORD) || name.endsWith('.f32') || isTemporary(name))
+  namesIn(path).filter(name => name.endsWith(RECORD) || /\.f(16|32)$/.test(name) || isTemporary(name))
 
 /**
  * Removes files that no run can go on from: unfinished ones, and all records when there is no record of the run.

@@ -4,6 +4,7 @@ import { dirname } from 'node:path'
 import { runsFor } from '../decoder/feeds.ts'
 import { checkDiskSpace, type DiskNeed } from '../files/disk-space.ts'
 import type { WorkFolder } from '../files/work-folder.ts'
+import { byteLength } from '../graph/dtype.ts'
 import { staticShape } from '../graph/shape.ts'
 import { elementCount } from '../graph/tensor.ts'
 import type { Analysis } from './find/analysis.ts'
@@ -19,8 +20,6 @@ import type { ResolvedOptions } from './terms/options.ts'
 
 /** Stores of hidden states: inputs and outputs of a block, float and quantized. */
 const STORES = 4
-
-const FLOAT32_BYTES = 4
 
 /**
  * Bytes that the rest of a run writes. Files that an earlier run has written already are not counted again.
@@ -38,7 +37,7 @@ export function spaceNeeds(
   const schemeOf = weightSchemeOf(scheme.weights, options)
   const rest = blocks.slice(finishedBefore(work, blocks.length))
   const values = runsFor(io, samples) * elementCount(staticShape(blocks[0]!.input))
-  const states = calibrates(options) && rest.length > 0 ? STORES * FLOAT32_BYTES * values : 0
+  const states = calibrates(options) && rest.length > 0 ? STORES * byteLength(options.hiddenStates, values) : 0
   const linearsOf = (some: typeof blocks) => some.flatMap(({ linears }) => linears)
   const learned = learns(options) ? outer.jobs.filter(job => isLearned(job, options)) : []
   const clips = learned.reduce((sum, job) => sum + clipBytes(job), 0)

@@ -86,7 +86,7 @@ export async function runBlocks(
   }
 
   const calibration = await calibrationOf(options, analysis, work, sources.inputs)
-  const files = new StateFiles(work, runsFor(analysis.io, calibration.samples), blocks[0]!)
+  const files = new StateFiles(work, runsFor(analysis.io, calibration.samples), blocks[0]!, options.hiddenStates)
   try {
     if (rest.length > 0 || needsStates(options, jobs, work))
       await files.begin(done, store => embed(analysis, calibration, store))

@@ -47,6 +47,7 @@ export function signatureOfRun(options: ResolvedOptions, analysis: Analysis): Si
     'number of devices': session.devices?.length,
     alpha: options.alpha,
     'augmented loss': options.augLoss,
+    'hidden states': options.hiddenStates === 'float32' ? undefined : options.hiddenStates,
     'kept cache': options.keepCache,
     'cache shared with': analysis.partner,
     'learned parameters': params === undefined ? undefined : digestOf([params]),

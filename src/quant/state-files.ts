@@ -1,36 +1,48 @@
 /** @file Files of the hidden states between blocks, in the work folder. */
 
-import { ActivationStore } from '../calibration/activation-store.ts'
+import { ActivationStore, type StateType, suffixOf } from '../calibration/activation-store.ts'
 import type { WorkFolder } from '../files/work-folder.ts'
 import { staticShape } from '../graph/shape.ts'
 import type { Block } from './find/blocks.ts'
 import type { HiddenStates } from './learn/hidden-states.ts'
 import { padded } from './resume.ts'
 
-const fileName = (kind: 'float' | 'quantized', index: number): string => `${kind}-${padded(index)}.f32`
+type Kind = 'float' | 'quantized'
 
 /** Files of the hidden states before and after the block in work. Those before it stay until it is finished. */
 export class StateFiles {
   private readonly work: WorkFolder
   private readonly samples: number
   private readonly dims: readonly number[]
+  private readonly dtype: StateType
   private stores: { float: ActivationStore; quantized: ActivationStore } | undefined
   private next: { float: ActivationStore; quantized: ActivationStore } | undefined
 
-  constructor(work: WorkFolder, samples: number, first: Block) {
+  constructor(work: WorkFolder, samples: number, first: Block, dtype: StateType) {
     this.work = work
     this.samples = samples
     this.dims = staticShape(first.input)
+    this.dtype = dtype
   }
 
-  private store(kind: 'float' | 'quantized', index: number, existing: boolean): ActivationStore {
-    return new ActivationStore(this.work.file(fileName(kind, index)), this.samples, this.dims, existing)
+  private fileName(kind: Kind, index: number): string {
+    return `${kind}-${padded(index)}${suffixOf(this.dtype)}`
+  }
+
+  private store(kind: Kind, index: number, existing: boolean): ActivationStore {
+    return new ActivationStore(
+      this.work.file(this.fileName(kind, index)),
+      this.samples,
+      this.dims,
+      existing,
+      this.dtype,
+    )
   }
 
   /** Opens the states before block `index`. Those before the first block are made by `embed` and serve both models. */
   async begin(index: number, embed: (store: ActivationStore) => Promise<void>): Promise<void> {
     // Other files were being written when an earlier run ended.
-    this.work.removeAllBut([fileName('float', index), fileName('quantized', index)])
+    this.work.removeAllBut([this.fileName('float', index), this.fileName('quantized', index)])
     const float = this.store('float', index, index > 0)
     this.stores = { float, quantized: index > 0 ? this.store('quantized', index, true) : float }
     if (index === 0) await embed(float)

@@ -43,6 +43,7 @@ const DEFAULTS = {
   accuracyLevel: 4,
   format: 'integer',
   augLoss: false,
+  hiddenStates: 'float32',
   session: { threads: undefined, device: 'cpu' },
   maxWork: 3e14,
   float16: false,
@@ -153,6 +154,7 @@ describe('quantize', () => {
     ['--w4a8 --format portable', { ...w4a8(), format: 'portable' }],
     ['--w4a16 --format qdq', { format: 'qdq', accuracyLevel: 0, let: false }],
     ['--w4a16 --optimizer stable-spam', { optimizer: 'stable-spam' }],
+    ['--w4a16 --hidden-states float16', { hiddenStates: 'float16' }],
     ['--w4a16 --save-params p.safetensors', { saveParams: 'p.safetensors' }],
     ['--w4a16 --params p.safetensors', { params: 'p.safetensors' }],
     ['--w4a16 --ignore o_proj --ignore layers.0.*', { ignore: ['o_proj', 'layers.0.*'] }],
@@ -275,6 +277,12 @@ describe('what is refused', () => {
     ['quantize m --w4a16 --lr fast', 'E_USAGE', '--lr takes a number above 0, not "fast"', undefined],
     ['quantize m --w4a16 --lr Infinity', 'E_USAGE', '--lr takes a number above 0, not "Infinity"', undefined],
     ['quantize m --w4a16 --optimizer sgd', 'E_USAGE', '--optimizer is adamw or stable-spam, not "sgd"', undefined],
+    [
+      'quantize m --w4a16 --hidden-states bfloat16',
+      'E_USAGE',
+      '--hidden-states is float32 or float16, not "bfloat16"',
+      undefined,
+    ],
     ['quantize m --w4a16 --format tflite', 'E_USAGE', '--format is integer, portable or qdq, not "tflite"', undefined],
     [
       'quantize m --w8a8 --format qdq',

@@ -1,13 +1,15 @@
 /** @file Refuses models whose gains, biases or hidden states are no sound numbers (kernels/magnitude.ts), and says where they lie. */
 
+import type { StateType } from '../../calibration/activation-store.ts'
 import { QuantError } from '../../errors.ts'
 import { isFloat } from '../../graph/dtype.ts'
 import type { Node, Value } from '../../graph/ir.ts'
 import { classOf } from '../../graph/ops.ts'
 import { staticShape } from '../../graph/shape.ts'
 import { elementCount } from '../../graph/tensor.ts'
-import { readFloats } from '../../kernels/float16.ts'
+import { FLOAT16_MAX, readFloats } from '../../kernels/float16.ts'
 import { DAMAGED, firstUnsound, placeOf, shownFloat, unsoundReason } from '../../kernels/magnitude.ts'
+import { option } from '../../option-mark.ts'
 import type { Analysis } from './analysis.ts'
 
 /** Vectors that `nodes` add to values, or multiply them by. Masks, which may be infinite, are matrices, or chosen by Where. */
@@ -45,13 +47,14 @@ export function checkConstants({ working, blocks }: Pick<Analysis, 'working' | '
 
 /**
  * Hidden states of one sample [.., tokens, channels], between blocks of the float model.
- * @param where "after block 3". @param token id at a position, where it is worth telling. @throws E_UNSUPPORTED
+ * @param where "after block 3". @param dtype that they are stored in. @param token id at a position, where it is worth telling. @throws E_UNSUPPORTED
  */
 export function checkStates(
   states: Float32Array,
   channels: number,
   sample: number,
   where: string,
+  dtype: StateType,
   tokenAt?: (position: number) => number,
 ): void {
   const i = firstUnsound(states)
@@ -61,6 +64,8 @@ export function checkStates(
   throw new QuantError(
     'E_UNSUPPORTED',
     `the hidden states ${where} hold ${shownFloat(states[i]!)}: sample ${sample}, token ${position}${token}, channel ${i % channels}`,
-    `The model itself computes it, before anything is quantized. ${DAMAGED}`,
+    dtype === 'float16'
+      ? `They are stored as float16, which holds nothing above ${FLOAT16_MAX}: leave out ${option('hiddenStates', 'float16')}.`
+      : `The model itself computes it, before anything is quantized. ${DAMAGED}`,
   )
 }

@@ -5,7 +5,7 @@ import type { Calibration } from '../../calibration/calibrate.ts'
 import { feedsFor, rowsOf } from '../../decoder/feeds.ts'
 import { extract } from '../../graph/extract.ts'
 import { staticShape } from '../../graph/shape.ts'
-import { readElements } from '../../graph/tensor.ts'
+import { readFloats, storeFloats } from '../../kernels/float16.ts'
 import { compile } from '../../kernels/session.ts'
 import type { Analysis } from '../find/analysis.ts'
 import { checkStates } from '../find/sound-numbers.ts'
@@ -29,11 +29,12 @@ export async function embed(
       const ids = tokens.subarray(i * batch * seqLen, (i * batch + count) * seqLen)
       const { name } = io.inputIds
       const hidden = await session.run({ [name]: feedsFor(io, ids, count, seqLen)[name]! })
-      const states = readElements(hidden[input.name]!) as Float32Array
+      const shape = staticShape(input)
+      const states = storeFloats(to.dtype, shape, readFloats(hidden[input.name]!))
       // Rows after the last sample repeat it.
       const tokenAt = (position: number) => Number(ids[Math.min(position, ids.length - seqLen + (position % seqLen))])
-      checkStates(states, staticShape(input).at(-1)!, i, 'before the first block', tokenAt)
-      to.write(i, states)
+      checkStates(readFloats(states), shape.at(-1)!, i, 'before the first block', to.dtype, tokenAt)
+      to.writeTensor(i, states)
     }
   } finally {
     await session.release()

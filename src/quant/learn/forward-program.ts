@@ -75,8 +75,10 @@ export function forwardProgram(plan: BlockPlan, options: ForwardOptions = {}): G
     g.output(value)
     results.push({ name, dtype: name === 'y' ? stateType : 'float32', shape: ['samples', ...each] })
   }
-  if (options.outputs) stack(g.typed(y, stateType), 'y', shape)
-  if (target) stack(emitLoss(g, y, sampleAt(g, target, iteration, shape)), 'losses', [])
+  // The loss is that of the stored numbers: one that is too large for the type of the states shows in it.
+  const stored = g.typed(y, stateType)
+  if (options.outputs) stack(stored, 'y', shape)
+  if (target) stack(emitLoss(g, g.typed(stored, 'float32'), sampleAt(g, target, iteration, shape)), 'losses', [])
   observers.forEach((observer, j) => {
     if (!isCarried(observer)) stack(g.op('Identity', [observer.emit(g, valueOf)]), observedName(j), observer.shape)
   })

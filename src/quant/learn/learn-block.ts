@@ -1,6 +1,7 @@
 /** @file Learns a block: targets of the float block, training, and the better of learned and rounded. */
 
 import { QuantError } from '../../errors.ts'
+import { option } from '../../option-mark.ts'
 import { staticShape } from '../../graph/shape.ts'
 import { findExperts } from '../find/experts.ts'
 import { checkStates } from '../find/sound-numbers.ts'
@@ -77,7 +78,7 @@ export async function learnBlock(plan: BlockPlan, context: LearnContext): Promis
 
   if (vector.size === 0 || !learns(method)) {
     const candidate = await tryOut(rounded, true)
-    checkRounded(plan, candidate.loss)
+    checkRounded(plan, method, candidate.loss)
     return finish(candidate, { roundedLoss: candidate.loss })
   }
   const targets = augLoss ? nextQuantized : nextFloat
@@ -104,7 +105,7 @@ export async function learnBlock(plan: BlockPlan, context: LearnContext): Promis
     ...(fewTokens && { fewTokens }),
   }
   if (kept === 'learned') return finish(best, learning)
-  checkRounded(plan, roundedLoss)
+  checkRounded(plan, method, roundedLoss)
   return finish(await tryOut(rounded, true), learning)
 }
 
@@ -125,7 +126,7 @@ async function runTargets(
   const observers = [...ranges.observers, ...counts.observers]
   const progress = progressOf(context, plan, 'targets')
   const check = (y: Float32Array, sample: number) =>
-    checkStates(y, staticShape(output).at(-1)!, sample, `after block ${index}`)
+    checkStates(y, staticShape(output).at(-1)!, sample, `after block ${index}`, method.hiddenStates)
   await runBlock(plan, original, { from: float, to: nextFloat, observers, check }, method.session, progress)
   if (method.augLoss) {
     await runBlock(plan, original, { from: quantized, to: nextQuantized, check }, method.session, progress)
@@ -135,11 +136,12 @@ async function runTargets(
 }
 
 /** Refuses a block that works in float and not when it is rounded: its activations are near the largest float32. */
-function checkRounded({ block: { index } }: BlockPlan, loss: number): void {
+function checkRounded({ block: { index } }: BlockPlan, { hiddenStates }: Method, loss: number): void {
   if (Number.isFinite(loss)) return
   throw new QuantError(
     'E_UNSUPPORTED',
     `block ${index} gives NaN or infinite numbers once it is quantized`,
-    `Its numbers are too large for float32 to hold their errors. Leave it as it is, with --ignore layers.${index}.`,
+    `Its numbers are too large for ${hiddenStates} to hold their errors. Leave it as it is, with --ignore layers.${index}` +
+      (hiddenStates === 'float16' ? `, or leave out ${option('hiddenStates', 'float16')}.` : '.'),
   )
 }

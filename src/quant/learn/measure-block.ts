@@ -1,6 +1,6 @@
 /** @file Measures on this machine how long learning a block takes: tries one block with random inputs. */
 
-import { ActivationStore } from '../../calibration/activation-store.ts'
+import { ActivationStore, suffixOf } from '../../calibration/activation-store.ts'
 import { Random } from '../../calibration/rng.ts'
 import type { WorkFolder } from '../../files/work-folder.ts'
 import { staticShape } from '../../graph/shape.ts'
@@ -18,17 +18,24 @@ import { startBlock } from './start-block.ts'
 import { trainBlock } from './train-block.ts'
 
 /** Samples and steps to try. The first one is not counted: it compiles and takes memory. */
-const STEPS = 3
+const FEW = 3
 
-/** Tries the block of `plan`. Its hidden states lie in `work` meanwhile. */
-export async function measureBlock(plan: BlockPlan, method: Method, work: WorkFolder): Promise<BlockTimes> {
-  const { session, schedule, optimizer } = method
-  const open = (name: string) => new ActivationStore(work.file(name), STEPS, staticShape(plan.block.input))
-  const [x, y] = [open('measured-x.f32'), open('measured-y.f32')]
+/** Tries the block of `plan` with so many samples and steps. Its hidden states lie in `work` meanwhile. */
+export async function measureBlock(
+  plan: BlockPlan,
+  method: Method,
+  work: Pick<WorkFolder, 'file'>,
+  count: number = FEW,
+): Promise<BlockTimes> {
+  const { session, schedule, optimizer, hiddenStates } = method
+  const shape = staticShape(plan.block.input)
+  const open = (name: string) =>
+    new ActivationStore(work.file(name + suffixOf(hiddenStates)), count, shape, false, hiddenStates)
+  const [x, y] = [open('measured-x'), open('measured-y')]
   try {
-    const length = elementCount(staticShape(plan.block.input))
+    const length = elementCount(shape)
     const random = new Random(1)
-    for (let i = 0; i < STEPS; i++)
+    for (let i = 0; i < count; i++)
       x.write(
         i,
         Float32Array.from({ length }, () => random.next() - 0.5),
@@ -49,12 +56,12 @@ export async function measureBlock(plan: BlockPlan, method: Method, work: WorkFo
       epochs: 1,
       schedule,
       optimizer,
-      samples: STEPS,
+      samples: count,
       session,
       onProgress: () => void steps.push(performance.now()),
     })
-    const forward = (marks.at(-1)! - marks[0]!) / (STEPS - 1)
-    const step = (steps.at(-1)! - steps[0]!) / (STEPS - 1)
+    const forward = (marks.at(-1)! - marks[0]!) / (count - 1)
+    const step = (steps.at(-1)! - steps[0]!) / (count - 1)
     const compiling = marks[0]! - folded - forward
     const compilingTraining = steps[0]! - training - step
     const { forwards, folds } = workOf(method)

@@ -23,7 +23,7 @@ export const weightInput = (i: number): string => `w${i}`
 
 /**
  * Weights are run inputs, not constants: onnxruntime neither copies nor rearranges those, so a program costs no memory
- * beyond the block's own weights (onnxruntime 1.30).
+ * beyond the block's own weights (onnxruntime 1.30). `compile` puts them on the device.
  */
 export function weightInputs(g: Builder, block: Block): Weights {
   return new Map(

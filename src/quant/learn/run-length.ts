@@ -8,10 +8,16 @@ interface Limits {
   readonly bytes: number
 }
 
-/** A GPU is given its data at the start of a run, and waits for the next one meanwhile. */
-const LIMITS: { readonly cpu: Limits; readonly gpu: Limits } = {
+type Kind = 'cpu' | 'cuda' | 'webgpu'
+
+/**
+ * Limits by kind of device. A GPU is given its data at the start of a run, and waits for the next one meanwhile. WebGPU binds 128 MiB as
+ * one buffer, and few buffers to an operator (Vulkan software driver, mesa 25): x and y of a run stay below that each.
+ */
+const LIMITS: Readonly<Record<Kind, Limits>> = {
   cpu: { seconds: 0.5, bytes: 64 * 2 ** 20 },
-  gpu: { seconds: 3, bytes: 2e9 },
+  cuda: { seconds: 3, bytes: 2e9 },
+  webgpu: { seconds: 3, bytes: 256 * 2 ** 20 },
 }
 
 /** Samples for each of several devices in a run. Where runs are cut decides what such a run gives, so their length is not measured. */
@@ -29,7 +35,7 @@ export class RunLength {
 
   /** @param bytes of the inputs and outputs of one sample. @param devices that share a run. */
   constructor(device: Device | undefined, bytes: number, devices = 1) {
-    const limits = LIMITS[(device ?? 'cpu') === 'cpu' ? 'cpu' : 'gpu']
+    const limits = LIMITS[(device ?? 'cpu').split(':')[0] as Kind]
     this.seconds = limits.seconds
     this.most = Math.max(1, Math.floor(limits.bytes / bytes))
     this.isFixed = devices > 1

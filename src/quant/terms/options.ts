@@ -1,6 +1,7 @@
 /** @file Options of a run, as types: as they are given, and resolved. Everything in quant reads resolved options. Knows no model. */
 
 import type { OptimizerName } from '../../autodiff/optimizers.ts'
+import type { StateType } from '../../calibration/activation-store.ts'
 import type { RangeChoice } from '../../kernels/choose-range.ts'
 import type { DeviceChoice } from '../../kernels/device.ts'
 import type { SessionOptions } from '../../kernels/session.ts'
@@ -76,6 +77,8 @@ export interface QuantizeOptions extends WeightRules, EmbeddingChoices, SchemeOv
   readonly alpha?: number | undefined
   /** Aim at the middle between the float block's outputs for float and for quantized inputs (default: false). */
   readonly augLoss?: boolean | undefined
+  /** Type in which hidden states between blocks lie on disk (default: "float32"). "float16" takes half the room. */
+  readonly hiddenStates?: StateType | undefined
   /** File (.safetensors) for the learned parameters, besides the model. */
   readonly saveParams?: string | undefined
   /** File of learned parameters to use instead of learning. */
@@ -143,6 +146,7 @@ export interface LearningOptions extends WeightRules {
   readonly optimizer: OptimizerName
   readonly alpha: number
   readonly augLoss: boolean
+  readonly hiddenStates: StateType
   readonly session: SessionOptions
 }
 

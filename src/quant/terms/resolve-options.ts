@@ -1,6 +1,7 @@
 /** @file Resolves options: checks what a caller gave and fills in presets and defaults. Reads no files. */
 
 import { OPTIMIZER_NAMES } from '../../autodiff/optimizers.ts'
+import { STATE_TYPES } from '../../calibration/activation-store.ts'
 import { usageError } from '../../errors.ts'
 import { RANGE_CHOICES } from '../../kernels/choose-range.ts'
 import { containerBits } from '../../kernels/pack/matmul-nbits.ts'
@@ -81,6 +82,7 @@ const RULES: Rules<QuantizeOptions> = {
   letLearningRate: POSITIVE,
   alpha: SHARE,
   augLoss: FLAG,
+  hiddenStates: oneOf(STATE_TYPES),
   saveParams: TEXT,
   params: TEXT,
   seed: wholeNumber(0),
@@ -282,6 +284,7 @@ export function resolveOptions(given: QuantizeOptions): ResolvedOptions {
     optimizer: given.optimizer ?? 'adamw',
     alpha: given.alpha ?? 0.5,
     augLoss: given.augLoss ?? false,
+    hiddenStates: given.hiddenStates ?? 'float32',
     saveParams,
     params,
     seed: given.seed ?? 0,

@@ -222,9 +222,16 @@ describe('float16 states', () => {
   test('losses are of the stored numbers', async () => {
     const [from, target] = [open(random, 'float16'), open(i => random(i + 20), 'float16')]
     const loss = await run({ target }, {}, from)
-    const wide = open(i => random(i).map(roundToFloat16))
-    const wideTarget = open(i => random(i + 20).map(roundToFloat16))
-    expect(loss).toBe(await run({ target: wideTarget }, {}, wide))
+    const outputs = open()
+    await run(
+      { to: outputs },
+      {},
+      open(i => random(i).map(roundToFloat16)),
+    )
+    const y = outputs.read(0, SAMPLES).map(roundToFloat16)
+    const wanted = target.read(0, SAMPLES)
+    const expected = y.reduce((sum, value, i) => sum + (value - wanted[i]!) ** 2 / y.length, 0)
+    expect(Math.abs(loss / expected - 1)).toBeLessThan(1e-6)
   })
 })
 
@@ -263,6 +270,7 @@ test('the program: a Loop over samples, with what was asked for and nothing else
       'Min',
       'Add',
       'Cast',
+      'Cast',
       'Gather',
       'Cast',
       'Sub',
@@ -290,8 +298,11 @@ describe('the length of runs', () => {
     expect(new RunLength('cpu', 1).next(0)).toBe(0)
   })
 
-  test.each(['cuda:0', 'webgpu'] as const)('is longer on %s', device => {
+  test.each([
+    ['cuda:0', 31],
+    ['webgpu', 4],
+  ] as const)('is longer on %s', (device, most) => {
     expect(lengths(new RunLength(device, 1), 10, 2)).toEqual([1, 300])
-    expect(lengths(new RunLength(device, 64e6), 10, 2)).toEqual([1, 31])
+    expect(lengths(new RunLength(device, 64e6), 10, 2)).toEqual([1, most])
   })
 })

@@ -100,3 +100,10 @@ test('the parameters kept are those of the best epoch, not of the last', async (
   const untilThen = await train(rates, { epochs: best + 1 })
   expect(long.parameters).toEqual(untilThen.parameters)
 })
+
+test('weights that stay on the device: the same bytes', async () => {
+  const rates = { clip: 1e-2, equivalence: 5e-3 }
+  const [fed, resident] = [await train(rates), await train(rates, { session: { fixedInputs: 'resident' } })]
+  expect(resident.losses).toEqual(fed.losses)
+  expect(resident.parameters).toEqual(fed.parameters)
+})
