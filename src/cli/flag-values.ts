@@ -13,6 +13,9 @@ export function number(text: string): number | string {
   return text.trim() === '' || Number.isNaN(Number(text)) ? text : Number(text)
 }
 
+/** "a,b" as a list. */
+export const list = (text: string): string[] => text.split(',').map(part => part.trim())
+
 const SECONDS: Readonly<Record<string, number>> = { h: 3600, m: 60, s: 1 }
 
 /** "2h", "90m", "1h30m", "45s" in milliseconds. @throws E_USAGE */

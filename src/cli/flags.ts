@@ -4,7 +4,7 @@ import type { QuantizeRequest } from '../engine/messages.ts'
 import type { OptionName } from '../option-mark.ts'
 import { TARGET_NAMES } from '../quant/terms/targets.ts'
 import { DEVICE_ROW, type FlagRow, JSON_ROW, QUIET_ROW, THREADS_ROW } from './flag-row.ts'
-import { duration, number, oneScheme, weightOverride, wholeNumber } from './flag-values.ts'
+import { duration, list, number, oneScheme, weightOverride, wholeNumber } from './flag-values.ts'
 import { DOCTOR_FLAGS, EVALUATE_FLAGS, INSPECT_FLAGS } from './read-flags.ts'
 
 export const QUANTIZE_FLAGS: readonly FlagRow<keyof QuantizeRequest | 'overridesFile' | 'json' | 'quiet'>[] = [
@@ -212,6 +212,12 @@ export const QUANTIZE_FLAGS: readonly FlagRow<keyof QuantizeRequest | 'overrides
     flags: '--work-dir <path>',
     key: 'workDir',
     help: 'folder in which the run makes its own for finished blocks (default: beside the output)',
+  },
+  {
+    flags: '--devices <list>',
+    key: 'devices',
+    help: 'devices that share the learning of each block, as cuda:0,cuda:1',
+    parse: list,
   },
   { flags: '--fresh', key: 'fresh', help: 'start over, instead of going on where an earlier run ended' },
   JSON_ROW,

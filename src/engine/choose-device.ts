@@ -8,6 +8,8 @@ import type { Trial } from './try-device.ts'
 export interface ChosenDevice {
   readonly name: Device
   readonly why: string
+  /** Further devices that share the learning. */
+  readonly further?: readonly Device[]
 }
 
 /**
@@ -35,4 +37,5 @@ export async function chooseDevice(
 }
 
 /** Line for people. */
-export const deviceLine = ({ name, why }: ChosenDevice): string => `device: ${name} (${why})`
+export const deviceLine = ({ name, why, further = [] }: ChosenDevice): string =>
+  `device: ${[name, ...further].join(', ')} (${why})`

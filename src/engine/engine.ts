@@ -1,6 +1,7 @@
 /** @file The face of the package: quantize, evaluate and inspect, in a process of their own or in this one. */
 
 import { QuantError, usageError } from '../errors.ts'
+import type { Device } from '../kernels/device.ts'
 import { nameOptionsIn, option, type OptionName } from '../option-mark.ts'
 import { resolveOptions } from '../quant/terms/resolve-options.ts'
 import { checkEvaluateOptions, checkInspectOptions } from '../quant/terms/read-options.ts'
@@ -88,17 +89,26 @@ interface Placed {
   readonly device?: ChosenDevice
 }
 
-/** Chooses the device of a task. @throws E_DEVICE; E_INTERRUPTED when aborted. */
+/** Chooses the device of a task, or tries all that are to share it. @throws E_DEVICE; E_INTERRUPTED when aborted. */
 async function place(task: Task, engine: EngineKind, signal: AbortSignal | undefined): Promise<Placed> {
   if (task.name === 'inspect') return { task }
-  const { device: choice = 'auto' } = task.options
+  const { device: one = 'auto' } = task.options
+  const { devices: several = [] } = task.name === 'quantize' ? task.options : {}
+  const trial = (name: Device) => {
+    // Inline, libraries come from where this process finds them.
+    const env = engine === 'inline' ? process.env : engineEnvironment(name, startOptions(task))
+    return tryDevice(name, { env, signal })
+  }
   try {
-    const device = await chooseDevice(choice, name => {
-      // Inline, libraries come from where this process finds them.
-      const env = engine === 'inline' ? process.env : engineEnvironment(name, startOptions(task))
-      return tryDevice(name, { env, signal })
-    })
-    return { task: { ...task, options: { ...task.options, device: device.name } } as Task, device }
+    const [first, ...others] = several.length > 0 ? several : [one]
+    const device = await chooseDevice(first!, trial)
+    const further: Device[] = []
+    for (const choice of others) further.push((await chooseDevice(choice, trial)).name)
+    const shared = further.length > 0 && { devices: [device.name, ...further] }
+    return {
+      task: { ...task, options: { ...task.options, device: device.name, ...shared } } as Task,
+      device: { ...device, ...(shared && { further }) },
+    }
   } catch (error) {
     if (!signal?.aborted || error instanceof QuantError) throw error
     const { interrupted } = await import('./interrupted.ts')

@@ -24,6 +24,8 @@ export interface SessionOptions {
   readonly threads?: number
   /** Default: the CPU. */
   readonly device?: Device
+  /** Devices that share runs over many samples (shared-session.ts), `device` first. Absent: that one only. */
+  readonly devices?: readonly Device[] | undefined
   /** 'disabled' runs the nodes exactly as written. */
   readonly optimization?: 'disabled' | 'basic' | 'extended' | 'all'
   /**

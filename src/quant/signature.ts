@@ -45,6 +45,7 @@ export function signatureOfRun(options: ResolvedOptions, analysis: Analysis): Si
     'most work': options.maxWork,
     'time budget in ms': options.timeBudgetMs,
     optimizer: options.optimizer,
+    'number of devices': session.devices?.length,
     alpha: options.alpha,
     'augmented loss': options.augLoss,
     'loss behind the next block': options.lookahead || undefined,

@@ -4,6 +4,7 @@ import { appendFileSync, closeSync, openSync, renameSync, rmSync, utimesSync, wr
 import { join, resolve } from 'node:path'
 import { expect, test } from 'vitest'
 import { digestOf, SourceWatch } from '../../src/files/digest.ts'
+import type { Device } from '../../src/kernels/device.ts'
 import { analyze } from '../../src/quant/find/analyze.ts'
 import { signatureOf, signatureOfRun } from '../../src/quant/signature.ts'
 import { resolveOptions } from '../../src/quant/terms/resolve-options.ts'
@@ -51,6 +52,14 @@ test('another accuracy level is another run', async () => {
   const [exact, fast] = [signature(0), signature(4)]
   expect(fast).toEqual({ ...exact, 'accuracy level': '4' })
   expect(exact['accuracy level']).toBe('0')
+})
+
+test('the number of devices makes another run, a list of one does not', async () => {
+  const analysis = await analyze(resolve(import.meta.dirname, '../../fixtures/tiny-llama'), 16)
+  const signature = (devices?: readonly Device[]) =>
+    signatureOfRun(resolveOptions({ model: 'm.onnx', scheme: 'w4a16', devices, threads: 1 }), analysis)
+  expect(signature(['cpu', 'cpu'])).toEqual({ ...signature(), 'number of devices': '2' })
+  expect(signature(['cpu'])).toEqual(signature())
 })
 
 test('settings are named as users know them, and what was not given is left out', () => {

@@ -2,6 +2,7 @@
 
 import type { Builder } from '../../graph/builder.ts'
 import type { Value } from '../../graph/ir.ts'
+import type { Combinations } from '../../kernels/shared-session.ts'
 import { elementCount, readElements, type Tensor, tensorOf } from '../../graph/tensor.ts'
 
 /** Combination of samples: the greatest or least number or the sum, element by element, or the numbers of each sample. */
@@ -62,6 +63,17 @@ export class Observations {
         tensorOf('float32', shape, over === 'sum' ? numbers : numbers.fill(COMBINED[over].neutral)),
       )
     }
+  }
+
+  /** Combination of the states that several devices give. */
+  get combinations(): Combinations {
+    return Object.fromEntries(
+      this.observers.flatMap((observer, j) =>
+        isCarried(observer)
+          ? [[observedName(j), { over: observer.over, ...(observer.over === 'sum' && { state: stateName(j) }) }]]
+          : [],
+      ),
+    )
   }
 
   /** Run inputs of the next run. */

@@ -4,7 +4,8 @@ import type { ActivationStore } from '../../calibration/activation-store.ts'
 import { staticShape } from '../../graph/shape.ts'
 import { elementCount, readElements, tensorOf } from '../../graph/tensor.ts'
 import { readFloats } from '../../kernels/float16.ts'
-import { compile, type SessionOptions } from '../../kernels/session.ts'
+import type { SessionOptions } from '../../kernels/session.ts'
+import { compileShared } from '../../kernels/shared-session.ts'
 import type { BlockPlan } from '../plan/block-plan.ts'
 import { type BlockVersion, sessionFor } from './block-version.ts'
 import { forwardProgram } from './forward-program.ts'
@@ -40,8 +41,8 @@ export async function runBlock(
   const observations = new Observations(observers)
   const observed = observers.reduce((sum, { over, shape }) => sum + (over === 'each' ? 4 * elementCount(shape) : 0), 0)
   const stores = 1 + Number(outputs) + Number(target !== undefined)
-  const lengths = new RunLength(session.device, stores * from.sampleBytes + observed)
-  const forward = await compile(program, sessionFor(session, feeds), feeds)
+  const lengths = new RunLength(session.device, stores * from.sampleBytes + observed, session.devices?.length)
+  const forward = await compileShared(program, sessionFor(session, feeds), feeds, observations.combinations)
   const length = elementCount(staticShape(plan.block.input))
   let error = 0
   try {

@@ -20,17 +20,26 @@ const LIMITS: Readonly<Record<Kind, Limits>> = {
   webgpu: { seconds: 3, bytes: 256 * 2 ** 20 },
 }
 
-/** Numbers of samples of runs that follow each other. The first run has one sample; each later one is as long as the one before allows. */
+/** Samples for each of several devices in a run. Where runs are cut decides what such a run gives, so their length is not measured. */
+export const SHARED_SAMPLES = 16
+
+/**
+ * Numbers of samples of runs that follow each other. The first run has one sample; each later one is as long as the one before allows.
+ * Runs on several devices are as long as memory allows, up to `SHARED_SAMPLES` for each.
+ */
 export class RunLength {
   private readonly seconds: number
   private readonly most: number
-  private length = 1
+  private readonly isFixed: boolean
+  private length: number
 
-  /** @param bytes of the inputs and outputs of one sample. */
-  constructor(device: Device | undefined, bytes: number) {
+  /** @param bytes of the inputs and outputs of one sample. @param devices that share a run. */
+  constructor(device: Device | undefined, bytes: number, devices = 1) {
     const limits = LIMITS[(device ?? 'cpu').split(':')[0] as Kind]
     this.seconds = limits.seconds
     this.most = Math.max(1, Math.floor(limits.bytes / bytes))
+    this.isFixed = devices > 1
+    this.length = this.isFixed ? devices * Math.min(SHARED_SAMPLES, this.most) : 1
   }
 
   /** Samples of the next run, when `left` are left. */
@@ -40,6 +49,7 @@ export class RunLength {
 
   /** Takes in the time of a run. */
   took(samples: number, milliseconds: number): void {
+    if (this.isFixed) return
     const wanted = Math.round((samples * this.seconds * 1000) / milliseconds)
     this.length = Math.max(1, Math.min(this.most, wanted))
   }

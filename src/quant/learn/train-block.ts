@@ -3,7 +3,8 @@
 import { type OptimizerName, optimizerOf } from '../../autodiff/optimizers.ts'
 import type { ActivationStore } from '../../calibration/activation-store.ts'
 import { readElements, tensorOf } from '../../graph/tensor.ts'
-import { compile, type SessionOptions, type Tensors } from '../../kernels/session.ts'
+import type { SessionOptions, Tensors } from '../../kernels/session.ts'
+import { type Combinations, compileShared, partsOf } from '../../kernels/shared-session.ts'
 import type { BlockPlan } from '../plan/block-plan.ts'
 import type { Schedule } from '../terms/options.ts'
 import { sessionFor } from './block-version.ts'
@@ -62,6 +63,12 @@ export interface Trained {
 /** Give up after this many divergences; the best parameters are kept. 2^-20 of any sensible learning rate moves nothing. */
 const MAX_ROLLBACKS = 20
 
+/**
+ * Factor on the learning rate where several devices take the steps at the same time. Fewer steps one after the other want larger ones, by
+ * the rule of effort.ts.
+ */
+const sharedRate = (schedule: Schedule, devices: number): number => (schedule === 'cosine' ? Math.sqrt(devices) : 1)
+
 /** Factors on the learning rate for steps `first` to `first + count` of `total` (arXiv:1608.03983 eq. 5, without restarts). */
 function rateFactors(schedule: Schedule, first: number, count: number, total: number): Float32Array {
   if (schedule === 'constant') return new Float32Array(count).fill(1)
@@ -70,6 +77,8 @@ function rateFactors(schedule: Schedule, first: number, count: number, total: nu
 
 /** Results of a run of the program. */
 interface Run {
+  /** Steps of the optimizer: fewer than those of the run where several devices take them at the same time. */
+  readonly taken: number
   readonly parameters: Float32Array
   readonly state: readonly Float32Array[]
   readonly losses: Float32Array
@@ -77,7 +86,8 @@ interface Run {
 
 /**
  * Learns the block's parameters: one sample a step, samples in order in every epoch (as the reference implementation).
- * The result is the same for any number of steps a run, and after a checkpoint.
+ * The result is the same for any number of steps a run, and after a checkpoint. Several devices share the samples of a run: each learns
+ * from its part, and then parameters and state are averaged (local SGD, arXiv:1805.09767).
  * @param x block inputs from the already quantized part of the model, @param y outputs of the float model: [samples] of
  * [batch, tokens, hidden]. @param weights run inputs of the program.
  */
@@ -104,13 +114,19 @@ export async function trainBlock(
     rollbacks: [],
   }
   const { losses } = at
+  const devices = settings.session.devices?.length ?? 1
+  const faster = sharedRate(schedule, devices)
   const constants = { ...weights, ...objectiveWeights(objective) }
   const program = trainingProgram(plan, vector, optimizer, { stateType: x.dtype, objective })
-  const lengths = new RunLength(settings.session.device, x.sampleBytes + y.sampleBytes)
-  const session = await compile(program, sessionFor(settings.session, constants), constants)
+  const lengths = new RunLength(settings.session.device, x.sampleBytes + y.sampleBytes, devices)
+  const carried = ['parameters', ...optimizer.state.map(({ name }) => name)]
+  const means: Combinations = Object.fromEntries(carried.map(name => [`next_${name}`, { over: 'mean' }]))
+  const session = await compileShared(program, sessionFor(settings.session, constants), constants, means)
   const run = async (steps: number): Promise<Run> => {
     const first = at.done % samples
-    const rate = rateFactors(schedule, at.done, steps, total).map(factor => factor / 2 ** at.rollbacks.length)
+    const rate = rateFactors(schedule, at.done, steps, total).map(
+      factor => (faster * factor) / 2 ** at.rollbacks.length,
+    )
     const state = optimizer.state.map(({ name, size }, i) => [name, tensorOf('float32', [size], at.state[i]!)])
     const result = await session.run({
       steps: tensorOf('int64', [], BigInt64Array.of(BigInt(steps))),
@@ -123,6 +139,7 @@ export async function trainBlock(
     })
     const floats = (name: string) => readElements(result[name]!) as Float32Array
     return {
+      taken: partsOf(steps, devices)[0]!,
       parameters: floats('next_parameters'),
       state: optimizer.state.map(({ name }) => floats(`next_${name}`)),
       losses: floats('losses'),
@@ -175,7 +192,7 @@ function after(
     }
   }
   const { parameters, state } = result
-  const next = { done: done + steps, taken: taken + steps, parameters, state, best, losses, rollbacks }
+  const next = { done: done + steps, taken: taken + result.taken, parameters, state, best, losses, rollbacks }
   if (!epochEnds) return next
   const loss = meanFinite(losses.subarray(next.done - samples, next.done))
   return loss < best.loss ? { ...next, best: { parameters, loss } } : next

@@ -100,6 +100,8 @@ export interface QuantizeOptions extends WeightRules, EmbeddingChoices, SchemeOv
   readonly device?: DeviceChoice | undefined
   /** Precision of matrix products while learning (default: the device's own, tf32 on CUDA and float32 elsewhere). */
   readonly matmul?: MatMulPrecision | undefined
+  /** Devices that share the learning of each block, as ["cuda:0", "cuda:1"]; the first one does what is not shared. */
+  readonly devices?: readonly DeviceChoice[] | undefined
   /** Learn from fewer samples, so that all blocks end within so many milliseconds. */
   readonly timeBudgetMs?: number | undefined
   /** Folder in which the run makes its own for finished blocks (default: a hidden one beside the output). Gone after success. */

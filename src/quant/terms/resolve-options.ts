@@ -1,6 +1,5 @@
 /** @file Resolves options: checks what a caller gave and fills in presets and defaults. Reads no files. */
 
-import { deviceOf } from '../../kernels/device.ts'
 import { MATMUL_PRECISIONS } from '../../kernels/matmul-precision.ts'
 import { OPTIMIZER_NAMES } from '../../autodiff/optimizers.ts'
 import { STATE_TYPES } from '../../calibration/activation-store.ts'
@@ -23,6 +22,7 @@ import {
 } from './check-options.ts'
 import type { QuantizeOptions, ResolvedOptions } from './options.ts'
 import { PRESETS, SCHEDULES } from './presets.ts'
+import { DEVICES, resolveDevices } from './resolve-devices.ts'
 import {
   checkScheme,
   checkWeights,
@@ -91,6 +91,7 @@ const RULES: Rules<QuantizeOptions> = {
   seed: wholeNumber(0),
   threads: wholeNumber(1),
   device: DEVICE,
+  devices: DEVICES,
   timeBudgetMs: POSITIVE,
   workDir: TEXT,
   fresh: FLAG,
@@ -291,7 +292,7 @@ export function resolveOptions(given: QuantizeOptions): ResolvedOptions {
     saveParams,
     params,
     seed: given.seed ?? 0,
-    session: { threads, device: deviceOf(given.device), matmul: given.matmul },
+    session: { threads, ...resolveDevices(given), matmul: given.matmul },
     // An explicit number of samples or epochs overrides the work limit.
     maxWork: given.samples === undefined && given.epochs === undefined ? preset.maxWork : undefined,
     timeBudgetMs: given.timeBudgetMs,

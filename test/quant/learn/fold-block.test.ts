@@ -32,3 +32,12 @@ test.each(SCHEMES)('$weights', async scheme => {
   expect(rounded.length).toBe(7)
   expect(rounded.map(({ packed }) => packed)).toEqual(folded.linears.map(({ packed }) => packed))
 })
+
+test('the CPU folds, whatever the device is', async () => {
+  const plan = planBlock(analysis.blocks[0]!, { scheme: SCHEMES[0]!, let: false, values: analysis.values })
+  const weights = readWeights(plan.block)
+  // No machine has this device: a session on it would fail.
+  const folded = await foldBlock(plan, weights, undefined, { device: 'cuda:99' })
+  const onCpu = await foldBlock(plan, weights, undefined, {})
+  expect(folded.linears.map(({ packed }) => packed)).toEqual(onCpu.linears.map(({ packed }) => packed))
+})
