@@ -17,6 +17,8 @@ export interface Parameter {
   readonly learningRate: number | (() => number)
 }
 
+const greatestCommonDivisor = (a: number, b: number): number => (b === 0 ? a : greatestCommonDivisor(b, a % b))
+
 /** Parameters one after the other in a vector of `size` elements. */
 export class ParameterVector {
   readonly parameters: readonly Parameter[]
@@ -67,10 +69,16 @@ export class ParameterVector {
     return vector.subarray(offset, offset + elementCount(parameter.shape))
   }
 
-  /** Takes the vector apart in a program. */
+  /**
+   * Takes the vector apart in a program. It is cut as a matrix with the longest rows that all parameters consist of: for a Split or
+   * Concat of unequal parts, CUDA is sent an int64 for every row in every step.
+   */
   split(g: Builder, vector: Value): Map<string, Value> {
     const { segments } = this
-    const parts = g.split(vector, segments, 0, { name: 'parameter' })
+    const width = segments.reduce(greatestCommonDivisor)
+    const rows = g.reshape(vector, [this.size / width, width])
+    const counts = segments.map(count => count / width)
+    const parts = g.split(rows, counts, 0, { name: 'parameter' })
     return new Map(this.parameters.map(({ name, shape }, i) => [name, g.reshape(parts[i]!, shape)]))
   }
 }
