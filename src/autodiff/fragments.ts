@@ -57,3 +57,27 @@ export function embedded(g: Builder, x: Value, axis: number, start: number, size
 export function padded(g: Builder, x: Value, pads: readonly number[]): Value {
   return pads.every(pad => pad === 0) ? x : g.op('Pad', [x, g.ints(pads)])
 }
+
+const greatestCommonDivisor = (a: number, b: number): number => (b === 0 ? a : greatestCommonDivisor(b, a % b))
+
+/**
+ * A vector [size] in pieces of these shapes, one after the other. It is cut as a matrix with the longest rows that all pieces consist of:
+ * for every Split and Concat of unequal parts, onnxruntime sends a CUDA device an int64 for each row.
+ */
+export function vectorInPieces(g: Builder, x: Value, shapes: readonly Shape[], name?: string): Value[] {
+  if (shapes.length === 1) return [reshaped(g, x, shapes[0]!)]
+  const sizes = shapes.map(elementCount)
+  const width = sizes.reduce(greatestCommonDivisor)
+  const rows = g.reshape(x, [elementCount(staticShape(x)) / width, width])
+  const counts = sizes.map(size => size / width)
+  return g.split(rows, counts, 0, name === undefined ? {} : { name }).map((part, i) => g.reshape(part, shapes[i]!))
+}
+
+/** The opposite: pieces one after the other as a vector. */
+export function piecesAsVector(g: Builder, pieces: readonly Value[]): Value {
+  const sizes = pieces.map(piece => elementCount(staticShape(piece)))
+  const width = sizes.reduce(greatestCommonDivisor)
+  const rows = pieces.map((piece, i) => reshaped(g, piece, [sizes[i]! / width, width]))
+  const size = sizes.reduce((sum, count) => sum + count, 0)
+  return reshaped(g, rows.length === 1 ? rows[0]! : g.concat(rows, 0), [size])
+}

@@ -2,7 +2,7 @@
 
 import type { Builder } from '../graph/builder.ts'
 import type { Value } from '../graph/ir.ts'
-import { scaled } from './fragments.ts'
+import { piecesAsVector, scaled, vectorInPieces } from './fragments.ts'
 
 /** Neighbouring elements with one learning rate. */
 export interface Stretch {
@@ -38,9 +38,9 @@ export function perStretch(
 ): Value {
   const rates = stretches.map(({ rate }) => scaled(g, factor, rate))
   if (stretches.length === 1) return change(x, rates[0]!)
-  const sizes = stretches.map(({ size }) => size)
-  return g.concat(
-    g.split(x, sizes, 0).map((part, i) => change(part, rates[i]!)),
-    0,
+  const shapes = stretches.map(({ size }) => [size])
+  return piecesAsVector(
+    g,
+    vectorInPieces(g, x, shapes).map((part, i) => change(part, rates[i]!)),
   )
 }

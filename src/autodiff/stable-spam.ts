@@ -7,7 +7,7 @@ import { internalError } from '../errors.ts'
 import type { Builder } from '../graph/builder.ts'
 import type { Value } from '../graph/ir.ts'
 import { adamW, biasCorrection } from './adamw.ts'
-import { dropWhere, scaled } from './fragments.ts'
+import { dropWhere, piecesAsVector, scaled, vectorInPieces } from './fragments.ts'
 import type { Optimizer } from './optimizer.ts'
 
 export interface StableSpamOptions {
@@ -41,14 +41,8 @@ function runsOf(segments: readonly number[]): Run[] {
 
 /** x [size] -> one [rows, length] for each run. */
 function toRuns(g: Builder, x: Value, runs: readonly Run[]): Value[] {
-  const sizes = runs.map(({ rows, length }) => rows * length)
-  return cut(g, x, sizes).map((part, i) => g.reshape(part, [runs[i]!.rows, runs[i]!.length]))
-}
-
-/** One [rows, length] for each run -> [size]. */
-function fromRuns(g: Builder, parts: readonly Value[], runs: readonly Run[]): Value {
-  const flat = parts.map((part, i) => g.reshape(part, [runs[i]!.rows * runs[i]!.length]))
-  return joined(g, flat)
+  const shapes = runs.map(({ rows, length }) => [rows, length])
+  return vectorInPieces(g, x, shapes)
 }
 
 /** One number for each tensor, [tensors, 1] -> one [rows, 1] for each run. */
@@ -148,7 +142,7 @@ export function stableSpam(segments: readonly number[], options: StableSpamOptio
       const [[m, v], adamStep] = sinceReset(g, state.slice(0, 2), step, resetEvery)
       const next = adamW(g, {
         parameter,
-        gradient: fromRuns(g, steadied, runs),
+        gradient: piecesAsVector(g, steadied),
         m: m!,
         v: v!,
         step: adamStep,

@@ -2,6 +2,7 @@
 
 import { joinStretches, type Stretch } from '../../autodiff/rates.ts'
 import { internalError } from '../../errors.ts'
+import { vectorInPieces } from '../../autodiff/fragments.ts'
 import type { Builder } from '../../graph/builder.ts'
 import type { Value } from '../../graph/ir.ts'
 import type { Shape } from '../../graph/shape.ts'
@@ -16,8 +17,6 @@ export interface Parameter {
   /** One number for all elements, or a function that computes it when learning begins. */
   readonly learningRate: number | (() => number)
 }
-
-const greatestCommonDivisor = (a: number, b: number): number => (b === 0 ? a : greatestCommonDivisor(b, a % b))
 
 /** Parameters one after the other in a vector of `size` elements. */
 export class ParameterVector {
@@ -69,16 +68,10 @@ export class ParameterVector {
     return vector.subarray(offset, offset + elementCount(parameter.shape))
   }
 
-  /**
-   * Takes the vector apart in a program. It is cut as a matrix with the longest rows that all parameters consist of: for a Split or
-   * Concat of unequal parts, CUDA is sent an int64 for every row in every step.
-   */
+  /** Takes the vector apart in a program. */
   split(g: Builder, vector: Value): Map<string, Value> {
-    const { segments } = this
-    const width = segments.reduce(greatestCommonDivisor)
-    const rows = g.reshape(vector, [this.size / width, width])
-    const counts = segments.map(count => count / width)
-    const parts = g.split(rows, counts, 0, { name: 'parameter' })
-    return new Map(this.parameters.map(({ name, shape }, i) => [name, g.reshape(parts[i]!, shape)]))
+    const shapes = this.parameters.map(({ shape }) => shape)
+    const parts = vectorInPieces(g, vector, shapes, 'parameter')
+    return new Map(this.parameters.map(({ name }, i) => [name, parts[i]!]))
   }
 }
