@@ -12,9 +12,10 @@ import { ChannelRanges } from './channel-ranges.ts'
 import { type FinishedBlock, finishBlock, type Learning } from './finished-block.ts'
 import { foldBlock, type Folded } from './fold-block.ts'
 import { average, type HiddenStates } from './hidden-states.ts'
-import { learns, observedValues } from './learnables.ts'
+import { differsFromRounded, learns, observedValues } from './learnables.ts'
 import type { Learned } from './learned.ts'
 import { type BlockRun, runBlock } from './run-block.ts'
+import { solveRounding } from './solve-rounding.ts'
 import { startBlock } from './start-block.ts'
 import { rarelyUsed, TokenCounts } from './token-counts.ts'
 import { type Checkpoint, trainBlock } from './train-block.ts'
@@ -63,7 +64,7 @@ export async function learnBlock(plan: BlockPlan, context: LearnContext): Promis
   const { ranges, counts } = await runTargets(plan, context, floatVersion(weights))
   const { few: fewTokens, linears: frozen } = rarelyUsed(plan, counts)
   const observing = progressOf(context, plan, 'targets')
-  const { vector, rounded } = await startBlock(plan, { method, frozen, ranges, weights }, quantized, observing)
+  const { start, vector, rounded } = await startBlock(plan, { method, frozen, ranges, weights }, quantized, observing)
 
   /** Folds the block and runs it on the hidden states of the quantized model; `keep` writes what comes out. */
   const tryOut = async (learned: Learned | undefined, keep: boolean): Promise<Candidate> => {
@@ -75,14 +76,14 @@ export async function learnBlock(plan: BlockPlan, context: LearnContext): Promis
   const finish = ({ folded, learned }: Candidate, learning: Learning) =>
     finishBlock(plan, folded, learned, learning, started)
 
-  if (vector.size === 0 || !learns(method)) {
+  if (!differsFromRounded(plan, start)) {
     const candidate = await tryOut(rounded, true)
     checkRounded(plan, candidate.loss)
     return finish(candidate, { roundedLoss: candidate.loss })
   }
   const targets = augLoss ? nextQuantized : nextFloat
   const { parameters, rollbacks } = await trainBlock(plan, vector, { x: quantized, y: targets }, weights, {
-    epochs,
+    epochs: learns(method) ? epochs : 0,
     schedule,
     optimizer,
     samples: quantized.samples,
@@ -92,7 +93,8 @@ export async function learnBlock(plan: BlockPlan, context: LearnContext): Promis
   })
   // Only the loss is kept of the first: a folded block is as large as its float weights.
   const { loss: roundedLoss } = await tryOut(rounded, false)
-  const best = await tryOut({ vector, parameters }, true)
+  const solving = progressOf(context, plan, 'outputs')
+  const best = await tryOut(await solveRounding(plan, start, { vector, parameters }, quantized, solving), true)
   const isSound = best.folded.unsound === undefined && Number.isFinite(best.loss)
   // A rounded loss that is NaN is never the better one.
   const kept = isSound && !(roundedLoss <= best.loss) ? 'learned' : 'rounded'

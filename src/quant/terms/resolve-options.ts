@@ -21,6 +21,7 @@ import {
 } from './check-options.ts'
 import type { QuantizeOptions, ResolvedOptions } from './options.ts'
 import { PRESETS, SCHEDULES } from './presets.ts'
+import { ROUNDING_NAMES } from './roundings.ts'
 import {
   checkScheme,
   checkWeights,
@@ -72,7 +73,7 @@ const RULES: Rules<QuantizeOptions> = {
   schedule: oneOf(SCHEDULES),
   optimizer: oneOf(OPTIMIZER_NAMES),
   lwc: FLAG,
-  rounding: oneOf(['nearest', 'learned']),
+  rounding: oneOf(ROUNDING_NAMES),
   roundingLearningRate: POSITIVE,
   range: oneOf(RANGE_CHOICES),
   learnRanges: FLAG,
