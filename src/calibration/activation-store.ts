@@ -7,20 +7,27 @@ import { createFile, removeQuietly } from '../files/atomic-file.ts'
 import { diskHint, systemCode } from '../files/disk-errors.ts'
 import { openPlainFile } from '../files/plain-file.ts'
 import { writeFully } from '../files/write-fully.ts'
-import { elementCount, type Tensor } from '../graph/tensor.ts'
+import { byteLength } from '../graph/dtype.ts'
+import { elementCount, readBytes, type Tensor } from '../graph/tensor.ts'
+import { readFloats, storeFloats } from '../kernels/float16.ts'
 
 /** One system call moves at most this much; Linux itself stops short of 2 GiB. */
 const MAX_BYTES_PER_CALL = 1 << 30
 
+/** Types that hidden states are stored in. */
+export type StateType = 'float32' | 'float16'
+
 /**
- * A float32 array [samples, ...sampleDims] on disk: the inputs and targets of a block.
+ * An array [samples, ...sampleDims] on disk: the inputs and targets of a block.
  * Nothing is kept in memory; samples may be written and read in any order.
  */
 export class ActivationStore {
   readonly path: string
   readonly samples: number
   readonly sampleDims: readonly number[]
-  private readonly sampleLength: number
+  readonly dtype: StateType
+  /** Bytes of one sample. */
+  readonly sampleBytes: number
   private readonly written: Uint8Array
   private descriptor: number | undefined
 
@@ -28,11 +35,18 @@ export class ActivationStore {
    * A file that holds nothing yet, in place of one that may be there; or, when `existing`, one that a store of these dimensions left.
    * @throws E_OUTPUT when it cannot be made; E_RESUME when it should exist and is not what it should be.
    */
-  constructor(path: string, samples: number, sampleDims: readonly number[], existing = false) {
+  constructor(
+    path: string,
+    samples: number,
+    sampleDims: readonly number[],
+    existing = false,
+    dtype: StateType = 'float32',
+  ) {
     this.path = path
     this.samples = samples
     this.sampleDims = sampleDims
-    this.sampleLength = elementCount(sampleDims)
+    this.dtype = dtype
+    this.sampleBytes = byteLength(dtype, elementCount(sampleDims))
     this.written = new Uint8Array(samples).fill(existing ? 1 : 0)
     if (existing) {
       this.reopen()
@@ -68,7 +82,7 @@ export class ActivationStore {
   }
 
   private get sizeBytes(): number {
-    return this.samples * this.sampleLength * 4
+    return this.samples * this.sampleBytes
   }
 
   private failure(verb: string, error: unknown): QuantError {
@@ -93,31 +107,40 @@ export class ActivationStore {
 
   /** Writes one sample, sampleDims row-major; or several that follow each other. @throws E_OUTPUT (disk full) */
   write(index: number, data: Float32Array): void {
+    this.writeTensor(index, storeFloats(this.dtype, [data.length], data))
+  }
+
+  /** Writes samples that have the type of the store. @throws E_OUTPUT (disk full) */
+  writeTensor(index: number, tensor: Tensor): void {
     const descriptor = this.opened()
-    const count = data.length / this.sampleLength
-    if (!Number.isInteger(count)) {
-      throw internalError(`${data.length} numbers are not whole samples of [${this.sampleDims.join(', ')}]`)
+    const bytes = readBytes(tensor)
+    const count = bytes.length / this.sampleBytes
+    if (!Number.isInteger(count) || tensor.dtype !== this.dtype) {
+      const numbers = `${tensor.dtype} [${tensor.dims.join(', ')}]`
+      throw internalError(`${numbers} is not whole samples of ${this.dtype} [${this.sampleDims.join(', ')}]`)
     }
     this.checkRange(index, count)
-    const bytes = new Uint8Array(data.buffer, data.byteOffset, data.byteLength)
-    const start = index * this.sampleLength * 4
     try {
-      writeFully(descriptor, bytes, start)
+      writeFully(descriptor, bytes, index * this.sampleBytes)
     } catch (error) {
       throw this.failure('write', error)
     }
     this.written.fill(1, index, index + count)
   }
 
-  /** Samples first .. first + count - 1, [count, ...sampleDims]. @throws E_OUTPUT when the disk does not give them back. */
+  /** Samples first .. first + count - 1 as float32, [count, ...sampleDims]. @throws E_OUTPUT when the disk does not give them back. */
   read(first: number, count: number): Float32Array {
+    return readFloats(this.tensor(first, count))
+  }
+
+  /** The same samples in the type of the store. @throws E_OUTPUT */
+  tensor(first: number, count: number): Tensor {
     const descriptor = this.opened()
     this.checkRange(first, count)
     const missing = this.written.subarray(first, first + count).indexOf(0)
     if (missing >= 0) throw internalError(`sample ${first + missing} in ${this.path} was never written`)
-    const result = new Float32Array(count * this.sampleLength)
-    const bytes = new Uint8Array(result.buffer)
-    const start = first * this.sampleLength * 4
+    const bytes = new Uint8Array(count * this.sampleBytes)
+    const start = first * this.sampleBytes
     try {
       for (let done = 0; done < bytes.length;) {
         const got = readSync(descriptor, bytes, done, Math.min(bytes.length - done, MAX_BYTES_PER_CALL), start + done)
@@ -127,14 +150,7 @@ export class ActivationStore {
     } catch (error) {
       throw this.failure('read', error)
     }
-    return result
-  }
-
-  /** The whole array as a tensor that lies on disk, for programs that map it. Valid until `remove`. */
-  tensor(): Tensor {
-    this.opened()
-    const dims = [this.samples, ...this.sampleDims]
-    return { dtype: 'float32', dims, data: { file: this.path, offset: 0, length: elementCount(dims) * 4 } }
+    return { dtype: this.dtype, dims: [count, ...this.sampleDims], data: bytes }
   }
 
   /** Waits until what was written is on the disk. @throws E_OUTPUT */

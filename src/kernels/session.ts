@@ -8,7 +8,7 @@ import * as ort from 'onnxruntime-node'
 import { internalError, isMemoryError, memoryError, messageOf, QuantError } from '../errors.ts'
 import { isFileRange } from '../files/file-range.ts'
 import type { DType } from '../graph/dtype.ts'
-import { type Graph, newModel, tensorsOf } from '../graph/ir.ts'
+import { Graph, newModel, tensorsOf, Value } from '../graph/ir.ts'
 import { encodeModel, type Place } from '../graph/onnx-file/encode.ts'
 import { isInside } from '../graph/onnx-file/external-data.ts'
 import { type Elements, readElements, type Tensor, tensorOf } from '../graph/tensor.ts'
@@ -39,6 +39,8 @@ export interface SessionOptions {
    * run took.
    */
   readonly memoryPattern?: boolean
+  /** Place of run inputs that never change (`compile`); chosen by the device when absent. */
+  readonly fixedInputs?: 'fed' | 'resident'
 }
 
 /** Types that outputs may have. onnxruntime-node ends the process on 4-bit outputs, and has no tensors of some other types. */
@@ -101,9 +103,12 @@ export class Session {
   readonly inputs: readonly ValueInfo[]
   readonly outputs: readonly ValueInfo[]
   private readonly native: ort.InferenceSession
+  private readonly fixed: Tensors
 
-  constructor(native: ort.InferenceSession) {
+  /** @param fixed run inputs that are the same in every run. */
+  constructor(native: ort.InferenceSession, fixed: Tensors = {}) {
     this.native = native
+    this.fixed = fixed
     this.inputs = describe(native.inputMetadata)
     this.outputs = describe(native.outputMetadata)
   }
@@ -119,7 +124,9 @@ export class Session {
           'E_RUNTIME',
           `onnxruntime cannot hand over the output "${name}" of type ${dtype ?? 'unknown'}`,
         )
-    const inputs = Object.fromEntries(Object.entries(feeds).map(([name, tensor]) => [name, toOrt(tensor)]))
+    const inputs = Object.fromEntries(
+      Object.entries({ ...this.fixed, ...feeds }).map(([name, tensor]) => [name, toOrt(tensor)]),
+    )
     try {
       const outputs = await (fetches ? this.native.run(inputs, [...fetches]) : this.native.run(inputs))
       return Object.fromEntries(Object.entries(outputs).map(([name, tensor]) => [name, fromOrt(tensor as ort.Tensor)]))
@@ -157,14 +164,13 @@ async function create(
   options: SessionOptions,
   what: string,
   dataFolder?: string,
-): Promise<Session> {
+  externalData: readonly ExternalData[] = [],
+): Promise<ort.InferenceSession> {
   try {
-    const native = nativeOptions(options, dataFolder)
-    return new Session(
-      typeof source === 'string'
-        ? await ort.InferenceSession.create(source, native)
-        : await ort.InferenceSession.create(source, native),
-    )
+    const native = { ...nativeOptions(options, dataFolder), ...(externalData.length > 0 && { externalData }) }
+    return typeof source === 'string'
+      ? await ort.InferenceSession.create(source, native)
+      : await ort.InferenceSession.create(source, native)
   } catch (error) {
     const message = messageOf(error)
     if (isMemoryError(message)) throw memoryError(`onnxruntime loaded ${what}`, error)
@@ -187,21 +193,55 @@ function commonFolder(graph: Graph): string | undefined {
   return common
 }
 
-/** Compiles a graph of ours. Tensors still on disk are mapped from there. @throws E_RUNTIME */
-export async function compile(graph: Graph, options: SessionOptions = {}): Promise<Session> {
-  const folder = commonFolder(graph)
+/** Bytes under a name that stands for a data file. */
+interface ExternalData {
+  readonly path: string
+  readonly data: Uint8Array
+}
+
+/**
+ * The graph with values for some of its inputs. Such an input is an initializer too: onnxruntime puts it on the device when it loads the
+ * program, and because a run might give another value it neither folds, rearranges nor copies it (ONNX IR 4, onnxruntime 1.30).
+ */
+function withValues(graph: Graph, values: Tensors): Graph {
+  const result: Graph = Object.assign(new Graph(), graph)
+  const given = Object.entries(values).map(([name, tensor]) => new Value(name, tensor.dtype, tensor.dims, tensor))
+  result.initializers = [...graph.initializers, ...given]
+  return result
+}
+
+/**
+ * Compiles a graph of ours. Tensors still on disk are mapped from there.
+ * @param fixed run inputs that are the same in every run, as the weights of a block. This is the one place that decides where they are:
+ * on the CPU each run reads them where they lie, without a copy; other devices are sent them once, here.
+ * @throws E_RUNTIME
+ */
+export async function compile(graph: Graph, options: SessionOptions = {}, fixed: Tensors = {}): Promise<Session> {
+  const { device = 'cpu', fixedInputs = device === 'cpu' ? 'fed' : 'resident' } = options
+  const resident = fixedInputs === 'resident' ? fixed : {}
+  const external = new Map(
+    Object.entries(resident).flatMap(([path, { data }]) => (isFileRange(data) ? [] : [[data, path] as const])),
+  )
+  const given = withValues(graph, resident)
+  const folder = commonFolder(given)
   const place: Place = ({ data }) => {
-    if (!isFileRange(data)) return undefined
+    if (!isFileRange(data)) {
+      const location = external.get(data)
+      return location === undefined ? undefined : { location, offset: 0, length: data.length }
+    }
     if (data.conversion) throw internalError(`the program "${graph.name}" cannot map numbers that are converted`)
     return { location: relative(folder!, data.file), offset: data.offset, length: data.length }
   }
-  const program = encodeModel(newModel(graph), place)
-  return create(program, { prepacking: false, ...options }, `the program "${graph.name}"`, folder)
+  const program = encodeModel(newModel(given), place)
+  const externalData = [...external].map(([data, path]) => ({ path, data }))
+  const what = `the program "${graph.name}"`
+  const native = await create(program, { prepacking: false, ...options }, what, folder, externalData)
+  return new Session(native, fixedInputs === 'fed' ? fixed : {})
 }
 
 /** Opens a model file as any user of onnxruntime would. @throws E_RUNTIME */
 export async function openModel(path: string, options: SessionOptions = {}): Promise<Session> {
-  return create(path, options, path)
+  return new Session(await create(path, options, path))
 }
 
 /** Compiles, runs once, releases. */

@@ -5,10 +5,7 @@ import { join } from 'node:path'
 import fc from 'fast-check'
 import { beforeEach, expect, onTestFinished, test } from 'vitest'
 import { ActivationStore } from '../../src/calibration/activation-store.ts'
-import { Builder } from '../../src/graph/builder.ts'
-import { isFileRange } from '../../src/files/file-range.ts'
-import { readElements } from '../../src/graph/tensor.ts'
-import { runGraph } from '../../src/kernels/session.ts'
+import { tensorOf } from '../../src/graph/tensor.ts'
 import { testFolder } from '../helpers/test-folder.ts'
 
 let folder: string
@@ -48,17 +45,21 @@ test('several samples go in at once, and a part of a larger array too', () => {
   expect([...store.read(1, 2)]).toEqual([1, 2, 3, 4])
 })
 
-test('a program maps the file as a constant', async () => {
-  const store = new ActivationStore(join(folder, 'x.f32'), 2, [3])
+test('float16: half the bytes, numbers rounded, tensors in the type of the store', () => {
+  const store = new ActivationStore(join(folder, 'x.f16'), 2, [3], false, 'float16')
   onTestFinished(() => store.remove())
-  store.write(0, row(1, 3))
-  store.write(1, row(2, 3))
-  const g = new Builder()
-  const tensor = store.tensor()
-  expect(isFileRange(tensor.data)).toBe(true)
-  g.output(g.scale(g.initializer('activations', tensor), 2), 'y')
-  const { y } = await runGraph(g.graph, {}, { threads: 1 })
-  expect([...(readElements(y!) as Float32Array)]).toEqual([2000, 2002, 2004, 4000, 4002, 4004])
+  expect(store.sampleBytes).toBe(6)
+  store.write(0, Float32Array.of(0.1, -2, 70000))
+  const bits = tensorOf('float16', [1, 3], Uint16Array.of(0x3c00, 0xc000, 0x0001))
+  store.writeTensor(1, bits)
+  expect(statSync(store.path).size).toBe(12)
+  expect([...store.read(0, 2)]).toEqual([0.0999755859375, -2, Infinity, 1, -2, 2 ** -24])
+  const { dtype, dims } = store.tensor(0, 2)
+  expect({ dtype, dims }).toEqual({ dtype: 'float16', dims: [2, 3] })
+  expect(store.tensor(1, 1)).toEqual(bits)
+  expect(() => store.writeTensor(0, tensorOf('float32', [3], new Float32Array(3)))).toThrow(
+    'not whole samples of float16',
+  )
 })
 
 test('positions beyond 4 GiB are kept apart', () => {

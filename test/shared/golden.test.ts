@@ -121,7 +121,7 @@ async function withBlock<Result>(
     await embed(analysis, calibration, x)
     const weights = readWeights(block!)
     const ranges = new ChannelRanges(observedValues(plan, method))
-    await runBlock(plan, floatVersion(weights), { from: x, to: y, ranges }, {})
+    await runBlock(plan, floatVersion(weights), { from: x, to: y, observers: ranges.observers }, {})
     const start = { method, frozen: new Set<Linear>(), ranges, weights }
     const vector = blockParameters({ ...plan, mappings: plan.mappings.map(firstLinear) }, start)
     return await use({ plan, vector, streams: { x, y }, weights })

@@ -1,9 +1,9 @@
 /** @file Weights of a block as run inputs, read from the model file. */
 
-import { tensorOf } from '../../graph/tensor.ts'
+import { sizeBytes, tensorOf } from '../../graph/tensor.ts'
 import { readFloats } from '../../kernels/float16.ts'
 import { requireSound } from '../../kernels/magnitude.ts'
-import type { Tensors } from '../../kernels/session.ts'
+import type { SessionOptions, Tensors } from '../../kernels/session.ts'
 import { transpose2d } from '../../kernels/transpose.ts'
 import type { Block } from '../find/blocks.ts'
 import type { Linear } from '../find/linears.ts'
@@ -35,6 +35,18 @@ export function readWeights({ linears }: Block): Tensors {
     ]),
   )
 }
+
+/**
+ * Bytes of weights from which a block is run without a memory pattern. A block of 172 MiB then takes 714 MiB instead of 1120, in the
+ * same time. Small blocks are up to 6 % faster with the pattern (onnxruntime 1.30).
+ */
+const PATTERN_BYTES = 64 * 2 ** 20
+
+/** Settings for a program over many samples that is given these weights. */
+export const sessionFor = (session: SessionOptions, weights: Tensors): SessionOptions => ({
+  ...session,
+  memoryPattern: Object.values(weights).reduce((sum, weight) => sum + sizeBytes(weight), 0) < PATTERN_BYTES,
+})
 
 /** The block as it is in the user's model. */
 export const floatVersion = (weights: Tensors): BlockVersion => ({

@@ -2,32 +2,42 @@
 
 import type { Value } from '../../graph/ir.ts'
 import { staticShape } from '../../graph/shape.ts'
-import { readElements } from '../../graph/tensor.ts'
-import type { Tensors } from '../../kernels/session.ts'
-import { maximumName, minimumName } from './ports.ts'
+import type { Observer } from './observer.ts'
+
+interface Range {
+  readonly max: Float32Array
+  readonly min: Float32Array
+}
 
 /** Least and greatest activation of every channel of some values, over all samples. */
 export class ChannelRanges {
-  readonly values: readonly Value[]
-  private readonly ranges: { readonly max: Float32Array; readonly min: Float32Array }[]
+  private readonly ranges: ReadonlyMap<Value, { max: Float32Array; min: Float32Array }>
 
   constructor(values: readonly Value[] = []) {
-    this.values = values
-    this.ranges = values.map(value => {
-      const channels = staticShape(value).at(-1)!
-      return { max: new Float32Array(channels).fill(-Infinity), min: new Float32Array(channels).fill(Infinity) }
-    })
+    this.ranges = new Map(values.map(value => [value, { max: new Float32Array(0), min: new Float32Array(0) }]))
   }
 
-  /** Takes in one run of a forward program that observes `values`. */
-  add(outputs: Tensors): void {
-    this.ranges.forEach(({ max, min }, j) => {
-      ;(readElements(outputs[maximumName(j)]!) as Float32Array).forEach((x, i) => (max[i] = Math.max(max[i]!, x)))
-      ;(readElements(outputs[minimumName(j)]!) as Float32Array).forEach((x, i) => (min[i] = Math.min(min[i]!, x)))
-    })
+  /** Observers of a forward run, which fill in the ranges. */
+  get observers(): Observer[] {
+    return [...this.ranges].flatMap(([value, range]) =>
+      (['max', 'min'] as const).map((over): Observer => {
+        const shape = staticShape(value)
+        return {
+          shape: shape.slice(-1),
+          over,
+          emit: (g, valueOf) =>
+            g.op(
+              over === 'max' ? 'ReduceMax' : 'ReduceMin',
+              [valueOf(value), g.ints([...Array(shape.length - 1).keys()])],
+              { keepdims: 0 },
+            ),
+          take: result => void (range[over] = result),
+        }
+      }),
+    )
   }
 
-  of(value: Value): { readonly max: Float32Array; readonly min: Float32Array } {
-    return this.ranges[this.values.indexOf(value)]!
+  of(value: Value): Range {
+    return this.ranges.get(value)!
   }
 }

@@ -1,62 +1,85 @@
-/** @file Forward program of a block, with observations of activations and counts of tokens. */
+/** @file Forward program of a block over many samples, with losses and observations of activations. */
 
 import { Builder } from '../../graph/builder.ts'
 import type { Value } from '../../graph/ir.ts'
 import { Graph } from '../../graph/ir.ts'
 import { staticShape } from '../../graph/shape.ts'
-import type { Expert } from '../find/experts.ts'
+import type { StateType } from '../../calibration/activation-store.ts'
 import type { BlockPlan } from '../plan/block-plan.ts'
 import { emitBlock } from './emit-block.ts'
-import {
-  type ChangedConstants,
-  changeInputs,
-  collectedName,
-  maximumName,
-  minimumName,
-  stepInputs,
-  tokensName,
-  weightInputs,
-} from './ports.ts'
-import { emitTokenCount } from './token-counts.ts'
+import { emitCombined, isCarried, observedName, type Observer, stateName } from './observer.ts'
+import { type ChangedConstants, changeInputs, stepInputs, weightInputs } from './ports.ts'
+import { emitLoop, type LoopResult, perSample, sampleAt } from './samples.ts'
 
 export interface ForwardOptions {
   /** Changed constants, which become run inputs. */
   readonly changed?: ChangedConstants | undefined
   /** Quantize activations as the plan says. */
   readonly quantized?: boolean
-  /** Values whose channel ranges become outputs. */
-  readonly observed?: readonly Value[]
-  /** Values that become outputs as they are. */
-  readonly collected?: readonly Value[] | undefined
-  /** Experts whose numbers of tokens become outputs. */
-  readonly counted?: readonly Expert[] | undefined
+  /** Type of the hidden states in x, target and y; the block itself runs in float32. Default float32. */
+  readonly stateType?: StateType
+  /** The block's outputs are an output of the program. */
+  readonly outputs?: boolean
+  /** Losses against the run input `target` are an output. */
+  readonly losses?: boolean
+  readonly observers?: readonly Observer[]
+}
+
+/** Mean squared difference, []. Means of rows first: one sum over millions of float32 numbers would lose digits. */
+function emitLoss(g: Builder, y: Value, target: Value): Value {
+  const difference = g.sub(y, target)
+  const rows = g.reduceMean(g.mul(difference, difference), [staticShape(y).length - 1])
+  return g.op('ReduceMean', [rows], { keepdims: 0 })
 }
 
 /**
- * x [batch, tokens, hidden], weights, changed constants c{j} and biases b{j} -> y, the block's output, and for
- * the j-th of the `observed` values max{j}, min{j} [channels], of the `collected` ones collected{j}, of the `counted` experts tokens{j} [].
+ * A Loop over samples: samples int64 [], x [samples, batch, tokens, hidden], weights, changed constants c{j} and biases b{j},
+ * with losses target [samples, ...], for the j-th observer that carries a state before{j} -> y [samples, ...], the block's outputs,
+ * losses [samples], and observed{j}: the state after the run, or [samples, ...] where samples are not combined. y and losses only where
+ * they are asked for.
  */
 export function forwardProgram(plan: BlockPlan, options: ForwardOptions = {}): Graph {
-  const g = new Builder(new Graph('forward'))
+  const { changed, stateType = 'float32', observers = [] } = options
   const { block, activationSites } = plan
-  const x = g.input('x', 'float32', staticShape(block.input))
-  const weights = weightInputs(g, block)
-  const changes = options.changed && changeInputs(g, options.changed)
+  const shape = staticShape(block.input)
+  const outer = new Builder(new Graph('forward'))
+  const count = outer.input('samples', 'int64', [])
+  const states = (name: string) => perSample(outer, name, 'samples', shape, stateType)
+  const x = states('x')
+  const target = options.losses ? states('target') : undefined
+  const weights = weightInputs(outer, block)
+  const changes = changed && changeInputs(outer, changed)
+  const steps = changed && stepInputs(outer, changed)
+  const carried = observers.flatMap((observer, j) => (isCarried(observer) ? [{ observer, j }] : []))
+  const before = carried.map(({ observer, j }) => outer.input(stateName(j), 'float32', observer.shape))
+
+  const g = new Builder(new Graph('sample'), outer.names)
+  const iteration = g.input('iteration', 'int64', [])
+  const condition = g.input('continue', 'bool', [])
+  const state = before.map(({ name }, i) => g.input(name, 'float32', carried[i]!.observer.shape))
   const values = new Map<Value, Value>()
-  const y = emitBlock(g, block, x, weights, {
+  const y = emitBlock(g, block, sampleAt(g, x, iteration, shape), weights, {
     changes,
     activationSites: options.quantized ? activationSites : [],
-    steps: options.changed && stepInputs(g, options.changed),
+    steps,
     values,
   })
-  g.output(y, 'y')
-  options.observed?.forEach((value, j) => {
-    const rank = staticShape(value).length
-    const reduce = (op: string) => g.op(op, [values.get(value)!, g.ints([...Array(rank - 1).keys()])], { keepdims: 0 })
-    g.output(reduce('ReduceMax'), maximumName(j))
-    g.output(reduce('ReduceMin'), minimumName(j))
+  const valueOf = (value: Value) => values.get(value)!
+  g.output(g.op('Identity', [condition]))
+  const results: LoopResult[] = []
+  carried.forEach(({ observer, j }, i) => {
+    g.output(emitCombined(g, observer, state[i]!, observer.emit(g, valueOf)))
+    results.push({ name: observedName(j), shape: observer.shape })
   })
-  options.collected?.forEach((value, j) => g.output(g.op('Identity', [values.get(value)!]), collectedName(j)))
-  options.counted?.forEach((expert, j) => g.output(emitTokenCount(g, expert, values), tokensName(j)))
-  return g.graph
+  const stack = (value: Value, name: string, each: readonly number[]) => {
+    g.output(value)
+    results.push({ name, dtype: name === 'y' ? stateType : 'float32', shape: ['samples', ...each] })
+  }
+  if (options.outputs) stack(g.typed(y, stateType), 'y', shape)
+  if (target) stack(emitLoss(g, y, sampleAt(g, target, iteration, shape)), 'losses', [])
+  observers.forEach((observer, j) => {
+    if (!isCarried(observer)) stack(g.op('Identity', [observer.emit(g, valueOf)]), observedName(j), observer.shape)
+  })
+  emitLoop(outer, count, before, g.graph, results)
+  return outer.graph
 }

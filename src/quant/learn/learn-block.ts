@@ -124,10 +124,11 @@ async function runTargets(
   const { index, output } = plan.block
   const ranges = new ChannelRanges(observedValues(plan, method))
   const counts = new TokenCounts(findExperts(plan.block))
+  const observers = [...ranges.observers, ...counts.observers]
   const progress = progressOf(context, plan, 'targets')
   const check = (y: Float32Array, sample: number) =>
     checkStates(y, staticShape(output).at(-1)!, sample, `after block ${index}`)
-  await runBlock(plan, original, { from: float, to: nextFloat, ranges, counts, check }, method.session, progress)
+  await runBlock(plan, original, { from: float, to: nextFloat, observers, check }, method.session, progress)
   if (method.augLoss) {
     await runBlock(plan, original, { from: quantized, to: nextQuantized, check }, method.session, progress)
     average(nextFloat, nextQuantized)

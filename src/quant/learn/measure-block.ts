@@ -41,7 +41,7 @@ export async function measureBlock(plan: BlockPlan, method: Method, work: WorkFo
     const marks: number[] = []
     const mark = () => void marks.push(performance.now())
     const ranges = new ChannelRanges(observedValues(plan, method))
-    await runBlock(plan, floatVersion(weights), { from: x, to: y, ranges }, session, mark)
+    await runBlock(plan, floatVersion(weights), { from: x, to: y, observers: ranges.observers }, session, mark)
     const { vector } = await startBlock(plan, { method, frozen: new Set(), ranges, weights }, x)
     const steps: number[] = []
     const training = performance.now()

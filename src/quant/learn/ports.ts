@@ -1,4 +1,4 @@
-/** @file Names and run inputs by which the programs of a block exchange weights, constants and observations. */
+/** @file Names and run inputs by which the programs of a block exchange weights and constants. */
 
 import type { Builder } from '../../graph/builder.ts'
 import type { Node, Value } from '../../graph/ir.ts'
@@ -17,9 +17,6 @@ export interface ChangedConstants {
   /** Sites whose fixed range is known. */
   readonly ranges: readonly ActivationSite[]
 }
-
-/** Name of the output with the number of tokens the j-th expert was sent, float32 []. */
-export const tokensName = (j: number): string => `tokens${j}`
 
 /** Name of the run input that carries the weight of the block's i-th linear, float32 [K, N]. */
 export const weightInput = (i: number): string => `w${i}`
@@ -48,15 +45,6 @@ export const siteScaleName = (j: number): string => `site_scale${j}`
 
 /** Name of the run input or output that carries its zero point, float32 []. */
 export const siteZeroName = (j: number): string => `site_zero${j}`
-
-/** Name of the output with all numbers of the j-th collected value. */
-export const collectedName = (j: number): string => `collected${j}`
-
-/** Name of the output with the greatest activation of every channel of the j-th observed value, [channels]. */
-export const maximumName = (j: number): string => `max${j}`
-
-/** Name of the output with the least activations, likewise. */
-export const minimumName = (j: number): string => `min${j}`
 
 /** Changed constants as run inputs. */
 export function changeInputs(g: Builder, changed: ChangedConstants): Changes {

@@ -2,14 +2,14 @@
 
 import type { ActivationStore } from '../../calibration/activation-store.ts'
 import { staticShape } from '../../graph/shape.ts'
-import { readElements, tensorOf } from '../../graph/tensor.ts'
+import { elementCount, readElements, tensorOf } from '../../graph/tensor.ts'
+import { readFloats } from '../../kernels/float16.ts'
 import { compile, type SessionOptions } from '../../kernels/session.ts'
 import type { BlockPlan } from '../plan/block-plan.ts'
-import type { BlockVersion } from './block-version.ts'
-import type { ChannelRanges } from './channel-ranges.ts'
+import { type BlockVersion, sessionFor } from './block-version.ts'
 import { forwardProgram } from './forward-program.ts'
-import type { SiteHistograms } from './site-histograms.ts'
-import type { TokenCounts } from './token-counts.ts'
+import { Observations, type Observer } from './observer.ts'
+import { RunLength } from './run-length.ts'
 
 /** Inputs of a run over all samples, and the results that are wanted of it. */
 export interface BlockRun {
@@ -18,12 +18,8 @@ export interface BlockRun {
   readonly to?: ActivationStore | undefined
   /** Outputs to compare with. */
   readonly target?: ActivationStore
-  /** Channel ranges to extend. */
-  readonly ranges?: ChannelRanges | undefined
-  /** Histograms of activations to add to. */
-  readonly histograms?: SiteHistograms | undefined
-  /** Counts of tokens to add to. */
-  readonly counts?: TokenCounts | undefined
+  /** Observers of the activations. */
+  readonly observers?: readonly Observer[]
   /** Called with the outputs of every sample; throws when they cannot be used. */
   readonly check?: ((y: Float32Array, sample: number) => void) | undefined
 }
@@ -32,40 +28,46 @@ export interface BlockRun {
 export async function runBlock(
   plan: BlockPlan,
   { feeds, ...version }: BlockVersion,
-  { from, to, target, ranges, histograms, counts, check }: BlockRun,
+  { from, to, target, observers = [], check }: BlockRun,
   session: SessionOptions,
   onProgress?: (done: number, total: number) => void,
 ): Promise<number> {
-  const shape = staticShape(plan.block.input)
-  const observed = ranges?.values ?? []
+  const outputs = to !== undefined || check !== undefined
   const program = forwardProgram(plan, {
     ...version,
-    observed,
-    collected: histograms?.values,
-    counted: counts?.experts,
+    ...{ outputs, losses: target !== undefined, stateType: from.dtype, observers },
   })
-  const forward = await compile(program, session)
+  const observations = new Observations(observers)
+  const observed = observers.reduce((sum, { over, shape }) => sum + (over === 'each' ? 4 * elementCount(shape) : 0), 0)
+  const stores = 1 + Number(outputs) + Number(target !== undefined)
+  const lengths = new RunLength(session.device, stores * from.sampleBytes + observed)
+  const forward = await compile(program, sessionFor(session, feeds), feeds)
+  const length = elementCount(staticShape(plan.block.input))
   let error = 0
   try {
-    for (let i = 0; i < from.samples; i++) {
-      const outputs = await forward.run({ x: tensorOf('float32', shape, from.read(i, 1)), ...feeds })
-      const y = readElements(outputs.y!) as Float32Array
-      check?.(y, i)
-      if (target) error += meanSquaredError(y, target.read(i, 1))
-      to?.write(i, y)
-      ranges?.add(outputs)
-      histograms?.add(outputs)
-      counts?.add(outputs)
-      onProgress?.(i + 1, from.samples)
+    for (let done = 0; done < from.samples;) {
+      const started = performance.now()
+      const count = lengths.next(from.samples - done)
+      const result = await forward.run({
+        samples: tensorOf('int64', [], BigInt64Array.of(BigInt(count))),
+        x: from.tensor(done, count),
+        ...(target && { target: target.tensor(done, count) }),
+        ...observations.feeds,
+      })
+      if (check) {
+        const y = readFloats(result.y!)
+        for (let i = 0; i < count; i++) check(y.subarray(i * length, (i + 1) * length), done + i)
+      }
+      if (target) for (const loss of readElements(result.losses!) as Float32Array) error += loss
+      to?.writeTensor(done, result.y!)
+      observations.add(result)
+      lengths.took(count, performance.now() - started)
+      done += count
+      onProgress?.(done, from.samples)
     }
   } finally {
     await forward.release()
   }
+  observations.end()
   return error / from.samples
-}
-
-function meanSquaredError(a: Float32Array, b: Float32Array): number {
-  let sum = 0
-  for (let i = 0; i < a.length; i++) sum += (a[i]! - b[i]!) ** 2
-  return sum / a.length
 }

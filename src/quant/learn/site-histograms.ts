@@ -1,12 +1,10 @@
 /** @file Histograms of the activations that get fixed ranges. */
 
-import type { Value } from '../../graph/ir.ts'
-import { readElements } from '../../graph/tensor.ts'
+import { staticShape } from '../../graph/shape.ts'
 import { ActivationHistogram } from '../../kernels/activation-histogram.ts'
 import { chooseRange, type RangeChoice } from '../../kernels/choose-range.ts'
-import type { Tensors } from '../../kernels/session.ts'
 import type { SiteRanges } from './learnable.ts'
-import { collectedName } from './ports.ts'
+import type { Observer } from './observer.ts'
 import type { StaticSite } from './ranges.ts'
 
 /** A histogram for each of some sites, over all samples. */
@@ -17,16 +15,14 @@ export class SiteHistograms {
     this.histograms = new Map(sites.map(site => [site, new ActivationHistogram()]))
   }
 
-  /** The values of the sites, in the block. */
-  get values(): Value[] {
-    return [...this.histograms.keys()].map(({ value }) => value)
-  }
-
-  /** Takes in one run of a forward program that collects `values`. */
-  add(outputs: Tensors): void {
-    ;[...this.histograms.values()].forEach((histogram, j) =>
-      histogram.add(readElements(outputs[collectedName(j)]!) as Float32Array),
-    )
+  /** Observers of a forward run, which fill the histograms. */
+  get observers(): Observer[] {
+    return [...this.histograms].map(([{ value }, histogram]) => ({
+      shape: staticShape(value),
+      over: 'each',
+      emit: (_, valueOf) => valueOf(value),
+      take: numbers => histogram.add(numbers),
+    }))
   }
 
   /** Range of every site. */

@@ -87,7 +87,8 @@ export async function startBlock(
   const observe = async (learned: Learned | undefined): Promise<SiteRanges> => {
     const { version } = await foldBlock(plan, weights, learned, method.session)
     const histograms = new SiteHistograms(sites)
-    await runBlock(plan, { ...version, quantized: false }, { from, histograms }, method.session, onProgress)
+    const run = { from, observers: histograms.observers }
+    await runBlock(plan, { ...version, quantized: false }, run, method.session, onProgress)
     return histograms.ranges(method.range)
   }
   const plain = await observe(undefined)

@@ -3,18 +3,16 @@
 import type { Builder } from '../../graph/builder.ts'
 import type { Value } from '../../graph/ir.ts'
 import { staticShape } from '../../graph/shape.ts'
-import { readElements } from '../../graph/tensor.ts'
-import type { Tensors } from '../../kernels/session.ts'
 import type { Expert } from '../find/experts.ts'
 import type { Linear } from '../find/linears.ts'
 import type { BlockPlan } from '../plan/block-plan.ts'
 import type { FewTokens } from '../terms/report.ts'
-import { tokensName } from './ports.ts'
+import type { Observer } from './observer.ts'
 
-/** Emits the number of tokens that are sent to the expert. `values`: value of the block -> value of the program. */
-export function emitTokenCount(g: Builder, { gates }: Expert, values: ReadonlyMap<Value, Value>): Value {
+/** Emits the number of tokens that are sent to the expert. `valueOf`: value of the block -> value of the program. */
+function emitTokenCount(g: Builder, { gates }: Expert, valueOf: (value: Value) => Value): Value {
   const flags = gates.map(({ value, inverted }) => {
-    const gate = values.get(value)!
+    const gate = valueOf(value)
     const zero = g.op('Equal', [g.cast(gate, 'float32'), g.scalar(0)])
     const sent = g.cast(inverted ? zero : g.op('Not', [zero]), 'float32')
     const rank = staticShape(gate).length
@@ -34,11 +32,14 @@ export class TokenCounts {
     this.tokens = experts.map(() => 0)
   }
 
-  /** Takes in one run of a forward program that counts. */
-  add(outputs: Tensors): void {
-    this.experts.forEach((_, j) => {
-      this.tokens[j]! += (readElements(outputs[tokensName(j)]!) as Float32Array)[0]!
-    })
+  /** Observers of a forward run, which fill in the counts. */
+  get observers(): Observer[] {
+    return this.experts.map((expert, j) => ({
+      shape: [],
+      over: 'sum',
+      emit: (g, valueOf) => emitTokenCount(g, expert, valueOf),
+      take: ([tokens]) => void (this.tokens[j] = tokens!),
+    }))
   }
 }
 

@@ -168,7 +168,7 @@ describe('experts that all see every token', () => {
     const plan = planBlock(block, { scheme: parseScheme('w4a16'), let: false, values: valuesOf(graph) })
     const counts = new TokenCounts(findExperts(block))
     const { float } = statesOf(block)
-    await runBlock(plan, floatVersion(readWeights(block)), { from: float, counts }, {})
+    await runBlock(plan, floatVersion(readWeights(block)), { from: float, observers: counts.observers }, {})
     expect(counts.tokens.reduce((a, b) => a + b)).toBe(3 * T * K)
     expect(counts.tokens.slice(0, 3).every(tokens => tokens >= 16)).toBe(true)
     expect(counts.tokens[3]).toBeLessThan(16)

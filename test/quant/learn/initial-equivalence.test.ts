@@ -36,13 +36,13 @@ function planWith(scales: Int32Array, size: number, shift: Mapping['shift']): Bl
   return { block: found, mappings: [mapping] } as Partial<BlockPlan> as BlockPlan
 }
 
-/** Two samples; channel 2 is silent. */
+/** Ranges over all samples; channel 2 is silent. */
 function seenBy(plan: BlockPlan): ChannelRanges {
   const ranges = new ChannelRanges(observedValues(plan))
-  expect(ranges.values).toHaveLength(1)
-  const floats = (...values: number[]) => tensorOf('float32', [3], Float32Array.from(values))
-  ranges.add({ max0: floats(4, 1, 0), min0: floats(-1, -2, 0) })
-  ranges.add({ max0: floats(3, 5, 0), min0: floats(-9, -1, 0) })
+  expect(ranges.observers.map(({ over }) => over)).toEqual(['max', 'min'])
+  const [max, min] = ranges.observers
+  max!.take(Float32Array.of(4, 5, 0))
+  min!.take(Float32Array.of(-9, -2, 0))
   return ranges
 }
 

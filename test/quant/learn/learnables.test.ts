@@ -2,6 +2,7 @@
 
 import { join, resolve } from 'node:path'
 import { expect, test } from 'vitest'
+import { ActivationStore } from '../../../src/calibration/activation-store.ts'
 import { optimizerOf } from '../../../src/autodiff/optimizers.ts'
 import { Builder } from '../../../src/graph/builder.ts'
 import { Graph } from '../../../src/graph/ir.ts'
@@ -9,14 +10,14 @@ import { staticShape } from '../../../src/graph/shape.ts'
 import { elementCount, readElements, tensorOf } from '../../../src/graph/tensor.ts'
 import { runGraph } from '../../../src/kernels/session.ts'
 import { analyze } from '../../../src/quant/find/analyze.ts'
-import { readWeights } from '../../../src/quant/learn/block-version.ts'
+import { floatVersion, readWeights } from '../../../src/quant/learn/block-version.ts'
 import { ChannelRanges } from '../../../src/quant/learn/channel-ranges.ts'
 import { emitBlock } from '../../../src/quant/learn/emit-block.ts'
 import { foldPrograms } from '../../../src/quant/learn/fold-programs.ts'
-import { forwardProgram } from '../../../src/quant/learn/forward-program.ts'
 import type { BlockConstants, Learnable, LearningStart } from '../../../src/quant/learn/learnable.ts'
 import { blockParameters, LEARNABLES, learns, observedValues } from '../../../src/quant/learn/learnables.ts'
 import { ParameterVector } from '../../../src/quant/learn/parameters.ts'
+import { runBlock } from '../../../src/quant/learn/run-block.ts'
 import { loadParameters, saveParameters } from '../../../src/quant/learn/replay.ts'
 import { weightInputs } from '../../../src/quant/learn/ports.ts'
 import { trainingProgram } from '../../../src/quant/learn/training-program.ts'
@@ -49,7 +50,10 @@ const weights = readWeights(block)
 /** Start of learning after one sample. */
 async function startOf(method: Method): Promise<LearningStart> {
   const ranges = new ChannelRanges(observedValues(plan, method))
-  ranges.add(await runGraph(forwardProgram(plan, { observed: ranges.values }), { x, ...weights }))
+  const from = new ActivationStore(join(tempFolder, 'x.f32'), 1, shape)
+  from.writeTensor(0, x)
+  await runBlock(plan, floatVersion(weights), { from, to: from, observers: ranges.observers }, {})
+  from.remove()
   return { method, frozen: new Set(), ranges, weights }
 }
 

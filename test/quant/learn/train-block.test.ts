@@ -49,7 +49,7 @@ beforeAll(async () => {
   await embed(analysis, { tokens, samples: SAMPLES, seqLen: TOKENS, notes: [] }, streams.x)
   weights = readWeights(block!)
   ranges = new ChannelRanges(observedValues(plan, METHOD))
-  await runBlock(plan, floatVersion(weights), { from: streams.x, to: streams.y, ranges }, {})
+  await runBlock(plan, floatVersion(weights), { from: streams.x, to: streams.y, observers: ranges.observers }, {})
 })
 afterAll(() => {
   streams.x.close()
