@@ -33,13 +33,11 @@ function parameters({ quantizers }: BlockPlan, { method, frozen, clips }: Learni
   return [...quantizers].flatMap(([linear, { group }], i) => {
     const isLearned = method.lwc && !frozen.has(linear)
     const most = isLearned ? INITIAL_CLIP_LOGIT : UNCLIPPED_LOGIT
+    const found = clips?.get(linear)
     return (['max', 'min'] as const).map(side => ({
       name: logitName(linear, i, side),
       shape: [groupsOf(linear.inFeatures, group).count, linear.outFeatures],
-      initial: () => {
-        const found = clips?.get(linear)
-        return found ? logitsOf(found[side], most) : most
-      },
+      initial: found ? () => logitsOf(found[side], most) : most,
       learningRate: isLearned ? method.learningRate : 0,
     }))
   })

@@ -11,7 +11,7 @@ export interface Parameter {
   readonly name: string
   readonly shape: Shape
   /** One number for all elements before the first step, or a function that computes them when learning begins. */
-  readonly initial: number | (() => number | Float32Array)
+  readonly initial: number | (() => Float32Array)
   /** One number for all elements, or a function that computes it when learning begins. */
   readonly learningRate: number | (() => number)
 }

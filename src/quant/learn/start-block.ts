@@ -11,7 +11,7 @@ import type { BlockPlan } from '../plan/block-plan.ts'
 import { ROUNDINGS } from '../terms/roundings.ts'
 import { searchClip, type Weights } from './clip-search.ts'
 import { foldBlock } from './fold-block.ts'
-import { inputMoments } from './input-moments.ts'
+import { inputMoments, readersOf } from './input-moments.ts'
 import type { LearningStart, SiteRanges } from './learnable.ts'
 import { blockParameters } from './learnables.ts'
 import type { Learned } from './learned.ts'
@@ -52,18 +52,20 @@ async function weightedClips(
     atStart(blockParameters(plan, start, 'others')),
     session,
   )
-  const run = { from, of: 'squares', linears } as const
-  const squares = await inputMoments(plan, { ...version, quantized: false }, run, session, onProgress)
+  const readers = readersOf(plan, linears)
+  const run = { from, of: 'squares' } as const
+  const squares = await inputMoments(plan, { ...version, quantized: false }, readers, run, session, onProgress)
   const clips = new Map<Linear, ClipRatios>()
-  for (const linear of linears) {
-    const { name, inFeatures, outFeatures } = linear
-    const { w } = await weightOf(linear)
-    const stored = { name, tensor: tensorOf('float32', [inFeatures, outFeatures], w), transposed: false }
-    const weighing: Weights = { by: 'channels', numbers: squares.get(linear)! }
-    const { clip } = await searchClip(stored, plan.quantizers.get(linear)!, weighing, { session })
-    method.signal?.throwIfAborted()
-    clips.set(linear, clip)
-  }
+  for (const [i, group] of readers.entries())
+    for (const linear of group) {
+      const { name, inFeatures, outFeatures } = linear
+      const { w } = await weightOf(linear)
+      const stored = { name, tensor: tensorOf('float32', [inFeatures, outFeatures], w), transposed: false }
+      const weighing: Weights = { by: 'channels', numbers: squares[i]! }
+      const { clip } = await searchClip(stored, plan.quantizers.get(linear)!, weighing, { session })
+      method.signal?.throwIfAborted()
+      clips.set(linear, clip)
+    }
   return clips
 }
 
