@@ -7,7 +7,7 @@ import { Builder } from '../../graph/builder.ts'
 import { type Dim, Graph, Node, Value } from '../../graph/ir.ts'
 import { tensorOf } from '../../graph/tensor.ts'
 import { readFloats } from '../float16.ts'
-import { compile, type SessionOptions } from '../session.ts'
+import type { Programs } from '../programs.ts'
 
 /** Columns of a panel. */
 export const PANEL = 128
@@ -91,37 +91,31 @@ const indices = (): number[] => [...Array(PANEL).keys()]
 export async function cholesky(
   panels: number,
   panelOf: (panel: number) => Float32Array,
-  options: SessionOptions,
+  programs: Programs,
 ): Promise<Float32Array[] | undefined> {
   const square = [PANEL, PANEL]
   const tall = (numbers: Float32Array) => tensorOf('float32', [numbers.length / PANEL, PANEL], numbers)
-  // Rows differ from run to run, so there is no memory pattern to keep.
-  const settings: SessionOptions = { ...options, device: 'cpu', memoryPattern: false }
-  const update = await compile(updateProgram(), settings)
-  const factor = await compile(squareProgram(), settings)
-  const solve = await compile(belowProgram(), settings)
-  try {
-    const done: Float32Array[] = []
-    for (let p = 0; p < panels; p++) {
-      let panel = panelOf(p)
-      for (const [q, earlier] of done.entries()) {
-        const left = earlier.subarray((p - q) * PANEL * PANEL)
-        const top = tensorOf('float32', square, left.subarray(0, PANEL * PANEL))
-        panel = readFloats((await update.run({ panel: tall(panel), left: tall(left), top }))['next']!)
-      }
-      const own = tensorOf('float32', square, panel.subarray(0, PANEL * PANEL))
-      const { lower, inverse, least } = await factor.run({ square: own })
-      if (!readFloats(least!).every(pivot => pivot > 0 && Number.isFinite(pivot))) return undefined
-      const result = new Float32Array(panel.length)
-      result.set(readFloats(lower!))
-      if (panel.length > PANEL * PANEL) {
-        const rest = tall(panel.subarray(PANEL * PANEL))
-        result.set(readFloats((await solve.run({ panel: rest, inverse: inverse! }))['below']!), PANEL * PANEL)
-      }
-      done.push(result)
+  const update = await programs.get('update', updateProgram)
+  const factor = await programs.get('square', squareProgram)
+  const solve = await programs.get('below', belowProgram)
+  const done: Float32Array[] = []
+  for (let p = 0; p < panels; p++) {
+    let panel = panelOf(p)
+    for (const [q, earlier] of done.entries()) {
+      const left = earlier.subarray((p - q) * PANEL * PANEL)
+      const top = tensorOf('float32', square, left.subarray(0, PANEL * PANEL))
+      panel = readFloats((await update.run({ panel: tall(panel), left: tall(left), top }))['next']!)
     }
-    return done
-  } finally {
-    for (const session of [update, factor, solve]) await session.release()
+    const own = tensorOf('float32', square, panel.subarray(0, PANEL * PANEL))
+    const { lower, inverse, least } = await factor.run({ square: own })
+    if (!readFloats(least!).every(pivot => pivot > 0 && Number.isFinite(pivot))) return undefined
+    const result = new Float32Array(panel.length)
+    result.set(readFloats(lower!))
+    if (panel.length > PANEL * PANEL) {
+      const rest = tall(panel.subarray(PANEL * PANEL))
+      result.set(readFloats((await solve.run({ panel: rest, inverse: inverse! }))['below']!), PANEL * PANEL)
+    }
+    done.push(result)
   }
+  return done
 }

@@ -14,9 +14,20 @@ import { Graph, Node, Value } from '../../graph/ir.ts'
 import { tensorOf } from '../../graph/tensor.ts'
 import { readFloats } from '../float16.ts'
 import { groupsOf, qMax, type WeightQuantizer } from '../qparams.ts'
-import { compile, type SessionOptions } from '../session.ts'
+import type { Programs } from '../programs.ts'
+import type { SessionOptions } from '../session.ts'
 import { emitCodes, plainCodes } from '../steps.ts'
 import { cholesky, PANEL, tallInput, tallOp } from './cholesky.ts'
+
+/**
+ * Options of the programs of this folder: numbers of rows differ from run to run, so there is no plan of memory to keep. float64 is for
+ * the CPU.
+ */
+export const gptqSession = (session: SessionOptions): SessionOptions => ({
+  ...session,
+  device: 'cpu',
+  memoryPattern: false,
+})
 
 /** Shares of the mean of the diagonal that are added to it, tried in this order. 0.01 is the papers'. */
 const DAMPINGS = [0.01, 0.1, 1]
@@ -40,7 +51,7 @@ export async function factorHessian(
   hessian: Float32Array,
   K: number,
   name: string,
-  session: SessionOptions,
+  programs: Programs,
 ): Promise<FactoredHessian> {
   const diagonal = Float64Array.from({ length: K }, (_, i) => hessian[i * (K + 1)]!)
   const mean = diagonal.reduce((sum, value) => sum + value, 0) / K
@@ -60,7 +71,7 @@ export async function factorHessian(
         }
       return panel
     }
-    const factor = await cholesky(panels, panelOf, session)
+    const factor = await cholesky(panels, panelOf, programs)
     if (factor) return { K, order, panels: factor }
   }
   throw new QuantError(
@@ -131,7 +142,7 @@ export interface GptqCodes {
 export async function gptqCodes(
   { w, N, quantizer, scale, zeroPoint }: ScaledWeight,
   { K, order, panels }: FactoredHessian,
-  options: SessionOptions,
+  programs: Programs,
 ): Promise<GptqCodes> {
   const { size: groupSize } = groupsOf(K, quantizer.group)
   const offset = new Float32Array(K * N)
@@ -139,47 +150,40 @@ export async function gptqCodes(
   const errors = new Float32Array(panels.length * PANEL * N)
   const matrix = (numbers: Float32Array, columns: number) =>
     tensorOf('float32', [numbers.length / columns, columns], numbers)
-  const sweep = await compile(sweepProgram(N, qMax(quantizer.bits)), {
-    ...options,
-    device: 'cpu',
-    memoryPattern: false,
-  })
-  try {
-    for (let p = panels.length - 1; p >= 0; p--) {
-      const first = p * PANEL
-      const count = Math.min(PANEL, K - first)
-      const own = {
-        w: new Float32Array(PANEL * N),
-        scale: new Float32Array(PANEL * N).fill(1),
-        zero: new Float32Array(PANEL * N),
-      }
-      for (let i = 0; i < count; i++) {
-        const channel = order[first + i]!
-        const group = Math.floor(channel / groupSize)
-        own.w.set(w.subarray(channel * N, (channel + 1) * N), i * N)
-        own.scale.set(scale.subarray(group * N, (group + 1) * N), i * N)
-        own.zero.set(zeroPoint.subarray(group * N, (group + 1) * N), i * N)
-      }
-      const result = await sweep.run({
-        w: matrix(own.w, N),
-        scale: matrix(own.scale, N),
-        zero: matrix(own.zero, N),
-        lower: matrix(panels[p]!.subarray(0, PANEL * PANEL), PANEL),
-        below: matrix(panels[p]!.subarray(PANEL * PANEL), PANEL),
-        errors: matrix(errors.subarray((first + PANEL) * N), N),
-      })
-      const [offsets, error] = [readFloats(result['offset']!), readFloats(result['error']!)]
-      for (let i = 0; i < PANEL; i++) {
-        const from = (PANEL - 1 - i) * N
-        errors.set(error.subarray(from, from + N), (first + i) * N)
-        if (i >= count) continue
-        const to = order[first + i]! * N
-        offset.set(offsets.subarray(from, from + N), to)
-        for (let n = 0; n < N; n++) quantized[to + n]! -= error[from + n]!
-      }
+  const top = qMax(quantizer.bits)
+  const sweep = await programs.get(`sweep ${N} ${top}`, () => sweepProgram(N, top))
+  for (let p = panels.length - 1; p >= 0; p--) {
+    const first = p * PANEL
+    const count = Math.min(PANEL, K - first)
+    const own = {
+      w: new Float32Array(PANEL * N),
+      scale: new Float32Array(PANEL * N).fill(1),
+      zero: new Float32Array(PANEL * N),
     }
-    return { offset, quantized }
-  } finally {
-    await sweep.release()
+    for (let i = 0; i < count; i++) {
+      const channel = order[first + i]!
+      const group = Math.floor(channel / groupSize)
+      own.w.set(w.subarray(channel * N, (channel + 1) * N), i * N)
+      own.scale.set(scale.subarray(group * N, (group + 1) * N), i * N)
+      own.zero.set(zeroPoint.subarray(group * N, (group + 1) * N), i * N)
+    }
+    const result = await sweep.run({
+      w: matrix(own.w, N),
+      scale: matrix(own.scale, N),
+      zero: matrix(own.zero, N),
+      lower: matrix(panels[p]!.subarray(0, PANEL * PANEL), PANEL),
+      below: matrix(panels[p]!.subarray(PANEL * PANEL), PANEL),
+      errors: matrix(errors.subarray((first + PANEL) * N), N),
+    })
+    const [offsets, error] = [readFloats(result['offset']!), readFloats(result['error']!)]
+    for (let i = 0; i < PANEL; i++) {
+      const from = (PANEL - 1 - i) * N
+      errors.set(error.subarray(from, from + N), (first + i) * N)
+      if (i >= count) continue
+      const to = order[first + i]! * N
+      offset.set(offsets.subarray(from, from + N), to)
+      for (let n = 0; n < N; n++) quantized[to + n]! -= error[from + n]!
+    }
   }
+  return { offset, quantized }
 }

@@ -4,12 +4,14 @@
  */
 
 import { byteLength } from '../../graph/dtype.ts'
+import type { Graph } from '../../graph/ir.ts'
 import { readInto, type Tensor, tensorOf } from '../../graph/tensor.ts'
 import { readFloats } from '../../kernels/float16.ts'
 import { requireSound } from '../../kernels/magnitude.ts'
 import { type ClipRatios, groupsOf, type WeightQuantizer } from '../../kernels/qparams.ts'
 import { sizesOf, type StoredWeight } from '../../kernels/round/tile-layout.ts'
-import { compile, type Session, type SessionOptions } from '../../kernels/session.ts'
+import { type Programs, withPrograms } from '../../kernels/programs.ts'
+import type { Session, SessionOptions } from '../../kernels/session.ts'
 import { transpose2d } from '../../kernels/transpose.ts'
 import {
   clipProgram,
@@ -34,6 +36,8 @@ export const sliceColumns = (K: number, N: number): number =>
 
 export interface ClipSearch {
   readonly session: SessionOptions
+  /** Programs to share with searches of other weights; by default a search has its own. */
+  readonly programs?: Programs | undefined
   /** Columns searched at once (default: `sliceColumns`). The result does not depend on it, but for the last bits of sums. */
   readonly columns?: number | undefined
   readonly onProgress?: ((done: number, total: number) => void) | undefined
@@ -73,23 +77,20 @@ function squareOf(gram: Float32Array, K: number, first: number, rows: number): F
   return part
 }
 
-/** Programs of a search, compiled when they are first needed. */
-class Programs {
-  private readonly sessions = new Map<string, Session>()
+/** Programs of a search. */
+class SearchPrograms {
   private readonly shape: Omit<ClipShape, 'rows'>
   private readonly quantizer: WeightQuantizer
-  private readonly options: SessionOptions
+  private readonly programs: Programs
 
-  constructor(shape: Omit<ClipShape, 'rows'>, quantizer: WeightQuantizer, options: SessionOptions) {
+  constructor(shape: Omit<ClipShape, 'rows'>, quantizer: WeightQuantizer, programs: Programs) {
     this.shape = shape
     this.quantizer = quantizer
-    this.options = options
+    this.programs = programs
   }
 
-  private async session(key: string, make: () => Parameters<typeof compile>[0]): Promise<Session> {
-    const session = this.sessions.get(key) ?? (await compile(make(), this.options))
-    this.sessions.set(key, session)
-    return session
+  private session(step: string, make: () => Graph): Promise<Session> {
+    return this.programs.get(JSON.stringify([step, this.shape, this.quantizer]), make)
   }
 
   /** Error of rounding to nearest, [K, n]. */
@@ -115,10 +116,6 @@ class Programs {
     const session = await this.session(`${step}${rows}`, () => clipProgram(step, { ...shape, rows }, quantizer))
     const { chosen, chosen_upper: upper, chosen_lower: lower } = await session.run(feeds)
     return { chosen: readFloats(chosen!), upper: readFloats(upper!), lower: readFloats(lower!) }
-  }
-
-  async release(): Promise<void> {
-    for (const session of this.sessions.values()) await session.release()
   }
 }
 
@@ -185,7 +182,18 @@ export async function searchClip(
   stored: StoredWeight,
   quantizer: WeightQuantizer,
   weights: Weights,
-  { session, columns, onProgress }: ClipSearch,
+  search: ClipSearch,
+): Promise<FoundClip> {
+  if (search.programs) return searchWith(stored, quantizer, weights, search, search.programs)
+  return withPrograms(search.session, programs => searchWith(stored, quantizer, weights, search, programs))
+}
+
+async function searchWith(
+  stored: StoredWeight,
+  quantizer: WeightQuantizer,
+  weights: Weights,
+  { columns, onProgress }: ClipSearch,
+  compiled: Programs,
 ): Promise<FoundClip> {
   const { K, N } = sizesOf(stored)
   const { size, count } = groupsOf(K, quantizer.group)
@@ -193,7 +201,7 @@ export async function searchClip(
   const rowsOf = (group: number) => Math.min(size, K - group * size)
   const weigher = weigherOf(weights, K, n, size)
   const clip: ClipRatios = { max: new Float32Array(count * N), min: new Float32Array(count * N) }
-  const programs = new Programs({ K, n, weighing: weights.by }, quantizer, session)
+  const programs = new SearchPrograms({ K, n, weighing: weights.by }, quantizer, compiled)
   const slices = Math.ceil(N / n)
   const losses = { rounded: new Float32Array(N), learned: new Float32Array(N) }
 
@@ -234,13 +242,9 @@ export async function searchClip(
     }
   }
 
-  try {
-    for (let slice = 0; slice < slices; slice++) {
-      // The last slice is as wide as the others: some columns are done twice.
-      await searchSlice(Math.min(slice * n, N - n), part => onProgress?.(slice + part, slices))
-    }
-  } finally {
-    await programs.release()
+  for (let slice = 0; slice < slices; slice++) {
+    // The last slice is as wide as the others: some columns are done twice.
+    await searchSlice(Math.min(slice * n, N - n), part => onProgress?.(slice + part, slices))
   }
   const mean = (values: Float32Array) => values.reduce((sum, value) => sum + value, 0) / N
   return { clip, roundedLoss: mean(losses.rounded), learnedLoss: mean(losses.learned) }

@@ -4,7 +4,8 @@
  */
 
 import type { ActivationStore } from '../../calibration/activation-store.ts'
-import { factorHessian, gptqCodes } from '../../kernels/gptq/gptq.ts'
+import { factorHessian, gptqCodes, gptqSession } from '../../kernels/gptq/gptq.ts'
+import { withPrograms } from '../../kernels/programs.ts'
 import { tensorOf } from '../../graph/tensor.ts'
 import type { BlockPlan } from '../plan/block-plan.ts'
 import { ROUNDINGS } from '../terms/roundings.ts'
@@ -38,23 +39,21 @@ export async function solveRounding(
   const feeds = { ...version.feeds }
   const all = [...plan.quantizers.keys()]
   const linears = all.filter(linear => !frozen.has(linear))
-  const readers = readersOf(plan, linears)
-  const stages = process.env['GPTQ_ONE'] ? [readers] : readers.map(group => [group])
-  for (const stage of stages) {
-    const run = { from, of: 'products' } as const
-    const products = await inputMoments(plan, { ...version, feeds }, stage, run, session, onProgress)
-    for (const [i, group] of stage.entries()) {
+  await withPrograms(gptqSession(session), async programs => {
+    for (const group of readersOf(plan, linears)) {
+      const run = { from, of: 'products' } as const
+      const [hessian] = await inputMoments(plan, { ...version, feeds }, [group], run, session, onProgress)
       const { name, inFeatures: K } = group[0]!
-      const factor = await factorHessian(products[i]!, K, name, session)
+      const factor = await factorHessian(hessian!, K, name, programs)
       for (const linear of group) {
         method.signal?.throwIfAborted()
         const N = linear.outFeatures
         const weight = { ...(await weightOf(linear)), N, quantizer: plan.quantizers.get(linear)! }
-        const { offset, quantized } = await gptqCodes(weight, factor, session)
+        const { offset, quantized } = await gptqCodes(weight, factor, programs)
         vector.view(parameters, offsetName(linear, all.indexOf(linear))).set(offset)
         feeds[weightInput(plan.block.linears.indexOf(linear))] = tensorOf('float32', [K, N], quantized)
       }
     }
-  }
+  })
   return { vector, parameters }
 }

@@ -6,6 +6,7 @@
 import type { ActivationStore } from '../../calibration/activation-store.ts'
 import { tensorOf } from '../../graph/tensor.ts'
 import type { ClipRatios } from '../../kernels/qparams.ts'
+import { withPrograms } from '../../kernels/programs.ts'
 import type { Linear } from '../find/linears.ts'
 import type { BlockPlan } from '../plan/block-plan.ts'
 import { ROUNDINGS } from '../terms/roundings.ts'
@@ -56,16 +57,18 @@ async function weightedClips(
   const run = { from, of: 'squares' } as const
   const squares = await inputMoments(plan, { ...version, quantized: false }, readers, run, session, onProgress)
   const clips = new Map<Linear, ClipRatios>()
-  for (const [i, group] of readers.entries())
-    for (const linear of group) {
-      const { name, inFeatures, outFeatures } = linear
-      const { w } = await weightOf(linear)
-      const stored = { name, tensor: tensorOf('float32', [inFeatures, outFeatures], w), transposed: false }
-      const weighing: Weights = { by: 'channels', numbers: squares[i]! }
-      const { clip } = await searchClip(stored, plan.quantizers.get(linear)!, weighing, { session })
-      method.signal?.throwIfAborted()
-      clips.set(linear, clip)
-    }
+  await withPrograms(session, async programs => {
+    for (const [i, group] of readers.entries())
+      for (const linear of group) {
+        const { name, inFeatures, outFeatures } = linear
+        const { w } = await weightOf(linear)
+        const stored = { name, tensor: tensorOf('float32', [inFeatures, outFeatures], w), transposed: false }
+        const weighing: Weights = { by: 'channels', numbers: squares[i]! }
+        const search = { session, programs }
+        clips.set(linear, (await searchClip(stored, plan.quantizers.get(linear)!, weighing, search)).clip)
+        method.signal?.throwIfAborted()
+      }
+  })
   return clips
 }
 

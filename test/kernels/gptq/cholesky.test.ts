@@ -1,8 +1,14 @@
 /** @file Cholesky factor by panels, against float64. */
 
-import { expect, test } from 'vitest'
+import { afterAll, expect, test } from 'vitest'
 import { cholesky, PANEL } from '../../../src/kernels/gptq/cholesky.ts'
+import { gptqSession } from '../../../src/kernels/gptq/gptq.ts'
+import { Programs } from '../../../src/kernels/programs.ts'
 import { hessianOf } from './reference.ts'
+
+const PROGRAMS = new Programs(gptqSession({ threads: 1 }))
+
+afterAll(() => PROGRAMS.release())
 
 /** Panels of a square matrix, as `cholesky` asks for them. */
 const panelOf = (matrix: Float32Array, size: number) => (p: number) => {
@@ -16,7 +22,7 @@ const panelOf = (matrix: Float32Array, size: number) => (p: number) => {
 test.each([1, 3])('%i panels: L L^T is the matrix, and L equals the factor in float64', async panels => {
   const size = panels * PANEL
   const matrix = hessianOf(size, 5, 0.01)
-  const factor = (await cholesky(panels, panelOf(matrix, size), { threads: 1 }))!
+  const factor = (await cholesky(panels, panelOf(matrix, size), PROGRAMS))!
   const at = (row: number, column: number) => {
     const p = Math.floor(column / PANEL)
     return row < p * PANEL ? 0 : factor[p]![(row - p * PANEL) * PANEL + (column % PANEL)]!
@@ -40,5 +46,5 @@ test.each([1, 3])('%i panels: L L^T is the matrix, and L equals the factor in fl
 test('a matrix that is not positive definite has no factor', async () => {
   const matrix = hessianOf(PANEL, 5, 0.01)
   matrix[7 * PANEL + 7] = -1
-  expect(await cholesky(1, panelOf(matrix, PANEL), { threads: 1 })).toBeUndefined()
+  expect(await cholesky(1, panelOf(matrix, PANEL), PROGRAMS)).toBeUndefined()
 })

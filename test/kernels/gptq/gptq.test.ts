@@ -1,13 +1,16 @@
 /** @file GPTQ as programs: the codes of the textbook in float64, nearer to the output than rounding, whatever the sizes. */
 
-import { describe, expect, test } from 'vitest'
-import { factorHessian, gptqCodes } from '../../../src/kernels/gptq/gptq.ts'
+import { afterAll, describe, expect, test } from 'vitest'
+import { factorHessian, gptqCodes, gptqSession } from '../../../src/kernels/gptq/gptq.ts'
+import { Programs } from '../../../src/kernels/programs.ts'
 import { affineQParams, type WeightQuantizer, weightRange } from '../../../src/kernels/qparams.ts'
 import { dequantize, quantizeWeight } from '../../../src/kernels/weights.ts'
 import { noise } from '../weights.ts'
 import { hessianOf, referenceGptq } from './reference.ts'
 
-const SESSION = { threads: 1 }
+const PROGRAMS = new Programs(gptqSession({ threads: 1 }))
+
+afterAll(() => PROGRAMS.release())
 
 /** Sum over columns of e^T hessian e, in float64. */
 function outputError(quantized: Float32Array, w: Float32Array, K: number, N: number, hessian: Float32Array): number {
@@ -21,8 +24,8 @@ function outputError(quantized: Float32Array, w: Float32Array, K: number, N: num
 
 async function run(w: Float32Array, K: number, N: number, quantizer: WeightQuantizer, hessian: Float32Array) {
   const { scale, zeroPoint } = affineQParams(weightRange(w, K, N, quantizer.group), quantizer)
-  const factor = await factorHessian(hessian, K, 'test', SESSION)
-  const found = await gptqCodes({ w, N, quantizer, scale, zeroPoint: Float32Array.from(zeroPoint) }, factor, SESSION)
+  const factor = await factorHessian(hessian, K, 'test', PROGRAMS)
+  const found = await gptqCodes({ w, N, quantizer, scale, zeroPoint: Float32Array.from(zeroPoint) }, factor, PROGRAMS)
   return { scale, zeroPoint, ...found }
 }
 
@@ -64,6 +67,6 @@ describe('codes', () => {
 
   test('a Hessian that is no number is refused by name', async () => {
     const hessian = hessianOf(16, 1).fill(NaN, 5, 6)
-    await expect(factorHessian(hessian, 16, 'layers.0.up', SESSION)).rejects.toThrow(/layers\.0\.up/)
+    await expect(factorHessian(hessian, 16, 'layers.0.up', PROGRAMS)).rejects.toThrow(/layers\.0\.up/)
   })
 })
