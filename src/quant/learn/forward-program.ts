@@ -3,6 +3,7 @@
 import { Builder } from '../../graph/builder.ts'
 import type { Value } from '../../graph/ir.ts'
 import { Graph } from '../../graph/ir.ts'
+import { prune } from '../../graph/prune.ts'
 import { staticShape } from '../../graph/shape.ts'
 import type { StateType } from '../../calibration/activation-store.ts'
 import type { Linear } from '../find/linears.ts'
@@ -37,7 +38,7 @@ function emitLoss(g: Builder, y: Value, target: Value): Value {
  * A Loop over samples: samples int64 [], x [samples, batch, tokens, hidden], weights, changed constants c{j} and biases b{j},
  * with losses target [samples, ...], for the j-th observer that carries a state before{j} -> y [samples, ...], the block's outputs,
  * losses [samples], and observed{j}: the state after the run, or [samples, ...] where samples are not combined. y and losses only where
- * they are asked for.
+ * they are asked for. The part of the block that none of these needs is left out.
  */
 export function forwardProgram(plan: BlockPlan, options: ForwardOptions = {}): Graph {
   const { changed, stateType = 'float32', observers = [] } = options
@@ -88,6 +89,7 @@ export function forwardProgram(plan: BlockPlan, options: ForwardOptions = {}): G
   observers.forEach((observer, j) => {
     if (!isCarried(observer)) stack(g.op('Identity', [emitted(observer)]), observedName(j), observer.shape)
   })
+  prune(g.graph)
   emitLoop(outer, count, before, g.graph, results)
   return outer.graph
 }
