@@ -6,12 +6,14 @@ import { findExperts } from '../find/experts.ts'
 import { checkStates } from '../find/sound-numbers.ts'
 import type { BlockPlan } from '../plan/block-plan.ts'
 import type { Method } from '../terms/options.ts'
+import { ROUNDINGS } from '../terms/roundings.ts'
 import { type BlockContext, progressOf } from './block-context.ts'
 import { type BlockVersion, floatVersion, readWeights } from './block-version.ts'
 import { ChannelRanges } from './channel-ranges.ts'
 import { type FinishedBlock, finishBlock, type Learning } from './finished-block.ts'
 import { foldBlock, type Folded } from './fold-block.ts'
 import { average, type HiddenStates } from './hidden-states.ts'
+import { readersOf } from './input-moments.ts'
 import { differsFromRounded, learns, observedValues } from './learnables.ts'
 import type { Learned } from './learned.ts'
 import { type BlockRun, runBlock } from './run-block.ts'
@@ -36,12 +38,18 @@ export interface BlockWork {
 
 /**
  * Most work of `learnBlock`: targets (once more for augmented ones), then the rounded and the learned block, and the rounded one again
- * where that was better. Fixed ranges of activations are observed twice before.
+ * where that was better. Fixed ranges of activations are observed twice before, and inputs that weigh errors once; GPTQ runs the block
+ * for each value that linears read.
  */
-export function workOf({ augLoss, scheme }: Pick<Method, 'augLoss' | 'scheme'>): BlockWork {
+export function workOf(plan: BlockPlan, { augLoss, scheme, rounding }: WorkOptions): BlockWork {
+  const { ranges, codes } = ROUNDINGS[rounding]
   const observed = scheme.activations?.kind === 'static' ? 2 : 0
-  return { forwards: (augLoss ? 5 : 4) + observed, folds: 3 + observed }
+  const weighed = ranges === 'weighted' ? 1 : 0
+  const solved = codes === 'gptq' ? readersOf(plan, [...plan.quantizers.keys()]).length : 0
+  return { forwards: (augLoss ? 5 : 4) + observed + weighed + solved, folds: 3 + observed }
 }
+
+type WorkOptions = Pick<Method, 'augLoss' | 'scheme' | 'rounding'>
 
 /** A block that can ship, with its loss on the calibration samples. */
 interface Candidate {
