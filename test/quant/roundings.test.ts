@@ -3,6 +3,7 @@
 import { readFileSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { expect, test } from 'vitest'
+import { readSafetensors } from '../../src/files/safetensors.ts'
 import { quantizeModel } from '../../src/quant/quantize-model.ts'
 import type { Method, QuantizeOptions } from '../../src/quant/terms/options.ts'
 import { parseScheme } from '../../src/quant/terms/scheme.ts'
@@ -36,13 +37,13 @@ test.each<[string, Parameters<typeof parseScheme>[1], Partial<Method>]>([
   ['w3a16', { symmetric: true }, { rounding: 'gptq', lwc: false }],
   ['w2a16g32', {}, { rounding: 'gptq', accuracyLevel: 4, let: 'norm' }],
   ['w4a4', {}, { rounding: 'gptq', let: true }],
-  ['w8a8', { staticActivations: true }, { rounding: 'gptq', lwc: false }],
+  ['w4a8', { staticActivations: true }, { rounding: 'gptq', lwc: false }],
 ])('%s %o %o: every block of the file gives the computed output', { timeout: 60_000 }, async (text, more, given) => {
   const method = { scheme: parseScheme(text, more), epochs: 2, learningRate: 5e-2, ...given }
   const { finished, errors } = await shipped(MODEL, testFolder(), method, {}, { tokens: 16, vocabulary: 300 })
   expect(finished.map(({ report }) => report.kept)).toContain('learned')
   const isFloat = method.scheme.activations === undefined && method.accuracyLevel !== 4
-  for (const [i, error] of errors.entries()) expect(error, `block ${i}`).toBeLessThan(isFloat ? 1e-5 : 1e-3)
+  for (const [i, error] of errors.entries()) expect(error, `block ${i}`).toBeLessThan(isFloat ? 1e-5 : 1e-4)
 })
 
 test.each([
@@ -71,4 +72,16 @@ test('a run that was stopped after a block ends in the same bytes', { timeout: 6
   const { notes } = await quantizeModel({ ...options, output: resumed })
   expect(notes.join()).toContain('had finished 1 of')
   expect(readFileSync(resumed).equals(readFileSync(whole))).toBe(true)
+})
+
+test('GPTQ widens searched ranges where its own error is less for it', { timeout: 60_000 }, async () => {
+  const ratios = async (rounding: 'weighted' | 'gptq') => {
+    const saveParams = join(testFolder(), 'learned.safetensors')
+    await quantizeModel({ ...OPTIONS, rounding, lwc: false, output: output(), saveParams })
+    const { bytes } = readSafetensors(saveParams).tensors.get('blocks.0.0:layers.0.self_attn.q_proj:max')!
+    return new Float32Array(bytes.slice().buffer)
+  }
+  const [searched, widened] = [await ratios('weighted'), await ratios('gptq')]
+  for (const [i, logit] of searched.entries()) expect(widened[i]).toBeGreaterThanOrEqual(logit)
+  expect(widened).not.toEqual(searched)
 })

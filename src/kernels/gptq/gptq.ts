@@ -83,12 +83,13 @@ export async function factorHessian(
 
 /**
  * Codes of PANEL channels. In: w, scale and zero [PANEL, N]; lower [PANEL, PANEL], below [rows, PANEL], the panel of the factor; errors
- * [rows, N] of the channels behind it. Out: offset and error [PANEL, N], from the last channel to the first.
+ * [rows, N] of the channels behind it; loss [N] so far. Out: next_loss, offset and error [PANEL, N], from the last channel to the first.
  */
 function sweepProgram(N: number, top: number): Graph {
   const outer = new Builder(new Graph('sweep'))
   const input = (name: string, columns: number) => outer.input(name, 'float32', [PANEL, columns])
   const [w, scale, zero, lower] = [input('w', N), input('scale', N), input('zero', N), input('lower', PANEL)]
+  const before = outer.input('loss', 'float32', [N])
   const [below, errors] = [tallInput(outer, 'below', PANEL), tallInput(outer, 'errors', N)]
   const turned = new Value(outer.names.fresh('turned'), 'float32', [PANEL, 'rows'])
   const perm = { type: 'ints' as const, value: [1, 0] }
@@ -99,6 +100,7 @@ function sweepProgram(N: number, top: number): Graph {
   const iteration = g.input('iteration', 'int64', [])
   const condition = g.input('continue', 'bool', [])
   const done = g.input('done', 'float32', [PANEL, N])
+  const loss = g.input('loss_before', 'float32', [N])
   const place = g.sub(g.scalar(PANEL - 1, 'int64'), iteration)
   const row = (matrix: Value) => g.op('Gather', [matrix, place], { axis: 0 })
   const column = g.op('Gather', [lower, place], { axis: 1 })
@@ -107,15 +109,21 @@ function sweepProgram(N: number, top: number): Graph {
   const [weight, step, middle] = [row(w), row(scale), row(zero)]
   const target = g.add(weight, g.div(g.add(row(behind), beside), pivot))
   const steps = g.sub(plainCodes(g, emitCodes(g, target, step, middle, top)), middle)
-  const error = g.sub(weight, g.mul(steps, step))
+  const value = g.mul(steps, step)
+  const error = g.sub(weight, value)
+  const left = g.mul(pivot, g.sub(target, value))
+  const more = g.add(loss, g.mul(left, left))
   const next = g.op('ScatterND', [done, g.reshape(place, [1, 1]), g.reshape(error, [1, N])])
   const offset = g.sub(steps, g.div(weight, step))
-  for (const value of [g.op('Identity', [condition]), next, offset, error]) g.output(value)
+  for (const each of [g.op('Identity', [condition]), next, more, offset, error]) g.output(each)
 
-  const outputs = ['last', 'offset', 'error'].map(name => new Value(outer.names.fresh(name), 'float32', [PANEL, N]))
+  const results = ['last', 'next_loss', 'offset', 'error']
+  const outputs = results.map(
+    name => new Value(outer.names.fresh(name), 'float32', name === 'next_loss' ? [N] : [PANEL, N]),
+  )
   const body = new Map([['body', { type: 'graph' as const, value: g.graph }]])
   const start = zeros(outer, [PANEL, N], 'float32')
-  outer.graph.nodes.push(new Node('Loop', [outer.scalar(PANEL, 'int64'), undefined, start], outputs, body))
+  outer.graph.nodes.push(new Node('Loop', [outer.scalar(PANEL, 'int64'), undefined, start, before], outputs, body))
   outer.graph.outputs.push(...outputs.slice(1))
   return outer.graph
 }
@@ -136,6 +144,8 @@ export interface GptqCodes {
   readonly offset: Float32Array
   /** Weight the codes stand for, [K, N]. */
   readonly quantized: Float32Array
+  /** e^T H e of every column's error e, under the damped Hessian, [N]. */
+  readonly loss: Float32Array
 }
 
 /** Codes of `weight` for which products with its inputs change little. Takes three times the weight's memory, besides the factor. */
@@ -147,6 +157,7 @@ export async function gptqCodes(
   const { size: groupSize } = groupsOf(K, quantizer.group)
   const offset = new Float32Array(K * N)
   const quantized = Float32Array.from(w)
+  let loss = tensorOf('float32', [N], new Float32Array(N))
   const errors = new Float32Array(panels.length * PANEL * N)
   const matrix = (numbers: Float32Array, columns: number) =>
     tensorOf('float32', [numbers.length / columns, columns], numbers)
@@ -174,7 +185,9 @@ export async function gptqCodes(
       lower: matrix(panels[p]!.subarray(0, PANEL * PANEL), PANEL),
       below: matrix(panels[p]!.subarray(PANEL * PANEL), PANEL),
       errors: matrix(errors.subarray((first + PANEL) * N), N),
+      loss,
     })
+    loss = result['next_loss']!
     const [offsets, error] = [readFloats(result['offset']!), readFloats(result['error']!)]
     for (let i = 0; i < PANEL; i++) {
       const from = (PANEL - 1 - i) * N
@@ -185,5 +198,5 @@ export async function gptqCodes(
       for (let n = 0; n < N; n++) quantized[to + n]! -= error[from + n]!
     }
   }
-  return { offset, quantized }
+  return { offset, quantized, loss: readFloats(loss) }
 }

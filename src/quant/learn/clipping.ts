@@ -11,6 +11,7 @@ import type { Linear } from '../find/linears.ts'
 import type { BlockPlan } from '../plan/block-plan.ts'
 import { ROUNDINGS } from '../terms/roundings.ts'
 import type { BlockConstants, Learnable, LearningStart } from './learnable.ts'
+import type { Learned } from './learned.ts'
 import type { Parameter } from './parameters.ts'
 
 /** sigmoid(4) = 0.982: clipping starts just inside the full range, where the sigmoid has a gradient (reference: init_value). */
@@ -40,6 +41,30 @@ function parameters({ quantizers }: BlockPlan, { method, frozen, clips }: Learni
       initial: found ? () => logitsOf(found[side], most) : most,
       learningRate: isLearned ? method.learningRate : 0,
     }))
+  })
+}
+
+/** Clip logits of a linear, and the same with ranges that are wider. */
+export interface ClipLogits {
+  readonly name: string
+  /** Logits for ranges that are a share of the way from the present ones to the whole ones. */
+  readonly widened: (share: number) => Float32Array
+}
+
+/** Clip logits among the parameters of a block; none where nothing is clipped. @param index of the linear among those with a quantizer. */
+export function clipLogitsOf({ vector, parameters }: Learned, linear: Linear, index: number): ClipLogits[] {
+  return (['max', 'min'] as const).flatMap(side => {
+    const name = logitName(linear, index, side)
+    if (!vector.has(name)) return []
+    const logits = Float32Array.from(vector.view(parameters, name))
+    const widened = (share: number) => {
+      if (share === 0) return logits
+      return logits.map(logit => {
+        const ratio = 1 / (1 + Math.exp(-logit))
+        return Math.min(UNCLIPPED_LOGIT, Math.log((ratio + (1 - ratio) * share) / ((1 - ratio) * (1 - share))))
+      })
+    }
+    return [{ name, widened }]
   })
 }
 

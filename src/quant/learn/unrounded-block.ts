@@ -23,8 +23,8 @@ export interface UnroundedWeight {
 export interface UnroundedBlock {
   /** The block with these weights; activations are quantized as the plan says. */
   readonly version: BlockVersion
-  /** Weight of a linear that has a quantizer. */
-  readonly weightOf: (linear: Linear) => Promise<UnroundedWeight>
+  /** Weight of a linear that has a quantizer. @param parameters for its scales, in place of those of the block. */
+  readonly weightOf: (linear: Linear, parameters?: Float32Array) => Promise<UnroundedWeight>
 }
 
 /** The block with `learned`, before its weights are rounded. @param weights run inputs w{i}. */
@@ -35,16 +35,16 @@ export async function unroundedBlock(
   session: SessionOptions,
 ): Promise<UnroundedBlock> {
   const { linears, changed, constants } = foldPrograms(plan, learned?.vector)
-  const inputs: Tensors = {
+  const inputsWith = (parameters = learned?.parameters): Tensors => ({
     ...weights,
-    ...(learned && { parameters: tensorOf('float32', [learned.vector.size], learned.parameters) }),
-  }
+    ...(parameters && { parameters: tensorOf('float32', [parameters.length], parameters) }),
+  })
   // On the CPU, as folding is.
   const settings: SessionOptions = { ...session, device: 'cpu' }
-  const run = (program: Graph) =>
+  const run = (program: Graph, inputs: Tensors = inputsWith()) =>
     runGraph(program, Object.fromEntries(program.inputs.map(({ name }) => [name, inputs[name]!])), settings)
-  const outputsOf = async (program: Graph) => {
-    const results = await run(program)
+  const outputsOf = async (program: Graph, inputs?: Tensors) => {
+    const results = await run(program, inputs)
     return program.outputs.map(({ name }) => results[name]!)
   }
   const feeds: Tensors = { ...weights, ...(constants && (await run(constants))) }
@@ -52,9 +52,9 @@ export async function unroundedBlock(
     if (transformed) feeds[weightInput(index)] = (await outputsOf(transformed))[0]!
   return {
     version: { feeds, changed, quantized: true },
-    weightOf: async linear => {
+    weightOf: async (linear, parameters) => {
       const { index, scales } = linears.find(each => each.linear === linear)!
-      const [scale, zeroPoint] = await outputsOf(scales)
+      const [scale, zeroPoint] = await outputsOf(scales, inputsWith(parameters))
       return { w: readFloats(feeds[weightInput(index)]!), scale: readFloats(scale!), zeroPoint: readFloats(zeroPoint!) }
     },
   }

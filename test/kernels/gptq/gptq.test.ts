@@ -39,7 +39,7 @@ describe('codes', () => {
     const quantizer: WeightQuantizer = { bits, group, symmetric: false, scaleDtype: 'float32', ...more }
     const w = noise(K * N, 3)
     const hessian = hessianOf(K, 4)
-    const { scale, zeroPoint, offset, quantized } = await run(w, K, N, quantizer, hessian)
+    const { scale, zeroPoint, offset, quantized, loss } = await run(w, K, N, quantizer, hessian)
     const reference = referenceGptq(w, K, N, { scale, zeroPoint }, quantizer, hessian)
     // Codes as folding makes them: round(w / scale + offset) + zero point.
     const codes = Uint8Array.from(offset, (value, i) => {
@@ -52,6 +52,10 @@ describe('codes', () => {
     expect(different / codes.length).toBeLessThan(0.01)
     const stands = dequantize({ codes, scale, zeroPoint }, K, N, group)
     for (const [i, value] of quantized.entries()) expect(value).toBeCloseTo(stands[i]!, 5)
+    const damped = Float32Array.from(hessian)
+    const mean = Array.from({ length: K }, (_, i) => hessian[i * (K + 1)]!).reduce((sum, value) => sum + value, 0) / K
+    for (let i = 0; i < K; i++) damped[i * (K + 1)]! += 0.01 * mean
+    expect(loss.reduce((sum, value) => sum + value, 0) / outputError(stands, w, K, N, damped)).toBeCloseTo(1, 3)
     const nearest = dequantize(quantizeWeight(w, K, N, quantizer), K, N, group)
     expect(outputError(stands, w, K, N, hessian)).toBeLessThan(0.6 * outputError(nearest, w, K, N, hessian))
   })
