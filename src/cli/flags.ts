@@ -166,7 +166,7 @@ export const QUANTIZE_FLAGS: readonly FlagRow<keyof QuantizeRequest | 'overrides
   {
     flags: '--rounding <how>',
     key: 'rounding',
-    help: 'of weights: nearest, weighted (over ranges of least error), learned or gptq (default: nearest)',
+    help: 'of weights: nearest, weighted (over ranges of least error), learned, weighted-learned or gptq (default: nearest)',
   },
   {
     flags: '--rounding-lr <x>',

@@ -12,7 +12,7 @@ export type RangeStart = 'whole' | 'weighted'
  */
 export type CodeChoice = 'nearest' | 'learned' | 'gptq'
 
-export type Rounding = 'nearest' | 'weighted' | 'learned' | 'gptq' | 'learned-whole' | 'gptq-whole'
+export type Rounding = 'nearest' | 'weighted' | 'learned' | 'weighted-learned' | 'gptq'
 
 export interface RoundingMethod {
   readonly ranges: RangeStart
@@ -22,10 +22,9 @@ export interface RoundingMethod {
 export const ROUNDINGS: Readonly<Record<Rounding, RoundingMethod>> = {
   nearest: { ranges: 'whole', codes: 'nearest' },
   weighted: { ranges: 'weighted', codes: 'nearest' },
-  learned: { ranges: 'weighted', codes: 'learned' },
+  learned: { ranges: 'whole', codes: 'learned' },
+  'weighted-learned': { ranges: 'weighted', codes: 'learned' },
   gptq: { ranges: 'weighted', codes: 'gptq' },
-  'learned-whole': { ranges: 'whole', codes: 'learned' },
-  'gptq-whole': { ranges: 'whole', codes: 'gptq' },
 }
 
 export const ROUNDING_NAMES = Object.keys(ROUNDINGS) as Rounding[]
