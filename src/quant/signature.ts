@@ -31,7 +31,8 @@ export function signatureOfRun(options: ResolvedOptions, analysis: Analysis): Si
     'lookup in embeddings': options.lookup,
     clipping: options.lwc,
     rounding: options.rounding,
-    'learning rate of rounding': ROUNDINGS[options.rounding].codes === 'learned' ? options.roundingLearningRate : undefined,
+    'learning rate of rounding':
+      ROUNDINGS[options.rounding].codes === 'learned' ? options.roundingLearningRate : undefined,
     'start of ranges': scheme.activations?.kind === 'static' ? options.range : undefined,
     'learned ranges': scheme.activations?.kind === 'static' ? options.learnRanges : undefined,
     transformations: options.let,

@@ -26,7 +26,7 @@ export function tallOp(g: Builder, opType: string, inputs: readonly Value[], sha
   return output
 }
 
-/** What earlier columns take away: panel [rows, PANEL], left [rows, PANEL], top [PANEL, PANEL] -> panel - left top^T. */
+/** Panel less the part of earlier columns: panel [rows, PANEL], left [rows, PANEL], top [PANEL, PANEL] -> panel - left top^T. */
 function updateProgram(): Graph {
   const g = new Builder(new Graph('update'))
   const [panel, left] = [tallInput(g, 'panel', PANEL), tallInput(g, 'left', PANEL)]
