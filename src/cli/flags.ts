@@ -142,7 +142,7 @@ export const QUANTIZE_FLAGS: readonly FlagRow<keyof QuantizeRequest | 'overrides
   {
     flags: '--rounding <how>',
     key: 'rounding',
-    help: 'of weights: nearest, or learned, to the code above or below (default: nearest)',
+    help: 'of weights: nearest, weighted (over ranges of least error), learned, weighted-learned or gptq (default: nearest)',
   },
   {
     flags: '--rounding-lr <x>',

@@ -17,6 +17,7 @@ import { clipBytes } from './plan/size.ts'
 import { weightSchemeOf } from './plan/weight-rules.ts'
 import { finishedBefore } from './resume.ts'
 import type { ResolvedOptions } from './terms/options.ts'
+import { ROUNDINGS } from './terms/roundings.ts'
 
 /** Stores of hidden states: inputs and outputs of a block, float and quantized. */
 const STORES = 4
@@ -41,6 +42,10 @@ export function spaceNeeds(
   const linearsOf = (some: typeof blocks) => some.flatMap(({ linears }) => linears)
   const learned = learns(options) ? outer.jobs.filter(job => isLearned(job, options)) : []
   const clips = learned.reduce((sum, job) => sum + clipBytes(job), 0)
+  // One number for each weight, learned or solved, which lies beside its code.
+  const hasOffsets = options.params === undefined && ROUNDINGS[options.rounding].codes !== 'nearest'
+  const weights = linearsOf(rest).reduce((sum, { inFeatures, outFeatures }) => sum + inFeatures * outFeatures, 0)
+  const offsets = hasOffsets ? byteLength('float32', weights) : 0
   return [
     {
       what: `hidden states of ${samples} x ${seqLen} tokens`,
@@ -53,7 +58,7 @@ export function spaceNeeds(
     {
       what: 'quantized blocks',
       folder: work.path,
-      bytes: quantizedSize(linearsOf(rest), scheme, schemeOf, format).packed,
+      bytes: quantizedSize(linearsOf(rest), scheme, schemeOf, format).packed + offsets,
     },
     {
       what: 'the output',

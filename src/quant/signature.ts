@@ -11,6 +11,7 @@ import type { Analysis } from './find/analysis.ts'
 import { calibrates } from './learn/learnables.ts'
 import { rulesText } from './plan/weight-rules.ts'
 import type { ResolvedOptions } from './terms/options.ts'
+import { ROUNDINGS } from './terms/roundings.ts'
 import { schemeName } from './terms/scheme.ts'
 
 /**
@@ -31,7 +32,8 @@ export function signatureOfRun(options: ResolvedOptions, analysis: Analysis): Si
     'lookup in embeddings': options.lookup,
     clipping: options.lwc,
     rounding: options.rounding,
-    'learning rate of rounding': options.rounding === 'learned' ? options.roundingLearningRate : undefined,
+    'learning rate of rounding':
+      ROUNDINGS[options.rounding].codes === 'learned' ? options.roundingLearningRate : undefined,
     'start of ranges': scheme.activations?.kind === 'static' ? options.range : undefined,
     'learned ranges': scheme.activations?.kind === 'static' ? options.learnRanges : undefined,
     transformations: options.let,

@@ -135,6 +135,7 @@ describe('quantize', () => {
     ['--w4a16 --lr 5e-3 --seed 7', { learningRate: 0.005, letLearningRate: 0.0025, seed: 7 }],
     ['--w4a16 --schedule constant', { schedule: 'constant' }],
     ['--w4a16 --no-lwc', { lwc: false, let: false, learnRanges: false }],
+    ['--w4a16 --no-lwc --rounding gptq', { lwc: false, learnRanges: false, let: false, rounding: 'gptq' }],
     ['--w4a16 --rounding learned --rounding-lr 1e-3', { rounding: 'learned', roundingLearningRate: 0.001 }],
     ['--w8a8 --static-activations', withStatic(8)],
     [

@@ -77,12 +77,12 @@ export function outerPrograms(bits: number): [string, Graph][] {
   const shape = { rows: 32, K: 64, n: 8 }
   return [
     ['rounding', roundingProgram(64, 8, quantizer)],
-    ['objective', objectiveProgram(64, 8, true)],
+    ['objective', objectiveProgram(64, 8, 'gram')],
     ['gram', gramProgram(16, 64)],
     ...(['both', 'each'] as const).flatMap(step =>
-      [true, false].map((weighed): [string, Graph] => [
-        `clip ${step}`,
-        clipProgram(step, { ...shape, weighed }, quantizer),
+      (['none', 'channels', 'gram'] as const).map((weighing): [string, Graph] => [
+        `clip ${step}, weighed by ${weighing}`,
+        clipProgram(step, { ...shape, weighing }, quantizer),
       ]),
     ),
   ]

@@ -28,13 +28,21 @@ export function roundingProgram(K: number, n: number, quantizer: WeightQuantizer
 }
 
 /**
- * Objective of each column: error [K, n], gram [K, K] -> loss [n], the diagonal of error^T gram error.
- * @param weighed false: the matrix is the identity, and no input.
+ * Weight of errors: 'none', of all the same; 'channels', of each input channel by itself, which is a diagonal matrix; 'gram', by the
+ * whole Gram matrix of the inputs, so that errors of different channels meet.
  */
-export function objectiveProgram(K: number, n: number, weighed: boolean): Graph {
+export type Weighing = 'none' | 'channels' | 'gram'
+
+/** Objective of each column: error [K, n], and gram [K, K] or channels [K] -> loss [n], the diagonal of error^T gram error. */
+export function objectiveProgram(K: number, n: number, weighing: Weighing): Graph {
   const g = new Builder(new Graph('objective'))
   const error = g.input('error', 'float32', [K, n])
-  const product = weighed ? g.matMul(g.input('gram', 'float32', [K, K]), error) : error
+  const products: Readonly<Record<Weighing, () => Value>> = {
+    none: () => error,
+    channels: () => g.mul(g.reshape(g.input('channels', 'float32', [K]), [K, 1]), error),
+    gram: () => g.matMul(g.input('gram', 'float32', [K, K]), error),
+  }
+  const product = products[weighing]()
   g.output(g.reduceSum(g.mul(error, product), [0], false), 'loss')
   return g.graph
 }
@@ -55,8 +63,7 @@ export interface ClipShape {
   readonly rows: number
   readonly K: number
   readonly n: number
-  /** False: the Gram matrix is the identity. */
-  readonly weighed: boolean
+  readonly weighing: Weighing
 }
 
 /**
@@ -67,21 +74,28 @@ export interface ClipShape {
  *
  * w [rows, n]; lower [n], the lower ratio so far, where each end has its own; error [K, n], that of all groups, own [rows, n], that of
  * this one, across [rows, K] and square [rows, rows], the group's parts of the Gram matrix
- * -> chosen [rows, n], the new error, chosen_upper and chosen_lower [n]. Where nothing is weighed H is the identity, groups do not meet,
- * and there are no inputs but w and lower.
+ * -> chosen [rows, n], the new error, chosen_upper and chosen_lower [n]. Where only channels are weighed H is a diagonal, channels [rows],
+ * and where nothing is, the identity: groups do not meet then, and there are no inputs but w and lower.
  */
-export function clipProgram(step: ClipStep, { rows, K, n, weighed }: ClipShape, quantizer: WeightQuantizer): Graph {
+export function clipProgram(step: ClipStep, { rows, K, n, weighing }: ClipShape, quantizer: WeightQuantizer): Graph {
   const g = new Builder(new Graph('clip'))
   const input = (name: string, ...shape: number[]) => g.input(name, 'float32', shape)
   const w = input('w', rows, n)
-  const weigh = weighed ? weighing() : (e: Value) => e
+  const weigh = { none, channels, gram }[weighing]()
   const asGroup: WeightQuantizer = { ...quantizer, group: rows }
   const range = emitWeightRange(g, w, rows)
   const ratios = candidateRatios(quantizer.bits)
   const candidates = g.initializer('candidates', tensorOf('float32', [ratios.length], ratios))
 
-  /** Function from e to H e + 2 r. */
-  function weighing(): (e: Value) => Value {
+  // Functions from e to H e + 2 r.
+  function none(): (e: Value) => Value {
+    return e => e
+  }
+  function channels(): (e: Value) => Value {
+    const weights = g.reshape(input('channels', rows), [rows, 1])
+    return e => g.mul(weights, e)
+  }
+  function gram(): (e: Value) => Value {
     const [error, own] = [input('error', K, n), input('own', rows, n)]
     const [across, square] = [input('across', rows, K), input('square', rows, rows)]
     const others = g.scale(g.sub(g.matMul(across, error), g.matMul(square, own)), 2)

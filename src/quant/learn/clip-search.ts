@@ -1,17 +1,26 @@
 /**
- * @file Chooses clip ratios of a weight outside the blocks, group by group, in slices of columns. Squared errors of the outputs are a sum
+ * @file Chooses clip ratios of a weight by search, group by group, in slices of columns. Squared errors of the outputs are a sum
  * over columns, so each column is searched by itself and only a slice of them is in memory.
  */
 
 import { byteLength } from '../../graph/dtype.ts'
+import type { Graph } from '../../graph/ir.ts'
 import { readInto, type Tensor, tensorOf } from '../../graph/tensor.ts'
 import { readFloats } from '../../kernels/float16.ts'
 import { requireSound } from '../../kernels/magnitude.ts'
 import { type ClipRatios, groupsOf, type WeightQuantizer } from '../../kernels/qparams.ts'
 import { sizesOf, type StoredWeight } from '../../kernels/round/tile-layout.ts'
-import { compile, type Session, type SessionOptions } from '../../kernels/session.ts'
+import { type Programs, withPrograms } from '../../kernels/programs.ts'
+import type { Session, SessionOptions } from '../../kernels/session.ts'
 import { transpose2d } from '../../kernels/transpose.ts'
-import { clipProgram, type ClipShape, type ClipStep, objectiveProgram, roundingProgram } from './clip-programs.ts'
+import {
+  clipProgram,
+  type ClipShape,
+  type ClipStep,
+  objectiveProgram,
+  roundingProgram,
+  type Weighing,
+} from './clip-programs.ts'
 
 /** Floats of a slice of the weight. */
 const SLICE_FLOATS = 2 ** 22
@@ -27,6 +36,8 @@ export const sliceColumns = (K: number, N: number): number =>
 
 export interface ClipSearch {
   readonly session: SessionOptions
+  /** Programs to share with searches of other weights; by default a search has its own. */
+  readonly programs?: Programs | undefined
   /** Columns searched at once (default: `sliceColumns`). The result does not depend on it, but for the last bits of sums. */
   readonly columns?: number | undefined
   readonly onProgress?: ((done: number, total: number) => void) | undefined
@@ -66,23 +77,20 @@ function squareOf(gram: Float32Array, K: number, first: number, rows: number): F
   return part
 }
 
-/** Programs of a search, compiled when they are first needed. */
-class Programs {
-  private readonly sessions = new Map<string, Session>()
+/** Programs of a search. */
+class SearchPrograms {
   private readonly shape: Omit<ClipShape, 'rows'>
   private readonly quantizer: WeightQuantizer
-  private readonly options: SessionOptions
+  private readonly programs: Programs
 
-  constructor(shape: Omit<ClipShape, 'rows'>, quantizer: WeightQuantizer, options: SessionOptions) {
+  constructor(shape: Omit<ClipShape, 'rows'>, quantizer: WeightQuantizer, programs: Programs) {
     this.shape = shape
     this.quantizer = quantizer
-    this.options = options
+    this.programs = programs
   }
 
-  private async session(key: string, make: () => Parameters<typeof compile>[0]): Promise<Session> {
-    const session = this.sessions.get(key) ?? (await compile(make(), this.options))
-    this.sessions.set(key, session)
-    return session
+  private session(step: string, make: () => Graph): Promise<Session> {
+    return this.programs.get(JSON.stringify([step, this.shape, this.quantizer]), make)
   }
 
   /** Error of rounding to nearest, [K, n]. */
@@ -94,14 +102,11 @@ class Programs {
     return readFloats(error!)
   }
 
-  /** Objective of each column, [n]. */
-  async objective(error: Float32Array, gram: Float32Array | undefined): Promise<Float32Array> {
-    const { K, n, weighed } = this.shape
-    const session = await this.session('objective', () => objectiveProgram(K, n, weighed))
-    const { loss } = await session.run({
-      error: tensorOf('float32', [K, n], error),
-      ...(gram && { gram: tensorOf('float32', [K, K], gram) }),
-    })
+  /** Objective of each column, [n]. @param weights of the weighing, whole. */
+  async objective(error: Float32Array, weights: Readonly<Record<string, Tensor>>): Promise<Float32Array> {
+    const { K, n, weighing } = this.shape
+    const session = await this.session('objective', () => objectiveProgram(K, n, weighing))
+    const { loss } = await session.run({ error: tensorOf('float32', [K, n], error), ...weights })
     return readFloats(loss!)
   }
 
@@ -112,32 +117,91 @@ class Programs {
     const { chosen, chosen_upper: upper, chosen_lower: lower } = await session.run(feeds)
     return { chosen: readFloats(chosen!), upper: readFloats(upper!), lower: readFloats(lower!) }
   }
-
-  async release(): Promise<void> {
-    for (const session of this.sessions.values()) await session.release()
-  }
 }
+
+/** Inputs of the programs that weigh errors. */
+interface Weigher {
+  /** For all channels. */
+  readonly whole: Readonly<Record<string, Tensor>>
+  /** For one group of `rows` rows, where the errors of all groups are `error`. */
+  readonly ofGroup: (group: number, error: Float32Array) => Readonly<Record<string, Tensor>>
+}
+
+/** Inputs that weigh the errors of K channels in groups of `size` rows, `n` columns. */
+function weigherOf({ by, numbers }: Weights, K: number, n: number, size: number): Weigher {
+  const matrix = (rows: number, cols: number, values: Float32Array) => tensorOf('float32', [rows, cols], values)
+  const rowsOf = (group: number) => Math.min(size, K - group * size)
+  const weighers: Readonly<Record<Weighing, () => Weigher>> = {
+    none: () => ({ whole: {}, ofGroup: () => ({}) }),
+    channels: () => {
+      const vector = (values: Float32Array) => ({ channels: tensorOf('float32', [values.length], values) })
+      return {
+        whole: vector(numbers),
+        ofGroup: group => vector(numbers.subarray(group * size, group * size + rowsOf(group))),
+      }
+    },
+    gram: () => {
+      const squares = Array.from({ length: Math.ceil(K / size) }, (_, group) =>
+        squareOf(numbers, K, group * size, rowsOf(group)),
+      )
+      return {
+        whole: { gram: matrix(K, K, numbers) },
+        ofGroup: (group, error) => {
+          const [row, rows] = [group * size, rowsOf(group)]
+          const part = (values: Float32Array, width: number) =>
+            matrix(rows, width, values.subarray(row * width, (row + rows) * width))
+          return {
+            error: matrix(K, n, error),
+            own: part(error, n),
+            across: part(numbers, K),
+            square: matrix(rows, rows, squares[group]!),
+          }
+        },
+      }
+    },
+  }
+  return weighers[by]()
+}
+
+/** Weights of errors. */
+export interface Weights {
+  readonly by: Weighing
+  /** channels: mean of x^2 over the inputs x, [K]; gram: mean of x x^T, [K, K]; none: nothing. */
+  readonly numbers: Float32Array
+}
+
+/** Errors of the weight itself count, all the same. */
+export const UNWEIGHTED: Weights = { by: 'none', numbers: new Float32Array(0) }
 
 /**
  * Clip ratios under which the products of inputs and weight differ least from those of the float weight: coordinate descent over the
  * groups of each column, with a grid of ratios for each group. A column that is not better for it keeps its whole ranges.
- * @param gram mean over the inputs x of x x^T, [K, K]; undefined: the identity, so that errors of the weight itself count.
  * @throws E_UNSUPPORTED when a weight is no sound number; what `onProgress` throws.
  */
 export async function searchClip(
   stored: StoredWeight,
   quantizer: WeightQuantizer,
-  gram: Float32Array | undefined,
-  { session, columns, onProgress }: ClipSearch,
+  weights: Weights,
+  search: ClipSearch,
+): Promise<FoundClip> {
+  if (search.programs) return searchWith(stored, quantizer, weights, search, search.programs)
+  return withPrograms(search.session, programs => searchWith(stored, quantizer, weights, search, programs))
+}
+
+async function searchWith(
+  stored: StoredWeight,
+  quantizer: WeightQuantizer,
+  weights: Weights,
+  { columns, onProgress }: ClipSearch,
+  compiled: Programs,
 ): Promise<FoundClip> {
   const { K, N } = sizesOf(stored)
   const { size, count } = groupsOf(K, quantizer.group)
   const n = Math.min(N, columns ?? sliceColumns(K, N))
   const rowsOf = (group: number) => Math.min(size, K - group * size)
-  const square = gram && Array.from({ length: count }, (_, group) => squareOf(gram, K, group * size, rowsOf(group)))
+  const weigher = weigherOf(weights, K, n, size)
   const clip: ClipRatios = { max: new Float32Array(count * N), min: new Float32Array(count * N) }
-  const matrix = (rows: number, cols: number, numbers: Float32Array) => tensorOf('float32', [rows, cols], numbers)
-  const programs = new Programs({ K, n, weighed: gram !== undefined }, quantizer, session)
+  const programs = new SearchPrograms({ K, n, weighing: weights.by }, quantizer, compiled)
   const slices = Math.ceil(N / n)
   const losses = { rounded: new Float32Array(N), learned: new Float32Array(N) }
 
@@ -145,7 +209,7 @@ export async function searchClip(
   const searchSlice = async (first: number, progress: (part: number) => void): Promise<void> => {
     const w = readColumns(stored, K, first, n)
     const error = await programs.rounding(w)
-    const rounded = await programs.objective(error, gram)
+    const rounded = await programs.objective(error, weigher.whole)
     const upper = new Float32Array(count * n).fill(1)
     const lower = new Float32Array(count * n).fill(1)
     for (let pass = 0; pass < PASSES; pass++) {
@@ -153,13 +217,10 @@ export async function searchClip(
       for (let group = 0; group < count; group++) {
         const row = group * size
         const rows = rowsOf(group)
-        const part = (numbers: Float32Array, width: number) =>
-          matrix(rows, width, numbers.subarray(row * width, (row + rows) * width))
         const ratiosOf = (ratios: Float32Array) => ratios.subarray(group * n, (group + 1) * n)
         const found = await programs.clip(step, rows, {
-          ...(gram && { error: matrix(K, n, error), own: part(error, n), across: part(gram, K) }),
-          ...(square && { square: matrix(rows, rows, square[group]!) }),
-          w: part(w, n),
+          ...weigher.ofGroup(group, error),
+          w: tensorOf('float32', [rows, n], w.subarray(row * n, (row + rows) * n)),
           ...(step === 'each' && { lower: tensorOf('float32', [n], ratiosOf(lower)) }),
         })
         error.set(found.chosen, row * n)
@@ -168,7 +229,7 @@ export async function searchClip(
         progress((pass * count + group + 1) / (PASSES * count))
       }
     }
-    const learned = await programs.objective(error, gram)
+    const learned = await programs.objective(error, weigher.whole)
     for (let column = 0; column < n; column++) {
       const isBetter = learned[column]! < rounded[column]!
       losses.rounded[first + column] = rounded[column]!
@@ -181,13 +242,9 @@ export async function searchClip(
     }
   }
 
-  try {
-    for (let slice = 0; slice < slices; slice++) {
-      // The last slice is as wide as the others: some columns are done twice.
-      await searchSlice(Math.min(slice * n, N - n), part => onProgress?.(slice + part, slices))
-    }
-  } finally {
-    await programs.release()
+  for (let slice = 0; slice < slices; slice++) {
+    // The last slice is as wide as the others: some columns are done twice.
+    await searchSlice(Math.min(slice * n, N - n), part => onProgress?.(slice + part, slices))
   }
   const mean = (values: Float32Array) => values.reduce((sum, value) => sum + value, 0) / N
   return { clip, roundedLoss: mean(losses.rounded), learnedLoss: mean(losses.learned) }

@@ -9,7 +9,9 @@ import { groupsOf } from '../../kernels/qparams.ts'
 import type { EmittedRatios } from '../../kernels/weights.ts'
 import type { Linear } from '../find/linears.ts'
 import type { BlockPlan } from '../plan/block-plan.ts'
+import { ROUNDINGS } from '../terms/roundings.ts'
 import type { BlockConstants, Learnable, LearningStart } from './learnable.ts'
+import type { Learned } from './learned.ts'
 import type { Parameter } from './parameters.ts'
 
 /** sigmoid(4) = 0.982: clipping starts just inside the full range, where the sigmoid has a gradient (reference: init_value). */
@@ -18,18 +20,52 @@ const INITIAL_CLIP_LOGIT = 4
 /** sigmoid(20) is 1 in float32: the whole range, which is rounding to nearest, and no gradient. */
 const UNCLIPPED_LOGIT = 20
 
+/** Logits of ratios, at most `most`. */
+const logitsOf = (ratios: Float32Array, most: number): Float32Array =>
+  ratios.map(ratio => Math.min(most, Math.log(ratio / (1 - ratio))))
+
 const logitName = (linear: Linear, index: number, side: 'max' | 'min'): string => `${index}:${linear.name}:${side}`
 
-/** Clip logits of every quantized linear: max and min, [groups, N] each. Frozen linears keep their whole range. */
-function parameters({ quantizers }: BlockPlan, { method, frozen }: LearningStart): Parameter[] {
-  return [...quantizers].flatMap(([linear, { group }], i) =>
-    (['max', 'min'] as const).map(side => ({
+/**
+ * Clip logits of every quantized linear: max and min, [groups, N] each. They start where a search found the least error, or at the whole
+ * range. Frozen linears keep their whole range.
+ */
+function parameters({ quantizers }: BlockPlan, { method, frozen, clips }: LearningStart): Parameter[] {
+  return [...quantizers].flatMap(([linear, { group }], i) => {
+    const isLearned = method.lwc && !frozen.has(linear)
+    const most = isLearned ? INITIAL_CLIP_LOGIT : UNCLIPPED_LOGIT
+    const found = clips?.get(linear)
+    return (['max', 'min'] as const).map(side => ({
       name: logitName(linear, i, side),
       shape: [groupsOf(linear.inFeatures, group).count, linear.outFeatures],
-      initial: frozen.has(linear) ? UNCLIPPED_LOGIT : INITIAL_CLIP_LOGIT,
-      learningRate: frozen.has(linear) ? 0 : method.learningRate,
-    })),
-  )
+      initial: found ? () => logitsOf(found[side], most) : most,
+      learningRate: isLearned ? method.learningRate : 0,
+    }))
+  })
+}
+
+/** Clip logits of a linear, and the same with ranges that are wider. */
+export interface ClipLogits {
+  readonly name: string
+  /** Logits for ranges that are a share of the way from the present ones to the whole ones. */
+  readonly widened: (share: number) => Float32Array
+}
+
+/** Clip logits among the parameters of a block; none where nothing is clipped. @param index of the linear among those with a quantizer. */
+export function clipLogitsOf({ vector, parameters }: Learned, linear: Linear, index: number): ClipLogits[] {
+  return (['max', 'min'] as const).flatMap(side => {
+    const name = logitName(linear, index, side)
+    if (!vector.has(name)) return []
+    const logits = Float32Array.from(vector.view(parameters, name))
+    const widened = (share: number) => {
+      if (share === 0) return logits
+      return logits.map(logit => {
+        const ratio = 1 / (1 + Math.exp(-logit))
+        return Math.min(UNCLIPPED_LOGIT, Math.log((ratio + (1 - ratio) * share) / ((1 - ratio) * (1 - share))))
+      })
+    }
+    return [{ name, widened }]
+  })
 }
 
 /** clipRatio = sigmoid(logit), for max and min separately. */
@@ -48,4 +84,10 @@ function apply(
   return { ...constants, clipRatios }
 }
 
-export const clipping: Learnable = { name: 'lwc', enabled: method => method.lwc, parameters, apply }
+export const clipping: Learnable = {
+  name: 'lwc',
+  enabled: method => method.lwc || ROUNDINGS[method.rounding].ranges === 'weighted',
+  learned: method => method.lwc,
+  parameters,
+  apply,
+}

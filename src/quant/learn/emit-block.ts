@@ -30,6 +30,8 @@ export interface EmitOptions {
   readonly steps?: ReadonlyMap<ActivationSite, EmittedSteps> | undefined
   /** Filled with the program's value for every value of the block, for programs that read some of them. */
   readonly values?: Map<Value, Value>
+  /** Filled with what each linear reads: quantized where there is a site. */
+  readonly reads?: Map<Linear, Value>
 }
 
 /** x as the readers of `site` see it. */
@@ -54,7 +56,7 @@ export function emitBlock(
   block: Block,
   x: Value,
   weights: Weights,
-  { changes, activationSites = [], steps, values = new Map() }: EmitOptions = {},
+  { changes, activationSites = [], steps, values = new Map(), reads }: EmitOptions = {},
 ): Value {
   values.set(block.input, x)
   const linearOf = new Map<Node, Linear>(block.linears.map(linear => [linear.node, linear]))
@@ -88,6 +90,7 @@ export function emitBlock(
     const linear = linearOf.get(node)
     const weight = linear && weights.get(linear)
     const inputs = weight ? [read(node, 0), weight] : node.inputs.map((_, i) => read(node, i))
+    if (linear) reads?.set(linear, inputs[0]!)
     const outputs = g.copy(node, inputs)
     const bias = linear && changes?.biases.get(linear)
     node.outputs.forEach((output, i) => {

@@ -17,6 +17,8 @@ import { staticSites } from './ranges.ts'
 
 /** Constants of a block with the numbers that will be stored. */
 export interface QuantizedConstants {
+  /** Before they are quantized. */
+  readonly weights: Weights
   readonly quantized: ReadonlyMap<Linear, FakeQuantized>
   readonly changes: Changes
   /** Constants of the sites whose fixed range is known. */
@@ -72,7 +74,8 @@ export function emitQuantized(
     const range = constants.ranges.get(site)
     return range ? [[site, emitRangeSteps(g, range, site.quantizer)]] : []
   })
-  return { quantized: new Map(quantized), changes: storedChanges(g, plan, constants), steps: new Map(steps) }
+  const changes = storedChanges(g, plan, constants)
+  return { weights: constants.weights, quantized: new Map(quantized), changes, steps: new Map(steps) }
 }
 
 /** The fake-quantized block: x -> y with weights and activations as they will be stored and computed. Parameters as above. */

@@ -14,6 +14,10 @@ export interface LinearFold {
   readonly linear: Linear
   readonly index: number
   readonly program: Graph
+  /** Scales alone. Outputs: scales and zero points, float32 [groups, N]. */
+  readonly scales: Graph
+  /** Output: the weight before it is quantized, [K, N]. Undefined where learning does not change it. */
+  readonly transformed: Graph | undefined
 }
 
 export interface FoldPrograms {
@@ -32,7 +36,7 @@ export function foldPrograms(plan: BlockPlan, vector: ParameterVector | undefine
   const g = new Builder(new Graph('fold'))
   const weights = weightInputs(g, plan.block)
   const parameters = vector && vector.split(g, g.input('parameters', 'float32', [vector.size]))
-  const { quantized, changes, steps } = emitQuantized(g, plan, weights, parameters)
+  const { weights: floats, quantized, changes, steps } = emitQuantized(g, plan, weights, parameters)
   /** The program of the outputs that `write` declares. */
   const part = (write: () => void): Graph => {
     g.graph.outputs = []
@@ -49,7 +53,13 @@ export function foldPrograms(plan: BlockPlan, vector: ParameterVector | undefine
       g.output(g.cast(zeroPoint, 'uint8'), `zero_point${index}`)
       g.output(output, `weight${index}`)
     })
-    return [{ linear, index, program }]
+    const scales = part(() => {
+      g.output(g.op('Identity', [scale]))
+      g.output(g.op('Identity', [zeroPoint]))
+    })
+    const float = floats.get(linear)!
+    const transformed = float === weights.get(linear) ? undefined : part(() => g.output(g.op('Identity', [float])))
+    return [{ linear, index, program, scales, transformed }]
   })
   const valueAt = ({ site: { node, input } }: ChangedSite) => changes.constants.get(node)?.get(input)
   const changed: ChangedConstants = {

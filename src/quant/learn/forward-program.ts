@@ -3,8 +3,10 @@
 import { Builder } from '../../graph/builder.ts'
 import type { Value } from '../../graph/ir.ts'
 import { Graph } from '../../graph/ir.ts'
+import { prune } from '../../graph/prune.ts'
 import { staticShape } from '../../graph/shape.ts'
 import type { StateType } from '../../calibration/activation-store.ts'
+import type { Linear } from '../find/linears.ts'
 import type { BlockPlan } from '../plan/block-plan.ts'
 import { emitBlock } from './emit-block.ts'
 import { emitCombined, isCarried, observedName, type Observer, stateName } from './observer.ts'
@@ -36,7 +38,7 @@ function emitLoss(g: Builder, y: Value, target: Value): Value {
  * A Loop over samples: samples int64 [], x [samples, batch, tokens, hidden], weights, changed constants c{j} and biases b{j},
  * with losses target [samples, ...], for the j-th observer that carries a state before{j} -> y [samples, ...], the block's outputs,
  * losses [samples], and observed{j}: the state after the run, or [samples, ...] where samples are not combined. y and losses only where
- * they are asked for.
+ * they are asked for. The part of the block that none of these needs is left out.
  */
 export function forwardProgram(plan: BlockPlan, options: ForwardOptions = {}): Graph {
   const { changed, stateType = 'float32', observers = [] } = options
@@ -58,17 +60,24 @@ export function forwardProgram(plan: BlockPlan, options: ForwardOptions = {}): G
   const condition = g.input('continue', 'bool', [])
   const state = before.map(({ name }, i) => g.input(name, 'float32', carried[i]!.observer.shape))
   const values = new Map<Value, Value>()
+  const reads = new Map<Linear, Value>()
   const y = emitBlock(g, block, sampleAt(g, x, iteration, shape), weights, {
     changes,
     activationSites: options.quantized ? activationSites : [],
     steps,
     values,
+    reads,
   })
-  const valueOf = (value: Value) => values.get(value)!
+  const emitted = (observer: Observer) =>
+    observer.emit(
+      g,
+      value => values.get(value)!,
+      linear => reads.get(linear)!,
+    )
   g.output(g.op('Identity', [condition]))
   const results: LoopResult[] = []
   carried.forEach(({ observer, j }, i) => {
-    g.output(emitCombined(g, observer, state[i]!, observer.emit(g, valueOf)))
+    g.output(emitCombined(g, observer, state[i]!, emitted(observer)))
     results.push({ name: observedName(j), shape: observer.shape })
   })
   const stack = (value: Value, name: string, each: readonly number[]) => {
@@ -80,8 +89,9 @@ export function forwardProgram(plan: BlockPlan, options: ForwardOptions = {}): G
   if (options.outputs) stack(stored, 'y', shape)
   if (target) stack(emitLoss(g, g.typed(stored, 'float32'), sampleAt(g, target, iteration, shape)), 'losses', [])
   observers.forEach((observer, j) => {
-    if (!isCarried(observer)) stack(g.op('Identity', [observer.emit(g, valueOf)]), observedName(j), observer.shape)
+    if (!isCarried(observer)) stack(g.op('Identity', [emitted(observer)]), observedName(j), observer.shape)
   })
+  prune(g.graph)
   emitLoop(outer, count, before, g.graph, results)
   return outer.graph
 }

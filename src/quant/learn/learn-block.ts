@@ -7,16 +7,19 @@ import { findExperts } from '../find/experts.ts'
 import { checkStates } from '../find/sound-numbers.ts'
 import type { BlockPlan } from '../plan/block-plan.ts'
 import type { Method } from '../terms/options.ts'
+import { ROUNDINGS } from '../terms/roundings.ts'
 import { type BlockContext, progressOf } from './block-context.ts'
 import { type BlockVersion, floatVersion, readWeights } from './block-version.ts'
 import { ChannelRanges } from './channel-ranges.ts'
 import { type FinishedBlock, finishBlock, type Learning } from './finished-block.ts'
 import { foldBlock, type Folded } from './fold-block.ts'
 import { average, type HiddenStates } from './hidden-states.ts'
-import { learns, observedValues } from './learnables.ts'
+import { readersOf } from './input-moments.ts'
+import { differsFromRounded, learns, observedValues } from './learnables.ts'
 import type { Learned } from './learned.ts'
 import type { Objective } from './objective.ts'
 import { type BlockRun, runBlock } from './run-block.ts'
+import { solveRounding } from './solve-rounding.ts'
 import { startBlock } from './start-block.ts'
 import { rarelyUsed, TokenCounts } from './token-counts.ts'
 import { type Checkpoint, trainBlock } from './train-block.ts'
@@ -39,12 +42,18 @@ export interface BlockWork {
 
 /**
  * Most work of `learnBlock`: targets (once more for augmented ones), then the rounded and the learned block, and the rounded one again
- * where that was better. Fixed ranges of activations are observed twice before.
+ * where that was better. Fixed ranges of activations are observed twice before, and inputs that weigh errors once; GPTQ runs the block
+ * for each value that linears read.
  */
-export function workOf({ augLoss, scheme }: Pick<Method, 'augLoss' | 'scheme'>): BlockWork {
+export function workOf(plan: BlockPlan, { augLoss, scheme, rounding }: WorkOptions): BlockWork {
+  const { ranges, codes } = ROUNDINGS[rounding]
   const observed = scheme.activations?.kind === 'static' ? 2 : 0
-  return { forwards: (augLoss ? 5 : 4) + observed, folds: 3 + observed }
+  const weighed = ranges === 'weighted' ? 1 : 0
+  const solved = codes === 'gptq' ? readersOf(plan, [...plan.quantizers.keys()]).length : 0
+  return { forwards: (augLoss ? 5 : 4) + observed + weighed + solved, folds: 3 + observed }
 }
+
+type WorkOptions = Pick<Method, 'augLoss' | 'scheme' | 'rounding'>
 
 /** A block that can ship, with its loss on the calibration samples. */
 interface Candidate {
@@ -67,7 +76,7 @@ export async function learnBlock(plan: BlockPlan, context: LearnContext): Promis
   const { ranges, counts } = await runTargets(plan, context, floatVersion(weights))
   const { few: fewTokens, linears: frozen } = rarelyUsed(plan, counts)
   const observing = progressOf(context, plan, 'targets')
-  const { vector, rounded } = await startBlock(plan, { method, frozen, ranges, weights }, quantized, observing)
+  const { start, vector, rounded } = await startBlock(plan, { method, frozen, ranges, weights }, quantized, observing)
 
   /** Folds the block and runs it on the hidden states of the quantized model; `keep` writes what comes out. */
   const tryOut = async (learned: Learned | undefined, keep: boolean): Promise<Candidate> => {
@@ -79,14 +88,14 @@ export async function learnBlock(plan: BlockPlan, context: LearnContext): Promis
   const finish = ({ folded, learned }: Candidate, learning: Learning) =>
     finishBlock(plan, folded, learned, learning, started)
 
-  if (vector.size === 0 || !learns(method)) {
+  if (!differsFromRounded(plan, start)) {
     const candidate = await tryOut(rounded, true)
     checkRounded(plan, method, candidate.loss)
     return finish(candidate, { roundedLoss: candidate.loss })
   }
   const targets = augLoss ? nextQuantized : nextFloat
   const { parameters, rollbacks } = await trainBlock(plan, vector, { x: quantized, y: targets }, weights, {
-    epochs,
+    epochs: learns(method) ? epochs : 0,
     schedule,
     optimizer,
     samples: quantized.samples,
@@ -97,7 +106,8 @@ export async function learnBlock(plan: BlockPlan, context: LearnContext): Promis
   })
   // Only the loss is kept of the first: a folded block is as large as its float weights.
   const { loss: roundedLoss } = await tryOut(rounded, false)
-  const best = await tryOut({ vector, parameters }, true)
+  const solving = progressOf(context, plan, 'outputs')
+  const best = await tryOut(await solveRounding(plan, start, { vector, parameters }, quantized, solving), true)
   const isSound = best.folded.unsound === undefined && Number.isFinite(best.loss)
   // A rounded loss that is NaN is never the better one.
   const kept = isSound && !(roundedLoss <= best.loss) ? 'learned' : 'rounded'

@@ -13,7 +13,7 @@ import { type EmbeddingJob, storedWeightOf } from '../plan/plan-embeddings.ts'
 import type { Method } from '../terms/options.ts'
 import type { OuterLearning } from '../terms/report.ts'
 import { gramProgram } from './clip-programs.ts'
-import { searchClip } from './clip-search.ts'
+import { searchClip, UNWEIGHTED, type Weights } from './clip-search.ts'
 
 /** Clip ratios of a weight, float32 [groups, N]. */
 export interface StoredClip {
@@ -72,9 +72,11 @@ export async function learnOuter(job: EmbeddingJob, context: OuterContext): Prom
     signal?.throwIfAborted()
     onEvent?.({ type: 'outer', name, phase, done, total })
   }
-  const gram = lmHead && (await gramOf(lmHead, context, progress('inputs')))
+  const weights: Weights = lmHead
+    ? { by: 'gram', numbers: await gramOf(lmHead, context, progress('inputs')) }
+    : UNWEIGHTED
   const search = { session, onProgress: progress('clipping') }
-  const { clip, roundedLoss, learnedLoss } = await searchClip(storedWeightOf(job), quantizer, gram, search)
+  const { clip, roundedLoss, learnedLoss } = await searchClip(storedWeightOf(job), quantizer, weights, search)
   const shape = clipShape(job)
   return {
     clip: { max: tensorOf('float32', shape, clip.max), min: tensorOf('float32', shape, clip.min) },

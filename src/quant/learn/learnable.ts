@@ -3,6 +3,7 @@
 import type { Builder } from '../../graph/builder.ts'
 import type { Value } from '../../graph/ir.ts'
 import type { Extremes } from '../../kernels/extremes.ts'
+import type { ClipRatios } from '../../kernels/qparams.ts'
 import type { Tensors } from '../../kernels/session.ts'
 import type { ActivationRange } from '../../kernels/static-range.ts'
 import type { EmittedRatios } from '../../kernels/weights.ts'
@@ -40,6 +41,8 @@ export interface LearningStart {
   readonly weights: Tensors
   /** Ranges of the sites that have a fixed one. */
   readonly siteRanges?: SiteRanges | undefined
+  /** Ratios that clipping starts from; a linear without an entry starts with its whole range. */
+  readonly clips?: ReadonlyMap<Linear, ClipRatios> | undefined
 }
 
 export interface Learnable {
@@ -49,6 +52,8 @@ export interface Learnable {
   readonly enabled: (method: Method) => boolean
   /** True where a run that has them learns them; otherwise they stay as they start. Absent: always. */
   readonly learned?: (method: Method) => boolean
+  /** True where a run solves for the parameters after training, which leaves them alone. Absent: never. */
+  readonly solved?: (method: Method) => boolean
   /** True for parameters that a block which is rounded to nearest has too. */
   readonly always?: true
   /** Values of the float block whose channel ranges are measured before `parameters` is called. */

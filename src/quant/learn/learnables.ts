@@ -29,22 +29,34 @@ export const calibrates = (options: Options): boolean => options.params === unde
 export const learns = (options: Options): boolean =>
   calibrates(options) && enabledIn(options).some(({ learned }) => learned?.(options) ?? true)
 
+/** True when a block has parameters that the same block rounded to nearest has not, other than where nothing is learned of them. */
+export function differsFromRounded(plan: BlockPlan, start: LearningStart): boolean {
+  const all = blockParameters(plan, start).size
+  const rounded = blockParameters(plan, start, 'always').size
+  return all > rounded || (all > 0 && learns(start.method))
+}
+
 /** Values of the float block to measure before learning starts. */
 export const observedValues = (plan: BlockPlan, method: Method): readonly Value[] => [
   ...new Set(enabledIn(method).flatMap(({ observes }) => observes?.(plan) ?? [])),
 ]
 
-/**
- * Parts of a block's parameters: all of them, those that a block rounded to nearest has as well, and the rest, which say nothing about
- * activations.
- */
-export type ParameterPart = 'all' | 'always' | 'others'
+/** Parts of a block's parameters: see `PARTS`. */
+export type ParameterPart = 'all' | 'trained' | 'always' | 'others'
+
+const PARTS: Readonly<Record<ParameterPart, (learnable: Learnable, method: Method) => boolean>> = {
+  all: () => true,
+  /** Those that training starts from. */
+  trained: ({ solved }, method) => !solved?.(method),
+  /** Those that a block rounded to nearest has as well. */
+  always: ({ always }) => always ?? false,
+  /** Those of training that say nothing about activations. */
+  others: ({ always, solved }, method) => !always && !solved?.(method),
+}
 
 /** Parameters of a block, of all that the run learns. */
 export function blockParameters(plan: BlockPlan, start: LearningStart, part: ParameterPart = 'all'): ParameterVector {
-  const chosen = enabledIn(start.method).filter(
-    ({ always }) => part === 'all' || (part === 'always') === (always ?? false),
-  )
+  const chosen = enabledIn(start.method).filter(learnable => PARTS[part](learnable, start.method))
   return new ParameterVector(chosen.flatMap(({ parameters }) => parameters(plan, start)))
 }
 

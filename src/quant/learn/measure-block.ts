@@ -15,6 +15,7 @@ import { workOf } from './learn-block.ts'
 import { observedValues } from './learnables.ts'
 import type { Objective } from './objective.ts'
 import { runBlock } from './run-block.ts'
+import { solveRounding } from './solve-rounding.ts'
 import { startBlock } from './start-block.ts'
 import { trainBlock } from './train-block.ts'
 
@@ -57,7 +58,11 @@ export async function measureBlock(
     const mark = () => void marks.push(performance.now())
     const ranges = new ChannelRanges(observedValues(plan, method))
     await runBlock(plan, floatVersion(weights), { from: x, to: y, observers: ranges.observers }, session, mark)
-    const { vector } = await startBlock(plan, { method, frozen: new Set(), ranges, weights }, x)
+    const starting = performance.now()
+    const { start, vector } = await startBlock(plan, { method, frozen: new Set(), ranges, weights }, x)
+    await solveRounding(plan, start, { vector, parameters: vector.initial() }, x)
+    // Searches and solutions, with the few samples they ran on.
+    const besides = performance.now() - starting
     const steps: number[] = []
     const training = performance.now()
     await trainBlock(plan, vector, { x, y }, weights, {
@@ -73,10 +78,15 @@ export async function measureBlock(
     const step = (steps.at(-1)! - steps[0]!) / (count - 1)
     const compiling = marks[0]! - folded - forward
     const compilingTraining = steps[0]! - training - step
-    const { forwards, folds } = workOf(method)
+    const { forwards, folds } = workOf(plan, method)
     return {
       fixed:
-        read - started + folds * (folded - read) + forwards * Math.max(0, compiling) + Math.max(0, compilingTraining),
+        read -
+        started +
+        besides +
+        folds * (folded - read) +
+        forwards * Math.max(0, compiling) +
+        Math.max(0, compilingTraining),
       sample: forwards * forward,
       step,
     }

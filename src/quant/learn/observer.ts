@@ -4,6 +4,7 @@ import type { Builder } from '../../graph/builder.ts'
 import type { Value } from '../../graph/ir.ts'
 import type { Combinations } from '../../kernels/shared-session.ts'
 import { elementCount, readElements, type Tensor, tensorOf } from '../../graph/tensor.ts'
+import type { Linear } from '../find/linears.ts'
 
 /** Combination of samples: the greatest or least number or the sum, element by element, or the numbers of each sample. */
 export type Combination = 'max' | 'min' | 'sum' | 'each'
@@ -19,9 +20,10 @@ export interface Observer {
   readonly over: Combination
   /**
    * Emits the observation of one sample, float32 of `shape`.
-   * @param valueOf gives the program's value for a value of the block, before it is quantized.
+   * @param valueOf gives the program's value for a value of the block, before it is quantized. @param readBy gives what a linear reads,
+   * quantized where the run quantizes it.
    */
-  readonly emit: (g: Builder, valueOf: (value: Value) => Value) => Value
+  readonly emit: (g: Builder, valueOf: (value: Value) => Value, readBy: (linear: Linear) => Value) => Value
   /** Takes the result: of all samples, once at the end; with `each`, [samples, ...shape] of every run in order. */
   readonly take: (result: Float32Array) => void
 }

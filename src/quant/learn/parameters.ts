@@ -60,6 +60,10 @@ export class ParameterVector {
     return this.parameters.map(({ shape }) => elementCount(shape))
   }
 
+  has(name: string): boolean {
+    return this.offsets.has(name)
+  }
+
   /** The elements of one parameter, as a view. @throws E_INTERNAL for an unknown name. */
   view(vector: Float32Array, name: string): Float32Array {
     const parameter = this.parameters.find(candidate => candidate.name === name)

@@ -1,16 +1,19 @@
 /**
- * @file Learned rounding (AdaRound, arXiv 2004.10568; SignRound, arXiv 2309.05516): a number for each weight is added to it before it is
- * rounded, in steps of the grid, so that it may go to the code above or below.
+ * @file Codes of weights: a number for each weight is added to it before it is rounded, in steps of the grid. It is learned (AdaRound,
+ * arXiv 2004.10568; SignRound, arXiv 2309.05516), so that a weight may go to the code above or below, or GPTQ solves for it.
  */
 
 import type { Builder } from '../../graph/builder.ts'
 import type { Value } from '../../graph/ir.ts'
 import type { Linear } from '../find/linears.ts'
 import type { BlockPlan } from '../plan/block-plan.ts'
+import type { Method } from '../terms/options.ts'
+import { ROUNDINGS } from '../terms/roundings.ts'
 import type { BlockConstants, Learnable, LearningStart } from './learnable.ts'
 import type { Parameter } from './parameters.ts'
 
-const offsetName = (linear: Linear, index: number): string => `${index}:${linear.name}:offset`
+/** Name of a linear's offsets, [K, N]. @param index of the linear among those with a quantizer. */
+export const offsetName = (linear: Linear, index: number): string => `${index}:${linear.name}:offset`
 
 /** Offsets of every quantized linear, [K, N]. Frozen linears are rounded to nearest. */
 function parameters({ quantizers }: BlockPlan, { method, frozen }: LearningStart): Parameter[] {
@@ -36,9 +39,13 @@ function apply(
   return { ...constants, roundingOffsets }
 }
 
+const codesOf = ({ rounding }: Method) => ROUNDINGS[rounding].codes
+
 export const rounding: Learnable = {
   name: 'rounding',
-  enabled: method => method.rounding === 'learned',
+  enabled: method => codesOf(method) !== 'nearest',
+  learned: method => codesOf(method) === 'learned',
+  solved: method => codesOf(method) === 'gptq',
   parameters,
   apply,
 }

@@ -8,13 +8,13 @@ import type { MatMulPrecision } from '../../kernels/matmul-precision.ts'
 import type { SessionOptions } from '../../kernels/session.ts'
 import type { PresetName, Schedule } from './presets.ts'
 import type { OnEvent } from './report.ts'
+import type { Rounding } from './roundings.ts'
 import type { EmbeddingChoices, EmbeddingOptions, QuantScheme, SchemeOverrides, WeightRules } from './scheme.ts'
 import type { TargetName } from './targets.ts'
 
 export type { Schedule } from './presets.ts'
+export type { Rounding } from './roundings.ts'
 
-/** Rounding of weights. */
-export type Rounding = 'nearest' | 'learned'
 /** transformers.js: `onnx/model_q4.onnx`, with tokenizer and config.json in the folder above. */
 export type OutputLayout = 'transformers.js'
 
@@ -60,7 +60,10 @@ export interface QuantizeOptions extends WeightRules, EmbeddingChoices, SchemeOv
   readonly optimizer?: OptimizerName | undefined
   /** Learn the clipping of weights (default: true). With nothing to learn, weights are rounded to nearest. */
   readonly lwc?: boolean | undefined
-  /** Rounding of weights: to nearest (default), or learned: each weight may go to the code above or below it. */
+  /**
+   * Rounding of weights: "nearest" (default); "weighted", to nearest over ranges searched for the least error; "learned", each weight to
+   * the code above or below it, or "weighted-learned", the same from these ranges; "gptq", where codes make up for the errors of others.
+   */
   readonly rounding?: Rounding | undefined
   /** Learning rate of the rounding, in steps of the grid, at the first step. */
   readonly roundingLearningRate?: number | undefined

@@ -23,6 +23,7 @@ import {
 import type { QuantizeOptions, ResolvedOptions } from './options.ts'
 import { PRESETS, SCHEDULES } from './presets.ts'
 import { DEVICES, resolveDevices } from './resolve-devices.ts'
+import { ROUNDING_NAMES } from './roundings.ts'
 import {
   checkScheme,
   checkWeights,
@@ -75,7 +76,7 @@ const RULES: Rules<QuantizeOptions> = {
   optimizer: oneOf(OPTIMIZER_NAMES),
   matmul: oneOf(MATMUL_PRECISIONS),
   lwc: FLAG,
-  rounding: oneOf(['nearest', 'learned']),
+  rounding: oneOf(ROUNDING_NAMES),
   roundingLearningRate: POSITIVE,
   range: oneOf(RANGE_CHOICES),
   learnRanges: FLAG,

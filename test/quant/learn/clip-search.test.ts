@@ -10,7 +10,7 @@ import type { StoredWeight } from '../../../src/kernels/round/tile-layout.ts'
 import { readFloats } from '../../../src/kernels/float16.ts'
 import { transpose2d } from '../../../src/kernels/transpose.ts'
 import { dequantize, quantizeWeight } from '../../../src/kernels/weights.ts'
-import { searchClip, sliceColumns } from '../../../src/quant/learn/clip-search.ts'
+import { searchClip, sliceColumns, UNWEIGHTED } from '../../../src/quant/learn/clip-search.ts'
 import { noise } from '../../kernels/weights.ts'
 
 const SESSION = { session: { threads: 1 } }
@@ -54,7 +54,7 @@ describe('clip ratios against a Gram matrix', () => {
     const quantizer: WeightQuantizer = { bits, group: 32, symmetric, scaleDtype: 'float32' }
     const w = noise(K * N, 3)
     const gram = gramOf(K, 4)
-    const found = await searchClip(stored(w, K, N, transposed), quantizer, gram, SESSION)
+    const found = await searchClip(stored(w, K, N, transposed), quantizer, { by: 'gram', numbers: gram }, SESSION)
     const rounded = objective(w, K, N, quantizer, gram)
     const learned = objective(w, K, N, quantizer, gram, found.clip)
     expect(found.roundedLoss / rounded).toBeCloseTo(1, 4)
@@ -66,12 +66,33 @@ describe('clip ratios against a Gram matrix', () => {
     }
   })
 
+  test.each([
+    [2, 64, false],
+    [3, 40, true],
+  ])(
+    '%i bits of [%i, 21] weighed by channels are what the diagonal of a Gram matrix gives, symmetric %s',
+    async (bits, K, symmetric) => {
+      const N = 21
+      const quantizer: WeightQuantizer = { bits, group: 32, symmetric, scaleDtype: 'float32' }
+      const w = stored(noise(K * N, 3), K, N)
+      const numbers = noise(K, 4).map(x => 4 * x ** 4 + 0.01)
+      const diagonal = new Float32Array(K * K)
+      numbers.forEach((x, i) => (diagonal[i * (K + 1)] = x))
+      const channels = await searchClip(w, quantizer, { by: 'channels', numbers }, SESSION)
+      const gram = await searchClip(w, quantizer, { by: 'gram', numbers: diagonal }, SESSION)
+      expect(channels.learnedLoss / gram.learnedLoss).toBeCloseTo(1, 3)
+      expect(channels.learnedLoss).toBeLessThan(0.9 * channels.roundedLoss)
+      const plain = await searchClip(w, quantizer, UNWEIGHTED, SESSION)
+      expect(plain.clip).not.toEqual(channels.clip)
+    },
+  )
+
   test('no column is worse than rounded to nearest', async () => {
     const [K, N] = [32, 40]
     const quantizer: WeightQuantizer = { bits: 4, group: 16, symmetric: false, scaleDtype: 'float32' }
     const w = noise(K * N, 5)
     const gram = gramOf(K, 6)
-    const { clip } = await searchClip(stored(w, K, N), quantizer, gram, SESSION)
+    const { clip } = await searchClip(stored(w, K, N), quantizer, { by: 'gram', numbers: gram }, SESSION)
     const column = (all: Float32Array, height: number, n: number) =>
       Float32Array.from({ length: height }, (_, k) => all[k * N + n]!)
     for (let n = 0; n < N; n++) {
@@ -86,8 +107,8 @@ describe('clip ratios against a Gram matrix', () => {
     const quantizer: WeightQuantizer = { bits: 4, group: 16, symmetric: false, scaleDtype: 'float32' }
     const weight = stored(noise(K * N, 7), K, N, transposed)
     const gram = gramOf(K, 8)
-    const whole = await searchClip(weight, quantizer, gram, SESSION)
-    const sliced = await searchClip(weight, quantizer, gram, { ...SESSION, columns: 16 })
+    const whole = await searchClip(weight, quantizer, { by: 'gram', numbers: gram }, SESSION)
+    const sliced = await searchClip(weight, quantizer, { by: 'gram', numbers: gram }, { ...SESSION, columns: 16 })
     expect(sliced.clip.max).toEqual(whole.clip.max)
     expect(sliced.clip.min).toEqual(whole.clip.min)
     expect(sliced.learnedLoss / whole.learnedLoss).toBeCloseTo(1, 5)

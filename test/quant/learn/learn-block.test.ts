@@ -60,7 +60,7 @@ async function learned(changes: Partial<Method>) {
       store.write(i, Float32Array.from(noise(elementCount(shape), i + 1)))
   const plan = blockPlanner(method, analysis)(block!)
   try {
-    return { finished: await learnBlock(plan, { method, blocks: 1, states }), forwards, work: workOf(method) }
+    return { finished: await learnBlock(plan, { method, blocks: 1, states }), forwards, work: workOf(plan, method) }
   } finally {
     for (const store of Object.values(states)) store.remove()
   }
@@ -69,12 +69,22 @@ async function learned(changes: Partial<Method>) {
 // At 8 bits the clipping that learning starts from is worse than none: rounding is better, and is done again.
 const USELESS = { scheme: parseScheme('w8a16g32'), epochs: 0 }
 
-test.each([false, true])('augmented loss %s: the most work is what is reckoned with', async augLoss => {
-  const { finished, forwards, work } = await learned({ ...USELESS, augLoss })
+test.each([{ augLoss: false }, { augLoss: true }])('%o: the most work is what is reckoned with', async changes => {
+  const { finished, forwards, work } = await learned({ ...USELESS, ...changes })
   expect(finished.report.kept).toBe('rounded')
   expect(finished.learned).toBeUndefined()
   expect({ forwards, folds: counter.folds }).toEqual(work)
 })
+
+test.each([{ rounding: 'weighted' }, { rounding: 'gptq', lwc: false }] as const)(
+  '%o: runs of the block',
+  async changes => {
+    const { finished, forwards, work } = await learned({ ...changes, epochs: 0 })
+    expect(finished.report.kept).toBe('learned')
+    // One run less than with a rounded block that is done again.
+    expect(forwards).toBe(work.forwards - 1)
+  },
+)
 
 test('learning that helps is kept, with less work', async () => {
   const { finished, forwards, work } = await learned({})
