@@ -107,7 +107,7 @@ export const QUANTIZE_FLAGS: readonly FlagRow<keyof QuantizeRequest | 'overrides
     group: 'How to learn it:',
     flags: '--preset <name>',
     key: 'preset',
-    help: 'fast (32 x 256 tokens, 4 epochs), default (128 x 512, 4; less for large models) or paper (128 x 2048, 20)',
+    help: 'fast (32 x 256 tokens, 4 epochs), default (128 x 512, 4; less for large models), best (128 x 512, 16) or paper (128 x 2048, 20)',
   },
   {
     flags: '--calib <file>',
@@ -120,7 +120,7 @@ export const QUANTIZE_FLAGS: readonly FlagRow<keyof QuantizeRequest | 'overrides
   {
     flags: '--lr <x>',
     key: 'learningRate',
-    help: 'learning rate (default: by preset, 0.1, 0.05, 0.01)',
+    help: 'learning rate (default: by preset, 0.1, 0.05, 0.02, 0.01)',
     parse: number,
   },
   {
@@ -142,12 +142,12 @@ export const QUANTIZE_FLAGS: readonly FlagRow<keyof QuantizeRequest | 'overrides
   {
     flags: '--rounding <how>',
     key: 'rounding',
-    help: 'of weights: nearest, weighted (over ranges of least error), learned, weighted-learned or gptq (default: nearest)',
+    help: 'of weights: nearest, weighted (over ranges of least error), learned, weighted-learned or gptq (default: learned up to 4 bits, else nearest)',
   },
   {
     flags: '--rounding-lr <x>',
     key: 'roundingLearningRate',
-    help: 'learning rate of the rounding, in steps of the grid (default: 0.004)',
+    help: 'learning rate of the rounding, in steps of the grid (default: by preset, 0.008 or 0.004)',
     parse: number,
   },
   {
@@ -184,7 +184,12 @@ export const QUANTIZE_FLAGS: readonly FlagRow<keyof QuantizeRequest | 'overrides
     help: 'share of the difficulty that starts in the weights, 0 to 1 (default: 0.5)',
     parse: number,
   },
-  { flags: '--lookahead', key: 'lookahead', help: 'learn for the error behind the next block, and behind lm_head' },
+  {
+    flags: '--lookahead',
+    key: 'lookahead',
+    help: 'learn for the error behind the next block, and behind lm_head (default with the preset best)',
+  },
+  { flags: '--no-lookahead', key: 'lookahead', help: 'do not' },
   { flags: '--aug-loss', key: 'augLoss', help: 'aim between the float outputs for float and for quantized inputs' },
   { flags: '--save-params <file>', key: 'saveParams', help: 'also write what was learned (.safetensors)' },
   { flags: '--params <file>', key: 'params', help: 'use what was learned before instead of learning' },

@@ -61,8 +61,9 @@ export interface QuantizeOptions extends WeightRules, EmbeddingChoices, SchemeOv
   /** Learn the clipping of weights (default: true). With nothing to learn, weights are rounded to nearest. */
   readonly lwc?: boolean | undefined
   /**
-   * Rounding of weights: "nearest" (default); "weighted", to nearest over ranges searched for the least error; "learned", each weight to
-   * the code above or below it, or "weighted-learned", the same from these ranges; "gptq", where codes make up for the errors of others.
+   * Rounding of weights (default: "learned" up to 4 bits where clipping is learned, else "nearest"). "weighted": to nearest over ranges
+   * searched for the least error; "learned": each weight to the code above or below it; "weighted-learned": the same from these ranges;
+   * "gptq": codes make up for the errors of others.
    */
   readonly rounding?: Rounding | undefined
   /** Learning rate of the rounding, in steps of the grid, at the first step. */

@@ -1,4 +1,6 @@
-/** @file Presets: number of samples, tokens and epochs, and the learning rate. */
+/** @file Presets: number of samples, tokens and epochs, learning rates, and the way of rounding. */
+
+import type { Rounding } from './roundings.ts'
 
 /** Development of the learning rate over the steps: it stays, or falls to 0. */
 export type Schedule = 'constant' | 'cosine'
@@ -17,16 +19,64 @@ export interface Preset {
   /** Learning rate of the clipping, at the first step. */
   readonly learningRate: number
   readonly schedule: Schedule
+  /** Rounding of weights of few bits (LEARNED_BITS); others are rounded to nearest. */
+  readonly rounding: Rounding
+  /** Learning rate of learned rounding, in steps of the grid, at the first step. */
+  readonly roundingLearningRate: number
+  /** Learn for the error behind the next block. */
+  readonly lookahead: boolean
 }
 
-export type PresetName = 'fast' | 'default' | 'paper'
+/** Most bits of a weight for which presets learn the rounding: above it there is next to nothing to win. */
+export const LEARNED_BITS = 4
 
-// fast: a look at whether it works, seconds to minutes. default: as good as paper in a fifth of its steps. On large models it does as
-// much of that as a laptop does in about twenty minutes (at 250 GFLOP/s; docs/speed.md), but never fewer steps than fast.
-// paper: the training of arXiv 2308.13137 section 4.1. Sequences are shortened to the model's positions.
+export type PresetName = 'fast' | 'default' | 'best' | 'paper'
+
+// fast: a look at whether it works, seconds to minutes. default: the best for about the time that the reference's method takes. On large
+// models it does as much of that as a laptop does in about twenty minutes (at 250 GFLOP/s; docs/speed.md), but never fewer steps than
+// fast. best: what one runs overnight. paper: the training of arXiv 2308.13137 section 4.1, rounded to nearest as there. Sequences are
+// shortened to the model's positions.
 // Fewer steps want larger ones that end small: docs/accuracy.md has the measurements.
 export const PRESETS: Readonly<Record<PresetName, Preset>> = {
-  fast: { samples: 32, seqLen: 256, epochs: 4, learningRate: 1e-1, schedule: 'cosine' },
-  default: { samples: 128, seqLen: 512, epochs: 4, learningRate: 5e-2, schedule: 'cosine', maxWork: 3e14 },
-  paper: { samples: 128, seqLen: 2048, epochs: 20, learningRate: 1e-2, schedule: 'constant' },
+  fast: {
+    samples: 32,
+    seqLen: 256,
+    epochs: 4,
+    learningRate: 1e-1,
+    schedule: 'cosine',
+    rounding: 'learned',
+    roundingLearningRate: 8e-3,
+    lookahead: false,
+  },
+  default: {
+    samples: 128,
+    seqLen: 512,
+    epochs: 4,
+    learningRate: 5e-2,
+    schedule: 'cosine',
+    maxWork: 3e14,
+    rounding: 'learned',
+    roundingLearningRate: 4e-3,
+    lookahead: false,
+  },
+  best: {
+    samples: 128,
+    seqLen: 512,
+    epochs: 16,
+    learningRate: 2e-2,
+    schedule: 'cosine',
+    rounding: 'learned',
+    roundingLearningRate: 4e-3,
+    lookahead: true,
+  },
+  paper: {
+    samples: 128,
+    seqLen: 2048,
+    epochs: 20,
+    learningRate: 1e-2,
+    schedule: 'constant',
+    rounding: 'nearest',
+    roundingLearningRate: 4e-3,
+    lookahead: false,
+  },
 }

@@ -21,7 +21,7 @@ import {
   wholeNumber,
 } from './check-options.ts'
 import type { QuantizeOptions, ResolvedOptions } from './options.ts'
-import { PRESETS, SCHEDULES } from './presets.ts'
+import { LEARNED_BITS, PRESETS, SCHEDULES } from './presets.ts'
 import { DEVICES, resolveDevices } from './resolve-devices.ts'
 import { ROUNDING_NAMES } from './roundings.ts'
 import {
@@ -97,9 +97,6 @@ const RULES: Rules<QuantizeOptions> = {
   workDir: TEXT,
   fresh: FLAG,
 }
-
-/** Steps of the grid that the first step of learning moves a weight. */
-const DEFAULT_ROUNDING_RATE = 4e-3
 
 /** @param defaults of the target. @throws E_USAGE, E_SCHEME */
 function resolveScheme(given: QuantizeOptions, defaults: TargetDefaults): QuantScheme {
@@ -271,8 +268,8 @@ export function resolveOptions(given: QuantizeOptions): ResolvedOptions {
     ...(defaults.lookup && { lookup: defaults.lookup }),
     float16: given.float16 ?? false,
     lwc,
-    rounding: given.rounding ?? 'nearest',
-    roundingLearningRate: given.roundingLearningRate ?? DEFAULT_ROUNDING_RATE,
+    rounding: given.rounding ?? (lwc && scheme.weights.bits <= LEARNED_BITS ? preset.rounding : 'nearest'),
+    roundingLearningRate: given.roundingLearningRate ?? preset.roundingLearningRate,
     range: given.range ?? 'mse',
     learnRanges: given.learnRanges ?? lwc,
     let: given.let ?? defaultTransformations(scheme, accuracyLevel, lwc),
@@ -288,7 +285,7 @@ export function resolveOptions(given: QuantizeOptions): ResolvedOptions {
     optimizer: given.optimizer ?? 'adamw',
     alpha: given.alpha ?? 0.5,
     augLoss: given.augLoss ?? false,
-    lookahead: given.lookahead ?? false,
+    lookahead: given.lookahead ?? preset.lookahead,
     hiddenStates: given.hiddenStates ?? 'float32',
     saveParams,
     params,
