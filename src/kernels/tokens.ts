@@ -73,6 +73,24 @@ export function fakeQuantizeTokens(x: Float32Array, C: number, quantizer: Activa
   return y
 }
 
+/** Learned shares of a token's range that are quantized, in [0, 1]. */
+export interface RangeRatios<T> {
+  readonly min: T
+  readonly max: T
+}
+
+/** Quantizer with the shares it ended with, float32 numbers; the whole range without them. */
+export interface ClippedQuantizer extends ActivationQuantizer {
+  readonly ratios?: RangeRatios<number> | undefined
+}
+
+/** The range of each token times the ratios, [] each; as it is without them. */
+export function emitClippedRange(g: Builder, { lo, hi }: Extremes, ratios: RangeRatios<Value> | undefined): Extremes {
+  if (!ratios) return { lo, hi }
+  const share = (extreme: Value, ratio: Value, role: string) => g.op('Mul', [extreme, ratio], {}, { role })
+  return { lo: share(lo, ratios.min, 'clipped_min'), hi: share(hi, ratios.max, 'clipped_max') }
+}
+
 /**
  * Codes of x [.., C] over the extremes of each row, lo <= 0 <= hi [.., 1]: the formulas of `fakeQuantizeTokens` as a graph.
  *
@@ -127,12 +145,14 @@ export function emitFakeQuantizeTokens(
   x: Value,
   quantizer: ActivationQuantizer,
   group: number = staticShape(x).at(-1)!,
+  ratios?: RangeRatios<Value>,
 ): Value {
   const shape = staticShape(x)
   checkActivations(quantizer, shape.at(-1)!, group)
   const tokens = reshaped(g, x, [elementCount(shape) / group, group])
   const { lo, hi } = emitExtremes(g, tokens)
   const column = (value: Value) => g.reshape(value, [staticShape(value)[0]!, 1])
-  const codes = emitTokenCodes(g, tokens, { lo: column(lo), hi: column(hi) }, quantizer, 'addition')
+  const range = emitClippedRange(g, { lo: column(lo), hi: column(hi) }, ratios)
+  const codes = emitTokenCodes(g, tokens, range, quantizer, 'addition')
   return reshaped(g, emitProduct(g, codes), shape)
 }

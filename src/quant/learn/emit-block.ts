@@ -3,13 +3,16 @@
 import type { Builder } from '../../graph/builder.ts'
 import type { Node, Value } from '../../graph/ir.ts'
 import { internalError } from '../../errors.ts'
+import { staticShape } from '../../graph/shape.ts'
 import { readBytes } from '../../graph/tensor.ts'
 import { emitInt8Blocks } from '../../kernels/int8-blocks.ts'
-import { type EmittedSteps, emitFakeQuantizeRange } from '../../kernels/static-range.ts'
+import { emitKroneckerProduct } from '../../kernels/kronecker.ts'
+import { emitFakeQuantizeRange } from '../../kernels/static-range.ts'
 import { emitFakeQuantizeTokens } from '../../kernels/tokens.ts'
 import type { Block } from '../find/blocks.ts'
 import type { Linear } from '../find/linears.ts'
 import type { ActivationSite } from '../plan/activation-sites.ts'
+import type { SiteConstants } from '../plan/site-constants.ts'
 
 /** Weight of each linear, [K, N]. */
 export type Weights = ReadonlyMap<Linear, Value>
@@ -26,8 +29,8 @@ export interface EmitOptions {
   readonly changes?: Changes | undefined
   /** Values to quantize; none when absent. */
   readonly activationSites?: readonly ActivationSite[] | undefined
-  /** Constants of the sites whose range is fixed, each. */
-  readonly steps?: ReadonlyMap<ActivationSite, EmittedSteps> | undefined
+  /** Learned numbers of the sites, each. */
+  readonly siteConstants?: ReadonlyMap<ActivationSite, SiteConstants<Value>> | undefined
   /** Filled with the program's value for every value of the block, for programs that read some of them. */
   readonly values?: Map<Value, Value>
 }
@@ -35,14 +38,19 @@ export interface EmitOptions {
 /** x as the readers of `site` see it. */
 function emitSite(
   g: Builder,
-  x: Value,
-  { by, quantizer, group, value }: ActivationSite,
-  steps: EmittedSteps | undefined,
+  value: Value,
+  { by, quantizer, group, factors, value: { name } }: ActivationSite,
+  { scale, zeroPoint, left, right, minRatio, maxRatio }: SiteConstants<Value> = {},
 ): Value {
-  if (by === 'kernel') return emitInt8Blocks(g, x, group)
-  if (quantizer.kind !== 'static') return emitFakeQuantizeTokens(g, x, quantizer, group)
-  if (!steps) throw internalError(`the range of "${value.name}" is not known`)
-  return emitFakeQuantizeRange(g, x, steps, quantizer)
+  if (by === 'kernel') return emitInt8Blocks(g, value, group)
+  const x =
+    factors && left && right
+      ? emitKroneckerProduct(g, value, { left, right }, factors, staticShape(value).length)
+      : value
+  if (quantizer.kind !== 'static')
+    return emitFakeQuantizeTokens(g, x, quantizer, group, minRatio && maxRatio && { min: minRatio, max: maxRatio })
+  if (!scale || !zeroPoint) throw internalError(`the range of "${name}" is not known`)
+  return emitFakeQuantizeRange(g, x, { scale, zeroPoint }, quantizer)
 }
 
 /**
@@ -54,7 +62,7 @@ export function emitBlock(
   block: Block,
   x: Value,
   weights: Weights,
-  { changes, activationSites = [], steps, values = new Map() }: EmitOptions = {},
+  { changes, activationSites = [], siteConstants, values = new Map() }: EmitOptions = {},
 ): Value {
   values.set(block.input, x)
   const linearOf = new Map<Node, Linear>(block.linears.map(linear => [linear.node, linear]))
@@ -81,7 +89,7 @@ export function emitBlock(
     if (changed || !original) return changed
     const site = siteAt.get(node)?.get(input)
     if (!site) return lookup(original)
-    if (!quantized.has(site)) quantized.set(site, emitSite(g, lookup(original), site, steps?.get(site)))
+    if (!quantized.has(site)) quantized.set(site, emitSite(g, lookup(original), site, siteConstants?.get(site)))
     return quantized.get(site)!
   }
   const copy = (node: Node): void => {

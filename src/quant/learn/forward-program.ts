@@ -13,7 +13,7 @@ import {
   collectedName,
   maximumName,
   minimumName,
-  stepInputs,
+  siteInputs,
   tokensName,
   weightInputs,
 } from './ports.ts'
@@ -46,7 +46,7 @@ export function forwardProgram(plan: BlockPlan, options: ForwardOptions = {}): G
   const y = emitBlock(g, block, x, weights, {
     changes,
     activationSites: options.quantized ? activationSites : [],
-    steps: options.changed && stepInputs(g, options.changed),
+    siteConstants: options.changed && siteInputs(g, options.changed),
     values,
   })
   g.output(y, 'y')

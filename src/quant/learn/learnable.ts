@@ -9,6 +9,7 @@ import type { EmittedRatios } from '../../kernels/weights.ts'
 import type { Linear } from '../find/linears.ts'
 import type { ActivationSite } from '../plan/activation-sites.ts'
 import type { BlockPlan } from '../plan/block-plan.ts'
+import type { SiteConstants } from '../plan/site-constants.ts'
 import type { Method } from '../terms/options.ts'
 import type { ChannelRanges } from './channel-ranges.ts'
 import type { Changes, Weights } from './emit-block.ts'
@@ -24,6 +25,8 @@ export interface BlockConstants extends Changes {
   readonly roundingOffsets: ReadonlyMap<Linear, Value>
   /** Fixed ranges of activations, [] each; none before they are known. */
   readonly ranges: ReadonlyMap<ActivationSite, Extremes>
+  /** Other numbers of sites of activations; none before they are learned. */
+  readonly siteConstants: ReadonlyMap<ActivationSite, SiteConstants<Value>>
 }
 
 /** Ranges of activations as they were observed. */

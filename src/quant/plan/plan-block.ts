@@ -7,7 +7,8 @@ import { hasNBitsKernel } from '../../kernels/pack/matmul-nbits.ts'
 import type { WeightQuantizer } from '../../kernels/qparams.ts'
 import type { Block } from '../find/blocks.ts'
 import type { Linear } from '../find/linears.ts'
-import { findActivationSites, kernelSites } from './activation-sites.ts'
+import { nearestFactors } from '../../kernels/kronecker.ts'
+import { type ActivationSite, findActivationSites, kernelSites } from './activation-sites.ts'
 import type { BlockPlan, ChangedSite, PlanOptions } from './block-plan.ts'
 import { isFused, planFused } from './fused-experts.ts'
 import { linearsOf, type Mapping, rowsOf } from './mappings/mapping.ts'
@@ -56,6 +57,17 @@ function sitesOf(mapping: Mapping, biases: ReadonlyMap<Linear, Site>): Site[] {
   const readers = shift ? rowsOf(mapping).map(({ linear }) => biases.get(linear)) : []
   return [...vectors, ...readers.filter(site => site !== undefined)]
 }
+
+/** Sites whose value linears read, with a matrix each. */
+const withFactors = (sites: readonly ActivationSite[]): ActivationSite[] =>
+  sites.map(site => {
+    if (site.user !== undefined) return site
+    const kinds = (process.env.OQ_AFF ?? 'norm,o,down').split(',')
+    const n = site.readers.length
+    const channels = site.group
+    const kind = n > 1 ? 'norm' : channels > 256 ? 'down' : 'o'
+    return kinds.includes(kind) ? { ...site, factors: nearestFactors(channels) } : site
+  })
 
 /** Plans a block. */
 export function planBlock(block: Block, options: PlanOptions): BlockPlan {
@@ -109,7 +121,7 @@ export function planBlock(block: Block, options: PlanOptions): BlockPlan {
     quantizers,
     blockSizes: fused.blockSizes,
     unquantizable: new Set([...fused.float].filter(linear => wanted.has(linear))),
-    activationSites: attention?.sites ?? inKernels,
+    activationSites: options.let === 'affine' ? withFactors(attention?.sites ?? []) : (attention?.sites ?? inKernels),
     mappings,
     skippedMappings: skipped,
     biases,

@@ -67,7 +67,7 @@ export interface QuantizeOptions extends WeightRules, EmbeddingChoices, SchemeOv
   /** Learn the ranges of static activations (default: as `lwc`). */
   readonly learnRanges?: boolean | undefined
   /** Learn equivalent transformations (default: where activations are quantized; at accuracy level 4 those behind norms). */
-  readonly let?: boolean | undefined
+  readonly let?: boolean | 'affine' | undefined
   /** Make no transformation that scales the KV cache, so that other files of the model can read it (default: false). */
   readonly keepCache?: boolean | undefined
   /** Learning rate of the transformations; by default half of `learningRate` (arXiv 2308.13137 section 4.1: 5e-3 and 1e-2). */
@@ -128,7 +128,7 @@ export interface LearningOptions extends WeightRules {
   readonly lwc: boolean
   readonly rounding: Rounding
   /** Equivalent transformations to learn: all, those behind norms, or none. */
-  readonly let: boolean | 'norm'
+  readonly let: boolean | 'norm' | 'affine'
   /** Start of the ranges of static activations, and true to learn them from there. */
   readonly range: RangeChoice
   readonly learnRanges: boolean

@@ -76,7 +76,7 @@ const RULES: Rules<QuantizeOptions> = {
   roundingLearningRate: POSITIVE,
   range: oneOf(RANGE_CHOICES),
   learnRanges: FLAG,
-  let: FLAG,
+  let: { holds: value => typeof value === 'boolean' || value === 'affine', says: 'is true, false or affine' },
   keepCache: FLAG,
   letLearningRate: POSITIVE,
   alpha: SHARE,
