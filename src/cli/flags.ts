@@ -25,6 +25,9 @@ export interface FlagRow<Key extends string = string> {
   readonly group?: string
 }
 
+/** Value of an option with an optional one that was typed without it: see `rewriteFlags`. */
+export const ALL = 'all'
+
 const JSON_ROW: FlagRow<'json'> = { flags: '--json', key: 'json', help: 'one JSON document on stdout' }
 
 const QUIET_ROW: FlagRow<'quiet'> = { flags: '--quiet', key: 'quiet', help: 'say nothing but errors' }
@@ -182,13 +185,14 @@ export const QUANTIZE_FLAGS: readonly FlagRow<keyof QuantizeRequest | 'overrides
   {
     flags: '--learn-ranges',
     key: 'learnRanges',
-    help: 'learn the ranges of static activations (default, unless --no-lwc)',
+    help: 'learn the ranges of static activations (default, unless --no-lwc), or shares of token ranges (default with --let affine)',
   },
-  { flags: '--no-learn-ranges', key: 'learnRanges', help: 'do not: keep them as observed' },
+  { flags: '--no-learn-ranges', key: 'learnRanges', help: 'do not: keep them as they are observed' },
   {
-    flags: '--let',
+    flags: '--let [affine]',
     key: 'let',
-    help: 'learn equivalent transformations too (default with quantized activations; at level 4 behind norms)',
+    help: 'learn equivalent transformations too (default with quantized activations; at level 4 behind norms); affine: and a matrix before each linear',
+    parse: text => text === ALL || text,
   },
   { flags: '--no-let', key: 'let', help: 'do not' },
   {

@@ -6,7 +6,7 @@ import { type QuantError, usageError } from '../errors.ts'
 import { EVALUATE_FLAGS, type FlagRow, INSPECT_FLAGS, QUANTIZE_FLAGS, valuesOf } from './flags.ts'
 import { endByHangup, hasTerminal, ignoreHangup } from './hangup.ts'
 import { watchInterrupts } from './interrupts.ts'
-import { evaluateCommand, inspectCommand, type Invocation, quantizeCommand, rewriteSchemeFlags } from './options.ts'
+import { evaluateCommand, inspectCommand, type Invocation, quantizeCommand, rewriteFlags } from './options.ts'
 import { type Ending, endingOf, failureOf } from './outcome.ts'
 import { keepStreamErrors, printMessages, printResult } from './print.ts'
 import type { StatusLine } from './progress.ts'
@@ -104,7 +104,7 @@ export function parseCommandLine(argv: readonly string[]): Parsed {
   addInspect(program, found)
   addEvaluate(program, found)
   try {
-    program.parse(rewriteSchemeFlags(argv), { from: 'user' })
+    program.parse(rewriteFlags(argv), { from: 'user' })
   } catch (error) {
     if (!(error instanceof CommanderError)) throw error
     if (error.code === 'commander.help') throw usageError('which command?', '`omniquant --help` shows what there is.')

@@ -33,7 +33,7 @@ export function emitKroneckerProduct(g: Builder, x: Value, { left, right }: Kron
   const kept = Array<number>(rank - 1).fill(0)
   const op = (opType: string, role: string, inputs: Value[]) => g.op(opType, inputs, {}, { role })
   const matrix = op('Reshape', 'matrix', [x, g.ints([...kept, n1, n2])])
-  const columns = op('MatMul', 'columns_mixed', [matrix, right])
+  const columns = op('MatMul', 'columns', [matrix, right])
   const rows = op('MatMul', 'mixed', [left, columns])
   return op('Reshape', 'transformed', [rows, g.ints([...kept, n1 * n2])])
 }

@@ -4,12 +4,10 @@ import type { Builder } from '../graph/builder.ts'
 import type { Value } from '../graph/ir.ts'
 import { staticShape } from '../graph/shape.ts'
 import { floatTensor } from '../graph/tensor.ts'
+import { identityMatrix } from './orthonormal.ts'
 
 /** Squarings: the series is summed for A / 2^SQUARINGS. */
 const SQUARINGS = 4
-
-/** I [n, n] as float32. */
-const identity = (n: number): Float32Array => Float32Array.from({ length: n * n }, (_, i) => (i % (n + 1) === 0 ? 1 : 0))
 
 export interface Exponentials {
   /** exp(A) */
@@ -29,7 +27,7 @@ export interface Exponentials {
 export function emitExponentials(g: Builder, a: Value): Exponentials {
   const [count, n] = staticShape(a) as [number, number, number]
   const one = g.once(`identity_${n}_${a.dtype}`, () =>
-    g.typed(g.initializer('identity', floatTensor([1, n, n], identity(n))), a.dtype!),
+    g.typed(g.initializer('identity', floatTensor([1, n, n], identityMatrix(n))), a.dtype!),
   )
   const b = g.scale(a, 2 ** -SQUARINGS)
   const b2 = g.matMul(b, b)

@@ -1,4 +1,8 @@
-/** @file Orthonormal matrices that spread a number over all others: Hadamard matrices where there is one by doubling. */
+/** @file Orthonormal matrices: the identity, and those that spread a number over all others. */
+
+/** I [n, n], row-major. */
+export const identityMatrix = (n: number): Float64Array =>
+  Float64Array.from({ length: n * n }, (_, i) => (i % (n + 1) === 0 ? 1 : 0))
 
 /**
  * Symmetric orthonormal matrix [n, n], row-major: the Kronecker product of a Hadamard matrix of the power of two in n (Sylvester) and a

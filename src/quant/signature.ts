@@ -32,7 +32,7 @@ export function signatureOfRun(options: ResolvedOptions, analysis: Analysis): Si
     rounding: options.rounding,
     'learning rate of rounding': options.rounding === 'learned' ? options.roundingLearningRate : undefined,
     'start of ranges': scheme.activations?.kind === 'static' ? options.range : undefined,
-    'learned ranges': scheme.activations?.kind === 'static' ? options.learnRanges : undefined,
+    'learned ranges': scheme.activations ? options.learnRanges : undefined,
     transformations: options.let,
     samples: options.samples,
     'sequence length': analysis.seqLen,

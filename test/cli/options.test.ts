@@ -3,7 +3,7 @@ import { join, resolve } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { EVALUATE_FLAGS, flagName, QUANTIZE_FLAGS } from '../../src/cli/flags.ts'
 import { parseCommandLine } from '../../src/cli/main.ts'
-import { type QuantizeCommand, rewriteSchemeFlags } from '../../src/cli/options.ts'
+import { type QuantizeCommand, rewriteFlags } from '../../src/cli/options.ts'
 import { QuantError } from '../../src/errors.ts'
 import { keyName } from '../../src/option-mark.ts'
 import { containerBits } from '../../src/kernels/pack/matmul-nbits.ts'
@@ -395,19 +395,19 @@ describe('names of options', () => {
 
 describe('scheme flags', () => {
   test('become --scheme, wherever they stand', () => {
-    expect(rewriteSchemeFlags(['quantize', '--w4a16', 'm', '--W10A8G64'])).toEqual([
+    expect(rewriteFlags(['quantize', '--w4a16', 'm', '--W10A8G64'])).toEqual([
       ...['quantize', '--scheme', 'w4a16'],
       ...['m', '--scheme', 'W10A8G64'],
     ])
   })
 
   test('are files after a --', () => {
-    expect(rewriteSchemeFlags(['inspect', '--', '--w4a16'])).toEqual(['inspect', '--', '--w4a16'])
+    expect(rewriteFlags(['inspect', '--', '--w4a16'])).toEqual(['inspect', '--', '--w4a16'])
     expect(parse('inspect -- --w4a16')).toMatchObject({ options: { model: '--w4a16' } })
   })
 
   test.each(['--w4a16x', '-w4a16', '--w4', 'w4a16', '--w4a16=1'])('%s is none', flag => {
-    expect(rewriteSchemeFlags([flag])).toEqual([flag])
+    expect(rewriteFlags([flag])).toEqual([flag])
   })
 })
 

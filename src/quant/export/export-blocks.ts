@@ -98,7 +98,7 @@ function writtenQuantizer(block: ExportedBlock, site: ActivationSite): WrittenQu
 /** Matrix of a site, if it has one. */
 function writtenMatrix(block: ExportedBlock, site: ActivationSite): WrittenMatrix | undefined {
   const { left, right } = constantsOf(block, site)
-  return site.factors && left && right && { left, right, factors: site.factors }
+  return site.factors && left && right && { name: site.value.name, left, right, factors: site.factors }
 }
 
 /** Queries, keys and values: in merged files of both branches, and of what one of them hands on to the other. */

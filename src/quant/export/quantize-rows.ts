@@ -75,6 +75,8 @@ export function writeQuantizedRows(
 
 /** Matrix that a value is multiplied by before it is quantized (kernels/kronecker.ts). */
 export interface WrittenMatrix {
+  /** Tells it from all others in the file. */
+  readonly name: string
   /** [n1, n1], transposed. */
   readonly left: Float32Array
   /** [n2, n2] */
@@ -149,9 +151,9 @@ export class SharedActivations {
   }
 
   /** x times a matrix, in float32. */
-  transformed(x: Value, { left, right, factors }: WrittenMatrix, { rank }: RowShape): Value {
+  transformed(x: Value, { name, left, right, factors }: WrittenMatrix, { rank }: RowShape): Value {
     const [n1, n2] = factors
-    return this.once(this.values, x, 'transformed', g => {
+    return this.once(this.values, x, `times ${name}`, g => {
       const matrices = {
         left: g.initializer('left', floatTensor([n1, n1], left)),
         right: g.initializer('right', floatTensor([n2, n2], right)),

@@ -27,26 +27,36 @@ export interface Changes {
 
 export interface EmitOptions {
   readonly changes?: Changes | undefined
-  /** Values to quantize; none when absent. */
+  /** Values to transform and quantize; none when absent. */
   readonly activationSites?: readonly ActivationSite[] | undefined
+  /** False transforms them only. Default: true. */
+  readonly quantized?: boolean | undefined
   /** Learned numbers of the sites, each. */
   readonly siteConstants?: ReadonlyMap<ActivationSite, SiteConstants<Value>> | undefined
   /** Filled with the program's value for every value of the block, for programs that read some of them. */
   readonly values?: Map<Value, Value>
+  /** Filled with the program's value, before it is quantized, for the value of every site that is transformed. */
+  readonly transformed?: Map<Value, Value>
 }
 
-/** x as the readers of `site` see it. */
+/** x times the matrix of a site; x itself where it has none. */
+function emitTransformed(
+  g: Builder,
+  x: Value,
+  { factors }: ActivationSite,
+  { left, right }: SiteConstants<Value> = {},
+): Value {
+  return factors && left && right ? emitKroneckerProduct(g, x, { left, right }, factors, staticShape(x).length) : x
+}
+
+/** x, transformed, as the readers of `site` see it. */
 function emitSite(
   g: Builder,
-  value: Value,
-  { by, quantizer, group, factors, value: { name } }: ActivationSite,
-  { scale, zeroPoint, left, right, minRatio, maxRatio }: SiteConstants<Value> = {},
+  x: Value,
+  { by, quantizer, group, value: { name } }: ActivationSite,
+  { scale, zeroPoint, minRatio, maxRatio }: SiteConstants<Value> = {},
 ): Value {
-  if (by === 'kernel') return emitInt8Blocks(g, value, group)
-  const x =
-    factors && left && right
-      ? emitKroneckerProduct(g, value, { left, right }, factors, staticShape(value).length)
-      : value
+  if (by === 'kernel') return emitInt8Blocks(g, x, group)
   if (quantizer.kind !== 'static')
     return emitFakeQuantizeTokens(g, x, quantizer, group, minRatio && maxRatio && { min: minRatio, max: maxRatio })
   if (!scale || !zeroPoint) throw internalError(`the range of "${name}" is not known`)
@@ -62,7 +72,7 @@ export function emitBlock(
   block: Block,
   x: Value,
   weights: Weights,
-  { changes, activationSites = [], siteConstants, values = new Map() }: EmitOptions = {},
+  { changes, activationSites = [], quantized = true, siteConstants, values = new Map(), transformed = new Map() }: EmitOptions = {},
 ): Value {
   values.set(block.input, x)
   const linearOf = new Map<Node, Linear>(block.linears.map(linear => [linear.node, linear]))
@@ -70,7 +80,7 @@ export function emitBlock(
   for (const site of activationSites)
     for (const { node, input } of site.readers)
       siteAt.set(node, (siteAt.get(node) ?? new Map<number, ActivationSite>()).set(input, site))
-  const quantized = new Map<ActivationSite, Value>()
+  const emitted = new Map<ActivationSite, Value>()
 
   const lookup = (value: Value): Value => {
     const known = values.get(value)
@@ -89,8 +99,12 @@ export function emitBlock(
     if (changed || !original) return changed
     const site = siteAt.get(node)?.get(input)
     if (!site) return lookup(original)
-    if (!quantized.has(site)) quantized.set(site, emitSite(g, lookup(original), site, siteConstants?.get(site)))
-    return quantized.get(site)!
+    if (!emitted.has(site)) {
+      const x = emitTransformed(g, lookup(original), site, siteConstants?.get(site))
+      if (x !== lookup(original)) transformed.set(original, x)
+      emitted.set(site, quantized ? emitSite(g, x, site, siteConstants?.get(site)) : x)
+    }
+    return emitted.get(site)!
   }
   const copy = (node: Node): void => {
     const linear = linearOf.get(node)

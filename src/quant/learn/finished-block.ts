@@ -3,6 +3,7 @@
 import type { PackedLinear } from '../../kernels/pack/layouts.ts'
 import { qMax } from '../../kernels/qparams.ts'
 import type { Linear } from '../find/linears.ts'
+import { affineSites, nameOf } from '../plan/affine-sites.ts'
 import type { BlockPlan } from '../plan/block-plan.ts'
 import type { SiteConstants } from '../plan/site-constants.ts'
 import type { ActivationReport, BlockReport } from '../terms/report.ts'
@@ -71,7 +72,10 @@ export function finishBlock(
   const report: BlockReport = {
     index: plan.block.index,
     linears: [...plan.quantizers.keys()].map(({ name }) => name),
-    mappings: plan.mappings.map(({ name }) => name),
+    mappings: [
+      ...plan.mappings.map(({ name }) => name),
+      ...affineSites(plan).map(site => nameOf(site, plan.block.linears)),
+    ],
     ...(reported.length > 0 && { activations: reported }),
     ...learning,
     elapsedMs: Math.round(performance.now() - started),

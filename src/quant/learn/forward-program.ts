@@ -26,7 +26,7 @@ export interface ForwardOptions {
   readonly quantized?: boolean
   /** Values whose channel ranges become outputs. */
   readonly observed?: readonly Value[]
-  /** Values that become outputs as they are. */
+  /** Values that become outputs as they are, behind the matrix of their site. */
   readonly collected?: readonly Value[] | undefined
   /** Experts whose numbers of tokens become outputs. */
   readonly counted?: readonly Expert[] | undefined
@@ -43,11 +43,14 @@ export function forwardProgram(plan: BlockPlan, options: ForwardOptions = {}): G
   const weights = weightInputs(g, block)
   const changes = options.changed && changeInputs(g, options.changed)
   const values = new Map<Value, Value>()
+  const transformed = new Map<Value, Value>()
   const y = emitBlock(g, block, x, weights, {
     changes,
-    activationSites: options.quantized ? activationSites : [],
+    activationSites,
+    quantized: options.quantized ?? false,
     siteConstants: options.changed && siteInputs(g, options.changed),
     values,
+    transformed,
   })
   g.output(y, 'y')
   options.observed?.forEach((value, j) => {
@@ -56,7 +59,7 @@ export function forwardProgram(plan: BlockPlan, options: ForwardOptions = {}): G
     g.output(reduce('ReduceMax'), maximumName(j))
     g.output(reduce('ReduceMin'), minimumName(j))
   })
-  options.collected?.forEach((value, j) => g.output(g.op('Identity', [values.get(value)!]), collectedName(j)))
+  options.collected?.forEach((value, j) => g.output(g.op('Identity', [transformed.get(value) ?? values.get(value)!]), collectedName(j)))
   options.counted?.forEach((expert, j) => g.output(emitTokenCount(g, expert, values), tokensName(j)))
   return g.graph
 }

@@ -1,17 +1,22 @@
 /**
  * @file Learnable clipping of activations that are quantized per token: two ratios for each site shrink the range of every token
- * (FlatQuant, arXiv 2410.09426 section 3.2).
+ * (FlatQuant, arXiv 2410.09426, its learnable clipping thresholds).
  */
 
 import type { Builder } from '../../graph/builder.ts'
 import type { Value } from '../../graph/ir.ts'
 import type { ActivationSite } from '../plan/activation-sites.ts'
+import { readersOf } from '../plan/affine-sites.ts'
 import type { BlockPlan } from '../plan/block-plan.ts'
 import type { SiteConstants } from '../plan/site-constants.ts'
 import type { BlockConstants, Learnable, LearningStart } from './learnable.ts'
 import type { Parameter } from './parameters.ts'
 
-const INITIAL_LOGIT = Number(process.env.OQ_LOGIT ?? 4)
+/** sigmoid(4) = 0.982, as the clipping of weights starts (clipping.ts). */
+const INITIAL_LOGIT = 4
+
+/** sigmoid(20) is 1 in float32: the whole range. */
+const UNCLIPPED_LOGIT = 20
 
 const tokenSites = ({ activationSites }: Pick<BlockPlan, 'activationSites'>): ActivationSite[] =>
   activationSites.filter(({ by, quantizer }) => by === 'graph' && quantizer.kind !== 'static')
@@ -19,18 +24,27 @@ const tokenSites = ({ activationSites }: Pick<BlockPlan, 'activationSites'>): Ac
 const logitName = ({ value }: ActivationSite, index: number, side: 'min' | 'max'): string =>
   `${index}:${value.name}:token_${side}`
 
-function parameters(plan: BlockPlan, { method }: LearningStart): Parameter[] {
-  return tokenSites(plan).flatMap((site, i) =>
-    (['max', 'min'] as const).map(side => ({
+/** Logits of every site, max and min, [] each. Sites that only frozen linears read keep their whole range. */
+function parameters(plan: BlockPlan, { method, frozen }: LearningStart): Parameter[] {
+  return tokenSites(plan).flatMap((site, i) => {
+    const readers = readersOf(plan.block.linears, site)
+    const isFrozen = readers.length > 0 && readers.every(linear => frozen.has(linear))
+    return (['max', 'min'] as const).map(side => ({
       name: logitName(site, i, side),
       shape: [],
-      initial: INITIAL_LOGIT,
-      learningRate: method.learningRate * Number(process.env.OQ_CLIPRATE ?? 1),
-    })),
-  )
+      initial: isFrozen ? UNCLIPPED_LOGIT : INITIAL_LOGIT,
+      learningRate: isFrozen ? 0 : method.learningRate,
+    }))
+  })
 }
 
-function apply(g: Builder, plan: BlockPlan, constants: BlockConstants, values: ReadonlyMap<string, Value>): BlockConstants {
+/** ratio = sigmoid(logit), for max and min separately. */
+function apply(
+  g: Builder,
+  plan: BlockPlan,
+  constants: BlockConstants,
+  values: ReadonlyMap<string, Value>,
+): BlockConstants {
   const siteConstants = new Map<ActivationSite, SiteConstants<Value>>(constants.siteConstants)
   tokenSites(plan).forEach((site, i) => {
     const max = values.get(logitName(site, i, 'max'))
@@ -42,4 +56,10 @@ function apply(g: Builder, plan: BlockPlan, constants: BlockConstants, values: R
   return { ...constants, siteConstants }
 }
 
-export const tokenClipping: Learnable = { name: 'token ranges', enabled: ({ scheme }) => Boolean(process.env.OQ_CLIP) && scheme.activations !== undefined, parameters, apply }
+export const tokenClipping: Learnable = {
+  name: 'token ranges',
+  enabled: ({ scheme, learnRanges }) =>
+    learnRanges && scheme.activations !== undefined && scheme.activations.kind !== 'static',
+  parameters,
+  apply,
+}

@@ -7,8 +7,8 @@ import { hasNBitsKernel } from '../../kernels/pack/matmul-nbits.ts'
 import type { WeightQuantizer } from '../../kernels/qparams.ts'
 import type { Block } from '../find/blocks.ts'
 import type { Linear } from '../find/linears.ts'
-import { nearestFactors } from '../../kernels/kronecker.ts'
-import { type ActivationSite, findActivationSites, kernelSites } from './activation-sites.ts'
+import { findActivationSites, kernelSites } from './activation-sites.ts'
+import { withMatrices } from './affine-sites.ts'
 import type { BlockPlan, ChangedSite, PlanOptions } from './block-plan.ts'
 import { isFused, planFused } from './fused-experts.ts'
 import { linearsOf, type Mapping, rowsOf } from './mappings/mapping.ts'
@@ -58,17 +58,6 @@ function sitesOf(mapping: Mapping, biases: ReadonlyMap<Linear, Site>): Site[] {
   return [...vectors, ...readers.filter(site => site !== undefined)]
 }
 
-/** Sites whose value linears read, with a matrix each. */
-const withFactors = (sites: readonly ActivationSite[]): ActivationSite[] =>
-  sites.map(site => {
-    if (site.user !== undefined) return site
-    const kinds = (process.env.OQ_AFF ?? 'norm,o,down').split(',')
-    const n = site.readers.length
-    const channels = site.group
-    const kind = n > 1 ? 'norm' : channels > 256 ? 'down' : 'o'
-    return kinds.includes(kind) ? { ...site, factors: nearestFactors(channels) } : site
-  })
-
 /** Plans a block. */
 export function planBlock(block: Block, options: PlanOptions): BlockPlan {
   const { scheme, format = 'integer', values, weightSchemeOf = () => scheme.weights } = options
@@ -83,6 +72,8 @@ export function planBlock(block: Block, options: PlanOptions): BlockPlan {
       ? findActivationSites({ ...block, linears: [...products.keys()] }, scheme.activations, values)
       : undefined
   const inKernels = !scheme.activations && options.accuracyLevel === 4 ? kernelSites(products) : []
+  const sites = attention?.sites ?? inKernels
+  const affine = options.let === 'affine' ? withMatrices(sites, block.linears) : { sites, refused: [] }
   const found = options.let ? findMappings(block, options.leaving) : { mappings: [], skipped: [] }
   const biases = new Map(
     block.linears.flatMap(linear => {
@@ -121,9 +112,9 @@ export function planBlock(block: Block, options: PlanOptions): BlockPlan {
     quantizers,
     blockSizes: fused.blockSizes,
     unquantizable: new Set([...fused.float].filter(linear => wanted.has(linear))),
-    activationSites: options.let === 'affine' ? withFactors(attention?.sites ?? []) : (attention?.sites ?? inKernels),
+    activationSites: affine.sites,
     mappings,
-    skippedMappings: skipped,
+    skippedMappings: [...skipped, ...affine.refused],
     biases,
     changedSites,
     addedBiases: block.linears.filter(linear => readers.has(linear) && !biases.has(linear)),

@@ -189,8 +189,9 @@ function formatFor({ activations }: QuantScheme, { format }: TargetDefaults): Re
   return activations.bits > 8 && format.quantizedActivations === 'integer' ? 'qdq' : format.quantizedActivations
 }
 
-/** @throws E_USAGE for options of static activations that have nothing to say, and for a form that cannot hold them. */
-function checkStatic({ format, range, learnRanges }: QuantizeOptions, { activations }: QuantScheme): void {
+/** @throws E_USAGE for options of quantized activations that have nothing to say, and for a form that cannot hold them. */
+function checkActivations(given: QuantizeOptions, { activations }: QuantScheme): void {
+  const { format, range, learnRanges } = given
   if (activations?.kind === 'static') {
     if (format !== 'integer' || activations.bits <= 8) return
     throw usageError(
@@ -199,12 +200,19 @@ function checkStatic({ format, range, learnRanges }: QuantizeOptions, { activati
       'format',
     )
   }
-  const useless = range !== undefined ? 'range' : learnRanges ? 'learnRanges' : undefined
+  if (range !== undefined)
+    throw usageError(
+      `${option('range')} is for static activations`,
+      `Say ${option('staticActivations')} too, with a scheme such as ${option('scheme', 'w8a8')}.`,
+      'range',
+    )
+  if (activations) return
+  const useless = learnRanges ? option('learnRanges') : given.let === 'affine' ? option('let', 'affine') : undefined
   if (useless)
     throw usageError(
-      `${option(useless)} is for static activations`,
-      `Say ${option('staticActivations')} too, with a scheme such as ${option('scheme', 'w8a8')}.`,
-      useless,
+      `${useless} is for quantized activations`,
+      `Say a scheme such as ${option('scheme', 'w4a4')} too, or leave it out.`,
+      learnRanges ? 'learnRanges' : 'let',
     )
 }
 
@@ -241,7 +249,7 @@ export function resolveOptions(given: QuantizeOptions): ResolvedOptions {
   const scheme = resolveScheme(given, defaults)
   const format = given.format ?? formatFor(scheme, defaults)
   checkQdq(format, given, scheme)
-  checkStatic(given, scheme)
+  checkActivations(given, scheme)
   // The level is an attribute of MatMulNBits, which that form does not write.
   const { accuracyLevel = format === 'qdq' ? 0 : defaults.accuracyLevel } = given
   for (const { bits, group } of overrides) checkWeights(bits, group, 'overrides')
@@ -267,7 +275,7 @@ export function resolveOptions(given: QuantizeOptions): ResolvedOptions {
     rounding: given.rounding ?? 'nearest',
     roundingLearningRate: given.roundingLearningRate ?? DEFAULT_ROUNDING_RATE,
     range: given.range ?? 'mse',
-    learnRanges: given.learnRanges ?? lwc,
+    learnRanges: given.learnRanges ?? (lwc && (scheme.activations?.kind === 'static' || given.let === 'affine')),
     let: given.let ?? defaultTransformations(scheme, accuracyLevel, lwc),
     keepCache: given.keepCache ?? false,
     calib: given.calib,

@@ -32,7 +32,8 @@ const tempFolder = tempDir()
 const METHOD: Method = methodOf({
   scheme: parseScheme('w4a4'),
   lwc: true,
-  let: true,
+  let: 'affine',
+  learnRanges: true,
   epochs: 1,
   learningRate: 1e-2,
   schedule: 'constant',
@@ -40,7 +41,7 @@ const METHOD: Method = methodOf({
 })
 
 const { blocks, values } = await analyze(resolve(import.meta.dirname, '../../../fixtures/tiny-llama'), 8)
-const plan = planBlock(blocks[1]!, { scheme: METHOD.scheme, let: true, values })
+const plan = planBlock(blocks[1]!, { scheme: METHOD.scheme, let: 'affine', values })
 const { block } = plan
 const shape = staticShape(block.input)
 const x = tensorOf('float32', shape, Float32Array.from(noise(elementCount(shape), 3)))
@@ -60,13 +61,14 @@ const original = (g: Builder): BlockConstants => ({
   clipRatios: new Map(),
   roundingOffsets: new Map(),
   ranges: new Map(),
+  siteConstants: new Map(),
 })
 
 test('names are unique, of learnables and of parameters', async () => {
   const start = await startOf(METHOD)
   const names = LEARNABLES.flatMap(learnable => learnable.parameters(plan, start)).map(({ name }) => name)
   expect(new Set(names).size).toBe(names.length)
-  expect(LEARNABLES.map(({ name }) => name)).toEqual(['lwc', 'let', 'ranges', 'rounding'])
+  expect(LEARNABLES.map(({ name }) => name)).toEqual(['lwc', 'let', 'affine', 'ranges', 'token ranges', 'rounding'])
   const all = await startOf({ ...METHOD, rounding: 'learned' })
   expect(blockParameters(plan, all).parameters.map(({ name }) => name)).toEqual(names)
 })
@@ -83,8 +85,11 @@ test.each(CHANGING)('$name: its initial parameters leave the float block as it i
   const before = original(g)
   const after = learnable.apply(g, plan, before, vector.split(g, g.input('parameters', 'float32', [vector.size])))
   g.output(emitBlock(g, block, input, before.weights), 'before')
-  g.output(emitBlock(g, block, input, after.weights, { changes: after }), 'after')
-  const ratios = [...after.clipRatios.values()].flatMap(({ max, min }) => [max, min])
+  const sites = { activationSites: plan.activationSites, quantized: false, siteConstants: after.siteConstants }
+  g.output(emitBlock(g, block, input, after.weights, { changes: after, ...sites }), 'after')
+  const shares = [...after.siteConstants.values()].map(({ maxRatio, minRatio }) => ({ max: maxRatio, min: minRatio }))
+  const all = [...after.clipRatios.values(), ...shares].flatMap(({ max, min }) => [max, min])
+  const ratios = all.filter(ratio => ratio !== undefined)
   ratios.forEach((ratio, i) => g.output(g.op('Identity', [ratio]), `ratio${i}`))
   const feeds = { x, ...weights, parameters: tensorOf('float32', [vector.size], vector.initial()) }
   const outputs = await runGraph(g.graph, feeds)
@@ -98,9 +103,10 @@ test.each(CHANGING)('$name: its initial parameters leave the float block as it i
       expect(ratio).toBeLessThanOrEqual(1)
     }
   })
-  expect(after.weights === before.weights).toBe(learnable.name !== 'let')
+  expect(after.weights === before.weights).toBe(learnable.name !== 'let' && learnable.name !== 'affine')
   expect(after.roundingOffsets.size).toBe(learnable.name === 'rounding' ? plan.quantizers.size : 0)
-  expect(ratios.length).toBe(learnable.name === 'lwc' ? 2 * plan.quantizers.size : 0)
+  const clipped: Record<string, number> = { lwc: plan.quantizers.size, 'token ranges': plan.activationSites.length }
+  expect(ratios.length).toBe(2 * (clipped[learnable.name] ?? 0))
 })
 
 test.each(LEARNABLES)('$name: without its parameters nothing changes', learnable => {
@@ -111,9 +117,12 @@ test.each(LEARNABLES)('$name: without its parameters nothing changes', learnable
 
 test.each(LEARNABLES)('$name: frozen linears start from the whole range and from scale 1', async learnable => {
   const start = { ...(await startOf(METHOD)), frozen: new Set(block.linears) }
+  const clips = ['lwc', 'token ranges'].includes(learnable.name)
   for (const { name, initial, learningRate } of learnable.parameters(plan, start)) {
+    // No linear reads queries, keys and values.
+    if (name.includes(':token_') && plan.activationSites[parseInt(name)]!.user) continue
     expect(learningRate).toBe(0)
-    expect(initial, name).toBe(learnable.name === 'lwc' ? 20 : name.endsWith(':scale') ? 1 : 0)
+    expect(initial, name).toBe(clips ? 20 : name.endsWith(':scale') ? 1 : 0)
   }
 })
 
