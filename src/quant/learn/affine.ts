@@ -18,9 +18,6 @@ import type { SiteConstants } from '../plan/site-constants.ts'
 import type { BlockConstants, Learnable, LearningStart } from './learnable.ts'
 import type { Parameter } from './parameters.ts'
 
-/** Share of the transformations' learning rate that an element of A has. docs/accuracy.md has the measurements. */
-const RATE_SHARE = Number(process.env.OQ_RATE ?? 0.4)
-
 const SIDES = ['left', 'right'] as const
 
 const matrixName = ({ value }: ActivationSite, index: number, side: 'left' | 'right'): string =>
@@ -34,7 +31,7 @@ function parameters(plan: BlockPlan, { method, frozen }: LearningStart): Paramet
       name: matrixName(site, i, side),
       shape: [site.factors[j]!, site.factors[j]!],
       initial: 0,
-      learningRate: isFrozen ? 0 : method.letLearningRate * RATE_SHARE,
+      learningRate: isFrozen ? 0 : method.letLearningRate,
     }))
   })
 }
@@ -61,7 +58,7 @@ function emitPairs(g: Builder, generators: ReadonlyMap<string, Value>): Map<stri
     const { exponential, inverse } = emitExponentials(g, stacked)
     const constant = (name: string, values: Iterable<number>) =>
       g.typed(g.initializer(name, floatTensor([n, n], values)), stacked.dtype!)
-    const start = constant('spread', process.env.OQ_P0 === 'i' ? identityMatrix(n) : spreadingMatrix(n))
+    const start = constant('spread', spreadingMatrix(n))
     const twice = constant(
       'twice',
       identityMatrix(n).map(x => 2 * x),

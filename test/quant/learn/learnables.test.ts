@@ -127,7 +127,7 @@ test.each(LEARNABLES)('$name: frozen linears start from the whole range and from
 })
 
 test('what a run does not learn has no parameters', async () => {
-  const neither = { ...METHOD, lwc: false, let: false }
+  const neither = { ...METHOD, lwc: false, let: false, learnRanges: false } as const
   expect(blockParameters(plan, await startOf(neither)).size).toBe(0)
   expect(observedValues(plan, neither)).toEqual([])
   expect(observedValues(plan, METHOD).length).toBeGreaterThan(0)
@@ -178,7 +178,7 @@ test('a row in the list is learned, folded and stored', async () => {
     trainingProgram(plan, vector, optimizerOf('adamw', vector.segments))
     expect(foldPrograms(plan, vector).changed.biases).toEqual([linear])
     expect(programs).toEqual(['step', 'fold'])
-    expect(learns({ ...METHOD, lwc: false, let: false })).toBe(true)
+    expect(learns({ ...METHOD, lwc: false, let: false, learnRanges: false })).toBe(true)
   } finally {
     list.pop()
   }
