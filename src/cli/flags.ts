@@ -28,6 +28,8 @@ export interface FlagRow<Key extends string = string> {
 /** Value of an option with an optional one that was typed without it: see `rewriteFlags`. */
 export const ALL = 'all'
 
+const allOr: Parse = text => text === ALL || text
+
 const JSON_ROW: FlagRow<'json'> = { flags: '--json', key: 'json', help: 'one JSON document on stdout' }
 
 const QUIET_ROW: FlagRow<'quiet'> = { flags: '--quiet', key: 'quiet', help: 'say nothing but errors' }
@@ -192,9 +194,10 @@ export const QUANTIZE_FLAGS: readonly FlagRow<keyof QuantizeRequest | 'overrides
     flags: '--let [affine]',
     key: 'let',
     help: 'learn equivalent transformations too (default with quantized activations; at level 4 behind norms); affine: and a matrix before each linear',
-    parse: text => text === ALL || text,
+    parse: allOr,
   },
-  { flags: '--no-let', key: 'let', help: 'do not' },
+  // Both rows are one field of the parser's.
+  { flags: '--no-let', key: 'let', help: 'do not', parse: allOr },
   {
     flags: '--keep-cache',
     key: 'keepCache',

@@ -52,6 +52,7 @@ const DEFAULTS = {
 const w4a8 = (symmetric = false) => ({
   scheme: { weights: { bits: 4, group: undefined, symmetric: false }, activations: { bits: 8, symmetric } },
   let: true,
+  learnRanges: false,
 })
 
 const withStatic = (bits: number) => ({
@@ -144,6 +145,10 @@ describe('quantize', () => {
     ['--w4a8', w4a8()],
     ['--wbits 4 --abits 8 --symmetric-activations', w4a8(true)],
     ['--w4a16 --let --let-lr 1e-3', { let: true, letLearningRate: 0.001 }],
+    ['--w4a8 --let affine', { ...w4a8(), let: 'affine', learnRanges: true }],
+    ['--w4a8 --let=affine --no-learn-ranges', { ...w4a8(), let: 'affine' }],
+    ['--w4a8 --let --learn-ranges', { ...w4a8(), learnRanges: true }],
+    ['--w4a8 --let affine --no-lwc', { ...w4a8(), let: 'affine', lwc: false }],
     ['--w4a8 --no-let', { ...w4a8(), let: false }],
     ['--w4a8 --keep-cache', { ...w4a8(), keepCache: true }],
     [
@@ -259,6 +264,13 @@ describe('what is refused', () => {
       '--time-budget takes a time such as 2h, 90m or 1h30m, not "0m"',
       undefined,
     ],
+    [
+      'quantize m --w4a16 --let affine',
+      'E_USAGE',
+      '--let affine is for quantized activations',
+      'Say a scheme such as --w4a4 too, or leave it out.',
+    ],
+    ['quantize m --w4a4 --let=all-of-them', 'E_USAGE', '--let is true, false or affine, not "all-of-them"', undefined],
     ['quantize m --w4a16 --samples 0', 'E_USAGE', '--samples takes a whole number from 1 up, not "0"', undefined],
     ['quantize m --w4a16 --samples 1.5', 'E_USAGE', '--samples takes a whole number from 1 up, not "1.5"', undefined],
     ['quantize m --w4a16 --samples=-1', 'E_USAGE', '--samples takes a whole number from 1 up, not "-1"', undefined],
@@ -388,9 +400,18 @@ describe('names of options', () => {
     ['scheme', 'w4a16', '--w4a16', '`scheme: w4a16`'],
     ['fresh', 'true', '--fresh', '`fresh: true`'],
     ['let', 'false', '--no-let', '`let: false`'],
+    ['let', 'affine', '--let affine', '`let: affine`'],
   ])('%s: %s', (key, value, flag, name) => {
     expect([flagName(key, value), keyName(key, value)]).toEqual([flag, name])
   })
+})
+
+test('a model behind --let is not its value', () => {
+  for (const text of ['--let m.onnx', 'm.onnx --let', '--let affine m.onnx', 'm.onnx --let affine'])
+    expect(parse(`quantize --w4a4 ${text}`)).toMatchObject({
+      options: { model: 'm.onnx', let: text.includes('affine') ? 'affine' : true },
+    })
+  expect(rewriteFlags(['quantize', '--', '--let', 'affine'])).toEqual(['quantize', '--', '--let', 'affine'])
 })
 
 describe('scheme flags', () => {

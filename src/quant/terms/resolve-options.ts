@@ -230,6 +230,10 @@ function defaultTransformations(
   return accuracyLevel === 4 && lwc ? 'norm' : false
 }
 
+/** True where ranges are found while the model runs. */
+const isPerToken = ({ activations }: QuantScheme): boolean =>
+  activations !== undefined && activations.kind !== 'static'
+
 /**
  * Checks the options and fills in presets and defaults. Reads no files.
  * @throws E_USAGE, E_SCHEME with the key of the option.
@@ -275,7 +279,7 @@ export function resolveOptions(given: QuantizeOptions): ResolvedOptions {
     rounding: given.rounding ?? 'nearest',
     roundingLearningRate: given.roundingLearningRate ?? DEFAULT_ROUNDING_RATE,
     range: given.range ?? 'mse',
-    learnRanges: given.learnRanges ?? (lwc && (scheme.activations?.kind === 'static' || given.let === 'affine')),
+    learnRanges: given.learnRanges ?? (lwc && (!isPerToken(scheme) || given.let === 'affine')),
     let: given.let ?? defaultTransformations(scheme, accuracyLevel, lwc),
     keepCache: given.keepCache ?? false,
     calib: given.calib,
