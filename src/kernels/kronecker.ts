@@ -28,7 +28,13 @@ export function nearestFactors(channels: number): Factors {
  * x P for x [.., n1 * n2] of `rank` dimensions: with X [n1, n2] of a token, left^T X right.
  * @param left transposed, [n1, n1]. @param right [n2, n2]
  */
-export function emitKroneckerProduct(g: Builder, x: Value, { left, right }: KroneckerValues, [n1, n2]: Factors, rank: number): Value {
+export function emitKroneckerProduct(
+  g: Builder,
+  x: Value,
+  { left, right }: KroneckerValues,
+  [n1, n2]: Factors,
+  rank: number,
+): Value {
   // A zero keeps a dimension as it is.
   const kept = Array<number>(rank - 1).fill(0)
   const op = (opType: string, role: string, inputs: Value[]) => g.op(opType, inputs, {}, { role })

@@ -112,12 +112,15 @@ describe('exponentials', () => {
   })
 })
 
-test.each([1, 2, 3, 16, 22, 43, 64, 86])('the spreading matrix of %i is its own inverse and has no large element', n => {
-  const s = spreadingMatrix(n)
-  expect(distance(multiplied(s, s, n), identity(n))).toBeLessThan(1e-13)
-  expect(Math.max(...s.map(Math.abs))).toBeLessThanOrEqual(Math.SQRT2 / Math.sqrt(n) + 1e-15)
-  if (Number.isInteger(Math.log2(n))) for (const value of s) expect(Math.abs(value)).toBeCloseTo(1 / Math.sqrt(n), 14)
-})
+test.each([1, 2, 3, 16, 22, 43, 64, 86])(
+  'the spreading matrix of %i is its own inverse and has no large element',
+  n => {
+    const s = spreadingMatrix(n)
+    expect(distance(multiplied(s, s, n), identity(n))).toBeLessThan(1e-13)
+    expect(Math.max(...s.map(Math.abs))).toBeLessThanOrEqual(Math.SQRT2 / Math.sqrt(n) + 1e-15)
+    if (Number.isInteger(Math.log2(n))) for (const value of s) expect(Math.abs(value)).toBeCloseTo(1 / Math.sqrt(n), 14)
+  },
+)
 
 test('factors are as near to each other as can be', () => {
   const pairs = [256, 704, 4096, 11008, 7, 1].map(nearestFactors)

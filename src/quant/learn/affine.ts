@@ -87,7 +87,9 @@ function apply(
 ): BlockConstants {
   const sites = affineSites(plan)
   const names = sites.map((site, i) => SIDES.map(side => matrixName(site, i, side)))
-  const generators = new Map(names.flat().flatMap(name => (values.has(name) ? [[name, values.get(name)!] as const] : [])))
+  const generators = new Map(
+    names.flat().flatMap(name => (values.has(name) ? [[name, values.get(name)!] as const] : [])),
+  )
   if (generators.size === 0) return constants
   const pairs = emitPairs(g, generators)
   const weights = new Map(constants.weights)

@@ -72,7 +72,14 @@ export function emitBlock(
   block: Block,
   x: Value,
   weights: Weights,
-  { changes, activationSites = [], quantized = true, siteConstants, values = new Map(), transformed = new Map() }: EmitOptions = {},
+  {
+    changes,
+    activationSites = [],
+    quantized = true,
+    siteConstants,
+    values = new Map(),
+    transformed = new Map(),
+  }: EmitOptions = {},
 ): Value {
   values.set(block.input, x)
   const linearOf = new Map<Node, Linear>(block.linears.map(linear => [linear.node, linear]))

@@ -52,7 +52,10 @@ export interface FinishedBlock extends QuantizedBlock {
 export type Learning = Omit<BlockReport, 'index' | 'linears' | 'mappings' | 'activations' | 'elapsedMs'>
 
 /** The fixed range of a site, if it has one. */
-function activationReports({ activationSites }: BlockPlan, { site, constants }: FinishedActivation): ActivationReport[] {
+function activationReports(
+  { activationSites }: BlockPlan,
+  { site, constants }: FinishedActivation,
+): ActivationReport[] {
   const { value, quantizer } = activationSites[site]!
   const { bits } = quantizer
   const [scale, zeroPoint] = [constants.scale?.[0], constants.zeroPoint?.[0]]

@@ -59,7 +59,9 @@ export function forwardProgram(plan: BlockPlan, options: ForwardOptions = {}): G
     g.output(reduce('ReduceMax'), maximumName(j))
     g.output(reduce('ReduceMin'), minimumName(j))
   })
-  options.collected?.forEach((value, j) => g.output(g.op('Identity', [transformed.get(value) ?? values.get(value)!]), collectedName(j)))
+  options.collected?.forEach((value, j) =>
+    g.output(g.op('Identity', [transformed.get(value) ?? values.get(value)!]), collectedName(j)),
+  )
   options.counted?.forEach((expert, j) => g.output(emitTokenCount(g, expert, values), tokensName(j)))
   return g.graph
 }

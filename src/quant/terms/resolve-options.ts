@@ -231,8 +231,7 @@ function defaultTransformations(
 }
 
 /** True where ranges are found while the model runs. */
-const isPerToken = ({ activations }: QuantScheme): boolean =>
-  activations !== undefined && activations.kind !== 'static'
+const isPerToken = ({ activations }: QuantScheme): boolean => activations !== undefined && activations.kind !== 'static'
 
 /**
  * Checks the options and fills in presets and defaults. Reads no files.

@@ -14,7 +14,11 @@ const folder = tempDir()
 test.each([11, 17, 18, 21])('the file gives the definition’s numbers, bit for bit; opset %s', async opset => {
   const x = activations(9, 64, 5)
   const clipped = { min: Math.fround(0.7), max: Math.fround(0.9) }
-  for (const { symmetric, ratios } of [{ symmetric: false }, { symmetric: true }, { symmetric: false, ratios: clipped }])
+  for (const { symmetric, ratios } of [
+    { symmetric: false },
+    { symmetric: true },
+    { symmetric: false, ratios: clipped },
+  ])
     for (const bits of [2, 4, 8]) {
       const user = new UserGraph({ opset })
       const value = user.input('x', ['rows', 64])
