@@ -114,12 +114,13 @@ export function planBlock(block: Block, options: PlanOptions): BlockPlan {
     unquantizable: new Set([...fused.float].filter(linear => wanted.has(linear))),
     activationSites: affine.sites,
     mappings,
-    skippedMappings: [...skipped, ...affine.refused],
+    skippedMappings: skipped,
     biases,
     changedSites,
     addedBiases: block.linears.filter(linear => readers.has(linear) && !biases.has(linear)),
     notes: [
       ...(attention?.refused ? [`${attention.refused.at} are not quantized: ${attention.refused.reason}`] : []),
+      ...affine.refused.map(({ at, reason }) => `no ${at}: ${reason}`),
       ...fused.notes,
       ...(scheme.activations && fused.blockSizes.size > 0
         ? ['experts inside MoE nodes read float activations: QMoE quantizes weights only']
