@@ -19,6 +19,12 @@ export function spreadingMatrix(n: number): Float64Array {
   })
 }
 
+/** True for the numbers of `identityMatrix`. */
+export const isIdentity = (matrix: Float32Array): boolean => {
+  const n = Math.sqrt(matrix.length)
+  return matrix.every((value, i) => value === (i % (n + 1) === 0 ? 1 : 0))
+}
+
 function bitsIn(number: number): number {
   let count = 0
   for (let rest = number; rest > 0; rest >>= 1) count += rest & 1

@@ -46,6 +46,7 @@ function randomParameters(plan: BlockPlan, draw: (low: number, high: number) => 
   const parameters = [...equivalence.parameters(plan, start), ...affine.parameters(plan, start)].map(parameter => {
     const most = parameter.shape.length === 2 ? MOST_GENERATOR : 0.5
     const [low, high] = parameter.name.endsWith(':scale') ? [0.5, 2] : [-most, most]
+    if (parameter.name.endsWith(':spread')) return { ...parameter, initial: 1 }
     const values = Float32Array.from({ length: elementCount(parameter.shape) }, () => draw(low!, high!))
     return { ...parameter, initial: () => values }
   })

@@ -1,7 +1,7 @@
 /**
  * @file Learnable affine transformation (FlatQuant, arXiv 2410.09426): what a linear reads is multiplied by an invertible matrix before it
  * is quantized, and its weight by the inverse. P = P1 (x) P2, two small matrices; P_i = S exp(A_i), where S is orthonormal and A_i is
- * learned, so that P_i^-1 = exp(-A_i) S.
+ * learned, so that P_i^-1 = exp(-A_i) S. Values that S does not help (choose-matrices.ts) keep the identity.
  */
 
 import type { Builder } from '../../graph/builder.ts'
@@ -23,16 +23,23 @@ const SIDES = ['left', 'right'] as const
 const matrixName = ({ value }: ActivationSite, index: number, side: 'left' | 'right'): string =>
   `${index}:${value.name}:${side}`
 
-/** The elements of A_1 and A_2 of every site, zero at the start. Sites that only frozen linears read stay at S. */
-function parameters(plan: BlockPlan, { method, frozen }: LearningStart): Parameter[] {
-  return affineSites(plan).flatMap((site, i) => {
-    const isFrozen = readersOf(plan.block.linears, site).every(linear => frozen.has(linear))
-    return SIDES.map((side, j) => ({
+const spreadName = ({ value }: ActivationSite, index: number): string => `${index}:${value.name}:spread`
+
+/**
+ * The elements of A_1 and A_2 of every site, zero at the start, and `spread` [], which is not learned: 1 where P starts at S, 0 where it
+ * stays the identity. Sites that only frozen linears read stay so too.
+ */
+function parameters(plan: BlockPlan, { method, frozen, matrices }: LearningStart): Parameter[] {
+  return affineSites(plan).flatMap((site, i): Parameter[] => {
+    const readers = readersOf(plan.block.linears, site)
+    const isLearned = matrices?.has(site) === true && !readers.every(linear => frozen.has(linear))
+    const generators = SIDES.map((side, j) => ({
       name: matrixName(site, i, side),
       shape: [site.factors[j]!, site.factors[j]!],
       initial: 0,
-      learningRate: isFrozen ? 0 : method.letLearningRate,
+      learningRate: isLearned ? method.letLearningRate : 0,
     }))
+    return [...generators, { name: spreadName(site, i), shape: [], initial: isLearned ? 1 : 0, learningRate: 0 }]
   })
 }
 
@@ -42,38 +49,49 @@ interface Pair {
   readonly inverse: Value
 }
 
+/** Learned numbers of one matrix: A [n, n], and 1 or 0 for S or the identity to start from, []. */
+interface Generator {
+  readonly a: Value
+  readonly spread: Value
+}
+
 /**
- * S exp(A) and exp(-A) S^-1 for the A of each name, [n, n]; those of one size are computed together. S is rounded to float32: one step of
+ * S exp(A) and exp(-A) S^-1 for each name, [n, n]; those of one size are computed together. S is rounded to float32: one step of
  * Newton's method, S (2 I - S S), makes its inverse exact.
  */
-function emitPairs(g: Builder, generators: ReadonlyMap<string, Value>): Map<string, Pair> {
+function emitPairs(g: Builder, generators: ReadonlyMap<string, Generator>): Map<string, Pair> {
   const pairs = new Map<string, Pair>()
-  const sizeOf = (value: Value) => staticShape(value)[0]!
+  const sizeOf = ({ a }: Generator) => staticShape(a)[0]!
   for (const n of new Set([...generators.values()].map(sizeOf))) {
-    const names = [...generators].flatMap(([name, value]) => (sizeOf(value) === n ? [name] : []))
-    const stacked = g.concat(
-      names.map(name => g.reshape(generators.get(name)!, [1, n, n])),
-      0,
+    const ofSize = [...generators].filter(([, generator]) => sizeOf(generator) === n)
+    const stacked = (values: readonly Value[], shape: readonly number[]) =>
+      g.concat(
+        values.map(value => g.reshape(value, shape)),
+        0,
+      )
+    const a = stacked(
+      ofSize.map(([, generator]) => generator.a),
+      [1, n, n],
     )
-    const { exponential, inverse } = emitExponentials(g, stacked)
+    const spread = stacked(
+      ofSize.map(([, generator]) => generator.spread),
+      [1, 1, 1],
+    )
     const constant = (name: string, values: Iterable<number>) =>
-      g.typed(g.initializer(name, floatTensor([n, n], values)), stacked.dtype!)
-    const start = constant('spread', spreadingMatrix(n))
-    const twice = constant(
-      'twice',
-      identityMatrix(n).map(x => 2 * x),
-    )
-    const back = g.matMul(start, g.sub(twice, g.matMul(start, start)))
-    const each = (all: Value) =>
-      g
-        .split(
-          all,
-          names.map(() => 1),
-          0,
-        )
-        .map(value => g.reshape(value, [n, n]))
-    const [matrices, inverses] = [each(g.matMul(start, exponential)), each(g.matMul(inverse, back))]
-    names.forEach((name, k) => pairs.set(name, { matrix: matrices[k]!, inverse: inverses[k]! }))
+      g.typed(g.initializer(name, floatTensor([n, n], values)), a.dtype!)
+    const one = constant('identity', identityMatrix(n))
+    const s = constant('spread', spreadingMatrix(n))
+    const inverseOfS = g.matMul(s, g.sub(g.scale(one, 2), g.matMul(s, s)))
+    /** Exactly the matrix where spread is 1, and the identity where it is 0. */
+    const chosen = (matrix: Value) => g.add(g.mul(spread, matrix), g.mul(g.shift(g.neg(spread), 1), one))
+    const { exponential, inverse } = emitExponentials(g, a)
+    const each = (all: Value) => {
+      const sizes = ofSize.map(() => 1)
+      return g.split(all, sizes, 0).map(value => g.reshape(value, [n, n]))
+    }
+    const matrices = each(g.matMul(chosen(s), exponential))
+    const inverses = each(g.matMul(inverse, chosen(inverseOfS)))
+    ofSize.forEach(([name], k) => pairs.set(name, { matrix: matrices[k]!, inverse: inverses[k]! }))
   }
   return pairs
 }
@@ -87,9 +105,14 @@ function apply(
 ): BlockConstants {
   const sites = affineSites(plan)
   const names = sites.map((site, i) => SIDES.map(side => matrixName(site, i, side)))
-  const generators = new Map(
-    names.flat().flatMap(name => (values.has(name) ? [[name, values.get(name)!] as const] : [])),
-  )
+  const generators = new Map<string, Generator>()
+  sites.forEach((site, i) => {
+    const spread = values.get(spreadName(site, i))
+    for (const name of names[i]!) {
+      const a = values.get(name)
+      if (a && spread) generators.set(name, { a, spread })
+    }
+  })
   if (generators.size === 0) return constants
   const pairs = emitPairs(g, generators)
   const weights = new Map(constants.weights)

@@ -3,9 +3,9 @@
 import type { PackedLinear } from '../../kernels/pack/layouts.ts'
 import { qMax } from '../../kernels/qparams.ts'
 import type { Linear } from '../find/linears.ts'
-import { affineSites, nameOf } from '../plan/affine-sites.ts'
+import { nameOf } from '../plan/affine-sites.ts'
 import type { BlockPlan } from '../plan/block-plan.ts'
-import type { SiteConstants } from '../plan/site-constants.ts'
+import { isTransformed, type SiteConstants } from '../plan/site-constants.ts'
 import type { ActivationReport, BlockReport } from '../terms/report.ts'
 import { type Learned, type NamedParameter, namedParameters } from './learned.ts'
 
@@ -71,13 +71,14 @@ export function finishBlock(
   learning: Learning,
   started: number,
 ): FinishedBlock {
+  const transformed = activations.filter(activation => isTransformed(activation.constants))
   const reported = activations.flatMap(activation => activationReports(plan, activation))
   const report: BlockReport = {
     index: plan.block.index,
     linears: [...plan.quantizers.keys()].map(({ name }) => name),
     mappings: [
       ...plan.mappings.map(({ name }) => name),
-      ...affineSites(plan).map(site => nameOf(site, plan.block.linears)),
+      ...transformed.map(({ site }) => nameOf(plan.activationSites[site]!, plan.block.linears)),
     ],
     ...(reported.length > 0 && { activations: reported }),
     ...learning,

@@ -35,11 +35,11 @@ export interface BlockWork {
 
 /**
  * Most work of `learnBlock`: targets (once more for augmented ones), then the rounded and the learned block, and the rounded one again
- * where that was better. Fixed ranges of activations are observed twice before.
+ * where that was better. Fixed ranges of activations are observed twice before. The choice of matrices quantizes the weights once more.
  */
-export function workOf({ augLoss, scheme }: Pick<Method, 'augLoss' | 'scheme'>): BlockWork {
+export function workOf({ augLoss, scheme, let: given }: Pick<Method, 'augLoss' | 'scheme' | 'let'>): BlockWork {
   const observed = scheme.activations?.kind === 'static' ? 2 : 0
-  return { forwards: (augLoss ? 5 : 4) + observed, folds: 3 + observed }
+  return { forwards: (augLoss ? 5 : 4) + observed, folds: 3 + observed + (given === 'affine' ? 1 : 0) }
 }
 
 /** A block that can ship, with its loss on the calibration samples. */

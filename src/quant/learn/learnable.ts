@@ -43,6 +43,8 @@ export interface LearningStart {
   readonly weights: Tensors
   /** Ranges of the sites that have a fixed one. */
   readonly siteRanges?: SiteRanges | undefined
+  /** Sites whose matrix is learned; the others keep the identity. Absent: none. */
+  readonly matrices?: ReadonlySet<ActivationSite> | undefined
 }
 
 export interface Learnable {

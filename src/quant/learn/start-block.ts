@@ -4,12 +4,15 @@
  */
 
 import type { ActivationStore } from '../../calibration/activation-store.ts'
+import { affineSites } from '../plan/affine-sites.ts'
 import type { BlockPlan } from '../plan/block-plan.ts'
+import { chooseMatrices } from './choose-matrices.ts'
+import { equivalence } from './equivalence.ts'
 import { foldBlock } from './fold-block.ts'
 import type { LearningStart, SiteRanges } from './learnable.ts'
 import { blockParameters } from './learnables.ts'
 import type { Learned } from './learned.ts'
-import type { ParameterVector } from './parameters.ts'
+import { ParameterVector } from './parameters.ts'
 import { staticSites } from './ranges.ts'
 import { runBlock } from './run-block.ts'
 import { SiteHistograms } from './site-histograms.ts'
@@ -24,6 +27,19 @@ export interface BlockStart {
 const atStart = (vector: ParameterVector): Learned | undefined =>
   vector.size === 0 ? undefined : { vector, parameters: vector.initial() }
 
+/** Sites that a matrix helps, behind the transformations that learning starts with. */
+async function matricesOf(
+  plan: BlockPlan,
+  start: LearningStart,
+  from: ActivationStore,
+): Promise<LearningStart['matrices']> {
+  const { weights, method } = start
+  if (affineSites(plan).length === 0) return undefined
+  const transformed = new ParameterVector(equivalence.parameters(plan, start))
+  const { version } = await foldBlock(plan, weights, atStart(transformed), method.session)
+  return chooseMatrices(plan, version, from, method.session)
+}
+
 /**
  * Parameters to start from. Sites with a fixed range are observed while the block with quantized weights and float activations runs on
  * the inputs `from` of the quantized model: once rounded to nearest, and once as learning starts, when transformations have scaled what
@@ -31,13 +47,14 @@ const atStart = (vector: ParameterVector): Learned | undefined =>
  */
 export async function startBlock(
   plan: BlockPlan,
-  start: LearningStart,
+  given: LearningStart,
   from: ActivationStore,
   onProgress?: (done: number, total: number) => void,
 ): Promise<BlockStart> {
+  const { method, weights } = given
+  const start = { ...given, matrices: await matricesOf(plan, given, from) }
   const sites = staticSites(plan)
   if (sites.length === 0) return { vector: blockParameters(plan, start), rounded: undefined }
-  const { method, weights } = start
   const observe = async (learned: Learned | undefined): Promise<SiteRanges> => {
     const { version } = await foldBlock(plan, weights, learned, method.session)
     const histograms = new SiteHistograms(sites)

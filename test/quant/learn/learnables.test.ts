@@ -51,7 +51,7 @@ const weights = readWeights(block)
 async function startOf(method: Method): Promise<LearningStart> {
   const ranges = new ChannelRanges(observedValues(plan, method))
   ranges.add(await runGraph(forwardProgram(plan, { observed: ranges.values }), { x, ...weights }))
-  return { method, frozen: new Set(), ranges, weights }
+  return { method, frozen: new Set(), ranges, weights, matrices: new Set(plan.activationSites) }
 }
 
 const original = (g: Builder): BlockConstants => ({
