@@ -11,6 +11,7 @@ import { affineSites } from '../../src/quant/plan/affine-sites.ts'
 import { planBlock } from '../../src/quant/plan/plan-block.ts'
 import { quantizeModel } from '../../src/quant/quantize-model.ts'
 import type { ExportOptions, QuantizeOptions } from '../../src/quant/terms/options.ts'
+import type { BlockReport } from '../../src/quant/terms/report.ts'
 import { parseScheme, type SchemeOverrides } from '../../src/quant/terms/scheme.ts'
 import { logitsOf, relativeError } from '../helpers/compare-logits.ts'
 import { writeMergedModel } from '../helpers/merged-model.ts'
@@ -28,6 +29,9 @@ const OPTIONS: Omit<QuantizeOptions, 'output'> = {
 
 /** Products in a file that multiply activations before they are quantized. */
 const mixedIn = ({ nodes }: Graph) => nodes.filter(({ outputs }) => /_mixed(_\d+)?$/.test(outputs[0]!.name))
+
+/** Names of the matrices of a block. */
+const matricesOf = ({ mappings }: BlockReport) => mappings.filter(name => name.startsWith('matrix -> '))
 
 test(
   'blocks are nearer to the float ones than with scales alone, and so is the model',
@@ -53,8 +57,8 @@ test(
     for (const [i, loss] of affine.losses.entries()) expect(loss, `block ${i}`).toBeLessThan(0.9 * scales.losses[i]!)
     expect(affine.perplexity).toBeLessThan(scales.perplexity)
     expect(scales.products).toBe(0)
-    expect(affine.products).toBe(4 * affine.blocks.length)
-    expect(affine.blocks[0]!.mappings).toContain('matrix -> q_proj, k_proj, v_proj')
+    expect(affine.products).toBe(affine.blocks.flatMap(matricesOf).length)
+    for (const block of affine.blocks) expect(matricesOf(block)).toContain('matrix -> down_proj')
   },
 )
 
@@ -69,22 +73,12 @@ test.each<[string, SchemeOverrides, Partial<ExportOptions>, boolean]>([
   '%s %o %o, float16 %s: every block of the file gives the trained output',
   { timeout: 60_000 },
   async (text, overrides, options, float16) => {
-    const method = {
-      scheme: parseScheme(text, overrides),
-      let: 'affine',
-      learnRanges: true,
-      epochs: 2,
-      learningRate: 5e-2,
-    } as const
-    const { finished, errors } = await shipped(MODEL, testFolder(), method, options, {
-      tokens: 8,
-      vocabulary: 300,
-      float16,
-    })
+    const scheme = parseScheme(text, overrides)
+    const method = { scheme, let: 'affine', learnRanges: true, epochs: 2, learningRate: 5e-2 } as const
+    const sizes = { tokens: 8, vocabulary: 300, float16 }
+    const { finished, errors } = await shipped(MODEL, testFolder(), method, options, sizes)
     expect(finished.map(({ report }) => report.kept)).toContain('learned')
-    const [{ activations, plan }] = finished.filter(({ report }) => report.kept === 'learned') as [(typeof finished)[0]]
-    const matrices = activations.filter(({ constants }) => constants.left && constants.right)
-    expect(matrices.length).toBe(affineSites(plan).length)
+    expect(finished.flatMap(({ report }) => matricesOf(report)).length).toBeGreaterThan(0)
     for (const [i, error] of errors.entries()) expect(error, `block ${i}`).toBeLessThan(1e-4)
   },
 )
@@ -126,8 +120,9 @@ test('a merged decoder has the matrices in both branches, which say the same', {
   expect(blocks.map(({ kept }) => kept)).toContain('learned')
   const [choice] = loadModel(output).graph.nodes.filter(({ opType }) => opType === 'If')
   const counts = choice!.subgraphs().map(body => mixedIn(body).length)
-  const learned = blocks.filter(({ kept }) => kept === 'learned').length
-  expect(counts).toEqual([4 * learned, 4 * learned])
+  const learned = blocks.filter(({ kept }) => kept === 'learned').flatMap(matricesOf).length
+  expect(learned).toBeGreaterThan(0)
+  expect(counts).toEqual([learned, learned])
   const [without, withCache] = [await logitsOf(output, { flag: 0 }), await logitsOf(output, { flag: 1 })]
   expect(relativeError(without, withCache)).toBeLessThan(1e-5)
   expect(relativeError(await logitsOf(model, { flag: 0 }), without)).toBeLessThan(0.5)

@@ -23,6 +23,8 @@ describe.skipIf(!sharedDir)('what is trained is what ships', () => {
     const path = join(sharedDir!, name, 'model.onnx')
     const { finished, errors } = await shipped(path, testFolder(), method, {}, { tokens: 8, vocabulary: 90 })
     expect(finished.map(({ report }) => report.kept)).toContain('learned')
+    const names = finished.flatMap(({ report }) => report.mappings).filter(name => name.startsWith('matrix'))
+    expect(names.length).toBeGreaterThan(0)
     for (const [i, error] of errors.entries()) expect(error, `block ${i}`).toBeLessThan(1e-4)
   })
 })
