@@ -136,7 +136,8 @@ async function measure(scheme, length) {
   })
   const plan = planBlock(block, { scheme, accuracyLevel: 0, let: method.let, values })
   const weights = block.linears.reduce((sum, { inFeatures, outFeatures }) => sum + inFeatures * outFeatures, 0)
-  return { times: await measureBlock(plan, method, work, { count: samples }), method, weights }
+  const times = await measureBlock(plan, method, work, { count: samples })
+  return { times, forwards: workOf(plan, method).forwards, weights }
 }
 
 /** Minutes of all blocks at each preset. */
@@ -171,10 +172,10 @@ try {
     let [weights, forwards] = [0, 0]
     const memory = watchMemory()
     for (const length of lengths) {
-      const { times, method, weights: count } = await measure(scheme, length)
+      const { times, forwards: runs, weights: count } = await measure(scheme, length)
       measured.set(length, times)
       weights = count
-      forwards = workOf(method).forwards
+      forwards = runs
     }
     const { fixed, sample, step } = measured.get(tokens)
     // Forward and both gradients of each product, of weights and of attention.

@@ -13,6 +13,12 @@ export function number(text: string): number | string {
   return text.trim() === '' || Number.isNaN(Number(text)) ? text : Number(text)
 }
 
+/** Value of an option with an optional one that was typed without it: see `rewriteFlags`. */
+export const ALL = 'all'
+
+/** True for an option that was typed without its optional value. */
+export const allOr = (text: string): string | true => text === ALL || text
+
 /** "a,b" as a list. */
 export const list = (text: string): string[] => text.split(',').map(part => part.trim())
 

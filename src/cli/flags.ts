@@ -4,7 +4,7 @@ import type { QuantizeRequest } from '../engine/messages.ts'
 import type { OptionName } from '../option-mark.ts'
 import { TARGET_NAMES } from '../quant/terms/targets.ts'
 import { DEVICE_ROW, type FlagRow, JSON_ROW, QUIET_ROW, THREADS_ROW } from './flag-row.ts'
-import { duration, list, number, oneScheme, weightOverride, wholeNumber } from './flag-values.ts'
+import { allOr, duration, list, number, oneScheme, weightOverride, wholeNumber } from './flag-values.ts'
 import { DOCTOR_FLAGS, EVALUATE_FLAGS, INSPECT_FLAGS } from './read-flags.ts'
 
 export const QUANTIZE_FLAGS: readonly FlagRow<keyof QuantizeRequest | 'overridesFile' | 'json' | 'quiet'>[] = [
@@ -158,15 +158,17 @@ export const QUANTIZE_FLAGS: readonly FlagRow<keyof QuantizeRequest | 'overrides
   {
     flags: '--learn-ranges',
     key: 'learnRanges',
-    help: 'learn the ranges of static activations (default, unless --no-lwc)',
+    help: 'learn the ranges of static activations (default, unless --no-lwc), or shares of token ranges (default with --let affine)',
   },
-  { flags: '--no-learn-ranges', key: 'learnRanges', help: 'do not: keep them as observed' },
+  { flags: '--no-learn-ranges', key: 'learnRanges', help: 'do not: keep them as they are observed' },
   {
-    flags: '--let',
+    flags: '--let [affine]',
     key: 'let',
-    help: 'learn equivalent transformations too (default with quantized activations; at level 4 behind norms)',
+    help: 'learn equivalent transformations too (default with quantized activations; at level 4 behind norms); affine: and a matrix before each linear',
+    parse: allOr,
   },
-  { flags: '--no-let', key: 'let', help: 'do not' },
+  // Both rows are one field of the parser's.
+  { flags: '--no-let', key: 'let', help: 'do not', parse: allOr },
   {
     flags: '--keep-cache',
     key: 'keepCache',

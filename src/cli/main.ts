@@ -13,7 +13,7 @@ import {
   inspectCommand,
   type Invocation,
   quantizeCommand,
-  rewriteSchemeFlags,
+  rewriteFlags,
 } from './options.ts'
 import { type Ending, endingOf, failureOf } from './outcome.ts'
 import { keepStreamErrors, printMessages, printResult } from './print.ts'
@@ -124,7 +124,7 @@ export function parseCommandLine(argv: readonly string[]): Parsed {
   addEvaluate(program, found)
   addDoctor(program, found)
   try {
-    program.parse(rewriteSchemeFlags(argv), { from: 'user' })
+    program.parse(rewriteFlags(argv), { from: 'user' })
   } catch (error) {
     if (!(error instanceof CommanderError)) throw error
     if (error.code === 'commander.help') throw usageError('which command?', '`omniquant --help` shows what there is.')

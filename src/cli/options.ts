@@ -10,6 +10,7 @@ import {
   type EvaluateOptions,
   type InspectOptions,
 } from '../quant/terms/read-options.ts'
+import { ALL } from './flag-values.ts'
 
 /** Form of a command's output. */
 interface Manner {
@@ -52,12 +53,18 @@ type Values = Readonly<Record<string, unknown>>
 
 const SCHEME_FLAG = /^--(w\d+a\d+(?:g\d+)?)$/i
 
-/** `--w4a16` -> `--scheme w4a16`: there are too many to declare. Arguments behind a `--` stay. */
-export function rewriteSchemeFlags(argv: readonly string[]): string[] {
+/**
+ * `--w4a16` -> `--scheme w4a16`: there are too many to declare. `--let` -> `--let=all`, and `--let affine` -> `--let=affine`: a file
+ * that follows is not its value. Arguments behind a `--` stay.
+ */
+export function rewriteFlags(argv: readonly string[]): string[] {
   const end = argv.indexOf('--')
   return argv.flatMap((arg, i) => {
-    const match = end >= 0 && i > end ? null : SCHEME_FLAG.exec(arg)
-    return match ? ['--scheme', match[1]!] : [arg]
+    if (end >= 0 && i > end) return [arg]
+    const match = SCHEME_FLAG.exec(arg)
+    if (match) return ['--scheme', match[1]!]
+    if (arg === '--let') return [`--let=${argv[i + 1] === 'affine' ? 'affine' : ALL}`]
+    return arg === 'affine' && argv[i - 1] === '--let' ? [] : [arg]
   })
 }
 

@@ -14,7 +14,7 @@ import { elementCount } from '../graph/tensor.ts'
 import type { Extremes } from './extremes.ts'
 import { FLOAT32_SCALES, qMax, roundHalfEven } from './qparams.ts'
 import { roundSte } from './round-ste.ts'
-import type { ActivationQuantizer } from './tokens.ts'
+import type { ClippedQuantizer } from './tokens.ts'
 
 /** Quantizer of activations over a fixed range, asymmetric. */
 export interface RangeQuantizer {
@@ -40,7 +40,7 @@ export interface RangeSteps {
 export interface FixedQuantizer extends RangeQuantizer, RangeSteps {}
 
 /** Quantizer of a value as the exported model has it. */
-export type WrittenQuantizer = ActivationQuantizer | FixedQuantizer
+export type WrittenQuantizer = ClippedQuantizer | FixedQuantizer
 
 /** Bits that activations over a fixed range can have. */
 export const STATIC_BITS: readonly number[] = [8, 16]

@@ -47,21 +47,21 @@ function checkActivations({ bits }: ActivationQuantizer, channels: number, group
  * asymmetric scale = (max - min) / (2^bits - 1), zeroPoint = round(-min / scale);
  * symmetric  scale = max(max, -min) / (2^(bits-1) - 1), zeroPoint = 2^(bits-1);
  * code = clip(round(x / scale) + zeroPoint, 0, 2^bits - 1), y = (code - zeroPoint) * scale.
- * Scales are normal float32 numbers; a token of zeros gets the least of them. Rounding is half to even. Every operation is rounded to
+ * With ratios, max and min are multiplied by them first, and what is beyond is clipped. Scales are normal float32 numbers; a token of zeros gets the least of them. Rounding is half to even. Every operation is rounded to
  * float32, as in the exported model.
  * @throws E_SCHEME when `bits` is not 2 to 8, or C does not divide the length of x.
  */
-export function fakeQuantizeTokens(x: Float32Array, C: number, quantizer: ActivationQuantizer): Float32Array {
+export function fakeQuantizeTokens(x: Float32Array, C: number, quantizer: ClippedQuantizer): Float32Array {
   checkActivations(quantizer, x.length, C)
   const { fround } = Math
   const clamp = (value: number, low: number, high: number) => Math.min(Math.max(value, low), high)
   const round = (value: number) => fround(roundHalfEven(value))
-  const { bits, symmetric } = quantizer
+  const { bits, symmetric, ratios = { min: 1, max: 1 } } = quantizer
   const y = new Float32Array(x.length)
   for (let first = 0; first < x.length; first += C) {
     const token = x.subarray(first, first + C)
-    const max = token.reduce((a, b) => Math.max(a, b), 0)
-    const min = token.reduce((a, b) => Math.min(a, b), 0)
+    const max = fround(token.reduce((a, b) => Math.max(a, b), 0) * fround(ratios.max))
+    const min = fround(token.reduce((a, b) => Math.min(a, b), 0) * fround(ratios.min))
     const width = symmetric ? Math.max(max, -min) : fround(max - min)
     const scale = clamp(fround(width / tokenSteps(quantizer)), ...FLOAT32_SCALES)
     const zeroPoint = symmetric ? symmetricZeroPoint(bits) : round(fround(-min / scale))
@@ -71,6 +71,24 @@ export function fakeQuantizeTokens(x: Float32Array, C: number, quantizer: Activa
     })
   }
   return y
+}
+
+/** Learned shares of a token's range that are quantized, in [0, 1]. */
+export interface RangeRatios<T> {
+  readonly min: T
+  readonly max: T
+}
+
+/** Quantizer with the shares it ended with, float32 numbers; the whole range without them. */
+export interface ClippedQuantizer extends ActivationQuantizer {
+  readonly ratios?: RangeRatios<number> | undefined
+}
+
+/** The range of each token times the ratios, [] each; as it is without them. */
+export function emitClippedRange(g: Builder, { lo, hi }: Extremes, ratios: RangeRatios<Value> | undefined): Extremes {
+  if (!ratios) return { lo, hi }
+  const share = (extreme: Value, ratio: Value, role: string) => g.op('Mul', [extreme, ratio], {}, { role })
+  return { lo: share(lo, ratios.min, 'clipped_min'), hi: share(hi, ratios.max, 'clipped_max') }
 }
 
 /**
@@ -127,12 +145,14 @@ export function emitFakeQuantizeTokens(
   x: Value,
   quantizer: ActivationQuantizer,
   group: number = staticShape(x).at(-1)!,
+  ratios?: RangeRatios<Value>,
 ): Value {
   const shape = staticShape(x)
   checkActivations(quantizer, shape.at(-1)!, group)
   const tokens = reshaped(g, x, [elementCount(shape) / group, group])
   const { lo, hi } = emitExtremes(g, tokens)
   const column = (value: Value) => g.reshape(value, [staticShape(value)[0]!, 1])
-  const codes = emitTokenCodes(g, tokens, { lo: column(lo), hi: column(hi) }, quantizer, 'addition')
+  const range = emitClippedRange(g, { lo: column(lo), hi: column(hi) }, ratios)
+  const codes = emitTokenCodes(g, tokens, range, quantizer, 'addition')
   return reshaped(g, emitProduct(g, codes), shape)
 }

@@ -34,7 +34,7 @@ export function scaledOutputNotes(
     ]
   }
   const isKept = leaving.values.size > 0 && leaving.mayChange.size === 0
-  if (method.keepCache || !isKept || method.let !== true) return []
+  if (method.keepCache || !isKept || (method.let !== true && method.let !== 'affine')) return []
   const reader = partner === undefined ? 'nothing in this file reads it again' : `${partner} reads it too`
   return [`the KV cache keeps its scale: ${reader}`]
 }

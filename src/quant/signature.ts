@@ -35,7 +35,7 @@ export function signatureOfRun(options: ResolvedOptions, analysis: Analysis): Si
     'learning rate of rounding':
       ROUNDINGS[options.rounding].codes === 'learned' ? options.roundingLearningRate : undefined,
     'start of ranges': scheme.activations?.kind === 'static' ? options.range : undefined,
-    'learned ranges': scheme.activations?.kind === 'static' ? options.learnRanges : undefined,
+    'learned ranges': scheme.activations ? options.learnRanges : undefined,
     transformations: options.let,
     samples: options.samples,
     'sequence length': analysis.seqLen,

@@ -4,7 +4,7 @@ import { describe, expect, test } from 'vitest'
 import { flagName, QUANTIZE_FLAGS } from '../../src/cli/flags.ts'
 import { EVALUATE_FLAGS } from '../../src/cli/read-flags.ts'
 import { parseCommandLine } from '../../src/cli/main.ts'
-import { type QuantizeCommand, rewriteSchemeFlags } from '../../src/cli/options.ts'
+import { type QuantizeCommand, rewriteFlags } from '../../src/cli/options.ts'
 import { QuantError } from '../../src/errors.ts'
 import { keyName } from '../../src/option-mark.ts'
 import { containerBits } from '../../src/kernels/pack/matmul-nbits.ts'
@@ -55,6 +55,7 @@ const DEFAULTS = {
 const w4a8 = (symmetric = false) => ({
   scheme: { weights: { bits: 4, group: undefined, symmetric: false }, activations: { bits: 8, symmetric } },
   let: true,
+  learnRanges: false,
 })
 
 const withStatic = (bits: number) => ({
@@ -148,6 +149,10 @@ describe('quantize', () => {
     ['--w4a8', w4a8()],
     ['--wbits 4 --abits 8 --symmetric-activations', w4a8(true)],
     ['--w4a16 --let --let-lr 1e-3', { let: true, letLearningRate: 0.001 }],
+    ['--w4a8 --let affine', { ...w4a8(), let: 'affine', learnRanges: true }],
+    ['--w4a8 --let=affine --no-learn-ranges', { ...w4a8(), let: 'affine' }],
+    ['--w4a8 --let --learn-ranges', { ...w4a8(), learnRanges: true }],
+    ['--w4a8 --let affine --no-lwc', { ...w4a8(), let: 'affine', lwc: false }],
     ['--w4a8 --no-let', { ...w4a8(), let: false }],
     ['--w4a8 --keep-cache', { ...w4a8(), keepCache: true }],
     [
@@ -264,6 +269,13 @@ describe('what is refused', () => {
       '--time-budget takes a time such as 2h, 90m or 1h30m, not "0m"',
       undefined,
     ],
+    [
+      'quantize m --w4a16 --let affine',
+      'E_USAGE',
+      '--let affine is for quantized activations',
+      'Say a scheme such as --w4a4 too, or leave it out.',
+    ],
+    ['quantize m --w4a4 --let=all-of-them', 'E_USAGE', '--let is true, false or affine, not "all-of-them"', undefined],
     ['quantize m --w4a16 --samples 0', 'E_USAGE', '--samples takes a whole number from 1 up, not "0"', undefined],
     ['quantize m --w4a16 --samples 1.5', 'E_USAGE', '--samples takes a whole number from 1 up, not "1.5"', undefined],
     ['quantize m --w4a16 --samples=-1', 'E_USAGE', '--samples takes a whole number from 1 up, not "-1"', undefined],
@@ -404,26 +416,35 @@ describe('names of options', () => {
     ['scheme', 'w4a16', '--w4a16', '`scheme: w4a16`'],
     ['fresh', 'true', '--fresh', '`fresh: true`'],
     ['let', 'false', '--no-let', '`let: false`'],
+    ['let', 'affine', '--let affine', '`let: affine`'],
   ])('%s: %s', (key, value, flag, name) => {
     expect([flagName(key, value), keyName(key, value)]).toEqual([flag, name])
   })
 })
 
+test('a model behind --let is not its value', () => {
+  for (const text of ['--let m.onnx', 'm.onnx --let', '--let affine m.onnx', 'm.onnx --let affine'])
+    expect(parse(`quantize --w4a4 ${text}`)).toMatchObject({
+      options: { model: 'm.onnx', let: text.includes('affine') ? 'affine' : true },
+    })
+  expect(rewriteFlags(['quantize', '--', '--let', 'affine'])).toEqual(['quantize', '--', '--let', 'affine'])
+})
+
 describe('scheme flags', () => {
   test('become --scheme, wherever they stand', () => {
-    expect(rewriteSchemeFlags(['quantize', '--w4a16', 'm', '--W10A8G64'])).toEqual([
+    expect(rewriteFlags(['quantize', '--w4a16', 'm', '--W10A8G64'])).toEqual([
       ...['quantize', '--scheme', 'w4a16'],
       ...['m', '--scheme', 'W10A8G64'],
     ])
   })
 
   test('are files after a --', () => {
-    expect(rewriteSchemeFlags(['inspect', '--', '--w4a16'])).toEqual(['inspect', '--', '--w4a16'])
+    expect(rewriteFlags(['inspect', '--', '--w4a16'])).toEqual(['inspect', '--', '--w4a16'])
     expect(parse('inspect -- --w4a16')).toMatchObject({ options: { model: '--w4a16' } })
   })
 
   test.each(['--w4a16x', '-w4a16', '--w4', 'w4a16', '--w4a16=1'])('%s is none', flag => {
-    expect(rewriteSchemeFlags([flag])).toEqual([flag])
+    expect(rewriteFlags([flag])).toEqual([flag])
   })
 })
 

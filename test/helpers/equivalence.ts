@@ -5,6 +5,7 @@ import { Graph } from '../../src/graph/ir.ts'
 import { staticShape } from '../../src/graph/shape.ts'
 import { elementCount, readElements, tensorOf } from '../../src/graph/tensor.ts'
 import { runGraph, type Tensors } from '../../src/kernels/session.ts'
+import { affine } from '../../src/quant/learn/affine.ts'
 import { emitBlock } from '../../src/quant/learn/emit-block.ts'
 import { equivalence } from '../../src/quant/learn/equivalence.ts'
 import { applyLearned } from '../../src/quant/learn/learnables.ts'
@@ -27,6 +28,9 @@ function random(seed: number): (low: number, high: number) => number {
   }
 }
 
+/** Elements of A in P = S exp(A): a matrix [32, 32] of such numbers has a norm of 2, as learned ones have. */
+const MOST_GENERATOR = 0.3
+
 const METHOD: Method = methodOf({
   scheme: parseScheme('w4a4'),
   lwc: false,
@@ -36,10 +40,13 @@ const METHOD: Method = methodOf({
   session: {},
 })
 
-/** Scales and shifts drawn at random, as a parameter vector. */
+/** Scales, shifts and matrices drawn at random, as a parameter vector. */
 function randomParameters(plan: BlockPlan, draw: (low: number, high: number) => number): ParameterVector {
-  const parameters = equivalence.parameters(plan, noStart(METHOD)).map(parameter => {
-    const [low, high] = parameter.name.endsWith(':scale') ? [0.5, 2] : [-0.5, 0.5]
+  const start = noStart(METHOD)
+  const parameters = [...equivalence.parameters(plan, start), ...affine.parameters(plan, start)].map(parameter => {
+    const most = parameter.shape.length === 2 ? MOST_GENERATOR : 0.5
+    const [low, high] = parameter.name.endsWith(':scale') ? [0.5, 2] : [-most, most]
+    if (parameter.name.endsWith(':spread')) return { ...parameter, initial: 1 }
     const values = Float32Array.from({ length: elementCount(parameter.shape) }, () => draw(low!, high!))
     return { ...parameter, initial: () => values }
   })
@@ -85,7 +92,9 @@ export async function equivalenceError(plan: BlockPlan, seed = 1): Promise<numbe
   )
   const transformed = applyLearned(g, plan, weights, vector.split(g, g.input('parameters', 'float32', [vector.size])))
   g.output(emitBlock(g, block, x, weights), 'original')
-  g.output(emitBlock(g, block, x, transformed.weights, { changes: transformed }), 'transformed')
+  const { siteConstants } = transformed
+  const sites = { activationSites: plan.activationSites, quantized: false, siteConstants }
+  g.output(emitBlock(g, block, x, transformed.weights, { changes: transformed, ...sites }), 'transformed')
   const shape = staticShape(block.input)
   const double = (dims: readonly number[], values: Iterable<number>) =>
     tensorOf('float64', dims, Float64Array.from(values))

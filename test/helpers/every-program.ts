@@ -5,6 +5,7 @@ import type { Graph } from '../../src/graph/ir.ts'
 import type { Analysis } from '../../src/quant/find/analysis.ts'
 import { findExperts } from '../../src/quant/find/experts.ts'
 import { ChannelRanges } from '../../src/quant/learn/channel-ranges.ts'
+import { MatrixErrors } from '../../src/quant/learn/choose-matrices.ts'
 import { clipProgram, gramProgram, objectiveProgram, roundingProgram } from '../../src/quant/learn/clip-programs.ts'
 import { foldPrograms } from '../../src/quant/learn/fold-programs.ts'
 import { forwardProgram } from '../../src/quant/learn/forward-program.ts'
@@ -30,6 +31,8 @@ export const METHODS: Readonly<Record<string, Method>> = {
   'W2A16 g64': method('w2a16g64'),
   'W4A16 with transformations': method('w4a16g32', { let: true }),
   'W4A4 with transformations': method('w4a4', { let: true }),
+  'W4A4 with matrices': method('w4a4', { let: 'affine', learnRanges: true }),
+  'W4A8 with matrices, fixed ranges': method('w4a8', { let: 'affine', learnRanges: true }, { staticActivations: true }),
   W8A8: method('w8a8', { let: false }),
   'W8A8, fixed ranges': method('w8a8', { learnRanges: true }, { staticActivations: true }),
   'W4A16 g32 at level 4': method('w4a16g32', { accuracyLevel: 4 }),
@@ -53,6 +56,7 @@ export function blockPrograms(analysis: Analysis, given: Method): [string, Graph
     ...new ChannelRanges(observedValues(plan, given)).observers,
     ...new TokenCounts(findExperts(plan.block)).observers,
   ]
+  const choice = new MatrixErrors(plan).observers
   return [
     ...OPTIMIZER_NAMES.map((name): [string, Graph] => [
       `training with ${name}`,
@@ -66,6 +70,9 @@ export function blockPrograms(analysis: Analysis, given: Method): [string, Graph
     ]),
     ['float forward', forwardProgram(plan, { outputs: true, observers })],
     ['quantized forward', forwardProgram(plan, { changed, quantized: true, outputs: true, losses: true })],
+    ...(choice.length > 0
+      ? [['choice of matrices', forwardProgram(plan, { changed, observers: choice })] as [string, Graph]]
+      : []),
     ...linears.map(({ index, program }): [string, Graph] => [`fold ${index}`, program]),
     ...(constants ? [['fold of constants', constants] as [string, Graph]] : []),
   ]

@@ -96,6 +96,20 @@ describe('the graph gives the definition’s numbers, bit for bit', () => {
     )
   })
 
+  test('with ratios of the range', async () => {
+    const x = activationsOf({ tokens: 9, heads: 1, size: 64, quantizer: { bits: 4, symmetric: false }, seed: 5 })
+    const ratios = { min: Math.fround(0.7), max: Math.fround(0.9) }
+    for (const symmetric of [false, true]) {
+      const g = new Builder()
+      const shares = { min: g.scalar(ratios.min), max: g.scalar(ratios.max) }
+      g.output(emitFakeQuantizeTokens(g, g.input('x', 'float32', [9, 64]), { bits: 4, symmetric }, 64, shares), 'y')
+      const { y } = await runGraph(g.graph, { x: floatTensor([9, 64], x) }, { threads: 1 })
+      const wanted = fakeQuantizeTokens(x, 64, { bits: 4, symmetric, ratios })
+      expect(positiveZero(readNumbers(y!))).toEqual(positiveZero(wanted))
+      expect(wanted).not.toEqual(fakeQuantizeTokens(x, 64, { bits: 4, symmetric }))
+    }
+  })
+
   test.each<[string, number[]]>([
     ['zeros', [0, 0, 0, 0]],
     ['positive', [1, 2, 3, 4]],
@@ -302,6 +316,46 @@ describe('the gradient', () => {
       expect(slope).toBeCloseTo((loss(1e-6) - loss(-1e-6)) / 2e-6, 6)
     },
   )
+
+  test.each([false, true])('of the ratios is the slope with the rounding held fixed; symmetric %s', async symmetric => {
+    const [x, dy] = [[...noise(384, 31)], [...noise(384, 32)]]
+    const at = [0.8, 0.9] as const
+    const scaleAt = (i: number, [min, max]: readonly [number, number]) => {
+      const token = x.slice(i - (i % 64), i - (i % 64) + 64)
+      const [lo, hi] = [Math.min(...token) * min, Math.max(...token) * max]
+      return { lo, scale: symmetric ? Math.max(hi, -lo) / 7 : (hi - lo) / 15 }
+    }
+    const pieces = x.map((value, i) => {
+      const { lo, scale } = scaleAt(i, at)
+      const zeroPoint = symmetric ? 8 : roundHalfEven(-lo / scale)
+      const code = roundHalfEven(value / scale) + zeroPoint
+      const isInside = code > 0 && code < 15
+      const steps = Math.min(Math.max(code, 0), 15) - zeroPoint - (isInside ? value / scale : 0)
+      return (s: number) => (isInside ? value : 0) + steps * s
+    })
+    const loss = (min: number, max: number) =>
+      x.reduce((sum, _, i) => sum + dy[i]! * pieces[i]!(scaleAt(i, [min, max]).scale), 0)
+
+    const g = new Builder()
+    const input = g.input('x', 'float64', [6, 64])
+    const seed = g.input('dy', 'float64', [6, 64])
+    const ratios = { min: g.input('min', 'float64', []), max: g.input('max', 'float64', []) }
+    const y = emitFakeQuantizeTokens(g, input, { bits: 4, symmetric }, undefined, ratios)
+    const found = gradients(g, new Map([[y, seed]]), [ratios.min, ratios.max])
+    g.output(found.get(ratios.min)!, 'dmin')
+    g.output(found.get(ratios.max)!, 'dmax')
+    const double = (dims: number[], values: readonly number[]) => floatTensor(dims, values, 'float64')
+    const feeds = { x: double([6, 64], x), dy: double([6, 64], dy), min: double([], [at[0]]), max: double([], [at[1]]) }
+    const { dmin, dmax } = await runGraph(g.graph, feeds, { threads: 1 })
+    const h = 1e-6
+    const slopes = [
+      (loss(at[0] + h, at[1]) - loss(at[0] - h, at[1])) / (2 * h),
+      (loss(at[0], at[1] + h) - loss(at[0], at[1] - h)) / (2 * h),
+    ]
+    expect(Math.abs(slopes[0]!) + Math.abs(slopes[1]!)).toBeGreaterThan(0.1)
+    expect(readNumbers(dmin!)[0]).toBeCloseTo(slopes[0]!, 6)
+    expect(readNumbers(dmax!)[0]).toBeCloseTo(slopes[1]!, 6)
+  })
 
   test('in float32 is close to that in float64', async () => {
     const given: TokenCase = { tokens: 4, heads: 1, size: 512, quantizer: { bits: 8, symmetric: false }, seed: 1 }

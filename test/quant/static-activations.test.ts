@@ -77,7 +77,7 @@ describe('the command line', () => {
     [['--w8a6', '--static-activations'], '6-bit static activations cannot be made'],
     [['--w8a8', '--static-activations', '--symmetric-activations'], 'exclude each other'],
     [['--w8a8', '--range', 'mse'], '--range is for static activations'],
-    [['--w4a16', '--learn-ranges'], '--learn-ranges is for static activations'],
+    [['--w4a16', '--learn-ranges'], '--learn-ranges is for quantized activations'],
     [['--w8a8', '--static-activations', '--range', 'all'], '--range is minmax, percentile or mse, not "all"'],
     [['--w8a8', '--format', 'qdq'], 'cannot hold activations that are quantized per token'],
   ])('refuses %j', async (flags, message) => {

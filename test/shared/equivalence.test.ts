@@ -12,6 +12,7 @@ import { openModel } from '../../src/kernels/session.ts'
 import { transpose2d } from '../../src/kernels/transpose.ts'
 import { analyze } from '../../src/quant/find/analyze.ts'
 import { replaceConstants } from '../../src/quant/export/replace-constants.ts'
+import { affineSites } from '../../src/quant/plan/affine-sites.ts'
 import { planBlock } from '../../src/quant/plan/plan-block.ts'
 import { parseScheme } from '../../src/quant/terms/scheme.ts'
 import { equivalenceError, randomlyTransformed } from '../helpers/equivalence.ts'
@@ -33,6 +34,20 @@ describe.skipIf(!sharedDir)('float blocks compute the same when transformed, to 
     const { blocks, values } = await analyze(join(sharedDir!, path), 8)
     const plan = planBlock(blocks[0]!, { scheme: parseScheme('w4a4'), let: true, values })
     expect(plan.mappings.map(({ name }) => name)).toHaveLength(count)
+    expect(await equivalenceError(plan)).toBeLessThan(1e-9)
+  })
+
+  test.each<[string, number]>([
+    ['models/wiki-llama/genai-fp32', 4],
+    ['models/wiki-opt/optimum-past', 4],
+    ['zoo/optimum-qwen3', 4],
+    ['zoo/optimum-gpt2', 4],
+    ['zoo/optimum-phi3', 4],
+    ['zoo/optimum-qwen3-moe', 10], // two of attention, two of each expert
+  ])('%s: with matrices for %i inputs of linears', async (path, count) => {
+    const { blocks, values } = await analyze(join(sharedDir!, path), 8)
+    const plan = planBlock(blocks[0]!, { scheme: parseScheme('w4a4'), let: 'affine', values })
+    expect(affineSites(plan)).toHaveLength(count)
     expect(await equivalenceError(plan)).toBeLessThan(1e-9)
   })
 })

@@ -9,11 +9,13 @@ import type { WrittenQuantizer } from '../../kernels/static-range.ts'
 import type { ActivationSite } from '../plan/activation-sites.ts'
 import { type BlockPlan, inputSite } from '../plan/block-plan.ts'
 import { isFused } from '../plan/fused-experts.ts'
+import { isTransformed, type SiteConstants } from '../plan/site-constants.ts'
 import type { ExportOptions } from '../terms/options.ts'
 import { exportLinears } from './export-linears.ts'
 import { type ExportedExperts, exportExperts } from './qmoe.ts'
 import { raiseForQuantize } from './quantize-linear.ts'
 import { type QuantizedValue, quantizeValues } from './quantize-values.ts'
+import type { WrittenMatrix } from './quantize-rows.ts'
 import { replaceConstants } from './replace-constants.ts'
 
 /** Numbers of a finished block, and the plan that says where they go. */
@@ -54,6 +56,7 @@ export function exportBlocks(model: Model, finished: readonly ExportedBlock[], o
           inFeatures,
           outFeatures,
           activation: site && writtenQuantizer(block, site),
+          matrix: site && writtenMatrix(block, site),
           addedBias: bias,
           rank: staticShape(node.inputs[0]!).length,
         },
@@ -77,13 +80,27 @@ function fusedExperts({ linears }: ExportedBlock): ExportedExperts[] {
   }))
 }
 
-/** Quantizer of a site, with the constants of its range where that is fixed. */
-function writtenQuantizer({ plan, ranges }: ExportedBlock, site: ActivationSite): WrittenQuantizer {
+/** Learned numbers of a site. */
+function constantsOf({ plan, activations }: ExportedBlock, site: ActivationSite): SiteConstants<Float32Array> {
+  return activations.find(each => plan.activationSites[each.site] === site)?.constants ?? {}
+}
+
+/** Quantizer of a site, with the constants that it ended with. */
+function writtenQuantizer(block: ExportedBlock, site: ActivationSite): WrittenQuantizer {
   const { quantizer } = site
-  if (quantizer.kind !== 'static') return quantizer
-  const range = ranges.find(each => plan.activationSites[each.site] === site)
-  if (!range) throw internalError(`the range of "${site.value.name}" is not known`)
-  return { ...quantizer, scale: range.scale, zeroPoint: range.zeroPoint }
+  const { scale, zeroPoint, minRatio, maxRatio } = constantsOf(block, site)
+  if (quantizer.kind !== 'static')
+    return minRatio && maxRatio ? { ...quantizer, ratios: { min: minRatio[0]!, max: maxRatio[0]! } } : quantizer
+  if (!scale || !zeroPoint) throw internalError(`the range of "${site.value.name}" is not known`)
+  return { ...quantizer, scale: scale[0]!, zeroPoint: zeroPoint[0]! }
+}
+
+/** Matrix of a site, if it has one. */
+function writtenMatrix(block: ExportedBlock, site: ActivationSite): WrittenMatrix | undefined {
+  const constants = constantsOf(block, site)
+  const { left, right } = constants
+  if (!isTransformed(constants)) return undefined
+  return site.factors && left && right && { name: site.value.name, left, right, factors: site.factors }
 }
 
 /** Queries, keys and values: in merged files of both branches, and of what one of them hands on to the other. */

@@ -10,7 +10,7 @@ import type { PackedLinear } from '../../kernels/pack/layouts.ts'
 import { hasNBitsKernel } from '../../kernels/pack/matmul-nbits.ts'
 import type { WrittenQuantizer } from '../../kernels/static-range.ts'
 import type { ExportOptions } from '../terms/options.ts'
-import { requireOpset, SharedActivations } from './quantize-rows.ts'
+import { requireOpset, SharedActivations, type WrittenMatrix } from './quantize-rows.ts'
 import { raiseForDequantize, writeDequantizedProduct } from './write-dequantized.ts'
 import {
   SharedWeight,
@@ -29,6 +29,8 @@ export interface ExportedLinear {
   readonly packed: PackedLinear
   /** Quantizer of the input, per row of the last axis or over a fixed range; the input is not quantized when absent. */
   readonly activation?: WrittenQuantizer | undefined
+  /** Matrix that the input is multiplied by before it is quantized; one for all linears that read a value with this quantizer. */
+  readonly matrix?: WrittenMatrix | undefined
   /** Added to the result, [N]; set when the user's graph has no bias that could hold it. */
   readonly addedBias?: Float32Array | undefined
   readonly inFeatures: number
@@ -124,9 +126,10 @@ function writeLinear(
 
 /** Product of a linear without its bias. */
 function writeProduct(writing: Writing, linear: PlacedLinear, dtype: DType, options: ExportOptions): Value {
-  const { origin, packed, activation, inFeatures, outFeatures } = linear
+  const { origin, packed, activation, matrix, inFeatures, outFeatures } = linear
   const rows = { channels: inFeatures, rank: linear.rank ?? 2 }
-  const x = origin.inputs[0]!
+  const read = origin.inputs[0]!
+  const x = matrix ? writing.activations.transformed(read, matrix, rows) : read
   if ('planes' in packed) {
     return activation && options.format === 'integer'
       ? writeIntegerProduct(writing, x, packed, { quantizer: activation, ...rows })

@@ -8,11 +8,12 @@ import type { Builder } from '../../graph/builder.ts'
 import { floatTypeOf } from '../../graph/float-type.ts'
 import type { GraphWriter } from '../../graph/graph-writer.ts'
 import type { Graph, Value } from '../../graph/ir.ts'
-import { tensorOf } from '../../graph/tensor.ts'
+import { floatTensor, tensorOf } from '../../graph/tensor.ts'
 import { symmetricZeroPoint } from '../../kernels/qparams.ts'
 import { type EmittedCodes, emitProduct, plainCodes } from '../../kernels/steps.ts'
 import type { FixedQuantizer, WrittenQuantizer } from '../../kernels/static-range.ts'
-import { type ActivationQuantizer, emitTokenCodes } from '../../kernels/tokens.ts'
+import { type ClippedQuantizer, emitClippedRange, emitTokenCodes } from '../../kernels/tokens.ts'
+import { emitKroneckerProduct, type Factors } from '../../kernels/kronecker.ts'
 import type { ExportOptions } from '../terms/options.ts'
 import { writeCodes, type WrittenCodes, writeRange } from './quantize-linear.ts'
 
@@ -49,7 +50,7 @@ function writeExtremesOfFew(g: Builder, x: Value, K: number, rank: number): (op:
 }
 
 /** Values with one row per element that a NonZero found, up to the Scatter that puts them back. There may be no such rows. */
-function rowsFound(graph: Graph): ReadonlySet<Value> {
+function rowsFound(graph: Graph): Set<Value> {
   const found = new Set<Value>()
   for (const { kind, inputs, outputs } of graph.nodes) {
     const isFound = kind === 'NonZero' || inputs.some(value => value && found.has(value))
@@ -62,12 +63,25 @@ function rowsFound(graph: Graph): ReadonlySet<Value> {
 export function writeQuantizedRows(
   g: Builder,
   x: Value,
-  quantizer: ActivationQuantizer,
+  quantizer: ClippedQuantizer,
   extreme: (op: Extreme) => Value = op => g.reduceLast(op, x, { role: ROW_ROLE[op] }),
 ): EmittedCodes {
   const hi = g.op('Max', [extreme('ReduceMax'), g.scalar(0)], {}, { role: 'max' })
   const lo = g.op('Min', [extreme('ReduceMin'), g.scalar(0)], {}, { role: 'min' })
-  return emitTokenCodes(g, x, { lo, hi }, quantizer, 'operator')
+  const { ratios } = quantizer
+  const shares = ratios && { min: g.scalar(ratios.min), max: g.scalar(ratios.max) }
+  return emitTokenCodes(g, x, emitClippedRange(g, { lo, hi }, shares), quantizer, 'operator')
+}
+
+/** Matrix that a value is multiplied by before it is quantized (kernels/kronecker.ts). */
+export interface WrittenMatrix {
+  /** Tells it from all others in the file. */
+  readonly name: string
+  /** [n1, n1], transposed. */
+  readonly left: Float32Array
+  /** [n2, n2] */
+  readonly right: Float32Array
+  readonly factors: Factors
 }
 
 /** Shape of a value that a linear reads; the file may leave it out. */
@@ -81,7 +95,7 @@ export interface RowShape {
 export class SharedActivations {
   private readonly writer: GraphWriter
   private readonly format: ExportOptions['format']
-  private readonly found: ReadonlySet<Value>
+  private readonly found: Set<Value>
   private readonly values = new Map<Value, Map<string, Value>>()
   private readonly quantized = new Map<Value, Map<string, EmittedCodes>>()
   private readonly codes = new Map<Value, Map<string, WrittenCodes>>()
@@ -117,7 +131,7 @@ export class SharedActivations {
   /** Codes as uint8, scale, and offset = zeroPoint - 2^(bits-1); no offset when symmetric. */
   integer(
     x: Value,
-    quantizer: ActivationQuantizer,
+    quantizer: ClippedQuantizer,
     shape: RowShape,
   ): { readonly codes: Value; readonly scale: Value; readonly offset: Value | undefined } {
     const rows = this.rows(x, quantizer, shape)
@@ -136,7 +150,21 @@ export class SharedActivations {
     }
   }
 
-  private rows(x: Value, quantizer: ActivationQuantizer, { channels, rank }: RowShape): EmittedCodes {
+  /** x times a matrix, in float32. */
+  transformed(x: Value, { name, left, right, factors }: WrittenMatrix, { rank }: RowShape): Value {
+    const [n1, n2] = factors
+    return this.once(this.values, x, `times ${name}`, g => {
+      const matrices = {
+        left: g.initializer('left', floatTensor([n1, n1], left)),
+        right: g.initializer('right', floatTensor([n2, n2], right)),
+      }
+      const result = emitKroneckerProduct(g, this.float32(x), matrices, factors, rank)
+      if (this.found.has(x)) this.found.add(result)
+      return result
+    })
+  }
+
+  private rows(x: Value, quantizer: ClippedQuantizer, { channels, rank }: RowShape): EmittedCodes {
     return this.once(this.quantized, x, keyOf(quantizer), g => {
       const float = this.float32(x)
       const extremes = this.found.has(x) ? writeExtremesOfFew(g, float, channels, rank) : undefined

@@ -7,7 +7,7 @@ import { GraphWriter } from '../../graph/graph-writer.ts'
 import { consumersOf, type Model, type Node, replaceOutput, Value } from '../../graph/ir.ts'
 import { emitProduct } from '../../kernels/steps.ts'
 import type { WrittenQuantizer } from '../../kernels/static-range.ts'
-import type { ActivationQuantizer } from '../../kernels/tokens.ts'
+import type { ClippedQuantizer } from '../../kernels/tokens.ts'
 import type { ExportOptions } from '../terms/options.ts'
 import { writeRange } from './quantize-linear.ts'
 import { requireOpset, writeQuantizedRows } from './quantize-rows.ts'
@@ -71,7 +71,7 @@ function writeQuantizedValue(writer: GraphWriter, quantized: QuantizedValue, for
 function writeGroups(
   g: Builder,
   x: Value,
-  quantizer: ActivationQuantizer,
+  quantizer: ClippedQuantizer,
   { value, group, channels, rank }: QuantizedValue,
 ): Value {
   const last = value.shape?.at(-1)

@@ -25,10 +25,10 @@ export class ChannelRanges {
         return {
           shape: shape.slice(-1),
           over,
-          emit: (g, valueOf) =>
+          emit: (g, sample) =>
             g.op(
               over === 'max' ? 'ReduceMax' : 'ReduceMin',
-              [valueOf(value), g.ints([...Array(shape.length - 1).keys()])],
+              [sample.value(value), g.ints([...Array(shape.length - 1).keys()])],
               { keepdims: 0 },
             ),
           take: result => void (range[over] = result),

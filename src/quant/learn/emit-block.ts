@@ -3,13 +3,16 @@
 import type { Builder } from '../../graph/builder.ts'
 import type { Node, Value } from '../../graph/ir.ts'
 import { internalError } from '../../errors.ts'
+import { staticShape } from '../../graph/shape.ts'
 import { readBytes } from '../../graph/tensor.ts'
 import { emitInt8Blocks } from '../../kernels/int8-blocks.ts'
-import { type EmittedSteps, emitFakeQuantizeRange } from '../../kernels/static-range.ts'
+import { emitKroneckerProduct } from '../../kernels/kronecker.ts'
+import { emitFakeQuantizeRange } from '../../kernels/static-range.ts'
 import { emitFakeQuantizeTokens } from '../../kernels/tokens.ts'
 import type { Block } from '../find/blocks.ts'
 import type { Linear } from '../find/linears.ts'
 import type { ActivationSite } from '../plan/activation-sites.ts'
+import type { SiteConstants } from '../plan/site-constants.ts'
 
 /** Weight of each linear, [K, N]. */
 export type Weights = ReadonlyMap<Linear, Value>
@@ -24,27 +27,42 @@ export interface Changes {
 
 export interface EmitOptions {
   readonly changes?: Changes | undefined
-  /** Values to quantize; none when absent. */
+  /** Values to transform and quantize; none when absent. */
   readonly activationSites?: readonly ActivationSite[] | undefined
-  /** Constants of the sites whose range is fixed, each. */
-  readonly steps?: ReadonlyMap<ActivationSite, EmittedSteps> | undefined
+  /** False transforms them only. Default: true. */
+  readonly quantized?: boolean | undefined
+  /** Learned numbers of the sites, each. */
+  readonly siteConstants?: ReadonlyMap<ActivationSite, SiteConstants<Value>> | undefined
   /** Filled with the program's value for every value of the block, for programs that read some of them. */
   readonly values?: Map<Value, Value>
-  /** Filled with what each linear reads: quantized where there is a site. */
+  /** Filled with the program's value of every site: transformed, and not yet quantized. */
+  readonly siteValues?: Map<ActivationSite, Value>
+  /** Filled with what each linear reads: transformed and quantized where there is a site. */
   readonly reads?: Map<Linear, Value>
 }
 
-/** x as the readers of `site` see it. */
+/** x times the matrix of a site; x itself where it has none. */
+function emitTransformed(
+  g: Builder,
+  x: Value,
+  { factors }: ActivationSite,
+  { left, right }: SiteConstants<Value> = {},
+): Value {
+  return factors && left && right ? emitKroneckerProduct(g, x, { left, right }, factors, staticShape(x).length) : x
+}
+
+/** x, transformed, as the readers of `site` see it. */
 function emitSite(
   g: Builder,
   x: Value,
-  { by, quantizer, group, value }: ActivationSite,
-  steps: EmittedSteps | undefined,
+  { by, quantizer, group, value: { name } }: ActivationSite,
+  { scale, zeroPoint, minRatio, maxRatio }: SiteConstants<Value> = {},
 ): Value {
   if (by === 'kernel') return emitInt8Blocks(g, x, group)
-  if (quantizer.kind !== 'static') return emitFakeQuantizeTokens(g, x, quantizer, group)
-  if (!steps) throw internalError(`the range of "${value.name}" is not known`)
-  return emitFakeQuantizeRange(g, x, steps, quantizer)
+  if (quantizer.kind !== 'static')
+    return emitFakeQuantizeTokens(g, x, quantizer, group, minRatio && maxRatio && { min: minRatio, max: maxRatio })
+  if (!scale || !zeroPoint) throw internalError(`the range of "${name}" is not known`)
+  return emitFakeQuantizeRange(g, x, { scale, zeroPoint }, quantizer)
 }
 
 /**
@@ -56,7 +74,15 @@ export function emitBlock(
   block: Block,
   x: Value,
   weights: Weights,
-  { changes, activationSites = [], steps, values = new Map(), reads }: EmitOptions = {},
+  {
+    changes,
+    activationSites = [],
+    quantized = true,
+    siteConstants,
+    values = new Map(),
+    siteValues,
+    reads,
+  }: EmitOptions = {},
 ): Value {
   values.set(block.input, x)
   const linearOf = new Map<Node, Linear>(block.linears.map(linear => [linear.node, linear]))
@@ -64,7 +90,7 @@ export function emitBlock(
   for (const site of activationSites)
     for (const { node, input } of site.readers)
       siteAt.set(node, (siteAt.get(node) ?? new Map<number, ActivationSite>()).set(input, site))
-  const quantized = new Map<ActivationSite, Value>()
+  const emitted = new Map<ActivationSite, Value>()
 
   const lookup = (value: Value): Value => {
     const known = values.get(value)
@@ -83,8 +109,12 @@ export function emitBlock(
     if (changed || !original) return changed
     const site = siteAt.get(node)?.get(input)
     if (!site) return lookup(original)
-    if (!quantized.has(site)) quantized.set(site, emitSite(g, lookup(original), site, steps?.get(site)))
-    return quantized.get(site)!
+    if (!emitted.has(site)) {
+      const x = emitTransformed(g, lookup(original), site, siteConstants?.get(site))
+      siteValues?.set(site, x)
+      emitted.set(site, quantized ? emitSite(g, x, site, siteConstants?.get(site)) : x)
+    }
+    return emitted.get(site)!
   }
   const copy = (node: Node): void => {
     const linear = linearOf.get(node)

@@ -5,11 +5,12 @@ import type { DType } from '../../graph/dtype.ts'
 import { floatTypeOf } from '../../graph/float-type.ts'
 import type { Node, Value } from '../../graph/ir.ts'
 import { castRoundSte } from '../../kernels/round-ste.ts'
-import { type EmittedSteps, emitRangeSteps } from '../../kernels/static-range.ts'
+import { emitRangeSteps } from '../../kernels/static-range.ts'
 import { emitFakeQuantize, emitWeightRange, type FakeQuantized } from '../../kernels/weights.ts'
 import type { Linear } from '../find/linears.ts'
 import type { ActivationSite } from '../plan/activation-sites.ts'
 import type { BlockPlan } from '../plan/block-plan.ts'
+import type { SiteConstants } from '../plan/site-constants.ts'
 import { type Changes, emitBlock, type Weights } from './emit-block.ts'
 import type { BlockConstants } from './learnable.ts'
 import { applyLearned } from './learnables.ts'
@@ -21,8 +22,8 @@ export interface QuantizedConstants {
   readonly weights: Weights
   readonly quantized: ReadonlyMap<Linear, FakeQuantized>
   readonly changes: Changes
-  /** Constants of the sites whose fixed range is known. */
-  readonly steps: ReadonlyMap<ActivationSite, EmittedSteps>
+  /** Numbers of the sites of activations that have any. */
+  readonly siteConstants: ReadonlyMap<ActivationSite, SiteConstants<Value>>
 }
 
 /** The number that is stored for `value`, with the identity as gradient. */
@@ -70,12 +71,13 @@ export function emitQuantized(
       }),
     ]
   })
-  const steps = staticSites(plan).flatMap((site): [ActivationSite, EmittedSteps][] => {
+  const siteConstants = new Map(constants.siteConstants)
+  for (const site of staticSites(plan)) {
     const range = constants.ranges.get(site)
-    return range ? [[site, emitRangeSteps(g, range, site.quantizer)]] : []
-  })
+    if (range) siteConstants.set(site, { ...siteConstants.get(site), ...emitRangeSteps(g, range, site.quantizer) })
+  }
   const changes = storedChanges(g, plan, constants)
-  return { weights: constants.weights, quantized: new Map(quantized), changes, steps: new Map(steps) }
+  return { weights: constants.weights, quantized: new Map(quantized), changes, siteConstants }
 }
 
 /** The fake-quantized block: x -> y with weights and activations as they will be stored and computed. Parameters as above. */
@@ -87,7 +89,7 @@ export function emitQuantizedBlock(
   parameters: ReadonlyMap<string, Value> | undefined,
   outer: Builder = g,
 ): Value {
-  const { quantized, changes, steps } = emitQuantized(g, plan, weights, parameters, outer)
+  const { quantized, changes, siteConstants } = emitQuantized(g, plan, weights, parameters, outer)
   const fake = new Map([...weights, ...[...quantized].map(([linear, { output }]) => [linear, output] as const)])
-  return emitBlock(g, plan.block, x, fake, { changes, activationSites: plan.activationSites, steps })
+  return emitBlock(g, plan.block, x, fake, { changes, activationSites: plan.activationSites, siteConstants })
 }

@@ -2,9 +2,10 @@
 
 import type { PackedLinear } from '../../kernels/pack/layouts.ts'
 import { qMax } from '../../kernels/qparams.ts'
-import type { RangeSteps } from '../../kernels/static-range.ts'
 import type { Linear } from '../find/linears.ts'
+import { nameOf } from '../plan/affine-sites.ts'
 import type { BlockPlan } from '../plan/block-plan.ts'
+import { isTransformed, type SiteConstants } from '../plan/site-constants.ts'
 import type { ActivationReport, BlockReport } from '../terms/report.ts'
 import { type Learned, type NamedParameter, namedParameters } from './learned.ts'
 
@@ -24,10 +25,11 @@ export interface FinishedConstant {
   readonly data: Float32Array
 }
 
-/** Constants of a site whose range is fixed. */
-export interface FinishedRange extends RangeSteps {
+/** Numbers of a site of activations. */
+export interface FinishedActivation {
   /** Index in plan.activationSites. */
   readonly site: number
+  readonly constants: SiteConstants<Float32Array>
 }
 
 /** Numbers of a block to store. */
@@ -35,8 +37,8 @@ export interface QuantizedBlock {
   /** All linears of the block, in order. */
   readonly linears: readonly FinishedLinear[]
   readonly constants: readonly FinishedConstant[]
-  /** One for each site whose range is fixed. */
-  readonly ranges: readonly FinishedRange[]
+  /** One for each site that has learned numbers or a fixed range. */
+  readonly activations: readonly FinishedActivation[]
 }
 
 export interface FinishedBlock extends QuantizedBlock {
@@ -49,33 +51,44 @@ export interface FinishedBlock extends QuantizedBlock {
 /** Results of learning that a report gives. */
 export type Learning = Omit<BlockReport, 'index' | 'linears' | 'mappings' | 'activations' | 'elapsedMs'>
 
-function activationReport({ activationSites }: BlockPlan, { site, scale, zeroPoint }: FinishedRange): ActivationReport {
+/** The fixed range of a site, if it has one. */
+function activationReports(
+  { activationSites }: BlockPlan,
+  { site, constants }: FinishedActivation,
+): ActivationReport[] {
   const { value, quantizer } = activationSites[site]!
   const { bits } = quantizer
-  return { name: value.name, bits, min: 0 - zeroPoint * scale, max: (qMax(bits) - zeroPoint) * scale }
+  const [scale, zeroPoint] = [constants.scale?.[0], constants.zeroPoint?.[0]]
+  if (scale === undefined || zeroPoint === undefined) return []
+  return [{ name: value.name, bits, min: 0 - zeroPoint * scale, max: (qMax(bits) - zeroPoint) * scale }]
 }
 
 /** Puts a finished block together. @param started by performance.now(). */
 export function finishBlock(
   plan: BlockPlan,
-  { linears, constants, ranges }: QuantizedBlock,
+  { linears, constants, activations }: QuantizedBlock,
   learned: Learned | undefined,
   learning: Learning,
   started: number,
 ): FinishedBlock {
+  const transformed = activations.filter(activation => isTransformed(activation.constants))
+  const reported = activations.flatMap(activation => activationReports(plan, activation))
   const report: BlockReport = {
     index: plan.block.index,
     linears: [...plan.quantizers.keys()].map(({ name }) => name),
-    mappings: plan.mappings.map(({ name }) => name),
-    ...(ranges.length > 0 && { activations: ranges.map(range => activationReport(plan, range)) }),
+    mappings: [
+      ...plan.mappings.map(({ name }) => name),
+      ...transformed.map(({ site }) => nameOf(plan.activationSites[site]!, plan.block.linears)),
+    ],
+    ...(reported.length > 0 && { activations: reported }),
     ...learning,
     elapsedMs: Math.round(performance.now() - started),
   }
-  return { plan, linears, constants, ranges, learned, report }
+  return { plan, linears, constants, activations, learned, report }
 }
 
 /** A finished block as a record of the work folder. It holds no plan: every run makes the same plan again. */
-export interface StoredBlock extends Pick<FinishedBlock, 'constants' | 'ranges' | 'report'> {
+export interface StoredBlock extends Pick<FinishedBlock, 'constants' | 'activations' | 'report'> {
   readonly linears: readonly Omit<FinishedLinear, 'linear'>[]
   readonly parameters: readonly NamedParameter[]
 }
@@ -88,10 +101,10 @@ export interface ReadBlock extends QuantizedBlock {
   readonly report: BlockReport
 }
 
-export const storedBlock = ({ linears, constants, ranges, learned, report }: FinishedBlock): StoredBlock => ({
+export const storedBlock = ({ linears, constants, activations, learned, report }: FinishedBlock): StoredBlock => ({
   linears: linears.map(({ packed, bias }) => ({ packed, bias })),
   constants,
-  ranges,
+  activations,
   parameters: learned ? namedParameters(learned) : [],
   report,
 })

@@ -7,11 +7,12 @@ import { packAs, type PackedLinear } from '../../kernels/pack/layouts.ts'
 import { runGraph, type SessionOptions, type Tensors } from '../../kernels/session.ts'
 import type { Linear } from '../find/linears.ts'
 import { type BlockPlan, layoutOf } from '../plan/block-plan.ts'
+import { entriesOf } from '../plan/site-constants.ts'
 import type { BlockVersion } from './block-version.ts'
-import type { FinishedLinear, FinishedRange, QuantizedBlock } from './finished-block.ts'
+import type { FinishedActivation, FinishedLinear, QuantizedBlock } from './finished-block.ts'
 import { foldPrograms } from './fold-programs.ts'
 import type { Learned } from './learned.ts'
-import { biasName, constantName, siteScaleName, siteZeroName, weightInput } from './ports.ts'
+import { biasName, constantName, siteName, weightInput } from './ports.ts'
 
 /** A folded block: the numbers to store, and the block to run with them. */
 export interface Folded extends QuantizedBlock {
@@ -71,16 +72,14 @@ export async function foldBlock(
     floats(constantName(j), `"${node.inputs[input]!.name}"`),
   )
   const biases = new Map(changed.biases.map((linear, j) => [linear, floats(biasName(j), `the bias of ${linear.name}`)]))
-  const ranges = changed.ranges.map((site, j): FinishedRange => {
-    const number = (name: string) => floats(name, `the range of "${site.value.name}"`)[0]!
-    return {
-      site: plan.activationSites.indexOf(site),
-      scale: number(siteScaleName(j)),
-      zeroPoint: number(siteZeroName(j)),
-    }
-  })
+  const activations = [...changed.activations].map(([site, shapes], j): FinishedActivation => ({
+    site: plan.activationSites.indexOf(site),
+    constants: Object.fromEntries(
+      entriesOf(shapes).map(([role]) => [role, floats(siteName(j, role), `the ${role} of "${site.value.name}"`)]),
+    ),
+  }))
   return {
-    ranges,
+    activations,
     linears: plan.block.linears.map((linear): FinishedLinear => ({
       linear,
       packed: packed.get(linear),

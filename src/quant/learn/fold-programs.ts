@@ -2,12 +2,14 @@
 
 import { Builder } from '../../graph/builder.ts'
 import { extract } from '../../graph/extract.ts'
-import { Graph } from '../../graph/ir.ts'
+import { Graph, type Value } from '../../graph/ir.ts'
+import { type Shape, staticShape } from '../../graph/shape.ts'
 import type { Linear } from '../find/linears.ts'
 import type { BlockPlan, ChangedSite } from '../plan/block-plan.ts'
+import { entriesOf, type SiteConstants } from '../plan/site-constants.ts'
 import { emitQuantized } from './emit-quantized.ts'
 import type { ParameterVector } from './parameters.ts'
-import { biasName, type ChangedConstants, constantName, siteScaleName, siteZeroName, weightInputs } from './ports.ts'
+import { biasName, type ChangedConstants, constantName, siteName, weightInputs } from './ports.ts'
 
 /** Program that quantizes one linear of the block. */
 export interface LinearFold {
@@ -23,9 +25,12 @@ export interface LinearFold {
 export interface FoldPrograms {
   readonly linears: readonly LinearFold[]
   readonly changed: ChangedConstants
-  /** Values c{j} of the changed sites, b{j} of the biases, scale and zero point of ranges; undefined for none of all. */
+  /** Values c{j} of the changed sites, b{j} of the biases, numbers of sites of activations; undefined for none of all. */
   readonly constants: Graph | undefined
 }
+
+const shapesOf = (values: SiteConstants<Value>): SiteConstants<Shape> =>
+  Object.fromEntries(entriesOf(values).map(([role, value]) => [role, staticShape(value)]))
 
 /**
  * Programs that turn what training ended with into numbers to store. Each needs memory for its own linear only: weights and, when
@@ -36,7 +41,7 @@ export function foldPrograms(plan: BlockPlan, vector: ParameterVector | undefine
   const g = new Builder(new Graph('fold'))
   const weights = weightInputs(g, plan.block)
   const parameters = vector && vector.split(g, g.input('parameters', 'float32', [vector.size]))
-  const { weights: floats, quantized, changes, steps } = emitQuantized(g, plan, weights, parameters)
+  const { weights: floats, quantized, changes, siteConstants } = emitQuantized(g, plan, weights, parameters)
   /** The program of the outputs that `write` declares. */
   const part = (write: () => void): Graph => {
     g.graph.outputs = []
@@ -65,16 +70,15 @@ export function foldPrograms(plan: BlockPlan, vector: ParameterVector | undefine
   const changed: ChangedConstants = {
     sites: plan.changedSites.filter(valueAt),
     biases: plan.block.linears.filter(linear => changes.biases.has(linear)),
-    ranges: [...steps.keys()],
+    activations: new Map([...siteConstants].map(([site, values]) => [site, shapesOf(values)])),
   }
-  if (changed.sites.length + changed.biases.length + changed.ranges.length === 0)
+  if (changed.sites.length + changed.biases.length + changed.activations.size === 0)
     return { linears, changed, constants: undefined }
   const constants = part(() => {
     changed.sites.forEach((site, j) => g.output(valueAt(site)!, constantName(j)))
     changed.biases.forEach((linear, j) => g.output(changes.biases.get(linear)!, biasName(j)))
-    ;[...steps.values()].forEach(({ scale, zeroPoint }, j) => {
-      g.output(g.op('Identity', [scale]), siteScaleName(j))
-      g.output(g.op('Identity', [zeroPoint]), siteZeroName(j))
+    ;[...siteConstants.values()].forEach((values, j) => {
+      for (const [role, value] of entriesOf(values)) g.output(g.op('Identity', [value]), siteName(j, role))
     })
   })
   return { linears, changed, constants }

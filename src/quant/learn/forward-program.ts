@@ -7,10 +7,11 @@ import { prune } from '../../graph/prune.ts'
 import { staticShape } from '../../graph/shape.ts'
 import type { StateType } from '../../calibration/activation-store.ts'
 import type { Linear } from '../find/linears.ts'
+import type { ActivationSite } from '../plan/activation-sites.ts'
 import type { BlockPlan } from '../plan/block-plan.ts'
 import { emitBlock } from './emit-block.ts'
 import { emitCombined, isCarried, observedName, type Observer, stateName } from './observer.ts'
-import { type ChangedConstants, changeInputs, stepInputs, weightInputs } from './ports.ts'
+import { type ChangedConstants, changeInputs, siteInputs, weightInputs } from './ports.ts'
 import { emitLoop, type LoopResult, perSample, sampleAt } from './samples.ts'
 
 export interface ForwardOptions {
@@ -51,7 +52,7 @@ export function forwardProgram(plan: BlockPlan, options: ForwardOptions = {}): G
   const target = options.losses ? states('target') : undefined
   const weights = weightInputs(outer, block)
   const changes = changed && changeInputs(outer, changed)
-  const steps = changed && stepInputs(outer, changed)
+  const siteConstants = changed && siteInputs(outer, changed)
   const carried = observers.flatMap((observer, j) => (isCarried(observer) ? [{ observer, j }] : []))
   const before = carried.map(({ observer, j }) => outer.input(stateName(j), 'float32', observer.shape))
 
@@ -61,19 +62,23 @@ export function forwardProgram(plan: BlockPlan, options: ForwardOptions = {}): G
   const state = before.map(({ name }, i) => g.input(name, 'float32', carried[i]!.observer.shape))
   const values = new Map<Value, Value>()
   const reads = new Map<Linear, Value>()
+  const siteValues = new Map<ActivationSite, Value>()
   const y = emitBlock(g, block, sampleAt(g, x, iteration, shape), weights, {
     changes,
-    activationSites: options.quantized ? activationSites : [],
-    steps,
+    activationSites,
+    quantized: options.quantized ?? false,
+    siteConstants,
     values,
+    siteValues,
     reads,
   })
   const emitted = (observer: Observer) =>
-    observer.emit(
-      g,
-      value => values.get(value)!,
-      linear => reads.get(linear)!,
-    )
+    observer.emit(g, {
+      value: value => values.get(value)!,
+      atSite: site => siteValues.get(site)!,
+      readBy: linear => reads.get(linear)!,
+      weight: linear => weights.get(linear)!,
+    })
   g.output(g.op('Identity', [condition]))
   const results: LoopResult[] = []
   carried.forEach(({ observer, j }, i) => {

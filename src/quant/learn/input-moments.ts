@@ -11,6 +11,7 @@ import type { ActivationSite } from '../plan/activation-sites.ts'
 import type { BlockPlan } from '../plan/block-plan.ts'
 import { sameSite } from '../plan/site.ts'
 import type { BlockVersion } from './block-version.ts'
+import type { SampleValues } from './observer.ts'
 import { runBlock } from './run-block.ts'
 
 /** Moments: squares, the sum of x^2 in each channel, [K]; products, the sum of x x^T, [K, K]. */
@@ -56,8 +57,7 @@ export async function inputMoments(
     return {
       shape: Array<number>(rank).fill(K),
       over: 'sum' as const,
-      emit: (g: Builder, _valueOf: unknown, readBy: (linear: Linear) => Value) =>
-        emit(g, g.reshape(readBy(linear!), [elementCount(shape) / K, K])),
+      emit: (g: Builder, { readBy }: SampleValues) => emit(g, g.reshape(readBy(linear!), [elementCount(shape) / K, K])),
       take: (result: Float32Array) => void (results[j] = result),
     }
   })

@@ -5,6 +5,7 @@ import { option } from '../../option-mark.ts'
 import { staticShape } from '../../graph/shape.ts'
 import { findExperts } from '../find/experts.ts'
 import { checkStates } from '../find/sound-numbers.ts'
+import { affineSites } from '../plan/affine-sites.ts'
 import type { BlockPlan } from '../plan/block-plan.ts'
 import type { Method } from '../terms/options.ts'
 import { ROUNDINGS } from '../terms/roundings.ts'
@@ -42,15 +43,16 @@ export interface BlockWork {
 
 /**
  * Most work of `learnBlock`: targets (once more for augmented ones), then the rounded and the learned block, and the rounded one again
- * where that was better. Fixed ranges of activations are observed twice before, and inputs that weigh errors once; GPTQ runs the block
- * for each value that linears read.
+ * where that was better. Fixed ranges of activations are observed twice before, and inputs that weigh errors once. The choice of matrices
+ * quantizes the weights once more, and runs the block on few samples. GPTQ runs the block for each value that linears read.
  */
 export function workOf(plan: BlockPlan, { augLoss, scheme, rounding }: WorkOptions): BlockWork {
   const { ranges, codes } = ROUNDINGS[rounding]
   const observed = scheme.activations?.kind === 'static' ? 2 : 0
   const weighed = ranges === 'weighted' ? 1 : 0
   const solved = codes === 'gptq' ? readersOf(plan, [...plan.quantizers.keys()]).length : 0
-  return { forwards: (augLoss ? 5 : 4) + observed + weighed + solved, folds: 3 + observed }
+  const chosen = affineSites(plan).length > 0 ? 1 : 0
+  return { forwards: (augLoss ? 5 : 4) + observed + weighed + solved + chosen, folds: 3 + observed + chosen }
 }
 
 type WorkOptions = Pick<Method, 'augLoss' | 'scheme' | 'rounding'>

@@ -10,6 +10,7 @@ import type { EmittedRatios } from '../../kernels/weights.ts'
 import type { Linear } from '../find/linears.ts'
 import type { ActivationSite } from '../plan/activation-sites.ts'
 import type { BlockPlan } from '../plan/block-plan.ts'
+import type { SiteConstants } from '../plan/site-constants.ts'
 import type { Method } from '../terms/options.ts'
 import type { ChannelRanges } from './channel-ranges.ts'
 import type { Changes, Weights } from './emit-block.ts'
@@ -25,6 +26,8 @@ export interface BlockConstants extends Changes {
   readonly roundingOffsets: ReadonlyMap<Linear, Value>
   /** Fixed ranges of activations, [] each; none before they are known. */
   readonly ranges: ReadonlyMap<ActivationSite, Extremes>
+  /** Other numbers of sites of activations; none before they are learned. */
+  readonly siteConstants: ReadonlyMap<ActivationSite, SiteConstants<Value>>
 }
 
 /** Ranges of activations as they were observed. */
@@ -41,6 +44,8 @@ export interface LearningStart {
   readonly weights: Tensors
   /** Ranges of the sites that have a fixed one. */
   readonly siteRanges?: SiteRanges | undefined
+  /** Sites whose matrix is learned; the others keep the identity. Absent: none. */
+  readonly matrices?: ReadonlySet<ActivationSite> | undefined
   /** Ratios that clipping starts from; a linear without an entry starts with its whole range. */
   readonly clips?: ReadonlyMap<Linear, ClipRatios> | undefined
 }

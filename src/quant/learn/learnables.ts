@@ -4,6 +4,7 @@ import type { Builder } from '../../graph/builder.ts'
 import type { Value } from '../../graph/ir.ts'
 import type { BlockPlan } from '../plan/block-plan.ts'
 import type { Method } from '../terms/options.ts'
+import { affine } from './affine.ts'
 import { clipping } from './clipping.ts'
 import type { Weights } from './emit-block.ts'
 import { equivalence } from './equivalence.ts'
@@ -11,12 +12,13 @@ import type { BlockConstants, Learnable, LearningStart } from './learnable.ts'
 import { ParameterVector } from './parameters.ts'
 import { ranges } from './ranges.ts'
 import { rounding } from './rounding.ts'
+import { tokenClipping } from './token-clipping.ts'
 
 /**
  * Order of the parameters in a block's vector, and order in which the learnables are applied. The equivalence gives no gradient to the
  * weights it scales: a learnable that changes weights comes after it.
  */
-export const LEARNABLES: readonly Learnable[] = [clipping, equivalence, ranges, rounding]
+export const LEARNABLES: readonly Learnable[] = [clipping, equivalence, affine, ranges, tokenClipping, rounding]
 
 const enabledIn = (method: Method): readonly Learnable[] => LEARNABLES.filter(({ enabled }) => enabled(method))
 
@@ -74,6 +76,7 @@ export function applyLearned(
     clipRatios: new Map(),
     roundingOffsets: new Map(),
     ranges: new Map(),
+    siteConstants: new Map(),
   }
   return LEARNABLES.reduce((constants, { apply }) => apply(g, plan, constants, values), original)
 }

@@ -5,9 +5,22 @@ import type { Value } from '../../graph/ir.ts'
 import type { Combinations } from '../../kernels/shared-session.ts'
 import { elementCount, readElements, type Tensor, tensorOf } from '../../graph/tensor.ts'
 import type { Linear } from '../find/linears.ts'
+import type { ActivationSite } from '../plan/activation-sites.ts'
 
 /** Combination of samples: the greatest or least number or the sum, element by element, or the numbers of each sample. */
 export type Combination = 'max' | 'min' | 'sum' | 'each'
+
+/** Values of the program that runs the block on a sample. */
+export interface SampleValues {
+  /** Value of the block as it is computed, before it is transformed or quantized. */
+  readonly value: (value: Value) => Value
+  /** Value of a site behind its matrix, if it has one, before it is quantized. */
+  readonly atSite: (site: ActivationSite) => Value
+  /** Input of a linear: behind the matrix of its site, and quantized where the run quantizes it. */
+  readonly readBy: (linear: Linear) => Value
+  /** Weight of a linear, [K, N]. */
+  readonly weight: (linear: Linear) => Value
+}
 
 /**
  * Observation of the activations of a block while it runs over all samples. The program computes it. Max, min and sum are carried from
@@ -18,12 +31,8 @@ export interface Observer {
   /** Dimensions of what is computed of one sample. */
   readonly shape: readonly number[]
   readonly over: Combination
-  /**
-   * Emits the observation of one sample, float32 of `shape`.
-   * @param valueOf gives the program's value for a value of the block, before it is quantized. @param readBy gives what a linear reads,
-   * quantized where the run quantizes it.
-   */
-  readonly emit: (g: Builder, valueOf: (value: Value) => Value, readBy: (linear: Linear) => Value) => Value
+  /** Emits the observation of one sample, float32 of `shape`. */
+  readonly emit: (g: Builder, sample: SampleValues) => Value
   /** Takes the result: of all samples, once at the end; with `each`, [samples, ...shape] of every run in order. */
   readonly take: (result: Float32Array) => void
 }

@@ -2,11 +2,12 @@
 
 import type { Builder } from '../../graph/builder.ts'
 import type { Node, Value } from '../../graph/ir.ts'
-import type { EmittedSteps } from '../../kernels/static-range.ts'
+import type { Shape } from '../../graph/shape.ts'
 import type { Block } from '../find/blocks.ts'
 import type { Linear } from '../find/linears.ts'
 import type { ActivationSite } from '../plan/activation-sites.ts'
 import type { ChangedSite } from '../plan/block-plan.ts'
+import { entriesOf, type SiteConstants, type SiteRole } from '../plan/site-constants.ts'
 import type { Changes, Weights } from './emit-block.ts'
 
 /** Constants that learning has changed, besides the weights. */
@@ -14,8 +15,8 @@ export interface ChangedConstants {
   readonly sites: readonly ChangedSite[]
   /** Linears to whose result a learned bias is added. */
   readonly biases: readonly Linear[]
-  /** Sites whose fixed range is known. */
-  readonly ranges: readonly ActivationSite[]
+  /** Shapes of the numbers that sites of activations have. */
+  readonly activations: ReadonlyMap<ActivationSite, SiteConstants<Shape>>
 }
 
 /** Name of the run input that carries the weight of the block's i-th linear, float32 [K, N]. */
@@ -40,11 +41,8 @@ export const constantName = (j: number): string => `c${j}`
 /** Name of the run input or output that carries the j-th added bias, [N]. */
 export const biasName = (j: number): string => `b${j}`
 
-/** Name of the run input or output that carries the scale of the j-th site with a range, []. */
-export const siteScaleName = (j: number): string => `site_scale${j}`
-
-/** Name of the run input or output that carries its zero point, float32 []. */
-export const siteZeroName = (j: number): string => `site_zero${j}`
+/** Name of the run input or output that carries numbers of the j-th site that has any. */
+export const siteName = (j: number, role: SiteRole): string => `site_${role}${j}`
 
 /** Changed constants as run inputs. */
 export function changeInputs(g: Builder, changed: ChangedConstants): Changes {
@@ -60,12 +58,17 @@ export function changeInputs(g: Builder, changed: ChangedConstants): Changes {
   return { constants, biases: new Map(biases) }
 }
 
-/** Scales and zero points of fixed ranges as run inputs. */
-export function stepInputs(g: Builder, { ranges }: ChangedConstants): ReadonlyMap<ActivationSite, EmittedSteps> {
+/** Numbers of the sites of activations as run inputs. */
+export function siteInputs(
+  g: Builder,
+  { activations }: ChangedConstants,
+): ReadonlyMap<ActivationSite, SiteConstants<Value>> {
   return new Map(
-    ranges.map((site, j) => [
+    [...activations].map(([site, shapes], j) => [
       site,
-      { scale: g.input(siteScaleName(j), 'float32', []), zeroPoint: g.input(siteZeroName(j), 'float32', []) },
+      Object.fromEntries(
+        entriesOf(shapes).map(([role, shape]) => [role, g.input(siteName(j, role), 'float32', shape)]),
+      ),
     ]),
   )
 }

@@ -24,5 +24,5 @@ export function roundLinears(plan: BlockPlan): FinishedLinear[] {
 export function roundBlock(plan: BlockPlan, context: BlockContext): FinishedBlock {
   const started = performance.now()
   progressOf(context, plan, 'rounding')(0, 1)
-  return finishBlock(plan, { linears: roundLinears(plan), constants: [], ranges: [] }, undefined, {}, started)
+  return finishBlock(plan, { linears: roundLinears(plan), constants: [], activations: [] }, undefined, {}, started)
 }

@@ -15,6 +15,8 @@ import { RunLength } from './run-length.ts'
 /** Inputs of a run over all samples, and the results that are wanted of it. */
 export interface BlockRun {
   readonly from: ActivationStore
+  /** Samples to run, the first of `from`. Default: all. */
+  readonly samples?: number | undefined
   /** Store for the outputs; may be `from`. */
   readonly to?: ActivationStore | undefined
   /** Outputs to compare with. */
@@ -25,11 +27,11 @@ export interface BlockRun {
   readonly check?: ((y: Float32Array, sample: number) => void) | undefined
 }
 
-/** Runs the block over every sample. @returns the mean squared error against `target`, if there is one. */
+/** Runs the block over the samples. @returns the mean squared error against `target`, if there is one. */
 export async function runBlock(
   plan: BlockPlan,
   { feeds, ...version }: BlockVersion,
-  { from, to, target, observers = [], check }: BlockRun,
+  { from, samples = from.samples, to, target, observers = [], check }: BlockRun,
   session: SessionOptions,
   onProgress?: (done: number, total: number) => void,
 ): Promise<number> {
@@ -46,9 +48,9 @@ export async function runBlock(
   const length = elementCount(staticShape(plan.block.input))
   let error = 0
   try {
-    for (let done = 0; done < from.samples;) {
+    for (let done = 0; done < samples;) {
       const started = performance.now()
-      const count = lengths.next(from.samples - done)
+      const count = lengths.next(samples - done)
       const result = await forward.run({
         samples: tensorOf('int64', [], BigInt64Array.of(BigInt(count))),
         x: from.tensor(done, count),
@@ -64,11 +66,11 @@ export async function runBlock(
       observations.add(result)
       lengths.took(count, performance.now() - started)
       done += count
-      onProgress?.(done, from.samples)
+      onProgress?.(done, samples)
     }
   } finally {
     await forward.release()
   }
   observations.end()
-  return error / from.samples
+  return error / samples
 }

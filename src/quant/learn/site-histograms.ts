@@ -17,10 +17,10 @@ export class SiteHistograms {
 
   /** Observers of a forward run, which fill the histograms. */
   get observers(): Observer[] {
-    return [...this.histograms].map(([{ value }, histogram]) => ({
-      shape: staticShape(value),
+    return [...this.histograms].map(([site, histogram]) => ({
+      shape: staticShape(site.value),
       over: 'each',
-      emit: (_, valueOf) => valueOf(value),
+      emit: (_, { atSite }) => atSite(site),
       take: numbers => histogram.add(numbers),
     }))
   }

@@ -1,6 +1,6 @@
 /**
  * @file Parameters of a block before the first step, and those it has when it is rounded to nearest. Fixed ranges of activations and
- * the inputs that weigh the errors of weights are observed here.
+ * the inputs that weigh the errors of weights are observed here, after the sites with a matrix are chosen.
  */
 
 import type { ActivationStore } from '../../calibration/activation-store.ts'
@@ -8,15 +8,18 @@ import { tensorOf } from '../../graph/tensor.ts'
 import type { ClipRatios } from '../../kernels/qparams.ts'
 import { withPrograms } from '../../kernels/programs.ts'
 import type { Linear } from '../find/linears.ts'
+import { affineSites } from '../plan/affine-sites.ts'
 import type { BlockPlan } from '../plan/block-plan.ts'
 import { ROUNDINGS } from '../terms/roundings.ts'
+import { chooseMatrices } from './choose-matrices.ts'
 import { searchClip, type Weights } from './clip-search.ts'
+import { equivalence } from './equivalence.ts'
 import { foldBlock } from './fold-block.ts'
 import { inputMoments, readersOf } from './input-moments.ts'
 import type { LearningStart, SiteRanges } from './learnable.ts'
 import { blockParameters } from './learnables.ts'
 import type { Learned } from './learned.ts'
-import type { ParameterVector } from './parameters.ts'
+import { ParameterVector } from './parameters.ts'
 import { staticSites } from './ranges.ts'
 import { runBlock } from './run-block.ts'
 import { SiteHistograms } from './site-histograms.ts'
@@ -33,6 +36,20 @@ export interface BlockStart {
 
 const atStart = (vector: ParameterVector): Learned | undefined =>
   vector.size === 0 ? undefined : { vector, parameters: vector.initial() }
+
+/** Sites that a matrix helps, behind the transformations that learning starts with. */
+async function matricesOf(
+  plan: BlockPlan,
+  start: LearningStart,
+  from: ActivationStore,
+  onProgress?: (done: number, total: number) => void,
+): Promise<LearningStart['matrices']> {
+  const { weights, method } = start
+  if (affineSites(plan).length === 0) return undefined
+  const transformed = new ParameterVector(equivalence.parameters(plan, start))
+  const { version } = await foldBlock(plan, weights, atStart(transformed), method.session)
+  return chooseMatrices(plan, version, from, method.session, onProgress)
+}
 
 /**
  * Clip ratios of every linear that learns, under which the squared error of its weights is least, weighted by the mean square of what
@@ -84,9 +101,12 @@ export async function startBlock(
   onProgress?: (done: number, total: number) => void,
 ): Promise<BlockStart> {
   const { method, weights } = given
+  const transformed = { ...given, matrices: await matricesOf(plan, given, from, onProgress) }
   const clips =
-    ROUNDINGS[method.rounding].ranges === 'weighted' ? await weightedClips(plan, given, from, onProgress) : undefined
-  const start = { ...given, clips }
+    ROUNDINGS[method.rounding].ranges === 'weighted'
+      ? await weightedClips(plan, transformed, from, onProgress)
+      : undefined
+  const start = { ...transformed, clips }
   const sites = staticSites(plan)
   if (sites.length === 0) return { start, vector: blockParameters(plan, start, 'trained'), rounded: undefined }
   const observe = async (learned: Learned | undefined): Promise<SiteRanges> => {

@@ -7,10 +7,10 @@ import type { Expert } from '../find/experts.ts'
 import type { Linear } from '../find/linears.ts'
 import type { BlockPlan } from '../plan/block-plan.ts'
 import type { FewTokens } from '../terms/report.ts'
-import type { Observer } from './observer.ts'
+import type { Observer, SampleValues } from './observer.ts'
 
-/** Emits the number of tokens that are sent to the expert. `valueOf`: value of the block -> value of the program. */
-function emitTokenCount(g: Builder, { gates }: Expert, valueOf: (value: Value) => Value): Value {
+/** Emits the number of tokens that are sent to the expert. */
+function emitTokenCount(g: Builder, { gates }: Expert, { value: valueOf }: SampleValues): Value {
   const flags = gates.map(({ value, inverted }) => {
     const gate = valueOf(value)
     const zero = g.op('Equal', [g.cast(gate, 'float32'), g.scalar(0)])
@@ -37,7 +37,7 @@ export class TokenCounts {
     return this.experts.map((expert, j) => ({
       shape: [],
       over: 'sum',
-      emit: (g, valueOf) => emitTokenCount(g, expert, valueOf),
+      emit: (g, sample) => emitTokenCount(g, expert, sample),
       take: ([tokens]) => void (this.tokens[j] = tokens!),
     }))
   }

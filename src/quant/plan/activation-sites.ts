@@ -12,6 +12,7 @@ import { packedLayout, roundsInput } from '../../kernels/pack/matmul-nbits.ts'
 import type { WeightQuantizer } from '../../kernels/qparams.ts'
 import type { Block } from '../find/blocks.ts'
 import type { Linear } from '../find/linears.ts'
+import type { Factors } from '../../kernels/kronecker.ts'
 import type { SiteQuantizer } from '../terms/scheme.ts'
 import type { Site } from './site.ts'
 
@@ -31,6 +32,8 @@ export interface ActivationSite {
    */
   readonly group: number
   readonly readers: readonly Site[]
+  /** Sizes of the learned matrix that the value is multiplied by before it is quantized; absent: there is none. */
+  readonly factors?: Factors | undefined
   /** Value of the user's graph, for queries, keys and values. Linears quantize their inputs by themselves. */
   readonly user: Value | undefined
 }

@@ -69,7 +69,7 @@ export interface PlanOptions {
   readonly format?: ExportOptions['format'] | undefined
   /** MatMulNBits' accuracy_level where the scheme leaves activations as they are; 0 when absent. */
   readonly accuracyLevel?: 0 | 4 | undefined
-  /** Equivalent transformations to learn: all, those behind norms, or none. */
+  /** Equivalent transformations to learn: all, those behind norms, all with matrices before linears, or none. */
   readonly let: LearningOptions['let']
   /** Scheme of each weight, where the rules have exceptions; by default the scheme of all weights. */
   readonly weightSchemeOf?: WeightSchemeOf | undefined

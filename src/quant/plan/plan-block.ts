@@ -8,6 +8,7 @@ import type { WeightQuantizer } from '../../kernels/qparams.ts'
 import type { Block } from '../find/blocks.ts'
 import type { Linear } from '../find/linears.ts'
 import { findActivationSites, kernelSites } from './activation-sites.ts'
+import { withMatrices } from './affine-sites.ts'
 import type { BlockPlan, ChangedSite, PlanOptions } from './block-plan.ts'
 import { isFused, planFused } from './fused-experts.ts'
 import { linearsOf, type Mapping, rowsOf } from './mappings/mapping.ts'
@@ -71,6 +72,8 @@ export function planBlock(block: Block, options: PlanOptions): BlockPlan {
       ? findActivationSites({ ...block, linears: [...products.keys()] }, scheme.activations, values)
       : undefined
   const inKernels = !scheme.activations && options.accuracyLevel === 4 ? kernelSites(products) : []
+  const sites = attention?.sites ?? inKernels
+  const affine = options.let === 'affine' ? withMatrices(sites, block.linears) : { sites, refused: [] }
   const found = options.let ? findMappings(block, options.leaving) : { mappings: [], skipped: [] }
   const biases = new Map(
     block.linears.flatMap(linear => {
@@ -109,7 +112,7 @@ export function planBlock(block: Block, options: PlanOptions): BlockPlan {
     quantizers,
     blockSizes: fused.blockSizes,
     unquantizable: new Set([...fused.float].filter(linear => wanted.has(linear))),
-    activationSites: attention?.sites ?? inKernels,
+    activationSites: affine.sites,
     mappings,
     skippedMappings: skipped,
     biases,
@@ -117,6 +120,7 @@ export function planBlock(block: Block, options: PlanOptions): BlockPlan {
     addedBiases: block.linears.filter(linear => readers.has(linear) && !biases.has(linear)),
     notes: [
       ...(attention?.refused ? [`${attention.refused.at} are not quantized: ${attention.refused.reason}`] : []),
+      ...affine.refused.map(({ at, reason }) => `no ${at}: ${reason}`),
       ...fused.notes,
       ...(scheme.activations && fused.blockSizes.size > 0
         ? ['experts inside MoE nodes read float activations: QMoE quantizes weights only']

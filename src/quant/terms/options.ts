@@ -70,10 +70,13 @@ export interface QuantizeOptions extends WeightRules, EmbeddingChoices, SchemeOv
   readonly roundingLearningRate?: number | undefined
   /** Start of the ranges of static activations (default: "mse"). */
   readonly range?: RangeChoice | undefined
-  /** Learn the ranges of static activations (default: as `lwc`). */
+  /** Learn the ranges of static activations (default: as `lwc`), or which share of a token's range is quantized (default: with "affine"). */
   readonly learnRanges?: boolean | undefined
-  /** Learn equivalent transformations (default: where activations are quantized; at accuracy level 4 those behind norms). */
-  readonly let?: boolean | undefined
+  /**
+   * Learn equivalent transformations (default: where activations are quantized; at accuracy level 4 those behind norms). "affine": and a
+   * matrix for the input of each linear, which the model computes when it runs.
+   */
+  readonly let?: boolean | 'affine' | undefined
   /** Make no transformation that scales the KV cache, so that other files of the model can read it (default: false). */
   readonly keepCache?: boolean | undefined
   /** Learning rate of the transformations; by default half of `learningRate` (arXiv 2308.13137 section 4.1: 5e-3 and 1e-2). */
@@ -147,10 +150,11 @@ export interface LearningOptions extends WeightRules {
   readonly accuracyLevel: 0 | 4
   readonly lwc: boolean
   readonly rounding: Rounding
-  /** Equivalent transformations to learn: all, those behind norms, or none. */
-  readonly let: boolean | 'norm'
-  /** Start of the ranges of static activations, and true to learn them from there. */
+  /** Equivalent transformations to learn: all, those behind norms, all with matrices before linears, or none. */
+  readonly let: boolean | 'norm' | 'affine'
+  /** Start of the ranges of static activations. */
   readonly range: RangeChoice
+  /** Learn ranges of static activations from there, or the share of a token's range that is quantized. */
   readonly learnRanges: boolean
   readonly keepCache: boolean
   readonly epochs: number

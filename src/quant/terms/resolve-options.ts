@@ -80,7 +80,7 @@ const RULES: Rules<QuantizeOptions> = {
   roundingLearningRate: POSITIVE,
   range: oneOf(RANGE_CHOICES),
   learnRanges: FLAG,
-  let: FLAG,
+  let: { holds: value => typeof value === 'boolean' || value === 'affine', says: 'is true, false or affine' },
   keepCache: FLAG,
   letLearningRate: POSITIVE,
   alpha: SHARE,
@@ -193,8 +193,9 @@ function formatFor({ activations }: QuantScheme, { format }: TargetDefaults): Re
   return activations.bits > 8 && format.quantizedActivations === 'integer' ? 'qdq' : format.quantizedActivations
 }
 
-/** @throws E_USAGE for options of static activations that have nothing to say, and for a form that cannot hold them. */
-function checkStatic({ format, range, learnRanges }: QuantizeOptions, { activations }: QuantScheme): void {
+/** @throws E_USAGE for options of quantized activations that have nothing to say, and for a form that cannot hold them. */
+function checkActivations(given: QuantizeOptions, { activations }: QuantScheme): void {
+  const { format, range, learnRanges } = given
   if (activations?.kind === 'static') {
     if (format !== 'integer' || activations.bits <= 8) return
     throw usageError(
@@ -203,12 +204,19 @@ function checkStatic({ format, range, learnRanges }: QuantizeOptions, { activati
       'format',
     )
   }
-  const useless = range !== undefined ? 'range' : learnRanges ? 'learnRanges' : undefined
+  if (range !== undefined)
+    throw usageError(
+      `${option('range')} is for static activations`,
+      `Say ${option('staticActivations')} too, with a scheme such as ${option('scheme', 'w8a8')}.`,
+      'range',
+    )
+  if (activations) return
+  const useless = learnRanges ? option('learnRanges') : given.let === 'affine' ? option('let', 'affine') : undefined
   if (useless)
     throw usageError(
-      `${option(useless)} is for static activations`,
-      `Say ${option('staticActivations')} too, with a scheme such as ${option('scheme', 'w8a8')}.`,
-      useless,
+      `${useless} is for quantized activations`,
+      `Say a scheme such as ${option('scheme', 'w4a4')} too, or leave it out.`,
+      learnRanges ? 'learnRanges' : 'let',
     )
 }
 
@@ -225,6 +233,9 @@ function defaultTransformations(
   if (activations) return true
   return accuracyLevel === 4 && lwc ? 'norm' : false
 }
+
+/** True where ranges are found while the model runs. */
+const isPerToken = ({ activations }: QuantScheme): boolean => activations !== undefined && activations.kind !== 'static'
 
 /**
  * Checks the options and fills in presets and defaults. Reads no files.
@@ -245,7 +256,7 @@ export function resolveOptions(given: QuantizeOptions): ResolvedOptions {
   const scheme = resolveScheme(given, defaults)
   const format = given.format ?? formatFor(scheme, defaults)
   checkQdq(format, given, scheme)
-  checkStatic(given, scheme)
+  checkActivations(given, scheme)
   // The level is an attribute of MatMulNBits, which that form does not write.
   const { accuracyLevel = format === 'qdq' ? 0 : defaults.accuracyLevel } = given
   for (const { bits, group } of overrides) checkWeights(bits, group, 'overrides')
@@ -271,7 +282,7 @@ export function resolveOptions(given: QuantizeOptions): ResolvedOptions {
     rounding: given.rounding ?? (lwc && scheme.weights.bits <= LEARNED_BITS ? preset.rounding : 'nearest'),
     roundingLearningRate: given.roundingLearningRate ?? preset.roundingLearningRate,
     range: given.range ?? 'mse',
-    learnRanges: given.learnRanges ?? lwc,
+    learnRanges: given.learnRanges ?? (lwc && (!isPerToken(scheme) || given.let === 'affine')),
     let: given.let ?? defaultTransformations(scheme, accuracyLevel, lwc),
     keepCache: given.keepCache ?? false,
     calib: given.calib,

@@ -13,18 +13,23 @@ const folder = tempDir()
 
 test.each([11, 17, 18, 21])('the file gives the definition’s numbers, bit for bit; opset %s', async opset => {
   const x = activations(9, 64, 5)
-  for (const symmetric of [false, true])
+  const clipped = { min: Math.fround(0.7), max: Math.fround(0.9) }
+  for (const { symmetric, ratios } of [
+    { symmetric: false },
+    { symmetric: true },
+    { symmetric: false, ratios: clipped },
+  ])
     for (const bits of [2, 4, 8]) {
       const user = new UserGraph({ opset })
       const value = user.input('x', ['rows', 64])
       const writer = new GraphWriter(user.model)
       const g = writer.at({ values: 'x', nodes: 'x' })
-      const product = emitProduct(g, writeQuantizedRows(g, value, { bits, symmetric }))
+      const product = emitProduct(g, writeQuantizedRows(g, value, { bits, symmetric, ratios }))
       user.graph.nodes.push(...writer.take())
       user.output(product, 'y')
       const { y } = await runModel(user.model, { x: tensorOf('float32', [9, 64], x) }, folder)
       const plain = (numbers: Float32Array) => Array.from(numbers, number => number + 0)
-      expect(plain(y!)).toEqual(plain(fakeQuantizeTokens(x, 64, { bits, symmetric })))
+      expect(plain(y!)).toEqual(plain(fakeQuantizeTokens(x, 64, { bits, symmetric, ratios })))
     }
 })
 

@@ -24,6 +24,13 @@ describe('tiny-llama', async () => {
     expect(await equivalenceError(plan)).toBeLessThan(1e-9)
   })
 
+  test('with matrices before linears it computes the same, to 1e-9', async () => {
+    const plan = planBlock(blocks[0]!, { scheme: parseScheme('w4a4'), let: 'affine', values })
+    const none = [undefined, undefined, undefined]
+    expect(plan.activationSites.map(({ factors }) => factors?.join())).toEqual(['8,8', '8,8', '8,8', '10,16', ...none])
+    expect(await equivalenceError(plan)).toBeLessThan(1e-9)
+  })
+
   test('the check can fail: a query-key scale of its own for every channel is no equivalence', async () => {
     const [plan] = plans
     const untied = plan!.mappings.map(mapping => {

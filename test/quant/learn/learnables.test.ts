@@ -33,7 +33,8 @@ const tempFolder = tempDir()
 const METHOD: Method = methodOf({
   scheme: parseScheme('w4a4'),
   lwc: true,
-  let: true,
+  let: 'affine',
+  learnRanges: true,
   epochs: 1,
   learningRate: 1e-2,
   schedule: 'constant',
@@ -41,7 +42,7 @@ const METHOD: Method = methodOf({
 })
 
 const { blocks, values } = await analyze(resolve(import.meta.dirname, '../../../fixtures/tiny-llama'), 8)
-const plan = planBlock(blocks[1]!, { scheme: METHOD.scheme, let: true, values })
+const plan = planBlock(blocks[1]!, { scheme: METHOD.scheme, let: 'affine', values })
 const { block } = plan
 const shape = staticShape(block.input)
 const x = tensorOf('float32', shape, Float32Array.from(noise(elementCount(shape), 3)))
@@ -54,7 +55,7 @@ async function startOf(method: Method): Promise<LearningStart> {
   from.writeTensor(0, x)
   await runBlock(plan, floatVersion(weights), { from, to: from, observers: ranges.observers }, {})
   from.remove()
-  return { method, frozen: new Set(), ranges, weights }
+  return { method, frozen: new Set(), ranges, weights, matrices: new Set(plan.activationSites) }
 }
 
 const original = (g: Builder): BlockConstants => ({
@@ -64,13 +65,14 @@ const original = (g: Builder): BlockConstants => ({
   clipRatios: new Map(),
   roundingOffsets: new Map(),
   ranges: new Map(),
+  siteConstants: new Map(),
 })
 
 test('names are unique, of learnables and of parameters', async () => {
   const start = await startOf(METHOD)
   const names = LEARNABLES.flatMap(learnable => learnable.parameters(plan, start)).map(({ name }) => name)
   expect(new Set(names).size).toBe(names.length)
-  expect(LEARNABLES.map(({ name }) => name)).toEqual(['lwc', 'let', 'ranges', 'rounding'])
+  expect(LEARNABLES.map(({ name }) => name)).toEqual(['lwc', 'let', 'affine', 'ranges', 'token ranges', 'rounding'])
   const all = await startOf({ ...METHOD, rounding: 'learned' })
   expect(blockParameters(plan, all).parameters.map(({ name }) => name)).toEqual(names)
 })
@@ -87,8 +89,11 @@ test.each(CHANGING)('$name: its initial parameters leave the float block as it i
   const before = original(g)
   const after = learnable.apply(g, plan, before, vector.split(g, g.input('parameters', 'float32', [vector.size])))
   g.output(emitBlock(g, block, input, before.weights), 'before')
-  g.output(emitBlock(g, block, input, after.weights, { changes: after }), 'after')
-  const ratios = [...after.clipRatios.values()].flatMap(({ max, min }) => [max, min])
+  const sites = { activationSites: plan.activationSites, quantized: false, siteConstants: after.siteConstants }
+  g.output(emitBlock(g, block, input, after.weights, { changes: after, ...sites }), 'after')
+  const shares = [...after.siteConstants.values()].map(({ maxRatio, minRatio }) => ({ max: maxRatio, min: minRatio }))
+  const all = [...after.clipRatios.values(), ...shares].flatMap(({ max, min }) => [max, min])
+  const ratios = all.filter(ratio => ratio !== undefined)
   ratios.forEach((ratio, i) => g.output(g.op('Identity', [ratio]), `ratio${i}`))
   const feeds = { x, ...weights, parameters: tensorOf('float32', [vector.size], vector.initial()) }
   const outputs = await runGraph(g.graph, feeds)
@@ -102,9 +107,10 @@ test.each(CHANGING)('$name: its initial parameters leave the float block as it i
       expect(ratio).toBeLessThanOrEqual(1)
     }
   })
-  expect(after.weights === before.weights).toBe(learnable.name !== 'let')
+  expect(after.weights === before.weights).toBe(learnable.name !== 'let' && learnable.name !== 'affine')
   expect(after.roundingOffsets.size).toBe(learnable.name === 'rounding' ? plan.quantizers.size : 0)
-  expect(ratios.length).toBe(learnable.name === 'lwc' ? 2 * plan.quantizers.size : 0)
+  const clipped: Record<string, number> = { lwc: plan.quantizers.size, 'token ranges': plan.activationSites.length }
+  expect(ratios.length).toBe(2 * (clipped[learnable.name] ?? 0))
 })
 
 test.each(LEARNABLES)('$name: without its parameters nothing changes', learnable => {
@@ -115,14 +121,17 @@ test.each(LEARNABLES)('$name: without its parameters nothing changes', learnable
 
 test.each(LEARNABLES)('$name: frozen linears start from the whole range and from scale 1', async learnable => {
   const start = { ...(await startOf(METHOD)), frozen: new Set(block.linears) }
+  const clips = ['lwc', 'token ranges'].includes(learnable.name)
   for (const { name, initial, learningRate } of learnable.parameters(plan, start)) {
+    // No linear reads queries, keys and values.
+    if (name.includes(':token_') && plan.activationSites[parseInt(name)]!.user) continue
     expect(learningRate).toBe(0)
-    expect(initial, name).toBe(learnable.name === 'lwc' ? 20 : name.endsWith(':scale') ? 1 : 0)
+    expect(initial, name).toBe(clips ? 20 : name.endsWith(':scale') ? 1 : 0)
   }
 })
 
 test('what a run does not learn has no parameters', async () => {
-  const neither = { ...METHOD, lwc: false, let: false }
+  const neither = { ...METHOD, lwc: false, let: false, learnRanges: false } as const
   expect(blockParameters(plan, await startOf(neither)).size).toBe(0)
   expect(observedValues(plan, neither)).toEqual([])
   expect(observedValues(plan, METHOD).length).toBeGreaterThan(0)
@@ -173,7 +182,7 @@ test('a row in the list is learned, folded and stored', async () => {
     trainingProgram(plan, vector, optimizerOf('adamw', vector.segments))
     expect(foldPrograms(plan, vector).changed.biases).toEqual([linear])
     expect(programs).toEqual(['step', 'fold'])
-    expect(learns({ ...METHOD, lwc: false, let: false })).toBe(true)
+    expect(learns({ ...METHOD, lwc: false, let: false, learnRanges: false })).toBe(true)
   } finally {
     list.pop()
   }

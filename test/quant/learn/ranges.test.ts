@@ -78,7 +78,7 @@ describe('the start', () => {
     const all: Observer = {
       shape: staticShape(value),
       over: 'each',
-      emit: (_, valueOf) => valueOf(value),
+      emit: (_, sample) => sample.value(value),
       take: numbers => void seen.push(...numbers),
     }
     await runBlock(plan, floatVersion(readWeights(block!)), { from: open(true), observers: [all] }, {})
@@ -129,13 +129,14 @@ describe('a block', () => {
     const {
       plan,
       learned: kept,
-      ranges,
+      activations,
       report,
     } = await learned({ scheme: parseScheme('w3a8', { staticActivations: true }) })
     expect(report.kept).toBe('learned')
-    expect(ranges.map(({ site }) => plan.activationSites[site])).toEqual(staticSites(plan))
+    expect(activations.map(({ site }) => plan.activationSites[site])).toEqual(staticSites(plan))
     const bounds = kept!.parameters.subarray(kept!.vector.size - 14)
-    ranges.forEach(({ scale, zeroPoint }, i) => {
+    activations.forEach(({ constants }, i) => {
+      const [scale, zeroPoint] = [constants.scale![0], constants.zeroPoint![0]]
       expect({ scale, zeroPoint }).toEqual(rangeSteps({ lo: bounds[2 * i]!, hi: bounds[2 * i + 1]! }, { bits: 8 }))
     })
     const start = (
@@ -146,19 +147,19 @@ describe('a block', () => {
   })
 
   test('that learns nothing has them as observed', async () => {
-    const { plan, learned: kept, ranges, report } = await learned({ lwc: false, let: false, learnRanges: false })
+    const { plan, learned: kept, activations, report } = await learned({ lwc: false, let: false, learnRanges: false })
     expect(report.kept).toBeUndefined()
     expect(report.roundedLoss).toBeGreaterThan(0)
     expect(kept!.parameters).toEqual((await startOf({ ...METHOD, lwc: false, let: false })).rounded!.parameters)
-    expect(ranges.length).toBe(7)
+    expect(activations.length).toBe(7)
     expect(isTransformed(plan, namedParameters(kept!))).toBe(false)
   })
 
   test('whose learning does not help has them as observed', async () => {
-    const { learned: kept, ranges, report } = await learned({ learningRate: 50, letLearningRate: 50 })
+    const { learned: kept, activations, report } = await learned({ learningRate: 50, letLearningRate: 50 })
     expect(report.kept).toBe('rounded')
     expect(kept!.vector.size).toBe(14)
-    expect(ranges.length).toBe(7)
+    expect(activations.length).toBe(7)
   })
 })
 

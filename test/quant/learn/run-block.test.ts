@@ -75,7 +75,7 @@ function observing() {
   const observers = (['max', 'min', 'sum', 'each'] as const).map((over): Observer => ({
     shape: staticShape(inner),
     over,
-    emit: (_, valueOf) => valueOf(inner),
+    emit: (_, sample) => sample.value(inner),
     take: result => void results.set(over, [...(results.get(over) ?? []), result.slice()]),
   }))
   return { observers, results }
@@ -171,8 +171,8 @@ describe('observers', () => {
     const product: Observer = {
       shape: [K, K],
       over: 'sum',
-      emit: (g, valueOf) => {
-        const x = g.reshape(valueOf(inner), [-1, K])
+      emit: (g, sample) => {
+        const x = g.reshape(sample.value(inner), [-1, K])
         return g.matMul(g.transpose(x, [1, 0]), x)
       },
       take: sum => void (gram = sum),
