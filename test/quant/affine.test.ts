@@ -64,18 +64,17 @@ test(
 
 const STATIC: SchemeOverrides = { staticActivations: true }
 
-test.each<[string, SchemeOverrides, Partial<ExportOptions>, boolean]>([
-  ['w4a4', {}, {}, false],
-  ['w4a4', {}, {}, true],
-  ['w4a8g32', { symmetric: true, symmetricActivations: true }, {}, false],
-  ['w4a8', STATIC, { format: 'qdq' }, false],
+test.each<[string, SchemeOverrides, Partial<ExportOptions>]>([
+  ['w4a4', {}, {}],
+  ['w4a8g32', { symmetric: true, symmetricActivations: true }, {}],
+  ['w4a8', STATIC, { format: 'qdq' }],
 ])(
-  '%s %o %o, float16 %s: every block of the file gives the trained output',
+  '%s %o %o: every block of the file gives the trained output',
   { timeout: 60_000 },
-  async (text, overrides, options, float16) => {
+  async (text, overrides, options) => {
     const scheme = parseScheme(text, overrides)
     const method = { scheme, let: 'affine', learnRanges: true, epochs: 2, learningRate: 5e-2 } as const
-    const sizes = { tokens: 8, vocabulary: 300, float16 }
+    const sizes = { tokens: 8, vocabulary: 300 }
     const { finished, errors } = await shipped(MODEL, testFolder(), method, options, sizes)
     expect(finished.map(({ report }) => report.kept)).toContain('learned')
     expect(finished.flatMap(({ report }) => matricesOf(report)).length).toBeGreaterThan(0)

@@ -25,17 +25,18 @@ async function source(): Promise<string> {
 }
 
 test.each([
-  ['w4a16g32', 2e-5],
-  ['w2a16g16', 2e-5],
+  ['w4a16g32', 2e-5, false],
+  ['w2a16g16', 2e-5, false],
   // A number that rounds the other way moves a whole step.
-  ['w4a4', 2e-4],
-] as const)('%s: every block gives the trained output within %d', async (text, tolerance) => {
+  ['w4a4', 2e-4, true],
+  ['w4a4', 2e-4, 'affine'],
+] as const)('%s: every block gives the trained output within %d', async (text, tolerance, transformations) => {
   const work = testFolder()
   const scheme = parseScheme(text)
   const { finished, errors } = await shipped(
     await source(),
     work,
-    { scheme, lwc: true, epochs: 3, learningRate: 5e-2, schedule: 'constant', session: {} },
+    { scheme, lwc: true, let: transformations, epochs: 3, learningRate: 5e-2, schedule: 'constant', session: {} },
     {},
     { tokens: 32, vocabulary: 320, float16: true },
   )
