@@ -24,7 +24,7 @@ const DEFAULTS = {
   ignore: [],
   overrides: [],
   lwc: true,
-  rounding: 'nearest',
+  rounding: 'learned',
   roundingLearningRate: 0.004,
   range: 'mse',
   learnRanges: true,
@@ -63,6 +63,7 @@ const withStatic = (bits: number) => ({
   lmHead: 8,
   embedding: 8,
   let: true,
+  rounding: 'nearest',
 })
 
 /** Group and outer bits of the CPU, by the width of the stored codes. */
@@ -75,7 +76,12 @@ const OF_CPU: Record<number, { group: number; outer: number }> = {
 const weights = (bits: number, given?: number | 'none', symmetric = false) => {
   const { group, outer } = OF_CPU[containerBits(bits)]!
   const asked = given === 'none' ? undefined : (given ?? group)
-  return { scheme: { weights: { bits, group: asked, symmetric } }, lmHead: outer, embedding: outer }
+  return {
+    scheme: { weights: { bits, group: asked, symmetric } },
+    lmHead: outer,
+    embedding: outer,
+    rounding: bits <= 4 ? 'learned' : 'nearest',
+  }
 }
 
 describe('quantize', () => {
@@ -99,9 +105,27 @@ describe('quantize', () => {
     ['--w4a16 --calib c.txt', { calib: 'c.txt' }],
     [
       '--w4a16 --preset fast',
-      { samples: 32, seqLen: 256, epochs: 4, learningRate: 0.1, letLearningRate: 0.05, maxWork: undefined },
+      {
+        samples: 32,
+        seqLen: 256,
+        epochs: 4,
+        learningRate: 0.1,
+        letLearningRate: 0.05,
+        roundingLearningRate: 0.008,
+        maxWork: undefined,
+      },
     ],
     ['--w4a16 --preset default', {}],
+    [
+      '--w4a16 --preset best --no-lookahead',
+      { epochs: 16, learningRate: 0.02, letLearningRate: 0.01, maxWork: undefined },
+    ],
+    [
+      '--w4a16 --preset best',
+      { epochs: 16, learningRate: 0.02, letLearningRate: 0.01, maxWork: undefined, lookahead: true },
+    ],
+    ['--w4a16 --lookahead', { lookahead: true }],
+    ['--w4a16 --rounding nearest', { rounding: 'nearest' }],
     [
       '--w4a16 --preset paper',
       {
@@ -110,6 +134,7 @@ describe('quantize', () => {
         learningRate: 0.01,
         letLearningRate: 0.005,
         schedule: 'constant',
+        rounding: 'nearest',
         maxWork: undefined,
       },
     ],
@@ -122,6 +147,7 @@ describe('quantize', () => {
         learningRate: 0.01,
         letLearningRate: 0.005,
         schedule: 'constant',
+        rounding: 'nearest',
         maxWork: undefined,
       },
     ],
@@ -129,13 +155,20 @@ describe('quantize', () => {
     ['--samples 9 --w4a16', { samples: 9, maxWork: undefined }],
     [
       '--w4a16 --preset paper --lr 1e-3 --schedule cosine',
-      { seqLen: 2048, epochs: 20, learningRate: 0.001, letLearningRate: 0.0005, maxWork: undefined },
+      {
+        seqLen: 2048,
+        epochs: 20,
+        learningRate: 0.001,
+        letLearningRate: 0.0005,
+        rounding: 'nearest',
+        maxWork: undefined,
+      },
     ],
     ['--w4a16 --seq-len 64', { seqLen: 64, capSeqLen: false }],
     ['--w4a16 --seq-len=64', { seqLen: 64, capSeqLen: false }],
     ['--w4a16 --lr 5e-3 --seed 7', { learningRate: 0.005, letLearningRate: 0.0025, seed: 7 }],
     ['--w4a16 --schedule constant', { schedule: 'constant' }],
-    ['--w4a16 --no-lwc', { lwc: false, let: false, learnRanges: false }],
+    ['--w4a16 --no-lwc', { lwc: false, let: false, learnRanges: false, rounding: 'nearest' }],
     ['--w4a16 --no-lwc --rounding gptq', { lwc: false, learnRanges: false, let: false, rounding: 'gptq' }],
     ['--w4a16 --rounding learned --rounding-lr 1e-3', { rounding: 'learned', roundingLearningRate: 0.001 }],
     ['--w8a8 --static-activations', withStatic(8)],
@@ -344,12 +377,17 @@ describe('what is refused', () => {
       '--params and --save-params exclude each other',
       'With --params nothing is learned that could be saved.',
     ],
-    ['quantize m --w4a16 --preset slow', 'E_USAGE', 'there is no preset "slow"', 'There are fast, default, paper.'],
+    [
+      'quantize m --w4a16 --preset slow',
+      'E_USAGE',
+      'there is no preset "slow"',
+      'There are fast, default, best, paper.',
+    ],
     [
       'quantize m --w4a16 --preset toString',
       'E_USAGE',
       'there is no preset "toString"',
-      'There are fast, default, paper.',
+      'There are fast, default, best, paper.',
     ],
     [
       'quantize m --w4a16 --accuracy-level 2',
@@ -463,7 +501,7 @@ describe('texts', () => {
   test('quantize --help shows what the presets are', () => {
     const { text } = parse('quantize --help') as { text: string }
     expect(text.replace(/\s+/g, ' ')).toContain(
-      'fast (32 x 256 tokens, 4 epochs), default (128 x 512, 4; less for large models) or paper (128 x 2048, 20)',
+      'fast (32 x 256 tokens, 4 epochs), default (128 x 512, 4; less for large models), best (128 x 512, 16) or paper (128 x 2048, 20)',
     )
   })
 })
