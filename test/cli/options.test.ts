@@ -185,7 +185,7 @@ describe('quantize', () => {
     ['--w4a8 --let affine', { ...w4a8(), let: 'affine', learnRanges: true }],
     ['--w4a8 --let=affine --no-learn-ranges', { ...w4a8(), let: 'affine' }],
     ['--w4a8 --let --learn-ranges', { ...w4a8(), learnRanges: true }],
-    ['--w4a8 --let affine --no-lwc', { ...w4a8(), let: 'affine', lwc: false }],
+    ['--w4a8 --let affine --no-lwc', { ...w4a8(), let: 'affine', lwc: false, rounding: 'nearest' }],
     ['--w4a8 --no-let', { ...w4a8(), let: false }],
     ['--w4a8 --keep-cache', { ...w4a8(), keepCache: true }],
     [

@@ -76,7 +76,9 @@ test.each([{ augLoss: false }, { augLoss: true }])('%o: the most work is what is
   expect({ forwards, folds: counter.folds }).toEqual(work)
 })
 
-test.each([{ rounding: 'weighted' }, { rounding: 'gptq', lwc: false }] as const)(
+const MATRICES = { scheme: parseScheme('w4a4'), let: 'affine' } as const
+
+test.each([{ rounding: 'weighted' }, { rounding: 'gptq', lwc: false }, MATRICES] as const)(
   '%o: runs of the block',
   async changes => {
     const { finished, forwards, work } = await learned({ ...changes, epochs: 0 })

@@ -17,6 +17,8 @@ import type { Observer } from '../../../src/quant/learn/observer.ts'
 import { staticSites } from '../../../src/quant/learn/ranges.ts'
 import { runBlock } from '../../../src/quant/learn/run-block.ts'
 import { startBlock } from '../../../src/quant/learn/start-block.ts'
+import type { ActivationSite } from '../../../src/quant/plan/activation-sites.ts'
+import { affineSites } from '../../../src/quant/plan/affine-sites.ts'
 import { blockPlanner } from '../../../src/quant/plan/block-planner.ts'
 import type { Method } from '../../../src/quant/terms/options.ts'
 import { parseScheme } from '../../../src/quant/terms/scheme.ts'
@@ -98,6 +100,24 @@ describe('the start', () => {
     expect(bounds.some(([plain, transformed]) => Math.abs(plain! - transformed!) > 0.1 * Math.abs(plain!))).toBe(true)
     const { vector: same, rounded: plain } = await startOf({ ...METHOD, let: false, lwc: false })
     expect(same.initial()).toEqual(plain!.parameters)
+  })
+
+  test('is observed behind the matrices of the sites', async () => {
+    const method = { ...METHOD, let: 'affine' } as const
+    const { plan, start } = await startOf(method)
+    const sites = affineSites(plan).filter(site => start.matrices!.has(site))
+    expect(sites.length).toBeGreaterThan(0)
+    // A few numbers far from the others are what a matrix is chosen for: it spreads them, and the range is narrower.
+    const { start: scaled } = await startOf({ ...METHOD, let: true })
+    const widthOf = ({ siteRanges }: typeof start, { value }: ActivationSite) => {
+      const [, { lo, hi }] = [...siteRanges!].find(([site]) => site.value === value)!
+      return hi - lo
+    }
+    for (const site of affineSites(plan)) {
+      const share = widthOf(start, site) / widthOf(scaled, site)
+      if (sites.includes(site)) expect(share, site.value.name).toBeLessThan(0.9)
+      else expect(share, site.value.name).toBeCloseTo(1, 1)
+    }
   })
 
   test('takes the choice of range', async () => {
