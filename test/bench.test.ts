@@ -48,7 +48,7 @@ it('gpu.js measures a small block on the CPU', () => {
   expect(measured).toMatchObject({ scheme: 'w4a16g32' })
   for (const name of ['stepMs', 'stepsPerSecond', 'shareOfPeak', 'forwardSamplesPerSecond', 'hostMiB'])
     expect(measured![name as 'scheme'], name).toBeGreaterThan(0)
-  expect(Object.keys(measured!.presets)).toEqual(['fast', 'default', 'paper'])
+  expect(Object.keys(measured!.presets)).toEqual(['fast', 'default', 'best', 'paper'])
   const { fast, paper } = measured!.presets
   expect(paper!.minutes).toBeGreaterThan(fast!.minutes)
   expect(paper!.scaled).toBe(true)

@@ -107,7 +107,7 @@ export const QUANTIZE_FLAGS: readonly FlagRow<keyof QuantizeRequest | 'overrides
     group: 'How to learn it:',
     flags: '--preset <name>',
     key: 'preset',
-    help: 'fast (32 x 256 tokens, 4 epochs), default (128 x 512, 4; less for large models), best (128 x 512, 16) or paper (128 x 2048, 20)',
+    help: 'fast (32 x 256 tokens, 4 epochs), default (128 x 512, 4; less for large models), best (128 x 512, 8) or paper (128 x 2048, 20)',
   },
   {
     flags: '--calib <file>',
@@ -120,7 +120,7 @@ export const QUANTIZE_FLAGS: readonly FlagRow<keyof QuantizeRequest | 'overrides
   {
     flags: '--lr <x>',
     key: 'learningRate',
-    help: 'learning rate (default: by preset, 0.1, 0.05, 0.02, 0.01)',
+    help: 'learning rate (default: by preset, 0.1, 0.05, 0.03, 0.01)',
     parse: number,
   },
   {
@@ -128,7 +128,11 @@ export const QUANTIZE_FLAGS: readonly FlagRow<keyof QuantizeRequest | 'overrides
     key: 'schedule',
     help: 'how it goes on: cosine (falls to 0) or constant (default: by preset, paper: constant)',
   },
-  { flags: '--optimizer <name>', key: 'optimizer', help: 'adamw, stable-spam or sign-sgd (default: adamw)' },
+  {
+    flags: '--optimizer <name>',
+    key: 'optimizer',
+    help: 'sign-sgd (default where only weights are quantized and rounding is learned), adamw or stable-spam',
+  },
   {
     flags: '--matmul <precision>',
     key: 'matmul',

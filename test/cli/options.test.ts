@@ -39,7 +39,7 @@ const DEFAULTS = {
   learningRate: 0.05,
   letLearningRate: 0.025,
   schedule: 'cosine',
-  optimizer: 'adamw',
+  optimizer: 'sign-sgd',
   alpha: 0.5,
   accuracyLevel: 4,
   format: 'integer',
@@ -52,7 +52,11 @@ const DEFAULTS = {
   fresh: false,
 }
 
+/** Nothing is learned about the rounding. */
+const NEAREST = { rounding: 'nearest', optimizer: 'adamw' }
+
 const w4a8 = (symmetric = false) => ({
+  optimizer: 'adamw',
   scheme: { weights: { bits: 4, group: undefined, symmetric: false }, activations: { bits: 8, symmetric } },
   let: true,
   learnRanges: false,
@@ -63,7 +67,7 @@ const withStatic = (bits: number) => ({
   lmHead: 8,
   embedding: 8,
   let: true,
-  rounding: 'nearest',
+  ...NEAREST,
 })
 
 /** Group and outer bits of the CPU, by the width of the stored codes. */
@@ -80,7 +84,7 @@ const weights = (bits: number, given?: number | 'none', symmetric = false) => {
     scheme: { weights: { bits, group: asked, symmetric } },
     lmHead: outer,
     embedding: outer,
-    rounding: bits <= 4 ? 'learned' : 'nearest',
+    ...(bits > 4 && NEAREST),
   }
 }
 
@@ -118,14 +122,18 @@ describe('quantize', () => {
     ['--w4a16 --preset default', {}],
     [
       '--w4a16 --preset best --no-lookahead',
-      { epochs: 16, learningRate: 0.02, letLearningRate: 0.01, maxWork: undefined },
+      { epochs: 8, learningRate: 0.03, letLearningRate: 0.015, maxWork: undefined },
     ],
     [
       '--w4a16 --preset best',
-      { epochs: 16, learningRate: 0.02, letLearningRate: 0.01, maxWork: undefined, lookahead: true },
+      { epochs: 8, learningRate: 0.03, letLearningRate: 0.015, maxWork: undefined, lookahead: true },
+    ],
+    [
+      '--w4a8 --preset best',
+      { ...w4a8(), epochs: 8, learningRate: 0.03, letLearningRate: 0.015, maxWork: undefined, lookahead: true },
     ],
     ['--w4a16 --lookahead', { lookahead: true }],
-    ['--w4a16 --rounding nearest', { rounding: 'nearest' }],
+    ['--w4a16 --rounding nearest', NEAREST],
     [
       '--w4a16 --preset paper',
       {
@@ -134,7 +142,7 @@ describe('quantize', () => {
         learningRate: 0.01,
         letLearningRate: 0.005,
         schedule: 'constant',
-        rounding: 'nearest',
+        ...NEAREST,
         maxWork: undefined,
       },
     ],
@@ -147,7 +155,7 @@ describe('quantize', () => {
         learningRate: 0.01,
         letLearningRate: 0.005,
         schedule: 'constant',
-        rounding: 'nearest',
+        ...NEAREST,
         maxWork: undefined,
       },
     ],
@@ -160,7 +168,7 @@ describe('quantize', () => {
         epochs: 20,
         learningRate: 0.001,
         letLearningRate: 0.0005,
-        rounding: 'nearest',
+        ...NEAREST,
         maxWork: undefined,
       },
     ],
@@ -168,8 +176,11 @@ describe('quantize', () => {
     ['--w4a16 --seq-len=64', { seqLen: 64, capSeqLen: false }],
     ['--w4a16 --lr 5e-3 --seed 7', { learningRate: 0.005, letLearningRate: 0.0025, seed: 7 }],
     ['--w4a16 --schedule constant', { schedule: 'constant' }],
-    ['--w4a16 --no-lwc', { lwc: false, let: false, learnRanges: false, rounding: 'nearest' }],
-    ['--w4a16 --no-lwc --rounding gptq', { lwc: false, learnRanges: false, let: false, rounding: 'gptq' }],
+    ['--w4a16 --no-lwc', { lwc: false, let: false, learnRanges: false, ...NEAREST }],
+    [
+      '--w4a16 --no-lwc --rounding gptq',
+      { lwc: false, learnRanges: false, let: false, rounding: 'gptq', optimizer: 'adamw' },
+    ],
     ['--w4a16 --rounding learned --rounding-lr 1e-3', { rounding: 'learned', roundingLearningRate: 0.001 }],
     ['--w8a8 --static-activations', withStatic(8)],
     [
@@ -501,7 +512,7 @@ describe('texts', () => {
   test('quantize --help shows what the presets are', () => {
     const { text } = parse('quantize --help') as { text: string }
     expect(text.replace(/\s+/g, ' ')).toContain(
-      'fast (32 x 256 tokens, 4 epochs), default (128 x 512, 4; less for large models), best (128 x 512, 16) or paper (128 x 2048, 20)',
+      'fast (32 x 256 tokens, 4 epochs), default (128 x 512, 4; less for large models), best (128 x 512, 8) or paper (128 x 2048, 20)',
     )
   })
 })

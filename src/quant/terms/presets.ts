@@ -25,9 +25,11 @@ export interface Preset {
   readonly roundingLearningRate: number
   /** Learn for the error behind the next block. */
   readonly lookahead: boolean
+  /** Learn matrices where activations have few bits (LEARNED_BITS). */
+  readonly matrices: boolean
 }
 
-/** Most bits of a weight for which presets learn the rounding: above it there is next to nothing to win. */
+/** Most bits for which presets learn the rounding of weights, or matrices for activations: above it there is next to nothing to win. */
 export const LEARNED_BITS = 4
 
 export type PresetName = 'fast' | 'default' | 'best' | 'paper'
@@ -47,6 +49,7 @@ export const PRESETS: Readonly<Record<PresetName, Preset>> = {
     rounding: 'learned',
     roundingLearningRate: 8e-3,
     lookahead: false,
+    matrices: false,
   },
   default: {
     samples: 128,
@@ -58,16 +61,18 @@ export const PRESETS: Readonly<Record<PresetName, Preset>> = {
     rounding: 'learned',
     roundingLearningRate: 4e-3,
     lookahead: false,
+    matrices: false,
   },
   best: {
     samples: 128,
     seqLen: 512,
-    epochs: 16,
-    learningRate: 2e-2,
+    epochs: 8,
+    learningRate: 3e-2,
     schedule: 'cosine',
     rounding: 'learned',
     roundingLearningRate: 4e-3,
     lookahead: true,
+    matrices: true,
   },
   paper: {
     samples: 128,
@@ -78,5 +83,6 @@ export const PRESETS: Readonly<Record<PresetName, Preset>> = {
     rounding: 'nearest',
     roundingLearningRate: 4e-3,
     lookahead: false,
+    matrices: false,
   },
 }

@@ -1,7 +1,7 @@
 /** @file Resolves options: checks what a caller gave and fills in presets and defaults. Reads no files. */
 
 import { MATMUL_PRECISIONS } from '../../kernels/matmul-precision.ts'
-import { OPTIMIZER_NAMES } from '../../autodiff/optimizers.ts'
+import { OPTIMIZER_NAMES, type OptimizerName } from '../../autodiff/optimizers.ts'
 import { STATE_TYPES } from '../../calibration/activation-store.ts'
 import { usageError } from '../../errors.ts'
 import { RANGE_CHOICES } from '../../kernels/choose-range.ts'
@@ -23,7 +23,7 @@ import {
 import type { QuantizeOptions, ResolvedOptions } from './options.ts'
 import { LEARNED_BITS, PRESETS, SCHEDULES } from './presets.ts'
 import { DEVICES, resolveDevices } from './resolve-devices.ts'
-import { ROUNDING_NAMES } from './roundings.ts'
+import { type Rounding, ROUNDING_NAMES, ROUNDINGS } from './roundings.ts'
 import {
   checkScheme,
   checkWeights,
@@ -227,15 +227,25 @@ function checkActivations(given: QuantizeOptions, { activations }: QuantScheme):
  */
 function defaultTransformations(
   { activations }: QuantScheme,
-  accuracyLevel: 0 | 4,
-  lwc: boolean,
+  {
+    accuracyLevel,
+    lwc,
+    matrices,
+  }: { readonly accuracyLevel: 0 | 4; readonly lwc: boolean; readonly matrices: boolean },
 ): ResolvedOptions['let'] {
-  if (activations) return true
+  if (activations) return matrices && activations.bits <= LEARNED_BITS ? 'affine' : true
   return accuracyLevel === 4 && lwc ? 'norm' : false
 }
 
 /** True where ranges are found while the model runs. */
 const isPerToken = ({ activations }: QuantScheme): boolean => activations !== undefined && activations.kind !== 'static'
+
+/**
+ * Offsets of weights are learned by the signs of their gradients (arXiv 2309.05516): as accurate as AdamW there, without its two numbers
+ * a weight (docs/accuracy.md). Transformations for quantized activations were measured with AdamW only.
+ */
+const defaultOptimizer = (rounding: Rounding, { activations }: QuantScheme): OptimizerName =>
+  ROUNDINGS[rounding].codes === 'learned' && !activations ? 'sign-sgd' : 'adamw'
 
 /**
  * Checks the options and fills in presets and defaults. Reads no files.
@@ -265,6 +275,9 @@ export function resolveOptions(given: QuantizeOptions): ResolvedOptions {
     throw usageError(`there is no preset "${name}"`, `There are ${Object.keys(PRESETS).join(', ')}.`, 'preset')
   const preset = PRESETS[name]
   const { learningRate = preset.learningRate } = given
+  const { let: transformations = defaultTransformations(scheme, { accuracyLevel, lwc, matrices: preset.matrices }) } =
+    given
+  const { rounding = lwc && scheme.weights.bits <= LEARNED_BITS ? preset.rounding : 'nearest' } = given
   return {
     model: given.model,
     target,
@@ -279,11 +292,11 @@ export function resolveOptions(given: QuantizeOptions): ResolvedOptions {
     ...(defaults.lookup && { lookup: defaults.lookup }),
     float16: given.float16 ?? false,
     lwc,
-    rounding: given.rounding ?? (lwc && scheme.weights.bits <= LEARNED_BITS ? preset.rounding : 'nearest'),
+    rounding,
     roundingLearningRate: given.roundingLearningRate ?? preset.roundingLearningRate,
     range: given.range ?? 'mse',
-    learnRanges: given.learnRanges ?? (lwc && (!isPerToken(scheme) || given.let === 'affine')),
-    let: given.let ?? defaultTransformations(scheme, accuracyLevel, lwc),
+    learnRanges: given.learnRanges ?? (lwc && (!isPerToken(scheme) || transformations === 'affine')),
+    let: transformations,
     keepCache: given.keepCache ?? false,
     calib: given.calib,
     samples: given.samples ?? preset.samples,
@@ -293,7 +306,7 @@ export function resolveOptions(given: QuantizeOptions): ResolvedOptions {
     learningRate,
     letLearningRate: given.letLearningRate ?? learningRate / 2,
     schedule: given.schedule ?? preset.schedule,
-    optimizer: given.optimizer ?? 'adamw',
+    optimizer: given.optimizer ?? defaultOptimizer(rounding, scheme),
     alpha: given.alpha ?? 0.5,
     augLoss: given.augLoss ?? false,
     lookahead: given.lookahead ?? preset.lookahead,
