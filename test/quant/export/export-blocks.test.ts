@@ -78,7 +78,7 @@ describe('what is trained is what ships', () => {
       work,
       { ...METHOD, ...exceptions, scheme },
       { ...(format && { format }) },
-      SIZES,
+      scheme.activations ? FEW : SIZES,
     )
     expect(finished.map(({ report }) => report.linears.length)).toEqual(exceptions ? [5, 0, 6] : [7, 7, 7])
     expect(finished.map(({ report }) => report.kept !== undefined)).toEqual([true, exceptions === undefined, true])
