@@ -131,7 +131,7 @@ export const QUANTIZE_FLAGS: readonly FlagRow<keyof QuantizeRequest | 'overrides
   {
     flags: '--optimizer <name>',
     key: 'optimizer',
-    help: 'sign-sgd (default where only weights are quantized and rounding is learned), adamw or stable-spam',
+    help: 'adamw, stable-spam or sign-sgd, which takes least memory (default: adamw)',
   },
   {
     flags: '--matmul <precision>',

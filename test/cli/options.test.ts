@@ -39,7 +39,7 @@ const DEFAULTS = {
   learningRate: 0.05,
   letLearningRate: 0.025,
   schedule: 'cosine',
-  optimizer: 'sign-sgd',
+  optimizer: 'adamw',
   alpha: 0.5,
   accuracyLevel: 4,
   format: 'integer',
@@ -53,10 +53,9 @@ const DEFAULTS = {
 }
 
 /** Nothing is learned about the rounding. */
-const NEAREST = { rounding: 'nearest', optimizer: 'adamw' }
+const NEAREST = { rounding: 'nearest' }
 
 const w4a8 = (symmetric = false) => ({
-  optimizer: 'adamw',
   scheme: { weights: { bits: 4, group: undefined, symmetric: false }, activations: { bits: 8, symmetric } },
   let: true,
   learnRanges: false,
@@ -177,10 +176,7 @@ describe('quantize', () => {
     ['--w4a16 --lr 5e-3 --seed 7', { learningRate: 0.005, letLearningRate: 0.0025, seed: 7 }],
     ['--w4a16 --schedule constant', { schedule: 'constant' }],
     ['--w4a16 --no-lwc', { lwc: false, let: false, learnRanges: false, ...NEAREST }],
-    [
-      '--w4a16 --no-lwc --rounding gptq',
-      { lwc: false, learnRanges: false, let: false, rounding: 'gptq', optimizer: 'adamw' },
-    ],
+    ['--w4a16 --no-lwc --rounding gptq', { lwc: false, learnRanges: false, let: false, rounding: 'gptq' }],
     ['--w4a16 --rounding learned --rounding-lr 1e-3', { rounding: 'learned', roundingLearningRate: 0.001 }],
     ['--w8a8 --static-activations', withStatic(8)],
     [

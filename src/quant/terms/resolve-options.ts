@@ -1,7 +1,7 @@
 /** @file Resolves options: checks what a caller gave and fills in presets and defaults. Reads no files. */
 
 import { MATMUL_PRECISIONS } from '../../kernels/matmul-precision.ts'
-import { OPTIMIZER_NAMES, type OptimizerName } from '../../autodiff/optimizers.ts'
+import { OPTIMIZER_NAMES } from '../../autodiff/optimizers.ts'
 import { STATE_TYPES } from '../../calibration/activation-store.ts'
 import { usageError } from '../../errors.ts'
 import { RANGE_CHOICES } from '../../kernels/choose-range.ts'
@@ -23,7 +23,7 @@ import {
 import type { QuantizeOptions, ResolvedOptions } from './options.ts'
 import { LEARNED_BITS, PRESETS, SCHEDULES } from './presets.ts'
 import { DEVICES, resolveDevices } from './resolve-devices.ts'
-import { type Rounding, ROUNDING_NAMES, ROUNDINGS } from './roundings.ts'
+import { ROUNDING_NAMES } from './roundings.ts'
 import {
   checkScheme,
   checkWeights,
@@ -241,13 +241,6 @@ function defaultTransformations(
 const isPerToken = ({ activations }: QuantScheme): boolean => activations !== undefined && activations.kind !== 'static'
 
 /**
- * Offsets of weights are learned by the signs of their gradients (arXiv 2309.05516): as accurate as AdamW there, without its two numbers
- * a weight (docs/accuracy.md). Transformations for quantized activations were measured with AdamW only.
- */
-const defaultOptimizer = (rounding: Rounding, { activations }: QuantScheme): OptimizerName =>
-  ROUNDINGS[rounding].codes === 'learned' && !activations ? 'sign-sgd' : 'adamw'
-
-/**
  * Checks the options and fills in presets and defaults. Reads no files.
  * @throws E_USAGE, E_SCHEME with the key of the option.
  */
@@ -306,7 +299,7 @@ export function resolveOptions(given: QuantizeOptions): ResolvedOptions {
     learningRate,
     letLearningRate: given.letLearningRate ?? learningRate / 2,
     schedule: given.schedule ?? preset.schedule,
-    optimizer: given.optimizer ?? defaultOptimizer(rounding, scheme),
+    optimizer: given.optimizer ?? 'adamw',
     alpha: given.alpha ?? 0.5,
     augLoss: given.augLoss ?? false,
     lookahead: given.lookahead ?? preset.lookahead,
