@@ -11,6 +11,7 @@ import { checkFormat } from './export/check-format.ts'
 import { exportBlocks } from './export/export-blocks.ts'
 import { exportEmbeddings } from './export/export-embeddings.ts'
 import { runtimeNeed } from './export/runtime-versions.ts'
+import { roundingFor } from './default-rounding.ts'
 import { analyze } from './find/analyze.ts'
 import type { Block } from './find/blocks.ts'
 import { findProducts } from './find/products.ts'
@@ -62,9 +63,10 @@ async function quantize(given: QuantizeOptions, hooks: Hooks): Promise<QuantizeR
   const started = performance.now()
   const resolved = resolveOptions(given)
   const { session, notes: threadNotes } = withinCores(resolved.session)
-  const options: Run = { ...resolved, ...hooks, session }
+  const found = await analyze(resolved.model, resolved.seqLen, resolved.capSeqLen)
+  const { rounding, notes: roundingNotes } = roundingFor(given, resolved, found.blocks)
+  const options: Run = { ...resolved, rounding, ...hooks, session }
   const { scheme, onEvent } = options
-  const found = await analyze(options.model, options.seqLen, options.capSeqLen)
   const { model, blocks } = found
   checkConstants(found)
   const names = blocks.flatMap(({ linears }) => linears.map(({ name }) => name))
@@ -132,6 +134,7 @@ async function quantize(given: QuantizeOptions, hooks: Hooks): Promise<QuantizeR
       notes: [
         ...(before > 0 ? [`went on from an earlier run, which had finished ${before} of ${blocks.length} blocks`] : []),
         ...threadNotes,
+        ...roundingNotes,
         ...effortNotes,
         ...deviceNotes(finished),
         ...learningNotes(finished),
