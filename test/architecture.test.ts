@@ -14,6 +14,7 @@ const ROOMS = [
   'printable.ts',
   'option-mark.ts',
   'errors.ts',
+  'process',
   'files',
   'graph',
   'graph/onnx-file',

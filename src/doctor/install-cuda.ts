@@ -18,7 +18,7 @@ import { homedir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { messageOf, QuantError } from '../errors.ts'
 import { diskError } from '../files/disk-errors.ts'
-import { CUDA_PROVIDER_FILES, packagedVersion, runtimeFolder } from '../kernels/runtime-folder.ts'
+import { CUDA_PROVIDER_FILES, packagedVersion, runtimeFolder, unsupportedByCuda } from '../kernels/runtime-folder.ts'
 import { CUDA_WHEELS, type CudaWheel } from './cuda-wheels.ts'
 import { download, findFile, packageIndex } from './package-index.ts'
 import { type UnpackedFile, unpack } from './wheel.ts'
@@ -66,10 +66,11 @@ const megabytes = (bytes: number): string => `${(bytes / 1e6).toFixed(0)} MB`
 
 /** The wheels for this system. @throws E_DEVICE */
 function wheelsHere(): readonly CudaWheel[] {
-  if (process.platform !== 'linux' || process.arch !== 'x64')
+  const unsupported = unsupportedByCuda()
+  if (unsupported !== undefined)
     throw new QuantError(
       'E_DEVICE',
-      `onnxruntime-node has CUDA on Linux x64 only, and this is ${process.platform} ${process.arch}`,
+      unsupported,
       'WebGPU uses the GPU here, without anything to install (docs/gpu.md).',
     )
   const version = packagedVersion()

@@ -64,7 +64,7 @@ async function quantize(given: QuantizeOptions, hooks: Hooks): Promise<QuantizeR
   const resolved = resolveOptions(given)
   const { session, notes: threadNotes } = withinCores(resolved.session)
   const found = await analyze(resolved.model, resolved.seqLen, resolved.capSeqLen)
-  const { rounding, notes: roundingNotes } = roundingFor(given, resolved, found.blocks)
+  const { rounding, notes: roundingNotes } = roundingFor(resolved, found.blocks)
   const options: Run = { ...resolved, rounding, ...hooks, session }
   const { scheme, onEvent } = options
   const { model, blocks } = found

@@ -48,6 +48,7 @@ const DEFAULTS = {
   hiddenStates: 'float32',
   session: { threads: undefined, device: 'cpu' },
   maxWork: 3e14,
+  maxRounded: 64 * 2 ** 20,
   float16: false,
   fresh: false,
 }
@@ -121,18 +122,33 @@ describe('quantize', () => {
     ['--w4a16 --preset default', {}],
     [
       '--w4a16 --preset best --no-lookahead',
-      { epochs: 8, learningRate: 0.03, letLearningRate: 0.015, maxWork: undefined },
+      { epochs: 8, learningRate: 0.03, letLearningRate: 0.015, maxWork: undefined, maxRounded: undefined },
     ],
     [
       '--w4a16 --preset best',
-      { epochs: 8, learningRate: 0.03, letLearningRate: 0.015, maxWork: undefined, lookahead: true },
+      {
+        epochs: 8,
+        learningRate: 0.03,
+        letLearningRate: 0.015,
+        maxWork: undefined,
+        maxRounded: undefined,
+        lookahead: true,
+      },
     ],
     [
       '--w4a8 --preset best',
-      { ...w4a8(), epochs: 8, learningRate: 0.03, letLearningRate: 0.015, maxWork: undefined, lookahead: true },
+      {
+        ...w4a8(),
+        epochs: 8,
+        learningRate: 0.03,
+        letLearningRate: 0.015,
+        maxWork: undefined,
+        maxRounded: undefined,
+        lookahead: true,
+      },
     ],
     ['--w4a16 --lookahead', { lookahead: true }],
-    ['--w4a16 --rounding nearest', NEAREST],
+    ['--w4a16 --rounding nearest', { ...NEAREST, maxRounded: undefined }],
     [
       '--w4a16 --preset paper',
       {
@@ -143,6 +159,7 @@ describe('quantize', () => {
         schedule: 'constant',
         ...NEAREST,
         maxWork: undefined,
+        maxRounded: undefined,
       },
     ],
     [
@@ -156,6 +173,7 @@ describe('quantize', () => {
         schedule: 'constant',
         ...NEAREST,
         maxWork: undefined,
+        maxRounded: undefined,
       },
     ],
     ['--epochs 2 --w4a16', { epochs: 2, maxWork: undefined }],
@@ -169,6 +187,7 @@ describe('quantize', () => {
         letLearningRate: 0.0005,
         ...NEAREST,
         maxWork: undefined,
+        maxRounded: undefined,
       },
     ],
     ['--w4a16 --seq-len 64', { seqLen: 64, capSeqLen: false }],
@@ -176,8 +195,14 @@ describe('quantize', () => {
     ['--w4a16 --lr 5e-3 --seed 7', { learningRate: 0.005, letLearningRate: 0.0025, seed: 7 }],
     ['--w4a16 --schedule constant', { schedule: 'constant' }],
     ['--w4a16 --no-lwc', { lwc: false, let: false, learnRanges: false, ...NEAREST }],
-    ['--w4a16 --no-lwc --rounding gptq', { lwc: false, learnRanges: false, let: false, rounding: 'gptq' }],
-    ['--w4a16 --rounding learned --rounding-lr 1e-3', { rounding: 'learned', roundingLearningRate: 0.001 }],
+    [
+      '--w4a16 --no-lwc --rounding gptq',
+      { lwc: false, learnRanges: false, let: false, rounding: 'gptq', maxRounded: undefined },
+    ],
+    [
+      '--w4a16 --rounding learned --rounding-lr 1e-3',
+      { rounding: 'learned', roundingLearningRate: 0.001, maxRounded: undefined },
+    ],
     ['--w8a8 --static-activations', withStatic(8)],
     [
       '--w8a16 --static-activations --range minmax',

@@ -185,6 +185,8 @@ export interface CalibrationOptions {
 export interface EffortLimits {
   /** Limit of floating-point operations for all blocks: above it less is learned, the same on every machine. */
   readonly maxWork?: number | undefined
+  /** Most weights of a block whose rounding is learned (presets.ts). */
+  readonly maxRounded?: number | undefined
   /** Limit of milliseconds for all blocks: above it less is learned, as measured when the run begins. */
   readonly timeBudgetMs?: number | undefined
 }
