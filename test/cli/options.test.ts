@@ -38,6 +38,7 @@ const DEFAULTS = {
   seed: 0,
   learningRate: 0.05,
   letLearningRate: 0.025,
+  learnGains: false,
   schedule: 'cosine',
   optimizer: 'adamw',
   alpha: 0.5,
@@ -122,7 +123,14 @@ describe('quantize', () => {
     ['--w4a16 --preset default', {}],
     [
       '--w4a16 --preset best --no-lookahead',
-      { epochs: 8, learningRate: 0.03, letLearningRate: 0.015, maxWork: undefined, maxRounded: undefined },
+      {
+        epochs: 8,
+        learningRate: 0.03,
+        letLearningRate: 0.015,
+        maxWork: undefined,
+        maxRounded: undefined,
+        learnGains: true,
+      },
     ],
     [
       '--w4a16 --preset best',
@@ -133,6 +141,7 @@ describe('quantize', () => {
         maxWork: undefined,
         maxRounded: undefined,
         lookahead: true,
+        learnGains: true,
       },
     ],
     [
@@ -145,9 +154,11 @@ describe('quantize', () => {
         maxWork: undefined,
         maxRounded: undefined,
         lookahead: true,
+        learnGains: true,
       },
     ],
     ['--w4a16 --lookahead', { lookahead: true }],
+    ['--w4a16 --learn-gains', { learnGains: true }],
     ['--w4a16 --rounding nearest', { ...NEAREST, maxRounded: undefined }],
     [
       '--w4a16 --preset paper',

@@ -36,6 +36,12 @@ export interface ChangedSite {
   readonly dtype: DType
 }
 
+/** A gain or a bias of a norm, and the linears that read what it makes. */
+export interface NormConstant {
+  readonly site: Site
+  readonly readers: readonly Linear[]
+}
+
 export interface BlockPlan {
   readonly block: Block
   readonly format: ExportOptions['format']
@@ -53,7 +59,9 @@ export interface BlockPlan {
   readonly skippedMappings: readonly Refused[]
   /** Biases of linears, where they have one. */
   readonly biases: ReadonlyMap<Linear, Site>
-  /** Gains and biases that the mappings change, in a fixed order. */
+  /** Gains and biases of norms that are learned; none where they stay. */
+  readonly gains: readonly NormConstant[]
+  /** Gains and biases that mappings or learning change, in a fixed order. */
   readonly changedSites: readonly ChangedSite[]
   /** Linears that get a bias they did not have, because what they read is shifted. */
   readonly addedBiases: readonly Linear[]
@@ -71,6 +79,8 @@ export interface PlanOptions {
   readonly accuracyLevel?: 0 | 4 | undefined
   /** Equivalent transformations to learn: all, those behind norms, all with matrices before linears, or none. */
   readonly let: LearningOptions['let']
+  /** Learn the gains of norms. Default: no. */
+  readonly gains?: boolean | undefined
   /** Scheme of each weight, where the rules have exceptions; by default the scheme of all weights. */
   readonly weightSchemeOf?: WeightSchemeOf | undefined
   /** User's value -> value of the working copy (Analysis.values). */

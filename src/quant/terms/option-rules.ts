@@ -69,6 +69,7 @@ export const RULES: Rules<QuantizeOptions> = {
   let: { holds: value => typeof value === 'boolean' || value === 'affine', says: 'is true, false or affine' },
   keepCache: FLAG,
   letLearningRate: POSITIVE,
+  learnGains: FLAG,
   alpha: SHARE,
   augLoss: FLAG,
   lookahead: FLAG,

@@ -81,6 +81,8 @@ export interface QuantizeOptions extends WeightRules, EmbeddingChoices, SchemeOv
   readonly keepCache?: boolean | undefined
   /** Learning rate of the transformations; by default half of `learningRate` (arXiv 2308.13137 section 4.1: 5e-3 and 1e-2). */
   readonly letLearningRate?: number | undefined
+  /** Learn the gains of norms too, which changes what stays float. Default: as the preset has it. */
+  readonly learnGains?: boolean | undefined
   /** Share of the difficulty that starts in the weights, 0 to 1 (default: 0.5). */
   readonly alpha?: number | undefined
   /** Aim at the middle between the float block's outputs for float and for quantized inputs (default: false). */
@@ -160,6 +162,7 @@ export interface LearningOptions extends WeightRules {
   readonly epochs: number
   readonly learningRate: number
   readonly letLearningRate: number
+  readonly learnGains: boolean
   readonly roundingLearningRate: number
   readonly schedule: Schedule
   readonly optimizer: OptimizerName

@@ -29,6 +29,8 @@ export interface Preset {
   readonly roundingLearningRate: number
   /** Learn for the error behind the next block. */
   readonly lookahead: boolean
+  /** Learn the gains of norms, with weights of few bits (LEARNED_BITS). */
+  readonly gains: boolean
   /** Learn matrices where activations have few bits (LEARNED_BITS). */
   readonly matrices: boolean
 }
@@ -54,6 +56,7 @@ export const PRESETS: Readonly<Record<PresetName, Preset>> = {
     maxRounded: 64 * MEBI,
     roundingLearningRate: 8e-3,
     lookahead: false,
+    gains: false,
     matrices: false,
   },
   default: {
@@ -67,6 +70,7 @@ export const PRESETS: Readonly<Record<PresetName, Preset>> = {
     maxRounded: 64 * MEBI,
     roundingLearningRate: 4e-3,
     lookahead: false,
+    gains: false,
     matrices: false,
   },
   best: {
@@ -78,6 +82,7 @@ export const PRESETS: Readonly<Record<PresetName, Preset>> = {
     rounding: 'learned',
     roundingLearningRate: 4e-3,
     lookahead: true,
+    gains: true,
     matrices: true,
   },
   paper: {
@@ -89,6 +94,7 @@ export const PRESETS: Readonly<Record<PresetName, Preset>> = {
     rounding: 'nearest',
     roundingLearningRate: 4e-3,
     lookahead: false,
+    gains: false,
     matrices: false,
   },
 }

@@ -111,7 +111,8 @@ export function resolveOptions(given: QuantizeOptions): ResolvedOptions {
   const preset = PRESETS[name]
   const { learningRate = preset.learningRate } = given
   const { let: transformations = defaultTransformations(scheme, { accuracyLevel, lwc }, preset) } = given
-  const { rounding = lwc && scheme.weights.bits <= LEARNED_BITS ? preset.rounding : 'nearest' } = given
+  const hasFewBits = scheme.weights.bits <= LEARNED_BITS
+  const { rounding = lwc && hasFewBits ? preset.rounding : 'nearest' } = given
   return {
     model: given.model,
     target,
@@ -141,6 +142,7 @@ export function resolveOptions(given: QuantizeOptions): ResolvedOptions {
     epochs: given.epochs ?? preset.epochs,
     learningRate,
     letLearningRate: given.letLearningRate ?? learningRate / 2,
+    learnGains: given.learnGains ?? (lwc && hasFewBits && preset.gains),
     schedule: given.schedule ?? preset.schedule,
     optimizer: given.optimizer ?? 'adamw',
     alpha: given.alpha ?? 0.5,
