@@ -30,8 +30,16 @@ async function logitsAfter(session: Session, io: ModelIo, prefix: BigInt64Array)
 test('greedy text in one batch is that of pieces one by one, up to ties', async () => {
   await withModel(async (session, io) => {
     const write = async (batch: number) =>
-      (await generateTokens(session, io, { samples: SAMPLES, seqLen: LENGTH, seed: 0, piece: PIECE, topK: 1, batch }))
-        .tokens
+      (
+        await generateTokens(session, io, {
+          samples: SAMPLES,
+          seqLen: LENGTH,
+          seed: 0,
+          manner: { piece: PIECE, share: 1 },
+          topK: 1,
+          batch,
+        })
+      ).tokens
     const [alone, together] = [await write(1), await write(64)]
     let equal = 0
     for (let start = 0; start < alone.length; start += LENGTH) {
@@ -64,7 +72,9 @@ test('greedy text is the likeliest continuation, by runs without cache', async (
 
 test('every run writes the same bytes', async () => {
   const write = () =>
-    withModel((session, io) => generateTokens(session, io, { samples: 12, seqLen: 40, seed: 5, piece: 16 }))
+    withModel((session, io) =>
+      generateTokens(session, io, { samples: 12, seqLen: 40, seed: 5, manner: { piece: 16, share: 1 } }),
+    )
   const first = await write()
   expect(await write()).toEqual(first)
 })
