@@ -18,30 +18,20 @@ export interface GenerateOptions extends SamplingOptions {
   readonly seed: number
   /** First token of every sample, and before every piece: `io.bosTokenId` when absent, a random one each where that is not known either. */
   readonly bosTokenId?: number | undefined
-  /** Chosen by whether the model gives back its cache when absent. */
-  readonly manner?: Manner | undefined
+  /** Most tokens of a piece (default: PIECE). */
+  readonly piece?: number | undefined
   /** Pieces written at once; chosen by the size of the cache and the logits when absent, by the file where it fixes their number. */
   readonly batch?: number | undefined
   /** Called after every run with the tokens that are written, of how many. */
   readonly onProgress?: ((done: number, total: number) => void) | undefined
 }
 
-/** The manner in which samples are written: in pieces that know nothing of each other. */
-export interface Manner {
-  /** Most tokens of a piece. */
-  readonly piece: number
-  /** Part of the pieces that is written. The others repeat these, so that samples differ in their order. */
-  readonly share: number
-}
-
 /**
- * With a cache pieces are short because every further token reads and copies the keys and values of those before it. Without, every token
- * runs its whole piece again, which is why fewer are written. docs/speed.md has the times, docs/accuracy.md what shorter pieces cost.
+ * Most tokens of a piece. A sample is written in pieces that know nothing of each other. With a cache they are short because every further
+ * token reads and copies the keys and values of those before it; without, because every token runs its whole piece again. docs/speed.md
+ * has the times, and what short pieces do to accuracy.
  */
-const MANNERS: { readonly cached: Manner; readonly plain: Manner } = {
-  cached: { piece: 128, share: 1 },
-  plain: { piece: 32, share: 1 / 4 },
-}
+const PIECE = { cached: 128, plain: 16 } as const
 
 /** Most pieces in one run: more at once need more time for each token, because the caches of the processor hold no more. */
 const MOST_AT_ONCE = 64
@@ -94,8 +84,8 @@ function firstToken(io: ModelIo, bosTokenId: number | undefined, random: Random)
  *
  * A sample is a first token and pieces of text, one after the other. Each piece is written after a first token of its own, which
  * later pieces leave out. As many pieces as memory allows are written at once, and no token that is not used. With a KV cache that the
- * file gives back, a token costs one run over one position; without, a run over the piece so far, and pieces are used several times.
- * A piece depends on `seed`, its number and `seqLen` only, not on what is written beside it (but for rounding in onnxruntime).
+ * file gives back, a token costs one run over one position; without, a run over the piece so far.
+ * A sample depends on `seed`, its number and `seqLen` only, not on what is written beside it (but for rounding in onnxruntime).
  * @throws E_SEQ_LEN, E_CALIBRATION (nothing known to start from), E_RUNTIME.
  */
 export async function generateTokens(
@@ -105,28 +95,22 @@ export async function generateTokens(
 ): Promise<CalibrationSamples> {
   const { samples, seqLen, seed, bosTokenId = io.bosTokenId, onProgress } = options
   checkSeqLen(io, seqLen)
-  const { piece, share } = options.manner ?? (hasCache(io) ? MANNERS.cached : MANNERS.plain)
+  const piece = options.piece ?? (hasCache(io) ? PIECE.cached : PIECE.plain)
   const pieces = cut(samples, seqLen, piece)
-  const groups = [...new Set(pieces.map(({ length }) => length))].map(length => {
-    const alike = pieces.filter(each => each.length === length)
-    // Fewer than fill a run would cost about the same.
-    const count = Math.max(Math.min(alike.length, MOST_AT_ONCE), Math.ceil(alike.length * share))
-    return { written: alike.slice(0, count), repeated: alike.slice(count) }
-  })
-  const written = groups.flatMap(group => group.written)
-  const total = written.reduce((sum, { length }) => sum + length, 0)
+  const lengths = [...new Set(pieces.map(({ length }) => length))]
   const bytes = bytesPerPiece(io, io.vocabSize ?? 2 ** 17, Math.min(piece, seqLen))
   const tokens = new BigInt64Array(samples * seqLen)
   for (const { index, sample, start } of pieces)
     if (start === 1) tokens[sample * seqLen] = firstToken(io, bosTokenId, new Random(seed, index))
-  await withBatch(io.batch ?? options.batch, batchFor(bytes, written.length, MOST_AT_ONCE), async batch => {
+  await withBatch(io.batch ?? options.batch, batchFor(bytes, pieces.length, MOST_AT_ONCE), async batch => {
     let done = 0
-    const onTokens = (count: number) => onProgress?.((done += count), total)
-    for (const group of groups)
-      for (let i = 0; i < group.written.length; i += batch)
-        await writePieces(session, io, group.written.slice(i, i + batch), tokens, options, onTokens)
+    const onTokens = (count: number) => onProgress?.((done += count), samples * (seqLen - 1))
+    for (const length of lengths) {
+      const alike = pieces.filter(each => each.length === length)
+      for (let i = 0; i < alike.length; i += batch)
+        await writePieces(session, io, alike.slice(i, i + batch), tokens, options, onTokens)
+    }
   })
-  for (const group of groups) repeatPieces(group.written, group.repeated, tokens, seqLen, seed)
   return { tokens, samples, seqLen }
 }
 
@@ -150,22 +134,5 @@ async function writePieces(
       tokens[sample * seqLen + start + t] = fed[i]!
     })
     onTokens(pieces.length)
-  }
-}
-
-/** Fills places with written pieces of the same length: each as often as the others, in an order drawn anew for every round. */
-function repeatPieces(
-  written: readonly Piece[],
-  places: readonly Piece[],
-  tokens: BigInt64Array,
-  seqLen: number,
-  seed: number,
-): void {
-  let order: Piece[] = []
-  for (const { index, sample, start, length } of places) {
-    if (order.length === 0) order = new Random(seed, index).shuffled(written)
-    const from = order.pop()!
-    const at = from.sample * seqLen + from.start
-    tokens.copyWithin(sample * seqLen + start, at, at + length)
   }
 }

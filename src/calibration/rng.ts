@@ -63,16 +63,4 @@ export class Random {
   int(n: number): number {
     return Math.floor(this.next() * n)
   }
-
-  /** The items in an order drawn from all orders with equal probability (Fisher-Yates, as Durstenfeld has it). */
-  shuffled<T>(items: readonly T[]): T[] {
-    const order = [...items]
-    for (let i = order.length - 1; i > 0; i--) {
-      const j = this.int(i + 1)
-      const item = order[i]!
-      order[i] = order[j]!
-      order[j] = item
-    }
-    return order
-  }
 }

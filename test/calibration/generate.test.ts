@@ -5,7 +5,6 @@ import { generateTokens } from '../../src/calibration/generate.ts'
 import { toyDecoder, toyLogits, VOCABULARY } from './toy-decoder.ts'
 
 const options = { samples: 5, seqLen: 6, seed: 1, bosTokenId: 2 }
-const manner = (piece: number, share: number = 1) => ({ piece, share })
 const numbers = (tokens: BigInt64Array) => Array.from(tokens, Number)
 
 test('the same text with and without cache, in any batch', async () => {
@@ -77,13 +76,13 @@ test('a sample is a first token and pieces that know nothing of each other', asy
     ...options,
     samples: 2,
     seqLen: 9,
-    manner: manner(3),
+    piece: 3,
     topK: 1,
   })
   const written = piece.slice(1)
   const sample = [2, ...written.slice(0, 2), ...written, ...written]
   expect(numbers(tokens)).toEqual([...sample, ...sample])
-  const drawn = await generateTokens(decoder, decoder.io, { ...options, samples: 1, seqLen: 61, manner: manner(20) })
+  const drawn = await generateTokens(decoder, decoder.io, { ...options, samples: 1, seqLen: 61, piece: 20 })
   const pieces = [1, 21, 41].map(start =>
     numbers(drawn.tokens)
       .slice(start, start + 20)
@@ -94,7 +93,7 @@ test('a sample is a first token and pieces that know nothing of each other', asy
 
 test.each([true, false])('no token is computed that is not used (cache: %s)', async cached => {
   const decoder = toyDecoder({ cached })
-  await generateTokens(decoder, decoder.io, { ...options, samples: 3, seqLen: 11, manner: manner(4) })
+  await generateTokens(decoder, decoder.io, { ...options, samples: 3, seqLen: 11, piece: 4 })
   // 10 tokens of each sample in pieces of 3, 3 and 4.
   const steps = (count: number, length: number) => Array.from({ length }, (_, t) => [count, cached ? 1 : t + 1])
   expect(decoder.runs).toEqual([...steps(6, 3), ...steps(3, 4)])
@@ -102,7 +101,7 @@ test.each([true, false])('no token is computed that is not used (cache: %s)', as
 
 test('64 pieces at once, of all samples; fewer where memory asks for it', async () => {
   const decoder = toyDecoder({ cached: true })
-  await generateTokens(decoder, decoder.io, { ...options, samples: 25, seqLen: 13, manner: manner(4) })
+  await generateTokens(decoder, decoder.io, { ...options, samples: 25, seqLen: 13, piece: 4 })
   expect(decoder.runs.map(([batch]) => batch)).toEqual([...Array(4).fill(64), ...Array(4).fill(11)])
   const large = toyDecoder({ cached: true })
   // 64 MiB of logits for each sequence, for four of them.
@@ -115,28 +114,8 @@ test('64 pieces at once, of all samples; fewer where memory asks for it', async 
 
 test('a sample does not depend on how many there are', async () => {
   const decoder = toyDecoder({ cached: true })
-  const write = (samples: number) =>
-    generateTokens(decoder, decoder.io, { ...options, samples, seqLen: 9, manner: manner(3) })
+  const write = (samples: number) => generateTokens(decoder, decoder.io, { ...options, samples, seqLen: 9, piece: 3 })
   expect((await write(5)).tokens.slice(0, 18)).toEqual((await write(2)).tokens)
-})
-
-test('repeats a part of the pieces, each as often, where only that part is written', async () => {
-  const decoder = toyDecoder({ cached: false })
-  const write = (samples: number) =>
-    generateTokens(decoder, decoder.io, { ...options, samples, seqLen: 9, manner: manner(4, 1 / 4) })
-  const [few, many] = [await write(32), await write(512)]
-  const runTokens = decoder.runs.reduce((sum, [batch, width]) => sum + (width === 1 ? batch! : 0), 0)
-  expect(runTokens).toBe(64 + 256)
-  const pieces = (tokens: BigInt64Array) =>
-    Array.from({ length: tokens.length / 9 }, (_, i) => numbers(tokens.slice(i * 9, (i + 1) * 9))).flatMap(row => {
-      expect(row[0]).toBe(2)
-      return [row.slice(1, 5).join(), row.slice(5).join()]
-    })
-  expect(pieces(many.tokens).slice(0, 64)).toEqual(pieces(few.tokens))
-  const times = (each: readonly string[]) => each.toSorted().join(' ')
-  const rounds = [0, 1, 2, 3].map(i => pieces(many.tokens).slice(i * 256, (i + 1) * 256))
-  expect(rounds.map(times)).toEqual(rounds.map(() => times(rounds[0]!)))
-  expect(new Set(rounds.map(round => round.join())).size).toBe(4)
 })
 
 test('starts from the configured begin of text, or from random tokens', async () => {

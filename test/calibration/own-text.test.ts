@@ -35,7 +35,7 @@ test('greedy text in one batch is that of pieces one by one, up to ties', async 
           samples: SAMPLES,
           seqLen: LENGTH,
           seed: 0,
-          manner: { piece: PIECE, share: 1 },
+          piece: PIECE,
           topK: 1,
           batch,
         })
@@ -72,9 +72,7 @@ test('greedy text is the likeliest continuation, by runs without cache', async (
 
 test('every run writes the same bytes', async () => {
   const write = () =>
-    withModel((session, io) =>
-      generateTokens(session, io, { samples: 12, seqLen: 40, seed: 5, manner: { piece: 16, share: 1 } }),
-    )
+    withModel((session, io) => generateTokens(session, io, { samples: 12, seqLen: 40, seed: 5, piece: 16 }))
   const first = await write()
   expect(await write()).toEqual(first)
 })
