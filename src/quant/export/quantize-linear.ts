@@ -48,7 +48,7 @@ export function writeCodes(g: Builder, x: Value, quantizer: FixedQuantizer): Wri
 }
 
 /** DequantizeLinear of codes: float32. */
-export function writeDequantized(g: Builder, { codes, scale, zeroPoint }: WrittenCodes): Value {
+function writeDequantized(g: Builder, { codes, scale, zeroPoint }: WrittenCodes): Value {
   return g.op('DequantizeLinear', [codes, scale, zeroPoint], {}, { role: 'dequantized', dtype: 'float32' })
 }
 
