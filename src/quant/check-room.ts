@@ -26,7 +26,7 @@ const STORES = 4
  * Bytes that the rest of a run writes. Files that an earlier run has written already are not counted again.
  * @param size bytes of the model.
  */
-function spaceNeeds(
+export function spaceNeeds(
   { blocks, seqLen, io }: Analysis,
   options: ResolvedOptions,
   outer: EmbeddingPlan,
