@@ -31,7 +31,7 @@ const VARIANTS: Readonly<Record<string, Variant>> = {
   rounding: { template: 'base', way: 'rounding', count: 110 },
   learning: { template: 'base', way: 'learning', count: 50 },
   /** Folders after a process that was killed behind its first block. */
-  'going on': { template: 'killed', way: 'learning', count: 40 },
+  resumed: { template: 'killed', way: 'learning', count: 40 },
 }
 
 beforeAll(async () => {
