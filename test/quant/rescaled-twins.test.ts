@@ -62,7 +62,6 @@ async function quantize(twin: boolean, scheme: string, options: Partial<Quantize
 test.each<[string, Partial<QuantizeOptions>]>([
   ['w4a16g32', { lwc: false }],
   ['w8a16', { lwc: false }],
-  ['w4a16g32', { lwc: false, rounding: 'weighted' }],
   ['w4a16g32', { lwc: false, rounding: 'gptq' }],
   ['w2a16g32', { epochs: 8, rounding: 'nearest' }],
   ['w2a16g32', { epochs: 8, rounding: 'weighted-learned', lookahead: true }],
