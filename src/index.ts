@@ -14,7 +14,7 @@ export const evaluate: Face['evaluate'] = face.evaluate
 /** Describes a model file: `await inspect({ model: 'model.onnx' })`. See `Face`. */
 export const inspect: Face['inspect'] = face.inspect
 
-export { type EngineKind, type Face, type RunOptions } from './engine/engine.ts'
+export { type Call, type EngineKind, type Face, type RunOptions } from './engine/engine.ts'
 export { type ChosenDevice } from './engine/choose-device.ts'
 export {
   type DeviceEvent,
@@ -23,9 +23,11 @@ export {
   type QuantizeRequest,
   type QuantizeResult,
   type Ran,
+  type TaskName,
   type Tasks,
 } from './engine/messages.ts'
 export { type ErrorCode, type ErrorWords, QuantError } from './errors.ts'
+export { type OptimizerName } from './autodiff/optimizers.ts'
 export { type StateType } from './calibration/activation-store.ts'
 export { type SetPlace } from './files/file-set.ts'
 export { type WorkPlace } from './files/work-folder.ts'
@@ -33,6 +35,7 @@ export { type DType } from './graph/dtype.ts'
 export { type OpsetImport } from './graph/ir.ts'
 export { type RangeChoice } from './kernels/choose-range.ts'
 export { type Device, type DeviceChoice } from './kernels/device.ts'
+export { type MatMulPrecision } from './kernels/matmul-precision.ts'
 export { type RangeQuantizer } from './kernels/static-range.ts'
 export { type ActivationQuantizer } from './kernels/tokens.ts'
 export { type OptionName } from './option-mark.ts'
@@ -50,7 +53,7 @@ export {
   type InspectReport,
 } from './quant/inspected.ts'
 export { type KernelSpeed, type ProductOp, type StoredProduct } from './quant/terms/kernel.ts'
-export { type QuantizeOptions } from './quant/terms/options.ts'
+export { type Format, type OutputLayout, type QuantizeOptions } from './quant/terms/options.ts'
 export { type PresetName, type Schedule } from './quant/terms/presets.ts'
 export { type EvaluateEvent, type EvaluateOptions, type InspectOptions } from './quant/terms/read-options.ts'
 export {
@@ -58,12 +61,14 @@ export {
   type BlockReport,
   type EmbeddingReport,
   type FewTokens,
+  type OuterLearning,
   type QuantizeEvent,
   type QuantizeReport,
   type RuntimeNeed,
   type SkippedReport,
   type Traces,
 } from './quant/terms/report.ts'
+export { type Rounding } from './quant/terms/roundings.ts'
 export {
   type EmbeddingBits,
   type EmbeddingChoices,
@@ -73,6 +78,7 @@ export {
   type QuantScheme,
   type SchemeOverrides,
   type SiteQuantizer,
+  type UsualWeights,
   type WeightOverride,
   type WeightRules,
   type WeightScheme,
