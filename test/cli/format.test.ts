@@ -1,12 +1,7 @@
 import { describe, expect, test } from 'vitest'
-import {
-  formatBytes,
-  formatCount,
-  formatDuration,
-  formatEvaluation,
-  formatInspection,
-  formatQuantized,
-} from '../../src/cli/format.ts'
+import { formatInspection, formatQuantized } from '../../src/cli/format.ts'
+import { formatEvaluation } from '../../src/cli/format-evaluation.ts'
+import { formatBytes, formatCount, formatDuration } from '../../src/cli/format-numbers.ts'
 import { table } from '../../src/cli/table.ts'
 import type { EvaluateReport } from '../../src/quant/evaluate.ts'
 import type { InspectReport } from '../../src/quant/inspected.ts'
