@@ -17,7 +17,7 @@ export const generate: Face['generate'] = face.generate
 /** Describes a model file: `await inspect({ model: 'model.onnx' })`. See `Face`. */
 export const inspect: Face['inspect'] = face.inspect
 
-export { type EngineKind, type Face, type RunOptions } from './engine/engine.ts'
+export { type Call, type EngineKind, type Face, type RunOptions } from './engine/engine.ts'
 export { type ChosenDevice } from './engine/choose-device.ts'
 export {
   type DeviceEvent,
@@ -27,9 +27,11 @@ export {
   type QuantizeRequest,
   type QuantizeResult,
   type Ran,
+  type TaskName,
   type Tasks,
 } from './engine/messages.ts'
 export { type ErrorCode, type ErrorWords, QuantError } from './errors.ts'
+export { type OptimizerName } from './autodiff/optimizers.ts'
 export { type Divergence } from './calibration/measures.ts'
 export { type Speed } from './calibration/speed.ts'
 export { type StateType } from './calibration/activation-store.ts'
@@ -39,6 +41,7 @@ export { type DType } from './graph/dtype.ts'
 export { type OpsetImport } from './graph/ir.ts'
 export { type RangeChoice } from './kernels/choose-range.ts'
 export { type Device, type DeviceChoice } from './kernels/device.ts'
+export { type MatMulPrecision } from './kernels/matmul-precision.ts'
 export { type RangeQuantizer } from './kernels/static-range.ts'
 export { type ActivationQuantizer } from './kernels/tokens.ts'
 export { type OptionName } from './option-mark.ts'
@@ -65,7 +68,7 @@ export {
   type TextEvent,
   type Written,
 } from './quant/terms/generate-options.ts'
-export { type QuantizeOptions } from './quant/terms/options.ts'
+export { type Format, type OutputLayout, type QuantizeOptions } from './quant/terms/options.ts'
 export { type PresetName, type Schedule } from './quant/terms/presets.ts'
 export {
   type EvaluateEvent,
@@ -79,12 +82,14 @@ export {
   type BlockReport,
   type EmbeddingReport,
   type FewTokens,
+  type OuterLearning,
   type QuantizeEvent,
   type QuantizeReport,
   type RuntimeNeed,
   type SkippedReport,
   type Traces,
 } from './quant/terms/report.ts'
+export { type Rounding } from './quant/terms/roundings.ts'
 export {
   type EmbeddingBits,
   type EmbeddingChoices,
@@ -94,6 +99,7 @@ export {
   type QuantScheme,
   type SchemeOverrides,
   type SiteQuantizer,
+  type UsualWeights,
   type WeightOverride,
   type WeightRules,
   type WeightScheme,

@@ -185,6 +185,12 @@ export const QUANTIZE_FLAGS: readonly FlagRow<keyof QuantizeRequest | 'overrides
     parse: number,
   },
   {
+    flags: '--learn-gains',
+    key: 'learnGains',
+    help: 'learn the gains of norms too (default with the preset best)',
+  },
+  { flags: '--no-learn-gains', key: 'learnGains', help: 'do not' },
+  {
     flags: '--alpha <x>',
     key: 'alpha',
     help: 'share of the difficulty that starts in the weights, 0 to 1 (default: 0.5)',

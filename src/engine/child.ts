@@ -5,12 +5,13 @@ import { QuantError } from '../errors.ts'
 import { option } from '../option-mark.ts'
 import type { Device } from '../kernels/device.ts'
 import { goOnOnCpu } from '../kernels/device-failure.ts'
+import { forkOptions } from '../process/fork-options.ts'
+import { receivedError } from '../process/sent-error.ts'
 import type { Traces } from '../quant/terms/report.ts'
 import { describeEvent } from './describe-event.ts'
 import { engineEnvironment, startOptions } from './environment.ts'
-import { forkOptions } from './fork-options.ts'
 import { clearAway, GO_ON, interrupted } from './interrupted.ts'
-import { type EngineMessage, type ProgressEvent, receivedError, type Task } from './messages.ts'
+import type { EngineMessage, ProgressEvent, Task } from './messages.ts'
 
 /** The built file, because child.ts is dist/engine/child.js when it runs. */
 const PROCESS = new URL('./process.js', import.meta.url)

@@ -26,7 +26,11 @@ export interface RunOptions {
   readonly engine?: EngineKind | undefined
 }
 
-type Call<Name extends TaskName> = (options: Tasks[Name]['options'], run?: RunOptions) => Promise<Tasks[Name]['report']>
+/** A task as a function of its options. */
+export type Call<Name extends TaskName> = (
+  options: Tasks[Name]['options'],
+  run?: RunOptions,
+) => Promise<Tasks[Name]['report']>
 
 /** The functions of the package. */
 export interface Face {

@@ -2,7 +2,7 @@
 
 import { existsSync, readdirSync, realpathSync } from 'node:fs'
 import { delimiter, dirname, join } from 'node:path'
-import type { Device } from '../kernels/device.ts'
+import { type Device, type DeviceChoice, deviceOf, kindOf } from '../kernels/device.ts'
 import { CUDA_PROVIDER_FILES, runtimeFolder } from '../kernels/runtime-folder.ts'
 import type { Task } from './messages.ts'
 
@@ -51,6 +51,8 @@ export function cudaFolders(env: NodeJS.ProcessEnv = process.env): string[] {
 /** Options of a task that its process must be started with. */
 export interface StartOptions {
   readonly matmul?: string | undefined
+  /** All devices of the run, where there are several: their processes inherit the environment. */
+  readonly devices?: readonly DeviceChoice[] | undefined
 }
 
 /** Those of a task's options. */
@@ -59,10 +61,10 @@ export const startOptions = (task: Task): StartOptions => (task.name === 'quanti
 /** The environment for a device: the system's loader and cuBLAS read theirs only when a process starts. */
 export function engineEnvironment(
   device: Device,
-  { matmul }: StartOptions = {},
+  { matmul, devices = [] }: StartOptions = {},
   env: NodeJS.ProcessEnv = process.env,
 ): NodeJS.ProcessEnv {
-  const isCuda = device.startsWith('cuda')
+  const isCuda = [device, ...devices.map(deviceOf)].some(each => kindOf(each) === 'cuda')
   const libraries = isCuda ? [...cudaFolders(env), env['LD_LIBRARY_PATH'] ?? ''].filter(folder => folder !== '') : []
   return {
     ...ALLOCATION,

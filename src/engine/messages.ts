@@ -1,6 +1,6 @@
 /** @file Tasks of the engine, and messages between the two processes: plain data, no words. */
 
-import { type ErrorCode, QuantError } from '../errors.ts'
+import type { SentError } from '../process/sent-error.ts'
 import type { EvaluateReport, MeasuredSpeed } from '../quant/evaluate.ts'
 import type { InspectReport } from '../quant/inspected.ts'
 import type { GenerateOptions, GenerateReport, LoadingEvent, TextEvent } from '../quant/terms/generate-options.ts'
@@ -62,32 +62,8 @@ export interface DeviceEvent {
 /** Progress of a task. */
 export type ProgressEvent = DeviceEvent | QuantizeEvent | EvaluateEvent | SpeedEvent | LoadingEvent | TextEvent
 
-/** An error as plain data: classes do not travel. */
-export interface SentError {
-  readonly name: string
-  /** Text, with marks of options if it is a QuantError's. */
-  readonly message: string
-  readonly stack: string | undefined
-  /** The rest is of a QuantError only. */
-  readonly code?: ErrorCode | undefined
-  readonly hint?: string | undefined
-  readonly option?: string | undefined
-}
-
 /** Messages of the process that works. The last two end it. */
 export type EngineMessage =
   | { readonly type: 'event'; readonly event: ProgressEvent }
   | { readonly type: 'report'; readonly report: unknown }
   | { readonly type: 'error'; readonly error: SentError }
-
-export function sentError(error: unknown): SentError {
-  if (!(error instanceof Error)) return { name: 'Error', message: String(error), stack: undefined }
-  const { name, message, stack } = error
-  if (!(error instanceof QuantError)) return { name, message, stack }
-  return { name, stack, code: error.code, option: error.option, ...error.words() }
-}
-
-export function receivedError({ name, message, stack, code, hint, option }: SentError): Error {
-  const error = code === undefined ? new Error(message) : new QuantError(code, message, hint, { option })
-  return Object.assign(error, { name, ...(stack !== undefined && { stack }) })
-}

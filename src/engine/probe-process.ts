@@ -2,6 +2,7 @@
 
 import { messageOf } from '../errors.ts'
 import type { Device } from '../kernels/device.ts'
+import { serveParent } from '../process/serve-parent.ts'
 
 /** Answer of the process: the words of the failure, if it is one. */
 export interface ProbeAnswer {
@@ -10,13 +11,7 @@ export interface ProbeAnswer {
 
 const answer = (failure: string | undefined) => process.send?.({ failure } satisfies ProbeAnswer)
 
-process.title = 'omniquant probe'
-
-// Ctrl-C reaches every process of the terminal; the parent decides about it.
-for (const signal of ['SIGINT', 'SIGHUP'] as const) process.on(signal, () => {})
-
-// Without a parent nobody waits for the answer.
-process.on('disconnect', () => process.exit(1))
+serveParent('omniquant probe')
 
 // Loaded only now: onnxruntime itself may be what does not load.
 import('../kernels/probe.ts')

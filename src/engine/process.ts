@@ -3,7 +3,9 @@
  * answers to no terminal, and can be killed at any moment.
  */
 
-import { type EngineMessage, sentError, type Task } from './messages.ts'
+import { sentError } from '../process/sent-error.ts'
+import { serveParent } from '../process/serve-parent.ts'
+import type { EngineMessage, Task } from './messages.ts'
 
 async function answer(task: Task): Promise<EngineMessage> {
   try {
@@ -17,13 +19,7 @@ async function answer(task: Task): Promise<EngineMessage> {
   }
 }
 
-process.title = 'omniquant engine'
-
-// Ctrl-C reaches every process of the terminal; the parent decides about it.
-for (const signal of ['SIGINT', 'SIGHUP'] as const) process.on(signal, () => {})
-
-// Without a parent nobody waits for the report.
-process.on('disconnect', () => process.exit(1))
+serveParent('omniquant engine')
 
 process.once('message', (task: Task) => {
   void answer(task).then(message => process.send?.(message, () => process.disconnect()))

@@ -4,10 +4,10 @@ import { fork } from 'node:child_process'
 import { once } from 'node:events'
 import { messageOf } from '../errors.ts'
 import { option } from '../option-mark.ts'
-import type { Device } from '../kernels/device.ts'
+import { type Device, kindOf } from '../kernels/device.ts'
 import { type DeviceProblem, explainDevice } from '../kernels/device-errors.ts'
-import { missingProviderFile } from '../kernels/runtime-folder.ts'
-import { forkOptions } from './fork-options.ts'
+import { missingProviderFile, unsupportedByCuda } from '../kernels/runtime-folder.ts'
+import { forkOptions } from '../process/fork-options.ts'
 import type { ProbeAnswer } from './probe-process.ts'
 
 /** The built file, because this file is in dist/engine when it runs. */
@@ -38,10 +38,11 @@ export interface Trying {
 
 /** A problem that is known without a process: CUDA's provider is not there. */
 function knownBeforehand(device: Device): DeviceProblem | undefined {
-  if (!device.startsWith('cuda')) return undefined
-  if (process.platform !== 'linux' || process.arch !== 'x64')
+  if (kindOf(device) !== 'cuda') return undefined
+  const unsupported = unsupportedByCuda()
+  if (unsupported !== undefined)
     return {
-      problem: `onnxruntime-node has CUDA on Linux x64 only, and this is ${process.platform} ${process.arch}`,
+      problem: unsupported,
       remedy: [`${option('device', 'webgpu')} uses the GPU here (docs/gpu.md).`],
     }
   const missing = missingProviderFile()

@@ -1,6 +1,6 @@
 /** @file Messages between the process of a run and the processes of its further devices: plain data. */
 
-import { type ErrorCode, QuantError } from '../errors.ts'
+import type { SentError } from '../process/sent-error.ts'
 import type { SessionOptions, Tensors } from './session.ts'
 
 /** Requests, each with a number that the answer repeats. Sessions have the number of the request that made them. */
@@ -20,19 +20,4 @@ export interface DeviceAnswer {
   readonly id: number
   readonly outputs?: Tensors
   readonly error?: SentError
-}
-
-interface SentError {
-  readonly message: string
-  readonly code?: ErrorCode
-  readonly hint?: string | undefined
-}
-
-export function sentError(error: unknown): SentError {
-  if (error instanceof QuantError) return { code: error.code, ...error.words() }
-  return { message: error instanceof Error ? error.message : String(error) }
-}
-
-export function receivedError({ message, code, hint }: SentError): Error {
-  return code === undefined ? new Error(message) : new QuantError(code, message, hint)
 }

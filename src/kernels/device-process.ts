@@ -1,7 +1,9 @@
 /** @file The process of a further device: compiles and runs programs on request, until its parent has gone. */
 
 import { decodeModel } from '../graph/onnx-file/decode.ts'
-import { type DeviceAnswer, type DeviceRequest, sentError } from './device-messages.ts'
+import { sentError } from '../process/sent-error.ts'
+import { serveParent } from '../process/serve-parent.ts'
+import type { DeviceAnswer, DeviceRequest } from './device-messages.ts'
 import { compile, type Session, type Tensors } from './session.ts'
 
 const sessions = new Map<number, Session>()
@@ -19,12 +21,7 @@ async function perform(request: DeviceRequest): Promise<Tensors | undefined> {
   return undefined
 }
 
-process.title = 'omniquant device'
-
-// Ctrl-C reaches every process of the terminal; the parent decides about it.
-for (const signal of ['SIGINT', 'SIGHUP'] as const) process.on(signal, () => {})
-
-process.on('disconnect', () => process.exit(1))
+serveParent('omniquant device')
 
 process.on('message', (request: DeviceRequest) => {
   const answer = (message: DeviceAnswer) => void process.send?.(message)

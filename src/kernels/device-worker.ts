@@ -4,7 +4,9 @@ import { type ChildProcess, fork } from 'node:child_process'
 import { extname } from 'node:path'
 import { QuantError } from '../errors.ts'
 import type { Device } from './device.ts'
-import { type DeviceAnswer, type DeviceRequest, receivedError } from './device-messages.ts'
+import { forkOptions } from '../process/fork-options.ts'
+import { receivedError } from '../process/sent-error.ts'
+import type { DeviceAnswer, DeviceRequest } from './device-messages.ts'
 import type { Tensors } from './session.ts'
 
 /** The built file where this one is built. */
@@ -41,12 +43,7 @@ export class DeviceWorker {
 
   constructor(device: Device) {
     this.device = device
-    this.child = fork(PROCESS, [], {
-      // Options of node may name a program, which the child would run again.
-      execArgv: [],
-      serialization: 'advanced',
-      stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
-    })
+    this.child = fork(PROCESS, [], forkOptions(process.env, 'inherit'))
     this.child.on('message', (answer: DeviceAnswer) => this.take(answer))
     this.child.on('error', error => this.lose(error.message))
     this.child.on('close', (code, signal) => this.lose(signal ?? `exit code ${code}`))

@@ -13,6 +13,11 @@ export function isDeviceChoice(value: unknown): value is DeviceChoice {
   return typeof value === 'string' && (['auto', 'cpu', 'webgpu'].includes(value) || CUDA.test(value))
 }
 
+/** Kind of a device: all of a kind have the same kernels. */
+export type DeviceKind = 'cpu' | 'webgpu' | 'cuda'
+
+export const kindOf = (device: Device): DeviceKind => (device === 'cpu' || device === 'webgpu' ? device : 'cuda')
+
 /** The device that is meant; the CPU where nothing was chosen. */
 export function deviceOf(choice: DeviceChoice = 'auto'): Device {
   if (choice === 'auto') return 'cpu'

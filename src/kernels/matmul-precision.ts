@@ -6,7 +6,7 @@
 import { Builder } from '../graph/builder.ts'
 import { type Graph, Node, type Value } from '../graph/ir.ts'
 import { Names } from '../graph/names.ts'
-import type { Device } from './device.ts'
+import { type Device, kindOf } from './device.ts'
 
 export const MATMUL_PRECISIONS = ['float32', 'tf32', 'bf16'] as const
 
@@ -49,7 +49,7 @@ interface Rewrite {
 
 /** Rewrites by precision and kind of device; none where products are what they should be, or the device sees to it itself. */
 function rewriteOf(precision: MatMulPrecision, device: Device): Rewrite | undefined {
-  const onCuda = device.startsWith('cuda')
+  const onCuda = kindOf(device) === 'cuda'
   const rewrites: Readonly<Record<MatMulPrecision, Rewrite | undefined>> = {
     float32: undefined,
     // cuBLAS rounds the operands itself.

@@ -23,3 +23,9 @@ export function runtimeFolder(): string {
 /** The provider file that is not beside onnxruntime's library; undefined when both are there. */
 export const missingProviderFile = (): string | undefined =>
   CUDA_PROVIDER_FILES.findLast(name => !existsSync(join(runtimeFolder(), name)))
+
+/** The reason why onnxruntime-node has no CUDA on this system; undefined where it has. */
+export function unsupportedByCuda(): string | undefined {
+  const here = `${platform()} ${arch()}`
+  return here === 'linux x64' ? undefined : `onnxruntime-node has CUDA on Linux x64 only, and this is ${here}`
+}

@@ -88,26 +88,23 @@ class RemoteSession {
 
 /** Sessions for one program on several devices, the first of them in this process. */
 class SharedSession implements Runnable {
-  private readonly graph: Graph
   private readonly own: Session
   private readonly others: readonly RemoteSession[]
   private readonly combinations: Combinations
   /** Name of the number of samples: that of the run input that says it, and of the first dimension of what there is for each sample. */
   private readonly count: string
+  /** Names of what has an entry for each sample. */
+  private readonly divided: ReadonlySet<string>
 
   constructor(graph: Graph, own: Session, others: readonly RemoteSession[], combinations: Combinations) {
-    this.graph = graph
     this.own = own
     this.others = others
     this.combinations = combinations
     const count = graph.inputs.flatMap(({ shape }) => shape?.[0]).find(dim => typeof dim === 'string')
     if (count === undefined) throw internalError(`the program "${graph.name}" runs over no samples`)
     this.count = count
-  }
-
-  private get divided(): ReadonlySet<string> {
-    return new Set(
-      [...this.graph.inputs, ...this.graph.outputs].flatMap(v => (v.shape?.[0] === this.count ? v.name : [])),
+    this.divided = new Set(
+      [...graph.inputs, ...graph.outputs].flatMap(({ shape, name }) => (shape?.[0] === count ? name : [])),
     )
   }
 

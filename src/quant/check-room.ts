@@ -8,6 +8,7 @@ import { byteLength } from '../graph/dtype.ts'
 import { staticShape } from '../graph/shape.ts'
 import { elementCount } from '../graph/tensor.ts'
 import type { Analysis } from './find/analysis.ts'
+import { weightCount } from './find/linears.ts'
 import { isLearned } from './learn/learn-outer.ts'
 import { calibrates, learns } from './learn/learnables.ts'
 import type { OutputPlan } from './output/paths.ts'
@@ -44,7 +45,7 @@ export function spaceNeeds(
   const clips = learned.reduce((sum, job) => sum + clipBytes(job), 0)
   // One number for each weight, learned or solved, which lies beside its code.
   const hasOffsets = options.params === undefined && ROUNDINGS[options.rounding].codes !== 'nearest'
-  const weights = linearsOf(rest).reduce((sum, { inFeatures, outFeatures }) => sum + inFeatures * outFeatures, 0)
+  const weights = weightCount(linearsOf(rest))
   const offsets = hasOffsets ? byteLength('float32', weights) : 0
   return [
     {

@@ -43,6 +43,7 @@ export function signatureOfRun(options: ResolvedOptions, analysis: Analysis): Si
     seed: options.seed,
     'learning rate': options.learningRate,
     'learning rate of transformations': options.let ? options.letLearningRate : undefined,
+    'learned gains': options.learnGains || undefined,
     schedule: options.schedule,
     'most work': options.maxWork,
     'time budget in ms': options.timeBudgetMs,

@@ -31,6 +31,7 @@ test('CUDA’s folders come before the user’s, and only for CUDA', () => {
   expect(engineEnvironment('cuda:1', {}, { OMNIQUANT_CUDA_LIBS: own })['LD_LIBRARY_PATH']).not.toMatch(/:$/)
   for (const device of ['cpu', 'webgpu'] as const)
     expect(engineEnvironment(device, {}, env)['LD_LIBRARY_PATH']).toBe('/mine')
+  expect(engineEnvironment('cpu', { devices: ['cpu', 'cuda'] }, env)['LD_LIBRARY_PATH']).toContain(own)
 })
 
 test('products in float32 switch TF32 off on CUDA; the user’s own variables stay', () => {

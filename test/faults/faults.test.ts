@@ -6,13 +6,13 @@
  * one.
  */
 
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { tempDir } from '../helpers/temp-dir.ts'
 import { afterFault, afterRerun, relativeWorkDir, type Undisturbed } from './judge.ts'
 import { allPoints, choosePoints, describePoint, type Point } from './points.ts'
 import { Place, snapshot, type Way } from './scene.ts'
-import type { TaskOptions } from './worker-process.ts'
+import type { Call, TaskOptions } from './worker-process.ts'
 
 const ALL = process.env.OMNIQUANT_ALL_FAULTS !== undefined
 const ONE = process.env.OMNIQUANT_FAULT?.split(' ')
@@ -31,7 +31,7 @@ const VARIANTS: Readonly<Record<string, Variant>> = {
   rounding: { template: 'base', way: 'rounding', count: 110 },
   learning: { template: 'base', way: 'learning', count: 50 },
   /** Folders after a process that was killed behind its first block. */
-  'going on': { template: 'killed', way: 'learning', count: 40 },
+  resumed: { template: 'killed', way: 'learning', count: 40 },
 }
 
 beforeAll(async () => {
@@ -51,6 +51,16 @@ async function undisturbed(place: Place, template: string, options: TaskOptions)
   const outcome = await place.expectDone({ options })
   const after = snapshot(place.folder)
   return { calls: outcome.calls, before, after, workDir: relativeWorkDir(place.folder, outcome) }
+}
+
+/** Names of the output that could be lost with the power when the first finished block is removed: nothing waited for their folder. */
+function unsynced(calls: readonly Call[], out: string): string[] {
+  const tidying = calls.find(({ kind, path }) => kind === 'remove' && /\/(run|block-\d+)\.record$/.test(path!))!
+  const named = calls.filter(
+    ({ kind, to, n }) => kind === 'rename' && to !== undefined && dirname(to) === out && n < tidying.n,
+  )
+  const last = calls.findLast(({ kind, path, n }) => kind === 'sync' && path === out && n < tidying.n)
+  return named.filter(({ n }) => n > (last?.n ?? -1)).map(({ to }) => to!)
 }
 
 /** Errors after the fault, and after the same command without it. */
@@ -82,6 +92,9 @@ for (const [name, { template, way, count }] of Object.entries(VARIANTS)) {
     const runs = await Promise.all(places.map(place => undisturbed(place, template, place.options(way))))
     const [{ calls }, { folder }] = [runs[0]!, places[0]!]
     expect(calls.filter(({ path }) => path !== undefined && !path.startsWith(folder))).toEqual([])
+    const out = join(folder, 'out')
+    expect(calls.some(({ kind, to }) => kind === 'rename' && to === join(out, 'q.onnx'))).toBe(true)
+    expect(unsynced(calls, out)).toEqual([])
     const points = allPoints(calls)
     const chosen = ALL || ONE ? points.filter(point => isAsked(name, point)) : choosePoints(points, count, folder)
     expect(chosen.length).toBeGreaterThan(0)

@@ -102,7 +102,7 @@ describe.skipIf(!sharedDir)('generation', () => {
     const texts = await Promise.all(
       ['optimum-past', 'optimum-nopast', 'genai-fp32'].map(async (name, i) => {
         const write = (session: Session, io: ModelIo) =>
-          generateTokens(session, io, { samples: 3, seqLen: 24, seed: 4, batch: i + 1 })
+          generateTokens(session, io, { samples: 3, seqLen: 24, seed: 4, piece: 24, batch: i + 1 })
         return (await withModel(shared('models', 'wiki-llama', name, 'model.onnx'), write)).tokens.join()
       }),
     )

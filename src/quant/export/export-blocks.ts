@@ -9,7 +9,7 @@ import type { WrittenQuantizer } from '../../kernels/static-range.ts'
 import type { ActivationSite } from '../plan/activation-sites.ts'
 import { type BlockPlan, inputSite } from '../plan/block-plan.ts'
 import { isFused } from '../plan/fused-experts.ts'
-import { isTransformed, type SiteConstants } from '../plan/site-constants.ts'
+import { hasMatrix, type SiteConstants } from '../plan/site-constants.ts'
 import type { ExportOptions } from '../terms/options.ts'
 import { exportLinears } from './export-linears.ts'
 import { type ExportedExperts, exportExperts } from './qmoe.ts'
@@ -99,7 +99,7 @@ function writtenQuantizer(block: ExportedBlock, site: ActivationSite): WrittenQu
 function writtenMatrix(block: ExportedBlock, site: ActivationSite): WrittenMatrix | undefined {
   const constants = constantsOf(block, site)
   const { left, right } = constants
-  if (!isTransformed(constants)) return undefined
+  if (!hasMatrix(constants)) return undefined
   return site.factors && left && right && { name: site.value.name, left, right, factors: site.factors }
 }
 

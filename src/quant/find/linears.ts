@@ -22,6 +22,10 @@ export interface Linear {
   readonly outFeatures: number
 }
 
+/** Number of weights. */
+export const weightCount = (linears: readonly Pick<Linear, 'inFeatures' | 'outFeatures'>[]): number =>
+  linears.reduce((sum, { inFeatures, outFeatures }) => sum + inFeatures * outFeatures, 0)
+
 /** "/model/layers.0/self_attn/q_proj/MatMul" -> "layers.0.self_attn.q_proj". */
 export function labelOf(origin: Node, weight: Value): string {
   // One node of many weights: only those have names of their own.

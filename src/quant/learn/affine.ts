@@ -12,7 +12,7 @@ import { emitKroneckerWeight } from '../../kernels/kronecker.ts'
 import { emitExponentials } from '../../kernels/matrix-exponential.ts'
 import { identityMatrix, spreadingMatrix } from '../../kernels/orthonormal.ts'
 import { type ActivationSite } from '../plan/activation-sites.ts'
-import { affineSites, readersOf } from '../plan/affine-sites.ts'
+import { affineSites, linearsReading } from '../plan/affine-sites.ts'
 import type { BlockPlan } from '../plan/block-plan.ts'
 import type { SiteConstants } from '../plan/site-constants.ts'
 import type { BlockConstants, Learnable, LearningStart } from './learnable.ts'
@@ -31,7 +31,7 @@ const spreadName = ({ value }: ActivationSite, index: number): string => `${inde
  */
 function parameters(plan: BlockPlan, { method, frozen, matrices }: LearningStart): Parameter[] {
   return affineSites(plan).flatMap((site, i): Parameter[] => {
-    const readers = readersOf(plan.block.linears, site)
+    const readers = linearsReading(plan.block.linears, site)
     const isLearned = matrices?.has(site) === true && !readers.every(linear => frozen.has(linear))
     const generators = SIDES.map((side, j) => ({
       name: matrixName(site, i, side),
@@ -121,7 +121,7 @@ function apply(
     const [left, right] = names[i]!.map(name => pairs.get(name)!) as [Pair, Pair]
     siteConstants.set(site, { ...siteConstants.get(site), left: g.transpose(left.matrix, [1, 0]), right: right.matrix })
     const inverse = { left: left.inverse, right: right.inverse }
-    for (const linear of readersOf(plan.block.linears, site))
+    for (const linear of linearsReading(plan.block.linears, site))
       weights.set(linear, emitKroneckerWeight(g, weights.get(linear)!, inverse, site.factors))
   })
   return { ...constants, weights, siteConstants }

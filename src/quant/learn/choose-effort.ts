@@ -4,6 +4,7 @@ import { runsFor } from '../../decoder/feeds.ts'
 import { option } from '../../option-mark.ts'
 import type { WorkFolder } from '../../files/work-folder.ts'
 import type { Analysis } from '../find/analysis.ts'
+import { weightCount } from '../find/linears.ts'
 import { blockPlanner } from '../plan/block-planner.ts'
 import type { EffortLimits, Method } from '../terms/options.ts'
 import { type Effort, stepsForWork, withinSteps, withinTime } from './effort.ts'
@@ -31,10 +32,7 @@ export async function chooseEffort(
   const asked: Effort = { samples: runsFor(io, samples), epochs, learningRate, schedule }
   const inSequences = (effort: Effort): Effort => ({ ...effort, samples: Math.min(samples, effort.samples * batch) })
   const batchNotes = batch === 1 ? [] : [`a step learns from ${batch} samples at once: the model's batch is fixed`]
-  const weights = blocks.flatMap(({ linears }) =>
-    linears.map(({ inFeatures, outFeatures }) => inFeatures * outFeatures),
-  )
-  const all = weights.reduce((sum, count) => sum + count, 0)
+  const all = weightCount(blocks.flatMap(({ linears }) => linears))
   const effort = withinSteps(asked, stepsForWork(maxWork, all, seqLen * batch))
   if (timeBudgetMs === undefined)
     return {

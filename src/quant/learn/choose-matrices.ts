@@ -14,7 +14,7 @@ import type { SessionOptions } from '../../kernels/session.ts'
 import { emitFakeQuantizeTokens } from '../../kernels/tokens.ts'
 import type { Block } from '../find/blocks.ts'
 import type { ActivationSite } from '../plan/activation-sites.ts'
-import { type AffineSite, affineSites, readersOf } from '../plan/affine-sites.ts'
+import { type AffineSite, affineSites, linearsReading } from '../plan/affine-sites.ts'
 import type { BlockPlan } from '../plan/block-plan.ts'
 import type { BlockVersion } from './block-version.ts'
 import type { Observer } from './observer.ts'
@@ -68,7 +68,7 @@ export class MatrixErrors {
       shape: [2],
       over: 'sum',
       emit: (g, { value, weight }) =>
-        emitErrors(g, value(site.value), site, readersOf(this.block.linears, site).map(weight)),
+        emitErrors(g, value(site.value), site, linearsReading(this.block.linears, site).map(weight)),
       take: ([plain, spread]) => void ([errors[0], errors[1]] = [plain!, spread!]),
     }))
   }

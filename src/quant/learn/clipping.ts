@@ -13,18 +13,13 @@ import { ROUNDINGS } from '../terms/roundings.ts'
 import type { BlockConstants, Learnable, LearningStart } from './learnable.ts'
 import type { Learned } from './learned.ts'
 import type { Parameter } from './parameters.ts'
-
-/** sigmoid(4) = 0.982: clipping starts just inside the full range, where the sigmoid has a gradient (reference: init_value). */
-const INITIAL_CLIP_LOGIT = 4
-
-/** sigmoid(20) is 1 in float32: the whole range, which is rounding to nearest, and no gradient. */
-const UNCLIPPED_LOGIT = 20
+import { emitShares, type End, ENDS, INITIAL_LOGIT, WHOLE_LOGIT } from './range-ratios.ts'
 
 /** Logits of ratios, at most `most`. */
 const logitsOf = (ratios: Float32Array, most: number): Float32Array =>
   ratios.map(ratio => Math.min(most, Math.log(ratio / (1 - ratio))))
 
-const logitName = (linear: Linear, index: number, side: 'max' | 'min'): string => `${index}:${linear.name}:${side}`
+const logitName = (linear: Linear, index: number, side: End): string => `${index}:${linear.name}:${side}`
 
 /**
  * Clip logits of every quantized linear: max and min, [groups, N] each. They start where a search found the least error, or at the whole
@@ -33,9 +28,9 @@ const logitName = (linear: Linear, index: number, side: 'max' | 'min'): string =
 function parameters({ quantizers }: BlockPlan, { method, frozen, clips }: LearningStart): Parameter[] {
   return [...quantizers].flatMap(([linear, { group }], i) => {
     const isLearned = method.lwc && !frozen.has(linear)
-    const most = isLearned ? INITIAL_CLIP_LOGIT : UNCLIPPED_LOGIT
+    const most = isLearned ? INITIAL_LOGIT : WHOLE_LOGIT
     const found = clips?.get(linear)
-    return (['max', 'min'] as const).map(side => ({
+    return ENDS.map(side => ({
       name: logitName(linear, i, side),
       shape: [groupsOf(linear.inFeatures, group).count, linear.outFeatures],
       initial: found ? () => logitsOf(found[side], most) : most,
@@ -53,7 +48,7 @@ export interface ClipLogits {
 
 /** Clip logits among the parameters of a block; none where nothing is clipped. @param index of the linear among those with a quantizer. */
 export function clipLogitsOf({ vector, parameters }: Learned, linear: Linear, index: number): ClipLogits[] {
-  return (['max', 'min'] as const).flatMap(side => {
+  return ENDS.flatMap(side => {
     const name = logitName(linear, index, side)
     if (!vector.has(name)) return []
     const logits = Float32Array.from(vector.view(parameters, name))
@@ -61,7 +56,7 @@ export function clipLogitsOf({ vector, parameters }: Learned, linear: Linear, in
       if (share === 0) return logits
       return logits.map(logit => {
         const ratio = 1 / (1 + Math.exp(-logit))
-        return Math.min(UNCLIPPED_LOGIT, Math.log((ratio + (1 - ratio) * share) / ((1 - ratio) * (1 - share))))
+        return Math.min(WHOLE_LOGIT, Math.log((ratio + (1 - ratio) * share) / ((1 - ratio) * (1 - share))))
       })
     }
     return [{ name, widened }]
@@ -77,9 +72,8 @@ function apply(
 ): BlockConstants {
   const clipRatios = new Map<Linear, EmittedRatios>(constants.clipRatios)
   ;[...plan.quantizers.keys()].forEach((linear, i) => {
-    const max = values.get(logitName(linear, i, 'max'))
-    const min = values.get(logitName(linear, i, 'min'))
-    if (max && min) clipRatios.set(linear, { max: g.op('Sigmoid', [max]), min: g.op('Sigmoid', [min]) })
+    const shares = emitShares(g, end => values.get(logitName(linear, i, end)))
+    if (shares) clipRatios.set(linear, shares)
   })
   return { ...constants, clipRatios }
 }

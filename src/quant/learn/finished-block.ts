@@ -5,7 +5,7 @@ import { qMax } from '../../kernels/qparams.ts'
 import type { Linear } from '../find/linears.ts'
 import { nameOf } from '../plan/affine-sites.ts'
 import type { BlockPlan } from '../plan/block-plan.ts'
-import { isTransformed, type SiteConstants } from '../plan/site-constants.ts'
+import { hasMatrix, type SiteConstants } from '../plan/site-constants.ts'
 import type { ActivationReport, BlockReport } from '../terms/report.ts'
 import { type Learned, type NamedParameter, namedParameters } from './learned.ts'
 
@@ -71,7 +71,7 @@ export function finishBlock(
   learning: Learning,
   started: number,
 ): FinishedBlock {
-  const transformed = activations.filter(activation => isTransformed(activation.constants))
+  const transformed = activations.filter(activation => hasMatrix(activation.constants))
   const reported = activations.flatMap(activation => activationReports(plan, activation))
   const report: BlockReport = {
     index: plan.block.index,

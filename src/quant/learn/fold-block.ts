@@ -1,10 +1,10 @@
 /** @file Folds a block: runs its fold programs and packs the codes. */
 
 import type { Graph } from '../../graph/ir.ts'
-import { readElements, tensorOf } from '../../graph/tensor.ts'
+import { readElements } from '../../graph/tensor.ts'
 import { firstUnsound, placeOf, shownFloat } from '../../kernels/magnitude.ts'
 import { packAs, type PackedLinear } from '../../kernels/pack/layouts.ts'
-import { runGraph, type SessionOptions, type Tensors } from '../../kernels/session.ts'
+import type { SessionOptions, Tensors } from '../../kernels/session.ts'
 import type { Linear } from '../find/linears.ts'
 import { type BlockPlan, layoutOf } from '../plan/block-plan.ts'
 import { entriesOf } from '../plan/site-constants.ts'
@@ -13,6 +13,7 @@ import type { FinishedActivation, FinishedLinear, QuantizedBlock } from './finis
 import { foldPrograms } from './fold-programs.ts'
 import type { Learned } from './learned.ts'
 import { biasName, constantName, siteName, weightInput } from './ports.ts'
+import { foldInputs, runFold } from './run-fold.ts'
 
 /** A folded block: the numbers to store, and the block to run with them. */
 export interface Folded extends QuantizedBlock {
@@ -29,14 +30,8 @@ export async function foldBlock(
   session: SessionOptions,
 ): Promise<Folded> {
   const { linears, changed, constants } = foldPrograms(plan, learned?.vector)
-  const inputs: Tensors = {
-    ...weights,
-    ...(learned && { parameters: tensorOf('float32', [learned.vector.size], learned.parameters) }),
-  }
-  // On the CPU always: each program runs once, and codes do not depend on the device then.
-  const settings: SessionOptions = { ...session, device: 'cpu', matmul: 'float32' }
-  const run = (program: Graph) =>
-    runGraph(program, Object.fromEntries(program.inputs.map(({ name }) => [name, inputs[name]!])), settings)
+  const inputs = foldInputs(weights, learned?.parameters)
+  const run = (program: Graph) => runFold(program, inputs, session)
   const feeds = { ...weights }
   let unsound: string | undefined
   const check = (what: string, numbers: Float32Array, dims: readonly number[]) => {

@@ -29,7 +29,7 @@ export interface ForwardOptions {
 }
 
 /** Mean squared difference, []. Means of rows first: one sum over millions of float32 numbers would lose digits. */
-function emitLoss(g: Builder, y: Value, target: Value): Value {
+function emitSquaredError(g: Builder, y: Value, target: Value): Value {
   const difference = g.sub(y, target)
   const rows = g.reduceMean(g.mul(difference, difference), [staticShape(y).length - 1])
   return g.op('ReduceMean', [rows], { keepdims: 0 })
@@ -92,7 +92,8 @@ export function forwardProgram(plan: BlockPlan, options: ForwardOptions = {}): G
   // The loss is that of the stored numbers: one that is too large for the type of the states shows in it.
   const stored = g.typed(y, stateType)
   if (options.outputs) stack(stored, 'y', shape)
-  if (target) stack(emitLoss(g, g.typed(stored, 'float32'), sampleAt(g, target, iteration, shape)), 'losses', [])
+  if (target)
+    stack(emitSquaredError(g, g.typed(stored, 'float32'), sampleAt(g, target, iteration, shape)), 'losses', [])
   observers.forEach((observer, j) => {
     if (!isCarried(observer)) stack(g.op('Identity', [emitted(observer)]), observedName(j), observer.shape)
   })

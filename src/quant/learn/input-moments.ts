@@ -28,7 +28,7 @@ export interface MomentsRun {
 }
 
 /** Linears of a block that read the same numbers, such as q, k and v. Inputs of a block are in the order of the graph. */
-export function readersOf({ activationSites }: BlockPlan, linears: readonly Linear[]): Linear[][] {
+export function groupsOfReaders({ activationSites }: BlockPlan, linears: readonly Linear[]): Linear[][] {
   const siteOf = ({ node }: Linear) =>
     activationSites.find(({ readers }) => readers.some(each => sameSite(each, { node, input: 0 })))
   const readers = new Map<Value, Map<ActivationSite | undefined, Linear[]>>()

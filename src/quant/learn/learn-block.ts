@@ -15,7 +15,7 @@ import { ChannelRanges } from './channel-ranges.ts'
 import { type FinishedBlock, finishBlock, type Learning } from './finished-block.ts'
 import { foldBlock, type Folded } from './fold-block.ts'
 import { average, type HiddenStates } from './hidden-states.ts'
-import { readersOf } from './input-moments.ts'
+import { groupsOfReaders } from './input-moments.ts'
 import { differsFromRounded, learns, observedValues } from './learnables.ts'
 import type { Learned } from './learned.ts'
 import type { Objective } from './objective.ts'
@@ -50,7 +50,7 @@ export function workOf(plan: BlockPlan, { augLoss, scheme, rounding }: WorkOptio
   const { ranges, codes } = ROUNDINGS[rounding]
   const observed = scheme.activations?.kind === 'static' ? 2 : 0
   const weighed = ranges === 'weighted' ? 1 : 0
-  const solved = codes === 'gptq' ? readersOf(plan, [...plan.quantizers.keys()]).length : 0
+  const solved = codes === 'gptq' ? groupsOfReaders(plan, [...plan.quantizers.keys()]).length : 0
   const chosen = affineSites(plan).length > 0 ? 1 : 0
   return { forwards: (augLoss ? 5 : 4) + observed + weighed + solved + chosen, folds: 3 + observed + chosen }
 }

@@ -8,6 +8,7 @@ import { affine } from './affine.ts'
 import { clipping } from './clipping.ts'
 import type { Weights } from './emit-block.ts'
 import { equivalence } from './equivalence.ts'
+import { gains } from './gains.ts'
 import type { BlockConstants, Learnable, LearningStart } from './learnable.ts'
 import { ParameterVector } from './parameters.ts'
 import { ranges } from './ranges.ts'
@@ -18,7 +19,7 @@ import { tokenClipping } from './token-clipping.ts'
  * Order of the parameters in a block's vector, and order in which the learnables are applied. The equivalence gives no gradient to the
  * weights it scales: a learnable that changes weights comes after it.
  */
-export const LEARNABLES: readonly Learnable[] = [clipping, equivalence, affine, ranges, tokenClipping, rounding]
+export const LEARNABLES: readonly Learnable[] = [clipping, equivalence, gains, affine, ranges, tokenClipping, rounding]
 
 const enabledIn = (method: Method): readonly Learnable[] => LEARNABLES.filter(({ enabled }) => enabled(method))
 

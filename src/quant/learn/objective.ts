@@ -6,6 +6,7 @@ import type { Value } from '../../graph/ir.ts'
 import type { Tensors } from '../../kernels/session.ts'
 import type { Analysis } from '../find/analysis.ts'
 import type { Block } from '../find/blocks.ts'
+import { weightCount } from '../find/linears.ts'
 import { findTail } from '../find/tail.ts'
 import type { Method } from '../terms/options.ts'
 import { readWeights } from './block-version.ts'
@@ -21,9 +22,6 @@ export interface Objective {
 /** Most weights behind the last block, in parts of the block's own: its programs keep lm_head and several logits of a sample in memory. */
 const MOST_BEHIND = 2
 
-const weightCount = ({ linears }: Block): number =>
-  linears.reduce((sum, { inFeatures, outFeatures }) => sum + inFeatures * outFeatures, 0)
-
 /**
  * Objective of block `index` when a run looks ahead: the squared error behind the next block, and for the last block the divergence of
  * the logits. Undefined without looking ahead, and for the last block where lm_head is too large.
@@ -37,7 +35,7 @@ export function objectiveFor(
   const next = blocks[index + 1]
   if (next) return { behind: next, error: 'squared' }
   const tail = findTail(working, blocks)
-  if (weightCount(tail) > MOST_BEHIND * weightCount(blocks[index]!)) return undefined
+  if (weightCount(tail.linears) > MOST_BEHIND * weightCount(blocks[index]!.linears)) return undefined
   return { behind: tail, error: 'divergence' }
 }
 

@@ -1,6 +1,6 @@
 /** @file Length of a run over many samples: short enough for progress and memory, long enough that starting it costs nothing. */
 
-import type { Device } from '../../kernels/device.ts'
+import { type Device, type DeviceKind, kindOf } from '../../kernels/device.ts'
 
 /** Most seconds of a run, and most bytes of its inputs and outputs. */
 interface Limits {
@@ -8,13 +8,11 @@ interface Limits {
   readonly bytes: number
 }
 
-type Kind = 'cpu' | 'cuda' | 'webgpu'
-
 /**
  * Limits by kind of device. A GPU is given its data at the start of a run, and waits for the next one meanwhile. WebGPU binds 128 MiB as
  * one buffer, and few buffers to an operator (Vulkan software driver, mesa 25): x and y of a run stay below that each.
  */
-const LIMITS: Readonly<Record<Kind, Limits>> = {
+const LIMITS: Readonly<Record<DeviceKind, Limits>> = {
   cpu: { seconds: 0.5, bytes: 64 * 2 ** 20 },
   cuda: { seconds: 3, bytes: 2e9 },
   webgpu: { seconds: 3, bytes: 256 * 2 ** 20 },
@@ -35,7 +33,7 @@ export class RunLength {
 
   /** @param bytes of the inputs and outputs of one sample. @param devices that share a run. */
   constructor(device: Device | undefined, bytes: number, devices = 1) {
-    const limits = LIMITS[(device ?? 'cpu').split(':')[0] as Kind]
+    const limits = LIMITS[kindOf(device ?? 'cpu')]
     this.seconds = limits.seconds
     this.most = Math.max(1, Math.floor(limits.bytes / bytes))
     this.isFixed = devices > 1

@@ -13,7 +13,7 @@ import { clipLogitsOf } from './clipping.ts'
 import type { LearningStart } from './learnable.ts'
 import { blockParameters } from './learnables.ts'
 import type { Learned } from './learned.ts'
-import { inputMoments, readersOf } from './input-moments.ts'
+import { inputMoments, groupsOfReaders } from './input-moments.ts'
 import { weightInput } from './ports.ts'
 import { offsetName } from './rounding.ts'
 import { unroundedBlock } from './unrounded-block.ts'
@@ -52,7 +52,7 @@ export async function solveRounding(
   const all = [...plan.quantizers.keys()]
   const linears = all.filter(linear => !frozen.has(linear))
   await withPrograms(gptqSession(session), async programs => {
-    for (const group of readersOf(plan, linears)) {
+    for (const group of groupsOfReaders(plan, linears)) {
       const run = { from, of: 'products' } as const
       const [hessian] = await inputMoments(plan, { ...version, feeds }, [group], run, session, onProgress)
       const { name, inFeatures: K } = group[0]!

@@ -15,7 +15,7 @@ import { chooseMatrices } from './choose-matrices.ts'
 import { searchClip, type Weights } from './clip-search.ts'
 import { equivalence } from './equivalence.ts'
 import { foldBlock } from './fold-block.ts'
-import { inputMoments, readersOf } from './input-moments.ts'
+import { inputMoments, groupsOfReaders } from './input-moments.ts'
 import type { LearningStart, SiteRanges } from './learnable.ts'
 import { blockParameters } from './learnables.ts'
 import type { Learned } from './learned.ts'
@@ -70,7 +70,7 @@ async function weightedClips(
     atStart(blockParameters(plan, start, 'others')),
     session,
   )
-  const readers = readersOf(plan, linears)
+  const readers = groupsOfReaders(plan, linears)
   const run = { from, of: 'squares' } as const
   const squares = await inputMoments(plan, { ...version, quantized: false }, readers, run, session, onProgress)
   const clips = new Map<Linear, ClipRatios>()

@@ -6,33 +6,28 @@
 import type { Builder } from '../../graph/builder.ts'
 import type { Value } from '../../graph/ir.ts'
 import type { ActivationSite } from '../plan/activation-sites.ts'
-import { readersOf } from '../plan/affine-sites.ts'
+import { linearsReading } from '../plan/affine-sites.ts'
 import type { BlockPlan } from '../plan/block-plan.ts'
 import type { SiteConstants } from '../plan/site-constants.ts'
 import type { BlockConstants, Learnable, LearningStart } from './learnable.ts'
 import type { Parameter } from './parameters.ts'
-
-/** sigmoid(4) = 0.982, as the clipping of weights starts (clipping.ts). */
-const INITIAL_LOGIT = 4
-
-/** sigmoid(20) is 1 in float32: the whole range. */
-const UNCLIPPED_LOGIT = 20
+import { emitShares, type End, ENDS, INITIAL_LOGIT, WHOLE_LOGIT } from './range-ratios.ts'
 
 const tokenSites = ({ activationSites }: Pick<BlockPlan, 'activationSites'>): ActivationSite[] =>
   activationSites.filter(({ by, quantizer }) => by === 'graph' && quantizer.kind !== 'static')
 
-const logitName = ({ value }: ActivationSite, index: number, side: 'min' | 'max'): string =>
+const logitName = ({ value }: ActivationSite, index: number, side: End): string =>
   `${index}:${value.name}:token_${side}`
 
 /** Logits of every site, max and min, [] each. Sites that only frozen linears read keep their whole range. */
 function parameters(plan: BlockPlan, { method, frozen }: LearningStart): Parameter[] {
   return tokenSites(plan).flatMap((site, i) => {
-    const readers = readersOf(plan.block.linears, site)
+    const readers = linearsReading(plan.block.linears, site)
     const isFrozen = readers.length > 0 && readers.every(linear => frozen.has(linear))
-    return (['max', 'min'] as const).map(side => ({
+    return ENDS.map(side => ({
       name: logitName(site, i, side),
       shape: [],
-      initial: isFrozen ? UNCLIPPED_LOGIT : INITIAL_LOGIT,
+      initial: isFrozen ? WHOLE_LOGIT : INITIAL_LOGIT,
       learningRate: isFrozen ? 0 : method.learningRate,
     }))
   })
@@ -47,11 +42,8 @@ function apply(
 ): BlockConstants {
   const siteConstants = new Map<ActivationSite, SiteConstants<Value>>(constants.siteConstants)
   tokenSites(plan).forEach((site, i) => {
-    const max = values.get(logitName(site, i, 'max'))
-    const min = values.get(logitName(site, i, 'min'))
-    if (!max || !min) return
-    const ratios = { maxRatio: g.op('Sigmoid', [max]), minRatio: g.op('Sigmoid', [min]) }
-    siteConstants.set(site, { ...siteConstants.get(site), ...ratios })
+    const shares = emitShares(g, end => values.get(logitName(site, i, end)))
+    if (shares) siteConstants.set(site, { ...siteConstants.get(site), maxRatio: shares.max, minRatio: shares.min })
   })
   return { ...constants, siteConstants }
 }

@@ -1,15 +1,15 @@
 /** @file A block with everything that was learned applied but rounding: its weights, their scales, and how to run it. */
 
-import { tensorOf } from '../../graph/tensor.ts'
 import type { Graph } from '../../graph/ir.ts'
 import { readFloats } from '../../kernels/float16.ts'
-import { runGraph, type SessionOptions, type Tensors } from '../../kernels/session.ts'
+import type { SessionOptions, Tensors } from '../../kernels/session.ts'
 import type { Linear } from '../find/linears.ts'
 import type { BlockPlan } from '../plan/block-plan.ts'
 import type { BlockVersion } from './block-version.ts'
 import { foldPrograms } from './fold-programs.ts'
 import type { Learned } from './learned.ts'
 import { weightInput } from './ports.ts'
+import { foldInputs, runFold } from './run-fold.ts'
 
 /** A weight that is to be rounded. */
 export interface UnroundedWeight {
@@ -35,26 +35,19 @@ export async function unroundedBlock(
   session: SessionOptions,
 ): Promise<UnroundedBlock> {
   const { linears, changed, constants } = foldPrograms(plan, learned?.vector)
-  const inputsWith = (parameters = learned?.parameters): Tensors => ({
-    ...weights,
-    ...(parameters && { parameters: tensorOf('float32', [parameters.length], parameters) }),
-  })
-  // On the CPU, as folding is.
-  const settings: SessionOptions = { ...session, device: 'cpu' }
-  const run = (program: Graph, inputs: Tensors = inputsWith()) =>
-    runGraph(program, Object.fromEntries(program.inputs.map(({ name }) => [name, inputs[name]!])), settings)
-  const outputsOf = async (program: Graph, inputs?: Tensors) => {
-    const results = await run(program, inputs)
+  const outputsOf = async (program: Graph, parameters = learned?.parameters) => {
+    const results = await runFold(program, foldInputs(weights, parameters), session)
     return program.outputs.map(({ name }) => results[name]!)
   }
-  const feeds: Tensors = { ...weights, ...(constants && (await run(constants))) }
+  const inputs = foldInputs(weights, learned?.parameters)
+  const feeds: Tensors = { ...weights, ...(constants && (await runFold(constants, inputs, session))) }
   for (const { index, transformed } of linears)
     if (transformed) feeds[weightInput(index)] = (await outputsOf(transformed))[0]!
   return {
     version: { feeds, changed, quantized: true },
     weightOf: async (linear, parameters) => {
       const { index, scales } = linears.find(each => each.linear === linear)!
-      const [scale, zeroPoint] = await outputsOf(scales, inputsWith(parameters))
+      const [scale, zeroPoint] = await outputsOf(scales, parameters)
       return { w: readFloats(feeds[weightInput(index)]!), scale: readFloats(scale!), zeroPoint: readFloats(zeroPoint!) }
     },
   }

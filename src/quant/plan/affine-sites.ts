@@ -21,14 +21,14 @@ export const affineSites = ({ activationSites }: Pick<BlockPlan, 'activationSite
   activationSites.filter((site): site is AffineSite => site.factors !== undefined)
 
 /** Linears that read a site. */
-export function readersOf(linears: readonly Linear[], { readers }: ActivationSite): Linear[] {
+export function linearsReading(linears: readonly Linear[], { readers }: ActivationSite): Linear[] {
   const nodes = new Set(readers.map(({ node }) => node))
   return linears.filter(({ node }) => nodes.has(node))
 }
 
 /** Name of a site's matrix for people: "matrix -> q_proj, k_proj, v_proj". */
 export const nameOf = (site: ActivationSite, linears: readonly Linear[]): string =>
-  `matrix -> ${names(readersOf(linears, site).map(({ name }) => shortName(name)))}`
+  `matrix -> ${names(linearsReading(linears, site).map(({ name }) => shortName(name)))}`
 
 /**
  * Gives a matrix to every site that linears alone read: the inverse can be folded into their weights. Queries, keys and values have none.

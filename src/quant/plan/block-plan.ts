@@ -8,7 +8,7 @@ import type { WeightQuantizer } from '../../kernels/qparams.ts'
 import type { Block } from '../find/blocks.ts'
 import type { Leaving } from '../find/leaving.ts'
 import type { Linear } from '../find/linears.ts'
-import type { ExportOptions, LearningOptions } from '../terms/options.ts'
+import type { Format, LearningOptions } from '../terms/options.ts'
 import type { QuantScheme } from '../terms/scheme.ts'
 import type { ActivationSite } from './activation-sites.ts'
 import { isFused } from './fused-experts.ts'
@@ -36,9 +36,15 @@ export interface ChangedSite {
   readonly dtype: DType
 }
 
+/** A gain or a bias of a norm, and the linears that read what it makes. */
+export interface NormConstant {
+  readonly site: Site
+  readonly readers: readonly Linear[]
+}
+
 export interface BlockPlan {
   readonly block: Block
-  readonly format: ExportOptions['format']
+  readonly format: Format
   /** Quantizers of linears, in the order of `block.linears`. Linears without one stay float. */
   readonly quantizers: ReadonlyMap<Linear, WeightQuantizer>
   /** Linears inside a fused node -> the block_size all of that node's weights have. */
@@ -53,7 +59,9 @@ export interface BlockPlan {
   readonly skippedMappings: readonly Refused[]
   /** Biases of linears, where they have one. */
   readonly biases: ReadonlyMap<Linear, Site>
-  /** Gains and biases that the mappings change, in a fixed order. */
+  /** Gains and biases of norms that are learned; none where they stay. */
+  readonly gains: readonly NormConstant[]
+  /** Gains and biases that mappings or learning change, in a fixed order. */
   readonly changedSites: readonly ChangedSite[]
   /** Linears that get a bias they did not have, because what they read is shifted. */
   readonly addedBiases: readonly Linear[]
@@ -66,11 +74,13 @@ export interface BlockPlan {
 export interface PlanOptions {
   readonly scheme: QuantScheme
   /** Default: 'integer'. */
-  readonly format?: ExportOptions['format'] | undefined
+  readonly format?: Format | undefined
   /** MatMulNBits' accuracy_level where the scheme leaves activations as they are; 0 when absent. */
   readonly accuracyLevel?: 0 | 4 | undefined
   /** Equivalent transformations to learn: all, those behind norms, all with matrices before linears, or none. */
   readonly let: LearningOptions['let']
+  /** Learn the gains of norms. Default: no. */
+  readonly gains?: boolean | undefined
   /** Scheme of each weight, where the rules have exceptions; by default the scheme of all weights. */
   readonly weightSchemeOf?: WeightSchemeOf | undefined
   /** User's value -> value of the working copy (Analysis.values). */

@@ -20,6 +20,7 @@ export function blockPlanner(method: Method, { values, leaving, otherBranch }: U
     format,
     accuracyLevel,
     let: method.let,
+    gains: method.learnGains,
     values,
     leaving: leaving && keepCache ? { ...leaving, mayChange: new Set() } : leaving,
     weightSchemeOf: weightSchemeOf(scheme.weights, method),

@@ -67,6 +67,7 @@ function planIn(
 function withoutMappings({ mappings, skippedMappings }: BlockPlan, { reason }: Refused<unknown>): Partial<BlockPlan> {
   return {
     mappings: [],
+    gains: [],
     changedSites: [],
     addedBiases: [],
     skippedMappings: [...skippedMappings, ...mappings.map(({ name }) => ({ at: name, reason }))],
@@ -84,7 +85,7 @@ function sameLinears(block: Block, readers: readonly (readonly Node[])[], other:
 }
 
 /** Effects of a plan's mappings, as numbers that mean the same in every branch. */
-function effects({ block, mappings, changedSites, biases, addedBiases }: BlockPlan): unknown {
+function effects({ block, mappings, gains, changedSites, biases, addedBiases }: BlockPlan): unknown {
   const linearIndex = (linear: Linear) => block.linears.indexOf(linear)
   const siteIndex = (end: { readonly node: Node; readonly input: number }) =>
     changedSites.findIndex(({ site }) => sameSite(site, end))
@@ -105,6 +106,7 @@ function effects({ block, mappings, changedSites, biases, addedBiases }: BlockPl
       ],
     ]),
     addedBiases.map(linearIndex),
+    gains.map(({ site }) => siteIndex(site)),
   ]
 }
 

@@ -12,7 +12,7 @@ export type SiteRole = 'scale' | 'zeroPoint' | 'left' | 'right' | 'minRatio' | '
 export type SiteConstants<T> = Readonly<Partial<Record<SiteRole, T>>>
 
 /** True where a site has a matrix that is not the identity. */
-export const isTransformed = ({ left, right }: SiteConstants<Float32Array>): boolean =>
+export const hasMatrix = ({ left, right }: SiteConstants<Float32Array>): boolean =>
   left !== undefined && right !== undefined && !(isIdentity(left) && isIdentity(right))
 
 /** The entries of a site, in the order of its keys. */

@@ -18,6 +18,13 @@ export type { Rounding } from './roundings.ts'
 /** transformers.js: `onnx/model_q4.onnx`, with tokenizer and config.json in the folder above. */
 export type OutputLayout = 'transformers.js'
 
+/**
+ * Product of weights in planes and quantized activations. 'integer': uint8 times int8, which onnxruntime has for CPUs.
+ * 'portable': the same numbers in float, by operators of ai.onnx only. 'qdq': a DequantizeLinear gives the weight to the product
+ * that the model has, in place of MatMulNBits too.
+ */
+export type Format = 'integer' | 'portable' | 'qdq'
+
 /** Options of `quantize` as they are given. An option that is absent or undefined has its default. */
 export interface QuantizeOptions extends WeightRules, EmbeddingChoices, SchemeOverrides {
   /** An .onnx file, or a folder with one. */
@@ -38,7 +45,7 @@ export interface QuantizeOptions extends WeightRules, EmbeddingChoices, SchemeOv
    * Form of quantized linears. "qdq": DequantizeLinear before the model's own MatMul, with float activations. With quantized ones
    * "integer" (default; fast on CPUs) or "portable".
    */
-  readonly format?: ExportOptions['format'] | undefined
+  readonly format?: Format | undefined
   /** 0 computes in float32 (default), 4 with activations that the kernel rounds to 8 bits: faster. Learning takes that into account. */
   readonly accuracyLevel?: 0 | 4 | undefined
   /** Write a float16 model: constants, activations, inputs and outputs that were float32 (default: false). */
@@ -81,6 +88,8 @@ export interface QuantizeOptions extends WeightRules, EmbeddingChoices, SchemeOv
   readonly keepCache?: boolean | undefined
   /** Learning rate of the transformations; by default half of `learningRate` (arXiv 2308.13137 section 4.1: 5e-3 and 1e-2). */
   readonly letLearningRate?: number | undefined
+  /** Learn the gains of norms too, which changes what stays float. Default: as the preset has it. */
+  readonly learnGains?: boolean | undefined
   /** Share of the difficulty that starts in the weights, 0 to 1 (default: 0.5). */
   readonly alpha?: number | undefined
   /** Aim at the middle between the float block's outputs for float and for quantized inputs (default: false). */
@@ -160,6 +169,7 @@ export interface LearningOptions extends WeightRules {
   readonly epochs: number
   readonly learningRate: number
   readonly letLearningRate: number
+  readonly learnGains: boolean
   readonly roundingLearningRate: number
   readonly schedule: Schedule
   readonly optimizer: OptimizerName
@@ -185,17 +195,14 @@ export interface CalibrationOptions {
 export interface EffortLimits {
   /** Limit of floating-point operations for all blocks: above it less is learned, the same on every machine. */
   readonly maxWork?: number | undefined
+  /** Most weights of a block whose rounding is learned (presets.ts). */
+  readonly maxRounded?: number | undefined
   /** Limit of milliseconds for all blocks: above it less is learned, as measured when the run begins. */
   readonly timeBudgetMs?: number | undefined
 }
 
 export interface ExportOptions extends Pick<LearningOptions, 'accuracyLevel'> {
-  /**
-   * Product of weights in planes and quantized activations. 'integer': uint8 times int8, which onnxruntime has for CPUs.
-   * 'portable': the same numbers in float, by operators of ai.onnx only. 'qdq': a DequantizeLinear gives the weight to the product
-   * that the model has, in place of MatMulNBits too.
-   */
-  readonly format: 'integer' | 'portable' | 'qdq'
+  readonly format: Format
   /**
    * Lookup in quantized embeddings. 'operator' (default): com.microsoft GatherBlockQuantized, which wasm builds of onnxruntime lack.
    * 'standard' (default with the formats 'portable' and 'qdq'): the same bytes by operators of ai.onnx only.

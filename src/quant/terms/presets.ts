@@ -7,6 +7,8 @@ export type Schedule = 'constant' | 'cosine'
 
 export const SCHEDULES: readonly Schedule[] = ['constant', 'cosine']
 
+const MEBI = 2 ** 20
+
 /** Amount of calibration, and speed of learning. */
 export interface Preset {
   /** Limit of floating-point operations for all blocks; above it fewer samples are used. */
@@ -21,10 +23,14 @@ export interface Preset {
   readonly schedule: Schedule
   /** Rounding of weights of few bits (LEARNED_BITS); others are rounded to nearest. */
   readonly rounding: Rounding
+  /** Most weights of a block whose rounding is learned, as that takes memory. A choice by the machine's memory would give other files elsewhere. */
+  readonly maxRounded?: number
   /** Learning rate of learned rounding, in steps of the grid, at the first step. */
   readonly roundingLearningRate: number
   /** Learn for the error behind the next block. */
   readonly lookahead: boolean
+  /** Learn the gains of norms, with weights of few bits (LEARNED_BITS). */
+  readonly gains: boolean
   /** Learn matrices where activations have few bits (LEARNED_BITS). */
   readonly matrices: boolean
 }
@@ -47,8 +53,10 @@ export const PRESETS: Readonly<Record<PresetName, Preset>> = {
     learningRate: 1e-1,
     schedule: 'cosine',
     rounding: 'learned',
+    maxRounded: 64 * MEBI,
     roundingLearningRate: 8e-3,
     lookahead: false,
+    gains: false,
     matrices: false,
   },
   default: {
@@ -59,8 +67,10 @@ export const PRESETS: Readonly<Record<PresetName, Preset>> = {
     schedule: 'cosine',
     maxWork: 3e14,
     rounding: 'learned',
+    maxRounded: 64 * MEBI,
     roundingLearningRate: 4e-3,
     lookahead: false,
+    gains: false,
     matrices: false,
   },
   best: {
@@ -72,6 +82,7 @@ export const PRESETS: Readonly<Record<PresetName, Preset>> = {
     rounding: 'learned',
     roundingLearningRate: 4e-3,
     lookahead: true,
+    gains: true,
     matrices: true,
   },
   paper: {
@@ -83,6 +94,7 @@ export const PRESETS: Readonly<Record<PresetName, Preset>> = {
     rounding: 'nearest',
     roundingLearningRate: 4e-3,
     lookahead: false,
+    gains: false,
     matrices: false,
   },
 }

@@ -1,170 +1,15 @@
 /** @file Resolves options: checks what a caller gave and fills in presets and defaults. Reads no files. */
 
-import { MATMUL_PRECISIONS } from '../../kernels/matmul-precision.ts'
-import { OPTIMIZER_NAMES } from '../../autodiff/optimizers.ts'
-import { STATE_TYPES } from '../../calibration/activation-store.ts'
 import { usageError } from '../../errors.ts'
-import { RANGE_CHOICES } from '../../kernels/choose-range.ts'
-import { containerBits } from '../../kernels/pack/matmul-nbits.ts'
 import { option } from '../../option-mark.ts'
-import {
-  bitsOrFloat,
-  checkOptions,
-  DEVICE,
-  FLAG,
-  listOf,
-  oneOf,
-  POSITIVE,
-  type Rules,
-  SHARE,
-  TEXT,
-  wholeNumber,
-} from './check-options.ts'
+import { checkOptions } from './check-options.ts'
+import { RULES } from './option-rules.ts'
 import type { QuantizeOptions, ResolvedOptions } from './options.ts'
-import { LEARNED_BITS, PRESETS, SCHEDULES } from './presets.ts'
-import { DEVICES, resolveDevices } from './resolve-devices.ts'
-import { ROUNDING_NAMES } from './roundings.ts'
-import {
-  checkScheme,
-  checkWeights,
-  EMBEDDING_BITS,
-  type EmbeddingBits,
-  type EmbeddingOptions,
-  type OuterWeight,
-  parseScheme,
-  type PatternOverride,
-  type QuantScheme,
-} from './scheme.ts'
-import { DEFAULT_TARGET, TARGET_NAMES, type TargetDefaults, TARGETS } from './targets.ts'
-
-const isText = (value: unknown): boolean => typeof value === 'string'
-
-const isObject = (value: unknown): boolean => typeof value === 'object' && value !== null
-
-const isOverride = (value: unknown): boolean => isObject(value) && isText((value as PatternOverride).pattern)
-
-const ACCURACY_HINT =
-  '0 computes in float32; 4 lets onnxruntime round activations to 8 bits on the fly, which is faster. Learning does the same.'
-
-const RULES: Rules<QuantizeOptions> = {
-  model: TEXT,
-  output: TEXT,
-  target: oneOf(TARGET_NAMES),
-  layout: oneOf(['transformers.js']),
-  scheme: { holds: value => isText(value) || isObject(value), says: 'takes a text such as w4a16' },
-  bits: wholeNumber(1),
-  activationBits: wholeNumber(1),
-  group: wholeNumber(1),
-  perChannel: FLAG,
-  symmetric: FLAG,
-  symmetricActivations: FLAG,
-  staticActivations: FLAG,
-  format: oneOf(['integer', 'portable', 'qdq']),
-  ignore: listOf(isText, 'patterns'),
-  overrides: listOf(isOverride, 'objects { pattern, bits, group?, symmetric? }'),
-  lmHead: bitsOrFloat(EMBEDDING_BITS),
-  embedding: bitsOrFloat(EMBEDDING_BITS),
-  accuracyLevel: oneOf([0, 4], ACCURACY_HINT),
-  float16: FLAG,
-  preset: TEXT,
-  calib: TEXT,
-  samples: wholeNumber(1),
-  seqLen: wholeNumber(2),
-  epochs: wholeNumber(0),
-  learningRate: POSITIVE,
-  schedule: oneOf(SCHEDULES),
-  optimizer: oneOf(OPTIMIZER_NAMES),
-  matmul: oneOf(MATMUL_PRECISIONS),
-  lwc: FLAG,
-  rounding: oneOf(ROUNDING_NAMES),
-  roundingLearningRate: POSITIVE,
-  range: oneOf(RANGE_CHOICES),
-  learnRanges: FLAG,
-  let: { holds: value => typeof value === 'boolean' || value === 'affine', says: 'is true, false or affine' },
-  keepCache: FLAG,
-  letLearningRate: POSITIVE,
-  alpha: SHARE,
-  augLoss: FLAG,
-  lookahead: FLAG,
-  hiddenStates: oneOf(STATE_TYPES),
-  saveParams: TEXT,
-  params: TEXT,
-  seed: wholeNumber(0),
-  threads: wholeNumber(1),
-  device: DEVICE,
-  devices: DEVICES,
-  timeBudgetMs: POSITIVE,
-  workDir: TEXT,
-  fresh: FLAG,
-}
-
-/** @param defaults of the target. @throws E_USAGE, E_SCHEME */
-function resolveScheme(given: QuantizeOptions, defaults: TargetDefaults): QuantScheme {
-  const { scheme, bits, activationBits, group, perChannel, symmetric, symmetricActivations, staticActivations } = given
-  if (typeof scheme === 'object') {
-    const more = [
-      'bits',
-      'activationBits',
-      'group',
-      'perChannel',
-      'symmetric',
-      'symmetricActivations',
-      'staticActivations',
-    ] as const
-    const double = more.find(key => given[key] !== undefined)
-    if (double) throw usageError(`${option('scheme')} as an object says everything: leave out ${option(double)}`)
-    return checkScheme(scheme)
-  }
-  if (scheme !== undefined && (bits !== undefined || activationBits !== undefined)) {
-    throw usageError(
-      `${option('scheme', scheme)} already says how many bits`,
-      `Leave out ${option('bits')} and ${option('activationBits')}.`,
-      'bits',
-    )
-  }
-  if (scheme === undefined && bits === undefined && given.target === undefined) {
-    const examples = ['w4a16', 'w3a16', 'w2a16'].map(name => option('scheme', name)).join(', ')
-    throw usageError(
-      'how many bits shall the weights have?',
-      `Give a scheme such as ${examples} or ${option('scheme', 'w8a16')} (${option('scheme', 'w4a16g64')} for groups of 64), or ${option('bits', 'N')}.`,
-      'scheme',
-    )
-  }
-  const name = scheme ?? nameOfBits(given)
-  const unsaid = staticActivations === undefined && symmetricActivations === undefined && given.format === undefined
-  return parseScheme(
-    name,
-    {
-      group,
-      perChannel,
-      symmetric,
-      symmetricActivations,
-      staticActivations:
-        staticActivations || (unsaid && defaults.format.quantizedActivations === 'qdq' && !isWeightOnly(name)),
-    },
-    weightBits => defaults.weights[containerBits(weightBits)],
-  )
-}
-
-const isWeightOnly = (name: string): boolean => parseScheme(name).activations === undefined
-
-/** Name of the scheme that bits say; without any it is that of the target. */
-function nameOfBits({ target, bits, activationBits }: QuantizeOptions): string {
-  const usual = target === undefined ? undefined : TARGETS[target].scheme
-  if (usual === undefined || bits !== undefined) return `w${bits}a${activationBits ?? 16}`
-  return activationBits === undefined ? usual : `w${parseScheme(usual).weights.bits}a${activationBits}`
-}
-
-/** Bits of lm_head and embedding: as they were given, else as the target has them. */
-function resolveEmbeddings(given: QuantizeOptions, scheme: QuantScheme, defaults: TargetDefaults): EmbeddingOptions {
-  const width = containerBits(scheme.weights.bits)
-  const bitsOf = (key: OuterWeight): EmbeddingBits | undefined => {
-    const asked = given[key]
-    return asked === 'float' ? undefined : (asked ?? defaults[key][width])
-  }
-  const wherePossible = (['lmHead', 'embedding'] as const).filter(key => !given[key] && defaults[key][width])
-  return { lmHead: bitsOf('lmHead'), embedding: bitsOf('embedding'), wherePossible }
-}
+import { LEARNED_BITS, type Preset, PRESETS } from './presets.ts'
+import { resolveDevices } from './resolve-devices.ts'
+import { resolveEmbeddings, resolveScheme } from './resolve-scheme.ts'
+import { checkWeights, type QuantScheme } from './scheme.ts'
+import { DEFAULT_TARGET, type TargetDefaults, TARGETS } from './targets.ts'
 
 /** @throws E_USAGE for what a DequantizeLinear before a MatMul cannot say. */
 function checkQdq(
@@ -227,11 +72,8 @@ function checkActivations(given: QuantizeOptions, { activations }: QuantScheme):
  */
 function defaultTransformations(
   { activations }: QuantScheme,
-  {
-    accuracyLevel,
-    lwc,
-    matrices,
-  }: { readonly accuracyLevel: 0 | 4; readonly lwc: boolean; readonly matrices: boolean },
+  { accuracyLevel, lwc }: Pick<ResolvedOptions, 'accuracyLevel' | 'lwc'>,
+  { matrices }: Preset,
 ): ResolvedOptions['let'] {
   if (activations) return matrices && activations.bits <= LEARNED_BITS ? 'affine' : true
   return accuracyLevel === 4 && lwc ? 'norm' : false
@@ -268,9 +110,9 @@ export function resolveOptions(given: QuantizeOptions): ResolvedOptions {
     throw usageError(`there is no preset "${name}"`, `There are ${Object.keys(PRESETS).join(', ')}.`, 'preset')
   const preset = PRESETS[name]
   const { learningRate = preset.learningRate } = given
-  const { let: transformations = defaultTransformations(scheme, { accuracyLevel, lwc, matrices: preset.matrices }) } =
-    given
-  const { rounding = lwc && scheme.weights.bits <= LEARNED_BITS ? preset.rounding : 'nearest' } = given
+  const { let: transformations = defaultTransformations(scheme, { accuracyLevel, lwc }, preset) } = given
+  const hasFewBits = scheme.weights.bits <= LEARNED_BITS
+  const { rounding = lwc && hasFewBits ? preset.rounding : 'nearest' } = given
   return {
     model: given.model,
     target,
@@ -286,6 +128,8 @@ export function resolveOptions(given: QuantizeOptions): ResolvedOptions {
     float16: given.float16 ?? false,
     lwc,
     rounding,
+    // An explicit choice overrides the limit.
+    maxRounded: given.rounding === undefined ? preset.maxRounded : undefined,
     roundingLearningRate: given.roundingLearningRate ?? preset.roundingLearningRate,
     range: given.range ?? 'mse',
     learnRanges: given.learnRanges ?? (lwc && (!isPerToken(scheme) || transformations === 'affine')),
@@ -298,6 +142,7 @@ export function resolveOptions(given: QuantizeOptions): ResolvedOptions {
     epochs: given.epochs ?? preset.epochs,
     learningRate,
     letLearningRate: given.letLearningRate ?? learningRate / 2,
+    learnGains: given.learnGains ?? (lwc && hasFewBits && preset.gains),
     schedule: given.schedule ?? preset.schedule,
     optimizer: given.optimizer ?? 'adamw',
     alpha: given.alpha ?? 0.5,

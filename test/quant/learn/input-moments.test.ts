@@ -9,10 +9,10 @@ import { spreadingMatrix } from '../../../src/kernels/orthonormal.ts'
 import { analyze } from '../../../src/quant/find/analyze.ts'
 import { affine } from '../../../src/quant/learn/affine.ts'
 import { floatVersion, readWeights } from '../../../src/quant/learn/block-version.ts'
-import { inputMoments, readersOf } from '../../../src/quant/learn/input-moments.ts'
+import { groupsOfReaders, inputMoments } from '../../../src/quant/learn/input-moments.ts'
 import { ParameterVector } from '../../../src/quant/learn/parameters.ts'
 import { unroundedBlock } from '../../../src/quant/learn/unrounded-block.ts'
-import { affineSites, readersOf as linearsOf } from '../../../src/quant/plan/affine-sites.ts'
+import { affineSites, linearsReading as linearsOf } from '../../../src/quant/plan/affine-sites.ts'
 import { blockPlanner } from '../../../src/quant/plan/block-planner.ts'
 import { parseScheme } from '../../../src/quant/terms/scheme.ts'
 import { methodOf } from '../../helpers/method.ts'
@@ -45,7 +45,7 @@ test('second moments are P H P behind a matrix P', async () => {
   const method = methodOf({ scheme: parseScheme('w4a4'), let: 'affine' })
   const plan = blockPlanner(method, analysis)(analysis.blocks[0]!)
   const sites = affineSites(plan)
-  const readers = readersOf(plan, [...plan.quantizers.keys()])
+  const readers = groupsOfReaders(plan, [...plan.quantizers.keys()])
   expect(readers.length).toBe(sites.length)
   const shape = staticShape(plan.block.input)
   const from = new ActivationStore(join(folder, 'x'), 1, shape)

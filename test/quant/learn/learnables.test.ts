@@ -35,6 +35,7 @@ const METHOD: Method = methodOf({
   lwc: true,
   let: 'affine',
   learnRanges: true,
+  learnGains: true,
   epochs: 1,
   learningRate: 1e-2,
   schedule: 'constant',
@@ -42,7 +43,7 @@ const METHOD: Method = methodOf({
 })
 
 const { blocks, values } = await analyze(resolve(import.meta.dirname, '../../../fixtures/tiny-llama'), 8)
-const plan = planBlock(blocks[1]!, { scheme: METHOD.scheme, let: 'affine', values })
+const plan = planBlock(blocks[1]!, { scheme: METHOD.scheme, let: 'affine', gains: true, values })
 const { block } = plan
 const shape = staticShape(block.input)
 const x = tensorOf('float32', shape, Float32Array.from(noise(elementCount(shape), 3)))
@@ -72,7 +73,15 @@ test('names are unique, of learnables and of parameters', async () => {
   const start = await startOf(METHOD)
   const names = LEARNABLES.flatMap(learnable => learnable.parameters(plan, start)).map(({ name }) => name)
   expect(new Set(names).size).toBe(names.length)
-  expect(LEARNABLES.map(({ name }) => name)).toEqual(['lwc', 'let', 'affine', 'ranges', 'token ranges', 'rounding'])
+  expect(LEARNABLES.map(({ name }) => name)).toEqual([
+    'lwc',
+    'let',
+    'gains',
+    'affine',
+    'ranges',
+    'token ranges',
+    'rounding',
+  ])
   const all = await startOf({ ...METHOD, rounding: 'learned' })
   expect(blockParameters(plan, all).parameters.map(({ name }) => name)).toEqual(names)
 })
@@ -131,7 +140,7 @@ test.each(LEARNABLES)('$name: frozen linears start from the whole range and from
 })
 
 test('what a run does not learn has no parameters', async () => {
-  const neither = { ...METHOD, lwc: false, let: false, learnRanges: false } as const
+  const neither = { ...METHOD, lwc: false, let: false, learnRanges: false, learnGains: false } as const
   expect(blockParameters(plan, await startOf(neither)).size).toBe(0)
   expect(observedValues(plan, neither)).toEqual([])
   expect(observedValues(plan, METHOD).length).toBeGreaterThan(0)
@@ -182,7 +191,7 @@ test('a row in the list is learned, folded and stored', async () => {
     trainingProgram(plan, vector, optimizerOf('adamw', vector.segments))
     expect(foldPrograms(plan, vector).changed.biases).toEqual([linear])
     expect(programs).toEqual(['step', 'fold'])
-    expect(learns({ ...METHOD, lwc: false, let: false, learnRanges: false })).toBe(true)
+    expect(learns({ ...METHOD, lwc: false, let: false, learnRanges: false, learnGains: false })).toBe(true)
   } finally {
     list.pop()
   }

@@ -3,6 +3,7 @@
 import { execFileSync } from 'node:child_process'
 import {
   existsSync,
+  linkSync,
   lstatSync,
   mkdirSync,
   readdirSync,
@@ -98,6 +99,19 @@ describe('refused before the first block', () => {
       expect(() => checkOutput(model, plan(), {}, path)).toThrow(/cannot hold the parameters/)
     for (const path of [source, `${source}.data`])
       expect(() => checkOutput(model, plan(), {}, path)).toThrow(/is what the model is read from/)
+  })
+
+  test('parameters where something else is read or looked for', () => {
+    const model = loadModel(source)
+    const calib = join(folder, 'calib.txt')
+    writeFileSync(calib, 'text')
+    linkSync(calib, join(folder, 'second.txt'))
+    for (const path of [calib, join(folder, 'second.txt')])
+      expect(() => checkOutput(model, plan(), {}, path, [calib])).toThrow(
+        /cannot hold the parameters: this run reads it/,
+      )
+    expect(() => checkOutput(model, plan(), {}, join(out, 'tokenizer.json'))).toThrow(/clients look for another file/)
+    checkOutput(model, plan(), {}, join(out, 'learned.safetensors'), [calib])
   })
 })
 
