@@ -33,7 +33,6 @@ export {
 export { type ErrorCode, type ErrorWords, QuantError } from './errors.ts'
 export { type OptimizerName } from './autodiff/optimizers.ts'
 export { type Divergence } from './calibration/measures.ts'
-export { type Perplexity } from './calibration/perplexity.ts'
 export { type Speed } from './calibration/speed.ts'
 export { type StateType } from './calibration/activation-store.ts'
 export { type SetPlace } from './files/file-set.ts'
