@@ -7,9 +7,9 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { evaluateModel } from '../../src/quant/evaluate.ts'
 import { quantizeModel } from '../../src/quant/quantize-model.ts'
 import { parseScheme } from '../../src/quant/terms/scheme.ts'
-import { sharedDir } from '../helpers/shared.ts'
+import { needsShared, sharedDir } from '../helpers/shared.ts'
 
-describe.skipIf(!sharedDir)('perplexity on the first 40 evaluation windows', () => {
+describe('perplexity on the first 40 evaluation windows', needsShared, () => {
   let folder: string
   beforeAll(() => {
     folder = mkdtempSync(join(tmpdir(), 'omniquant-accuracy-'))
