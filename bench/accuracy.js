@@ -34,7 +34,7 @@ const BUNDLED = [
   ...['--w8a8 --static-activations', '--w8a8 --static-activations --no-learn-ranges'],
 ].map(flags => ['tiny-llama', flags])
 
-/** Model, flags, and the perplexity of the reference implementation where golden/results.md has one. */
+/** Model, flags, and the perplexity of the reference implementation where it was measured. */
 const SHARED = [
   ['wiki-llama/optimum-nopast', '--w4a16 --per-channel', 29.7],
   ['wiki-llama/optimum-nopast', '--w3a16 --per-channel', 30.214],

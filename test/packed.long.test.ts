@@ -85,7 +85,7 @@ const [{ filename, files }] = JSON.parse(packed.stdout) as [
 mkdirSync(home)
 writeFileSync(join(home, 'package.json'), '{ "private": true }')
 const tarball = join(folder, filename)
-const install = ['--prefer-offline', '--no-audit', '--no-fund', '--fetch-retries=1', '--fetch-timeout=60000', tarball]
+const install = ['--prefer-offline', '--no-audit', '--no-fund', '--fetch-retries=0', '--fetch-timeout=60000', tarball]
 const { code, stderr: said } = await run(home, 'npm', 'install', ...install)
 const isLinked = code !== 0 && UNREACHED.test(said)
 if (isLinked) await link(tarball)
