@@ -15,7 +15,7 @@ import { type ActivationSite } from '../plan/activation-sites.ts'
 import { affineSites, linearsReading } from '../plan/affine-sites.ts'
 import type { BlockPlan } from '../plan/block-plan.ts'
 import type { SiteConstants } from '../plan/site-constants.ts'
-import type { BlockConstants, Learnable, LearningStart } from './learnable.ts'
+import type { Learnable, LearningStart } from './learnable.ts'
 import type { Parameter } from './parameters.ts'
 
 const SIDES = ['left', 'right'] as const
@@ -97,12 +97,7 @@ function emitPairs(g: Builder, generators: ReadonlyMap<string, Generator>): Map<
 }
 
 /** Multiplies the weights of the linears by the inverses, and gives the sites their matrices. */
-function apply(
-  g: Builder,
-  plan: BlockPlan,
-  constants: BlockConstants,
-  values: ReadonlyMap<string, Value>,
-): BlockConstants {
+const apply: Learnable['apply'] = (g, plan, constants, values) => {
   const sites = affineSites(plan)
   const names = sites.map((site, i) => SIDES.map(side => matrixName(site, i, side)))
   const generators = new Map<string, Generator>()

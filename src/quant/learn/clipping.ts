@@ -3,14 +3,12 @@
  * quantized over.
  */
 
-import type { Builder } from '../../graph/builder.ts'
-import type { Value } from '../../graph/ir.ts'
 import { groupsOf } from '../../kernels/qparams.ts'
 import type { EmittedRatios } from '../../kernels/weights.ts'
 import type { Linear } from '../find/linears.ts'
 import type { BlockPlan } from '../plan/block-plan.ts'
 import { ROUNDINGS } from '../terms/roundings.ts'
-import type { BlockConstants, Learnable, LearningStart } from './learnable.ts'
+import type { Learnable, LearningStart } from './learnable.ts'
 import type { Learned } from './learned.ts'
 import type { Parameter } from './parameters.ts'
 import { emitShares, type End, ENDS, INITIAL_LOGIT, WHOLE_LOGIT } from './range-ratios.ts'
@@ -64,12 +62,7 @@ export function clipLogitsOf({ vector, parameters }: Learned, linear: Linear, in
 }
 
 /** clipRatio = sigmoid(logit), for max and min separately. */
-function apply(
-  g: Builder,
-  plan: BlockPlan,
-  constants: BlockConstants,
-  values: ReadonlyMap<string, Value>,
-): BlockConstants {
+const apply: Learnable['apply'] = (g, plan, constants, values) => {
   const clipRatios = new Map<Linear, EmittedRatios>(constants.clipRatios)
   ;[...plan.quantizers.keys()].forEach((linear, i) => {
     const shares = emitShares(g, end => values.get(logitName(linear, i, end)))

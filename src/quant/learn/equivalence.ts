@@ -18,7 +18,7 @@ import { type End, linearsOf, type Mapping, rowsOf } from '../plan/mappings/mapp
 import { sameSite, type Site } from '../plan/site.ts'
 import type { Weights } from './emit-block.ts'
 import { type InitialEquivalence, initialEquivalence, observedValues } from './initial-equivalence.ts'
-import type { BlockConstants, Learnable, LearningStart } from './learnable.ts'
+import type { Learnable, LearningStart } from './learnable.ts'
 import type { Parameter } from './parameters.ts'
 
 /** Scales stay above this (as in the reference implementation): a channel must not vanish on one side and explode on the other. */
@@ -139,12 +139,7 @@ function enter(
 }
 
 /** Applies every mapping whose parameters are among the values. */
-function apply(
-  g: Builder,
-  plan: BlockPlan,
-  before: BlockConstants,
-  values: ReadonlyMap<string, Value>,
-): BlockConstants {
+const apply: Learnable['apply'] = (g, plan, before, values) => {
   const ledger = new Ledger()
   let isEmpty = true
   plan.mappings.forEach((mapping, i) => {

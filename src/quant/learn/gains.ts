@@ -3,12 +3,11 @@
  * what the float block computes, and makes up for a part of what rounding does to the linears behind (norm tweaking, arXiv 2309.02784).
  */
 
-import type { Builder } from '../../graph/builder.ts'
 import type { Value } from '../../graph/ir.ts'
 import { elementCount, readBytes } from '../../graph/tensor.ts'
 import type { BlockPlan } from '../plan/block-plan.ts'
 import type { Site } from '../plan/site.ts'
-import type { BlockConstants, Learnable, LearningStart } from './learnable.ts'
+import type { Learnable, LearningStart } from './learnable.ts'
 import type { Parameter } from './parameters.ts'
 
 /** Share of the clipping's learning rate. docs/accuracy.md has the measurements. */
@@ -29,12 +28,7 @@ function parameters({ gains }: BlockPlan, { method, frozen }: LearningStart): Pa
 }
 
 /** gain * (1 + change), of the gain that transformations left. */
-function apply(
-  g: Builder,
-  { gains }: BlockPlan,
-  before: BlockConstants,
-  values: ReadonlyMap<string, Value>,
-): BlockConstants {
+const apply: Learnable['apply'] = (g, { gains }, before, values) => {
   const constants = new Map([...before.constants].map(([node, inputs]) => [node, new Map(inputs)]))
   gains.forEach(({ site }, i) => {
     const change = values.get(parameterName(site, i))

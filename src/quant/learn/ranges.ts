@@ -3,14 +3,12 @@
  * learning clips or widens them (PACT, arXiv 1805.06085; LSQ+, arXiv 2004.09576).
  */
 
-import type { Builder } from '../../graph/builder.ts'
-import type { Value } from '../../graph/ir.ts'
 import type { Extremes } from '../../kernels/extremes.ts'
 import type { RangeQuantizer } from '../../kernels/static-range.ts'
 import type { ActivationSite } from '../plan/activation-sites.ts'
 import type { BlockPlan } from '../plan/block-plan.ts'
 import type { Method } from '../terms/options.ts'
-import type { BlockConstants, Learnable, LearningStart } from './learnable.ts'
+import type { Learnable, LearningStart } from './learnable.ts'
 import type { Parameter } from './parameters.ts'
 
 /** Share of the clipping's learning rate that a bound has, in widths of its range. docs/accuracy.md has the measurements. */
@@ -41,12 +39,7 @@ function parameters(plan: BlockPlan, { method, siteRanges }: LearningStart): Par
   })
 }
 
-function apply(
-  _g: Builder,
-  plan: BlockPlan,
-  constants: BlockConstants,
-  values: ReadonlyMap<string, Value>,
-): BlockConstants {
+const apply: Learnable['apply'] = (_g, plan, constants, values) => {
   const ranges = new Map<ActivationSite, Extremes>(constants.ranges)
   staticSites(plan).forEach((site, i) => {
     const lo = values.get(boundName(site, i, 'min'))

@@ -3,13 +3,11 @@
  * arXiv 2004.10568; SignRound, arXiv 2309.05516), so that a weight may go to the code above or below, or GPTQ solves for it.
  */
 
-import type { Builder } from '../../graph/builder.ts'
-import type { Value } from '../../graph/ir.ts'
 import type { Linear } from '../find/linears.ts'
 import type { BlockPlan } from '../plan/block-plan.ts'
 import type { Method } from '../terms/options.ts'
 import { ROUNDINGS } from '../terms/roundings.ts'
-import type { BlockConstants, Learnable, LearningStart } from './learnable.ts'
+import type { Learnable, LearningStart } from './learnable.ts'
 import type { Parameter } from './parameters.ts'
 
 /** Name of a linear's offsets, [K, N]. @param index of the linear among those with a quantizer. */
@@ -25,12 +23,7 @@ function parameters({ quantizers }: BlockPlan, { method, frozen }: LearningStart
   }))
 }
 
-function apply(
-  _g: Builder,
-  plan: BlockPlan,
-  constants: BlockConstants,
-  values: ReadonlyMap<string, Value>,
-): BlockConstants {
+const apply: Learnable['apply'] = (_g, plan, constants, values) => {
   const roundingOffsets = new Map(constants.roundingOffsets)
   ;[...plan.quantizers.keys()].forEach((linear, i) => {
     const offset = values.get(offsetName(linear, i))

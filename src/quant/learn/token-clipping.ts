@@ -3,13 +3,12 @@
  * (FlatQuant, arXiv 2410.09426, its learnable clipping thresholds).
  */
 
-import type { Builder } from '../../graph/builder.ts'
 import type { Value } from '../../graph/ir.ts'
 import type { ActivationSite } from '../plan/activation-sites.ts'
 import { linearsReading } from '../plan/affine-sites.ts'
 import type { BlockPlan } from '../plan/block-plan.ts'
 import type { SiteConstants } from '../plan/site-constants.ts'
-import type { BlockConstants, Learnable, LearningStart } from './learnable.ts'
+import type { Learnable, LearningStart } from './learnable.ts'
 import type { Parameter } from './parameters.ts'
 import { emitShares, type End, ENDS, INITIAL_LOGIT, WHOLE_LOGIT } from './range-ratios.ts'
 
@@ -34,12 +33,7 @@ function parameters(plan: BlockPlan, { method, frozen }: LearningStart): Paramet
 }
 
 /** ratio = sigmoid(logit), for max and min separately. */
-function apply(
-  g: Builder,
-  plan: BlockPlan,
-  constants: BlockConstants,
-  values: ReadonlyMap<string, Value>,
-): BlockConstants {
+const apply: Learnable['apply'] = (g, plan, constants, values) => {
   const siteConstants = new Map<ActivationSite, SiteConstants<Value>>(constants.siteConstants)
   tokenSites(plan).forEach((site, i) => {
     const shares = emitShares(g, end => values.get(logitName(site, i, end)))
