@@ -146,7 +146,7 @@ export const QUANTIZE_FLAGS: readonly FlagRow<keyof QuantizeRequest | 'overrides
   {
     flags: '--rounding <how>',
     key: 'rounding',
-    help: 'of weights: nearest, weighted (over ranges of least error), learned, weighted-learned or gptq (default: learned up to 4 bits, else nearest)',
+    help: 'of weights: nearest, weighted (over ranges of least error), learned, weighted-learned or gptq (default: weighted-learned up to 4 bits, else nearest)',
   },
   {
     flags: '--rounding-lr <x>',
@@ -187,7 +187,7 @@ export const QUANTIZE_FLAGS: readonly FlagRow<keyof QuantizeRequest | 'overrides
   {
     flags: '--learn-gains',
     key: 'learnGains',
-    help: 'learn the gains of norms too (default with the preset best)',
+    help: 'learn the gains of norms too (default up to 4 bits)',
   },
   { flags: '--no-learn-gains', key: 'learnGains', help: 'do not' },
   {

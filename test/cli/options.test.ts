@@ -24,7 +24,7 @@ const DEFAULTS = {
   ignore: [],
   overrides: [],
   lwc: true,
-  rounding: 'learned',
+  rounding: 'weighted-learned',
   roundingLearningRate: 0.004,
   range: 'mse',
   learnRanges: true,
@@ -38,7 +38,7 @@ const DEFAULTS = {
   seed: 0,
   learningRate: 0.05,
   letLearningRate: 0.025,
-  learnGains: false,
+  learnGains: true,
   schedule: 'cosine',
   optimizer: 'adamw',
   alpha: 0.5,
@@ -54,8 +54,8 @@ const DEFAULTS = {
   fresh: false,
 }
 
-/** Nothing is learned about the rounding. */
-const NEAREST = { rounding: 'nearest' }
+/** Neither rounding nor gains are learned. */
+const NEAREST = { rounding: 'nearest', learnGains: false }
 
 const w4a8 = (symmetric = false) => ({
   scheme: { weights: { bits: 4, group: undefined, symmetric: false }, activations: { bits: 8, symmetric } },
@@ -129,7 +129,6 @@ describe('quantize', () => {
         letLearningRate: 0.015,
         maxWork: undefined,
         maxRounded: undefined,
-        learnGains: true,
       },
     ],
     [
@@ -141,7 +140,6 @@ describe('quantize', () => {
         maxWork: undefined,
         maxRounded: undefined,
         lookahead: true,
-        learnGains: true,
       },
     ],
     [
@@ -154,12 +152,12 @@ describe('quantize', () => {
         maxWork: undefined,
         maxRounded: undefined,
         lookahead: true,
-        learnGains: true,
       },
     ],
     ['--w4a16 --lookahead', { lookahead: true }],
-    ['--w4a16 --learn-gains', { learnGains: true }],
-    ['--w4a16 --rounding nearest', { ...NEAREST, maxRounded: undefined }],
+    ['--w4a16 --no-learn-gains', { learnGains: false }],
+    ['--w4a16 --no-lwc --learn-gains', { lwc: false, let: false, learnRanges: false, rounding: 'nearest' }],
+    ['--w4a16 --rounding nearest', { rounding: 'nearest', maxRounded: undefined }],
     [
       '--w4a16 --preset paper',
       {
@@ -208,7 +206,7 @@ describe('quantize', () => {
     ['--w4a16 --no-lwc', { lwc: false, let: false, learnRanges: false, ...NEAREST }],
     [
       '--w4a16 --no-lwc --rounding gptq',
-      { lwc: false, learnRanges: false, let: false, rounding: 'gptq', maxRounded: undefined },
+      { lwc: false, learnRanges: false, learnGains: false, let: false, rounding: 'gptq', maxRounded: undefined },
     ],
     [
       '--w4a16 --rounding learned --rounding-lr 1e-3',
@@ -228,7 +226,7 @@ describe('quantize', () => {
     ['--w4a8 --let affine', { ...w4a8(), let: 'affine', learnRanges: true }],
     ['--w4a8 --let=affine --no-learn-ranges', { ...w4a8(), let: 'affine' }],
     ['--w4a8 --let --learn-ranges', { ...w4a8(), learnRanges: true }],
-    ['--w4a8 --let affine --no-lwc', { ...w4a8(), let: 'affine', lwc: false, rounding: 'nearest' }],
+    ['--w4a8 --let affine --no-lwc', { ...w4a8(), let: 'affine', lwc: false, ...NEAREST }],
     ['--w4a8 --no-let', { ...w4a8(), let: false }],
     ['--w4a8 --keep-cache', { ...w4a8(), keepCache: true }],
     [

@@ -68,7 +68,7 @@ export interface QuantizeOptions extends WeightRules, EmbeddingChoices, SchemeOv
   /** Learn the clipping of weights (default: true). With nothing to learn, weights are rounded to nearest. */
   readonly lwc?: boolean | undefined
   /**
-   * Rounding of weights (default: "learned" up to 4 bits where clipping is learned, else "nearest"). "weighted": to nearest over ranges
+   * Rounding of weights (default: "weighted-learned" up to 4 bits where clipping is learned, else "nearest"). "weighted": to nearest over ranges
    * searched for the least error; "learned": each weight to the code above or below it; "weighted-learned": the same from these ranges;
    * "gptq": codes make up for the errors of others.
    */
@@ -88,7 +88,7 @@ export interface QuantizeOptions extends WeightRules, EmbeddingChoices, SchemeOv
   readonly keepCache?: boolean | undefined
   /** Learning rate of the transformations; by default half of `learningRate` (arXiv 2308.13137 section 4.1: 5e-3 and 1e-2). */
   readonly letLearningRate?: number | undefined
-  /** Learn the gains of norms too, which changes what stays float. Default: as the preset has it. */
+  /** Learn the gains of norms too, which changes what stays float. Default: up to 4 bits where clipping is learned, as the preset has it. */
   readonly learnGains?: boolean | undefined
   /** Share of the difficulty that starts in the weights, 0 to 1 (default: 0.5). */
   readonly alpha?: number | undefined
