@@ -11,29 +11,10 @@ import { printableLine } from '../printable.ts'
 import type { EvaluateReport, Measured } from '../quant/evaluate.ts'
 import type { InspectedBlock, InspectedPort, InspectReport } from '../quant/inspected.ts'
 import type { EmbeddingReport, QuantizeReport, SkippedReport } from '../quant/terms/report.ts'
+import { formatBytes, formatCount } from './format-bytes.ts'
+import { choiceLines } from './format-choice.ts'
 import { kernelLines, runtimeText } from './format-kernels.ts'
 import { nameRange, table, withoutNumber } from './table.ts'
-
-/** "999 B", "1.2 MB": powers of 1000, as file managers and download pages count. */
-export function formatBytes(bytes: number): string {
-  return formatScaled(bytes, ['B', 'kB', 'MB', 'GB', 'TB'])
-}
-
-/** "999", "1.2 M" */
-export function formatCount(count: number): string {
-  return formatScaled(count, ['', 'k', 'M', 'G', 'T']).trim()
-}
-
-function formatScaled(value: number, units: readonly string[]): string {
-  let scaled = value
-  let i = 0
-  // 999.5 and above would be shown as 1000.
-  while (scaled >= 999.5 && i < units.length - 1) {
-    scaled /= 1000
-    i += 1
-  }
-  return `${i > 0 && scaled < 9.95 ? scaled.toFixed(1) : scaled.toFixed(0)} ${units[i]}`
-}
 
 /** "0.4 s", "12 s", "3 min 20 s", "2 h 05 min" */
 export function formatDuration(ms: number): string {
@@ -131,8 +112,11 @@ export function formatQuantized(report: QuantizeReport, evaluation: EvaluateRepo
       .join('; '),
   ])
   const head = ['block', 'linears', ...(learned ? ['rounded', 'learned', 'change'] : []), 'time', '']
+  if (report.files.length === 0)
+    return paragraphs(table(facts.slice(0, 3)), choiceLines(report), noteLines(report.notes), 'dry run: no model was written')
   return paragraphs(
     table(facts),
+    choiceLines(report),
     table([head, ...rows], [0, 1, 2, 3, 4, 5].slice(0, head.length - 1)),
     outerLines(report.outer),
     skippedLines(report.skipped),

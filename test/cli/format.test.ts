@@ -1,12 +1,6 @@
 import { describe, expect, test } from 'vitest'
-import {
-  formatBytes,
-  formatCount,
-  formatDuration,
-  formatEvaluation,
-  formatInspection,
-  formatQuantized,
-} from '../../src/cli/format.ts'
+import { formatDuration, formatEvaluation, formatInspection, formatQuantized } from '../../src/cli/format.ts'
+import { formatBytes, formatCount } from '../../src/cli/format-bytes.ts'
 import { table } from '../../src/cli/table.ts'
 import type { EvaluateReport } from '../../src/quant/evaluate.ts'
 import type { InspectReport } from '../../src/quant/inspected.ts'
