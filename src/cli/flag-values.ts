@@ -22,7 +22,16 @@ export const allOr = (text: string): string | true => text === ALL || text
 /** "a,b" as a list. */
 export const list = (text: string): string[] => text.split(',').map(part => part.trim())
 
-const BYTES: Readonly<Record<string, number>> = { '': 1, b: 1, kb: 1e3, mb: 1e6, gb: 1e9, kib: 2 ** 10, mib: 2 ** 20, gib: 2 ** 30 }
+const BYTES: Readonly<Record<string, number>> = {
+  '': 1,
+  b: 1,
+  kb: 1e3,
+  mb: 1e6,
+  gb: 1e9,
+  kib: 2 ** 10,
+  mib: 2 ** 20,
+  gib: 2 ** 30,
+}
 
 /** "900MB", "1.5GB", "700MiB", "123456" in bytes. MB are 1000 kB, as file managers count. */
 export function bytes(text: string): number | string {

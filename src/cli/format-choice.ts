@@ -37,7 +37,9 @@ export function choiceLines({ choice, files }: QuantizeReport): string {
   const { maxSize, maxKl, plannedBytes, predictedKl, measuredKl, measuredTokens, chosen, sensitivities } = choice
   const facts = [
     ['bits', summary(sensitivities.linears.map((linear, i) => candidateName(linear, linear.candidates[chosen[i]!]!)))],
-    ...(maxSize === undefined ? [] : [['size', `at most ${formatBytes(maxSize)}, planned ${formatBytes(plannedBytes)}`]]),
+    ...(maxSize === undefined
+      ? []
+      : [['size', `at most ${formatBytes(maxSize)}, planned ${formatBytes(plannedBytes)}`]]),
     [
       'divergence',
       [

@@ -113,7 +113,12 @@ export function formatQuantized(report: QuantizeReport, evaluation: EvaluateRepo
   ])
   const head = ['block', 'linears', ...(learned ? ['rounded', 'learned', 'change'] : []), 'time', '']
   if (report.files.length === 0)
-    return paragraphs(table(facts.slice(0, 3)), choiceLines(report), noteLines(report.notes), 'dry run: no model was written')
+    return paragraphs(
+      table(facts.slice(0, 3)),
+      choiceLines(report),
+      noteLines(report.notes),
+      'dry run: no model was written',
+    )
   return paragraphs(
     table(facts),
     choiceLines(report),

@@ -55,7 +55,11 @@ function check(task: Task): void {
     throw usageError(`${option('evaluate')} takes a text`, undefined, 'evaluate')
   resolveOptions(options)
   if (evaluate !== undefined && options.dryRun)
-    throw usageError(`${option('dryRun')} writes no model, so there is none for ${option('evaluate')}`, undefined, 'dryRun')
+    throw usageError(
+      `${option('dryRun')} writes no model, so there is none for ${option('evaluate')}`,
+      undefined,
+      'dryRun',
+    )
 }
 
 /** Runs a task in this process. */

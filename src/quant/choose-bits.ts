@@ -19,7 +19,7 @@ import type { ChoiceReport, Sensitivities } from './terms/sensitivity.ts'
 const RECORD = 'sensitivities'
 
 /** Bytes of the nodes, names and gaps that come with a quantized weight, besides those of its name (docs/choose-bits.md). */
-const NODE_BYTES = 384
+const NODE_BYTES = 256
 
 /** Times that the name of a weight may be written with its node. */
 const NAMES = 8
@@ -84,8 +84,7 @@ async function sensitivitiesOf(
   const { sensitivity: path } = options.choosing
   const file = path === undefined ? undefined : readSensitivities(path)
   const given = file && fitted(path!, file, linears)
-  if (!work.has(RECORD))
-    work.write(RECORD, given ?? (await measureSensitivities(options, analysis, calibration, work)))
+  if (!work.has(RECORD)) work.write(RECORD, given ?? (await measureSensitivities(options, analysis, calibration, work)))
   const kept = work.read(RECORD) as Sensitivities
   if (given && JSON.stringify(given) !== JSON.stringify(kept))
     throw new QuantError(

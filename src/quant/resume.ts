@@ -21,7 +21,7 @@ export function finishedBefore(work: WorkFolder, blocks: number): number {
 /** True when the folder at `path` holds work that a later run can use, or cannot be read. Never throws. */
 export function isWorthKeeping(path: string): boolean {
   try {
-    return readdirSync(path).some(name => /^((block|training)-\d+|sensitivities)\.record$/.test(name))
+    return readdirSync(path).some(name => /^(block|training)-\d+\.record$/.test(name))
   } catch {
     return existsSync(path)
   }

@@ -100,6 +100,7 @@ export async function candidateErrors(
   from: ActivationStore,
   { session, signal }: Method,
 ): Promise<LinearErrors[]> {
+  if (linears.length === 0) return []
   const byLinear = new Map<Linear, CandidateLinear>(linears.map(each => [each.linear, each]))
   const found = new Map<Linear, LinearErrors>()
   await withPrograms(session, async programs => {

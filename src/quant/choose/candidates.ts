@@ -36,9 +36,7 @@ export function candidatesOf(
 ): CandidateLinear[] {
   const { scheme, format, overrides = [] } = method
   const usual = blockPlanner(method, analysis)(block)
-  const plans = schemes.map(weights =>
-    blockPlanner({ ...method, scheme: { ...scheme, weights } }, analysis)(block),
-  )
+  const plans = schemes.map(weights => blockPlanner({ ...method, scheme: { ...scheme, weights } }, analysis)(block))
   const pinned = overrides.map(({ pattern }) => nameMatcher(pattern))
   return block.linears.flatMap(linear => {
     const own = pinned.some(matches => matches(linear.name)) ? [usual] : plans
@@ -46,7 +44,9 @@ export function candidatesOf(
     for (const { quantizers, blockSizes } of own) {
       const quantizer = quantizers.get(linear)
       if (!quantizer || candidates.some(each => isSame(each.quantizer, quantizer, linear))) continue
-      const sizeBytes = Math.ceil(packedBytes(linear, { ...scheme, weights: quantizer }, format, blockSizes.get(linear)))
+      const sizeBytes = Math.ceil(
+        packedBytes(linear, { ...scheme, weights: quantizer }, format, blockSizes.get(linear)),
+      )
       candidates.push({ quantizer, sizeBytes })
     }
     return candidates.length === 0 ? [] : [{ linear, candidates }]

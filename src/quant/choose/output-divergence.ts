@@ -50,11 +50,7 @@ export async function outputDivergence(
   const { seqLen, samples, tokens } = kept
   const runs = runsFor(io, samples)
   const planOf = blockPlanner(options, analysis)
-  const states = new ActivationStore(
-    work.file(`kept${suffixOf('float32')}`),
-    runs,
-    staticShape(blocks[0]!.input),
-  )
+  const states = new ActivationStore(work.file(`kept${suffixOf('float32')}`), runs, staticShape(blocks[0]!.input))
   const total = blocks.length + runs
   const progress = (done: number) => {
     signal?.throwIfAborted()

@@ -82,15 +82,13 @@ class Frontier {
   /** Picks with the least cost among those of so many steps. */
   at(steps: number): Picked {
     const picks: number[] = []
-    let [left, size, cost] = [steps, 0, 0]
+    let left = steps
     for (let i = this.items.length - 1; i >= 0; i--) {
       const pick = this.table[i]![left]!
-      picks.unshift(pick)
+      picks[i] = pick
       left -= this.units[i]![pick]!
-      size += this.items[i]![pick]!.size
-      cost += this.items[i]![pick]!.cost
     }
-    return { picks, size, cost }
+    return pickedAt(this.items, picks)
   }
 
   /** Numbers of steps that can be reached, from the least up. */
@@ -107,7 +105,25 @@ export function cheapestWithin(items: readonly (readonly Option[])[], maxSize: n
     const picked = frontier.at(steps)
     if (picked.size <= maxSize) return picked
   }
-  return undefined
+  // Where differences are rounded, the smallest of all may hide behind one of the same number of steps.
+  const smallest = pickedAt(
+    items,
+    items.map(options => leastOf(options)),
+  )
+  return smallest.size <= maxSize ? smallest : undefined
+}
+
+/** Position of the smallest option; the cheapest of those. */
+const leastOf = (options: readonly Option[]): number =>
+  options.reduce((best, { size, cost }, i) => {
+    const { size: least, cost: cheapest } = options[best]!
+    return size < least || (size === least && cost < cheapest) ? i : best
+  }, 0)
+
+/** Picks with their sums. */
+function pickedAt(items: readonly (readonly Option[])[], picks: readonly number[]): Picked {
+  const sum = (of: (option: Option) => number) => picks.reduce((total, pick, i) => total + of(items[i]![pick]!), 0)
+  return { picks, size: sum(({ size }) => size), cost: sum(({ cost }) => cost) }
 }
 
 /** Picks of the least size whose costs sum up to at most `maxCost`; undefined where there are none. */
