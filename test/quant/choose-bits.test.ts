@@ -58,15 +58,12 @@ describe('sizes and divergences', () => {
 
   test('the file is never larger than planned, and hardly smaller; its divergence is about what was predicted', async () => {
     const reports: QuantizeReport[] = []
-    const size = (
-      { sensitivities, plannedBytes, chosen }: NonNullable<QuantizeReport['choice']>,
-      take: 'first' | 'last',
-    ) =>
-      sensitivities.linears.reduce(
-        (sum, { candidates }, i) =>
-          sum + candidates.at(take === 'first' ? 0 : -1)!.sizeBytes - candidates[chosen[i]!]!.sizeBytes,
-        plannedBytes,
-      )
+    /** Planned size if each weight had the candidate of an extreme size. */
+    const size = ({ sensitivities, plannedBytes, chosen }: ChoiceReport, extreme: (...sizes: number[]) => number) =>
+      sensitivities.linears.reduce((sum, { candidates }, i) => {
+        const sizes = candidates.map(({ sizeBytes }) => sizeBytes)
+        return sum + extreme(...sizes) - sizes[chosen[i]!]!
+      }, plannedBytes)
     const dry = (await choose({ maxSize: 1e9, dryRun: true })).choice!
     const [least, most] = [size(dry, Math.min), size(dry, Math.max)]
     for (const share of [0, 0.2, 0.5, 1]) {
