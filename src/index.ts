@@ -104,4 +104,10 @@ export {
   type WeightRules,
   type WeightScheme,
 } from './quant/terms/scheme.ts'
+export {
+  type Candidate,
+  type ChoiceReport,
+  type LinearSensitivity,
+  type Sensitivities,
+} from './quant/terms/sensitivity.ts'
 export { type StoredBits, type TargetName } from './quant/terms/targets.ts'

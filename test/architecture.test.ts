@@ -29,6 +29,7 @@ const ROOMS = [
   'quant/float16',
   'quant/plan',
   'quant/learn',
+  'quant/choose',
   'quant/export',
   'quant/output',
   'quant',

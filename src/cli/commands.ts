@@ -19,6 +19,7 @@ import type {
   Invocation,
   QuantizeCommand,
 } from './options.ts'
+import type { QuantizeReport } from '../quant/terms/report.ts'
 import type { Outcome } from './outcome.ts'
 import { readOverrides } from './overrides-file.ts'
 import { printResult } from './print.ts'
@@ -30,7 +31,19 @@ const { quantize, evaluate, generate, inspect } = faceFor(flagName)
 async function runQuantize({ options, overridesFile }: QuantizeCommand, calling: RunOptions): Promise<Outcome> {
   const fromFile = overridesFile === undefined ? [] : readOverrides(overridesFile)
   const report = await quantize({ ...options, overrides: [...fromFile, ...(options.overrides ?? [])] }, calling)
-  return { document: report, text: formatQuantized(report, report.evaluation) }
+  const outcome = { document: report, text: formatQuantized(report, report.evaluation) }
+  const missed = missedLimit(report)
+  return missed === undefined ? outcome : { ...outcome, failure: new QuantError('E_LIMIT', missed) }
+}
+
+/** Message about a limit that bits were chosen for and the output does not hold. It is there all the same. */
+function missedLimit({ choice, output, sizeAfter }: QuantizeReport): string | undefined {
+  const { maxSize, maxKl, measuredKl, predictedKl } = choice ?? {}
+  if (maxSize !== undefined && sizeAfter > maxSize)
+    return `${output} has ${sizeAfter} bytes, above the limit of ${maxSize}`
+  // Written so that a divergence that is not a number passes the limit too.
+  if (maxKl === undefined || measuredKl === undefined || measuredKl <= maxKl) return undefined
+  return `the logits of ${output} diverge by ${measuredKl.toPrecision(3)} (${predictedKl!.toPrecision(3)} were predicted), above the limit of ${maxKl}`
 }
 
 async function runInspect({ options }: InspectCommand, calling: RunOptions): Promise<Outcome> {

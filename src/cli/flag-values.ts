@@ -22,6 +22,24 @@ export const allOr = (text: string): string | true => text === ALL || text
 /** "a,b" as a list. */
 export const list = (text: string): string[] => text.split(',').map(part => part.trim())
 
+const BYTES: Readonly<Record<string, number>> = {
+  '': 1,
+  b: 1,
+  kb: 1e3,
+  mb: 1e6,
+  gb: 1e9,
+  kib: 2 ** 10,
+  mib: 2 ** 20,
+  gib: 2 ** 30,
+}
+
+/** "900MB", "1.5GB", "700MiB", "123456" in bytes. MB are 1000 kB, as file managers count. */
+export function bytes(text: string): number | string {
+  const match = /^(\d+(?:\.\d+)?) ?([kmg]?i?b)?$/i.exec(text)
+  const unit = BYTES[(match?.[2] ?? '').toLowerCase()]
+  return match && unit !== undefined ? Math.floor(Number(match[1]) * unit) : text
+}
+
 const SECONDS: Readonly<Record<string, number>> = { h: 3600, m: 60, s: 1 }
 
 /** "2h", "90m", "1h30m", "45s" in milliseconds. @throws E_USAGE */

@@ -4,7 +4,7 @@ import type { QuantizeRequest } from '../engine/messages.ts'
 import type { OptionName } from '../option-mark.ts'
 import { TARGET_NAMES } from '../quant/terms/targets.ts'
 import { DEVICE_ROW, type FlagRow, JSON_ROW, QUIET_ROW, THREADS_ROW } from './flag-row.ts'
-import { allOr, duration, list, number, oneScheme, weightOverride, wholeNumber } from './flag-values.ts'
+import { allOr, bytes, duration, list, number, oneScheme, weightOverride, wholeNumber } from './flag-values.ts'
 import { DOCTOR_FLAGS, EVALUATE_FLAGS, GENERATE_FLAGS, INSPECT_FLAGS } from './read-flags.ts'
 
 export const QUANTIZE_FLAGS: readonly FlagRow<keyof QuantizeRequest | 'overridesFile' | 'json' | 'quiet'>[] = [
@@ -43,6 +43,24 @@ export const QUANTIZE_FLAGS: readonly FlagRow<keyof QuantizeRequest | 'overrides
     help: 'bits of the activations (default: 16, not quantized)',
     parse: wholeNumber,
   },
+  {
+    flags: '--max-size <size>',
+    key: 'maxSize',
+    help: 'choose 2, 4 or 8 bits for each weight, so that the output has at most this size: 900MB, 1.5GB',
+    parse: bytes,
+  },
+  {
+    flags: '--max-kl <x>',
+    key: 'maxKl',
+    help: 'choose bits so that it is as small as can be while its logits diverge by at most x, as 0.02',
+    parse: number,
+  },
+  {
+    flags: '--sensitivity <file>',
+    key: 'sensitivity',
+    help: 'measured sensitivities (.json) for that choice: used where the file is there, written where it is not',
+  },
+  { flags: '--dry-run', key: 'dryRun', help: 'print sensitivities and choice, and write no model' },
   {
     flags: '--group <n>',
     key: 'group',

@@ -11,6 +11,7 @@ import { printableLine } from '../printable.ts'
 import type { EvaluateReport } from '../quant/evaluate.ts'
 import type { InspectedBlock, InspectedPort, InspectReport } from '../quant/inspected.ts'
 import type { EmbeddingReport, QuantizeReport, SkippedReport } from '../quant/terms/report.ts'
+import { choiceLines } from './format-choice.ts'
 import { formatEvaluation } from './format-evaluation.ts'
 import { kernelLines, runtimeText } from './format-kernels.ts'
 import { formatBytes, formatCount, formatDuration, formatLoss } from './format-numbers.ts'
@@ -76,8 +77,16 @@ export function formatQuantized(report: QuantizeReport, evaluation: EvaluateRepo
       .join('; '),
   ])
   const head = ['block', 'linears', ...(learned ? ['rounded', 'learned', 'change'] : []), 'time', '']
+  if (report.files.length === 0)
+    return paragraphs(
+      table(facts.slice(0, 3)),
+      choiceLines(report),
+      noteLines(report.notes),
+      'dry run: no model was written',
+    )
   return paragraphs(
     table(facts),
+    choiceLines(report),
     table([head, ...rows], [0, 1, 2, 3, 4, 5].slice(0, head.length - 1)),
     outerLines(report.outer),
     skippedLines(report.skipped),

@@ -17,6 +17,11 @@ const OUTER_PHASES: Readonly<Record<(QuantizeEvent & { type: 'outer' })['phase']
   clipping: 'learning its clipping',
 }
 
+const CHOOSING_PHASES: Readonly<Record<(QuantizeEvent & { type: 'choosing' })['phase'], string>> = {
+  sensitivities: 'measuring sensitivities',
+  divergence: 'measuring the divergence of the output',
+}
+
 /** "block 1/12  learning 3/512"; undefined for events that are no work of some length. */
 export function describeEvent(event: ProgressEvent): string | undefined {
   switch (event.type) {
@@ -24,6 +29,8 @@ export function describeEvent(event: ProgressEvent): string | undefined {
       return `${event.linears} linears in ${event.blocks} blocks`
     case 'calibrating':
       return `the model writes its calibration text  ${event.done}/${event.total} tokens`
+    case 'choosing':
+      return `${CHOOSING_PHASES[event.phase]}  ${event.done}/${event.total}`
     case 'block':
       return `block ${event.index + 1}/${event.blocks}  ${PHASES[event.phase]} ${event.done}/${event.total}`
     case 'outer':

@@ -73,6 +73,12 @@ function check(task: Task): void {
       if (evaluate !== undefined && typeof evaluate !== 'string')
         throw usageError(`${option('evaluate')} takes a text`, undefined, 'evaluate')
       resolveOptions(options)
+      if (evaluate !== undefined && options.dryRun)
+        throw usageError(
+          `${option('dryRun')} writes no model, so there is none for ${option('evaluate')}`,
+          undefined,
+          'dryRun',
+        )
     }
   }
 }

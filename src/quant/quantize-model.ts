@@ -6,6 +6,8 @@ import { recoverSet } from '../files/file-set.ts'
 import { WorkFolder, workPlace } from '../files/work-folder.ts'
 import { modelFiles, modelSizeBytes } from '../graph/onnx-file/model-files.ts'
 import { withinCores } from '../kernels/threads.ts'
+import { chooseBits, choosesBits } from './choose-bits.ts'
+import { outputDivergence } from './choose/output-divergence.ts'
 import { checkRoom } from './check-room.ts'
 import { checkFormat } from './export/check-format.ts'
 import { exportBlocks } from './export/export-blocks.ts'
@@ -30,6 +32,7 @@ import { embeddingReports, planEmbeddings } from './plan/plan-embeddings.ts'
 import { checkRules } from './plan/weight-rules.ts'
 import { finishedBefore, isWorthKeeping } from './resume.ts'
 import { runBlocks } from './run-blocks.ts'
+import { calibrationOf } from './run-calibration.ts'
 import { SCALED_OUTPUTS, scaledOutputNotes, scaledOutputs } from './scaled-outputs.ts'
 import { signatureOfRun } from './signature.ts'
 import type { Hooks, QuantizeOptions, Run } from './terms/options.ts'
@@ -46,6 +49,9 @@ function withEffort(run: Run, effort: Effort): Run {
   if (effort.learningRate === learningRate) return { ...run, ...effort }
   return { ...run, ...effort, letLearningRate: effort.learningRate * (letLearningRate / learningRate) }
 }
+
+/** Stands for the scheme where each weight has its own. */
+const MIXED = 'mixed'
 
 /** True for a model whose weights are float16; some exporters leave a few of them, and constants, in float32. */
 const isFloat16 = (blocks: readonly Block[]): boolean =>
@@ -79,7 +85,8 @@ async function quantize(given: QuantizeOptions, hooks: Hooks): Promise<QuantizeR
   const { layout } = options
   const wasFloat16 = isFloat16(blocks)
   const naming = { layout, float16: wasFloat16 || options.float16, converted: options.float16 && !wasFloat16 }
-  const output = planOutput(model.path!, options.output, schemeName(scheme), naming)
+  const name = options.choosing ? MIXED : schemeName(scheme)
+  const output = planOutput(model.path!, options.output, name, naming)
   onEvent?.({ type: 'analyzed', blocks: blocks.length, linears: names.length })
   const saving = savingOf(model, output)
   const others = [options.calib, options.params].filter(file => file !== undefined)
@@ -98,7 +105,20 @@ async function quantize(given: QuantizeOptions, hooks: Hooks): Promise<QuantizeR
     const { effort, notes: effortNotes } = learns(options)
       ? await chooseEffort(options, analysis, work)
       : { effort: options, notes: [] }
-    const running = withEffort(options, effort)
+    const learning = withEffort(options, effort)
+    const calibrated = () => calibrationOf(learning, analysis, work, inputs)
+    const chosen = choosesBits(learning)
+      ? await chooseBits(learning, analysis, outer, sizeBefore, async () => (await calibrated()).learning, work)
+      : undefined
+    const running = chosen ? { ...learning, overrides: [...(learning.overrides ?? []), ...chosen.overrides] } : learning
+    const head = { model: model.path!, target: options.target, output: output.path, scheme: name, sizeBefore }
+    const planned = [...threadNotes, ...roundingNotes, ...effortNotes]
+    if (chosen && options.choosing?.dryRun) {
+      const notes = [...planned, ...outer.notes, ...analysis.notes, ...typeNotes, ...leave(work)]
+      const elapsedMs = Math.round(performance.now() - started)
+      const nothing = { files: [], blocks: [], outer: [], skipped: [] }
+      return { ...head, ...nothing, choice: chosen.report, notes, sizeAfter: chosen.report.plannedBytes, elapsedMs }
+    }
     checkRoom(analysis, running, outer, work, output, sizeBefore)
     const before = finishedBefore(work, blocks.length)
     const sources = { model: source, inputs }
@@ -106,7 +126,7 @@ async function quantize(given: QuantizeOptions, hooks: Hooks): Promise<QuantizeR
     const { blocks: finished, notes } = weights
     onEvent?.({ type: 'saving' })
     source.check()
-    exportBlocks(model, finished, options)
+    exportBlocks(model, finished, running)
     const inBlocks = findProducts(model)
     exportEmbeddings(model, weights.outer, options)
     const products = findProducts(model)
@@ -115,32 +135,31 @@ async function quantize(given: QuantizeOptions, hooks: Hooks): Promise<QuantizeR
     const scaled = scaledOutputs(finished)
     if (scaled.length > 0) model.metadata.set(SCALED_OUTPUTS, scaled.join(','))
     if (options.saveParams !== undefined)
-      saveParameters(options.saveParams, options, finished, weights.outer, output.path)
+      saveParameters(options.saveParams, running, finished, weights.outer, output.path)
     const saved = await saveOutput(model, output, saving, () => {
       source.check()
       work.check()
     })
+    const choice = chosen && {
+      ...chosen.report,
+      ...(await outputDivergence(output.path, running, analysis, (await calibrated()).kept, work)),
+    }
     const left = work.remove()
     const plans = finished.map(({ plan }) => plan)
     return {
-      model: model.path!,
-      target: options.target,
-      output: output.path,
+      ...head,
       files: saved.files,
-      scheme: schemeName(scheme),
       ...(onnxruntime && { onnxruntime }),
       blocks: finished.map(({ report }) => report),
       outer: embeddingReports({ jobs: weights.outer }),
       skipped: plans.flatMap(skippedIn),
       notes: [
         ...(before > 0 ? [`went on from an earlier run, which had finished ${before} of ${blocks.length} blocks`] : []),
-        ...threadNotes,
-        ...roundingNotes,
-        ...effortNotes,
+        ...planned,
         ...deviceNotes(finished),
         ...learningNotes(finished),
         ...groupNotes(plans),
-        ...overrideNotes(plans, scheme.weights),
+        ...(choice ? [] : overrideNotes(plans, scheme.weights)),
         ...kernelNotes({ inBlocks: [...inBlocks.values()], outside }, options),
         ...scaledOutputNotes(options, analysis, scaled),
         ...outer.notes,
@@ -151,13 +170,19 @@ async function quantize(given: QuantizeOptions, hooks: Hooks): Promise<QuantizeR
         ...notes,
         ...left,
       ],
-      sizeBefore,
+      ...(choice && { choice }),
       sizeAfter: saved.sizeBytes,
       elapsedMs: Math.round(performance.now() - started),
     }
   } catch (error) {
-    if (isWorthKeeping(work.path)) work.release()
-    else work.remove()
+    leave(work)
     throw error
   }
+}
+
+/** Leaves the work folder, and removes it where it holds nothing that a later run can use. @returns notes on what could not be removed. */
+function leave(work: WorkFolder): string[] {
+  if (!isWorthKeeping(work.path)) return work.remove()
+  work.release()
+  return []
 }

@@ -1,6 +1,5 @@
 /** @file Runs all blocks in order and keeps each on disk when it is finished, so that a run that ended early goes on after the last one. */
 
-import { calibrate, type Calibration } from '../calibration/calibrate.ts'
 import { runsFor } from '../decoder/feeds.ts'
 import type { SourceWatch } from '../files/digest.ts'
 import type { WorkFolder } from '../files/work-folder.ts'
@@ -20,6 +19,7 @@ import { blockPlanner } from './plan/block-planner.ts'
 import { blockName, finishedBefore, trainingName } from './resume.ts'
 import type { EmbeddingJob } from './plan/plan-embeddings.ts'
 import { learnOuters, needsStates, replayOuters } from './run-outer.ts'
+import { calibrationOf } from './run-calibration.ts'
 import { StateFiles } from './state-files.ts'
 import type { Run } from './terms/options.ts'
 
@@ -29,8 +29,6 @@ export interface QuantizedBlocks {
   readonly outer: readonly FinishedOuter[]
   readonly notes: readonly string[]
 }
-
-const CALIBRATION = 'calibration'
 
 const CHECKPOINT_MS = 20_000
 
@@ -86,7 +84,7 @@ export async function runBlocks(
     return { blocks: finished, outer: replayOuters(jobs, replay), notes }
   }
 
-  const calibration = await calibrationOf(options, analysis, work, sources.inputs)
+  const { learning: calibration } = await calibrationOf(options, analysis, work, sources.inputs)
   const files = new StateFiles(work, runsFor(analysis.io, calibration.samples), blocks[0]!, options.hiddenStates)
   try {
     if (rest.length > 0 || needsStates(options, jobs, work))
@@ -122,22 +120,3 @@ const checkpointIn = (work: WorkFolder, name: string, everyMs: number): Checkpoi
   load: () => (work.has(name) ? (work.read(name) as TrainingState) : undefined),
   save: state => work.write(name, state, false),
 })
-
-/** Tokens of the run. A resumed run has those it began with. */
-async function calibrationOf(
-  options: Run,
-  analysis: Analysis,
-  work: WorkFolder,
-  inputs: SourceWatch,
-): Promise<Calibration> {
-  if (!work.has(CALIBRATION)) {
-    const onProgress = (done: number, total: number) => {
-      options.signal?.throwIfAborted()
-      options.onEvent?.({ type: 'calibrating', done, total })
-    }
-    const calibration = await calibrate(analysis, { ...options, onProgress })
-    inputs.check()
-    work.write(CALIBRATION, calibration)
-  }
-  return work.read(CALIBRATION) as Calibration
-}

@@ -12,7 +12,7 @@ import { calibrates } from './learn/learnables.ts'
 import { rulesText } from './plan/weight-rules.ts'
 import type { ResolvedOptions } from './terms/options.ts'
 import { ROUNDINGS } from './terms/roundings.ts'
-import { schemeName } from './terms/scheme.ts'
+import { schemeName, weightOverrideName } from './terms/scheme.ts'
 
 /**
  * Everything that decides the result of a run, made of resolved options: a default that is typed out makes no other run. The device is
@@ -20,10 +20,13 @@ import { schemeName } from './terms/scheme.ts'
  * @param options with the threads that are used.
  */
 export function signatureOfRun(options: ResolvedOptions, analysis: Analysis): Signature {
-  const { scheme, calib, params, session } = options
+  const { scheme, calib, params, session, choosing } = options
   const settings = {
     scheme: schemeName(scheme),
     exceptions: rulesText(options) || undefined,
+    'largest size': choosing?.maxSize,
+    'largest divergence': choosing?.maxKl,
+    candidates: choosing?.candidates.map(weightOverrideName).join(' '),
     format: options.format,
     'accuracy level': options.accuracyLevel,
     'lm_head bits': options.lmHead,
@@ -58,7 +61,7 @@ export function signatureOfRun(options: ResolvedOptions, analysis: Analysis): Si
     'learned parameters': params === undefined ? undefined : digestOf([params]),
     'matrix products': session.matmul,
   }
-  const calibrated = calibrates(options)
+  const calibrated = calibrates(options) || choosing !== undefined
   return signatureOf(modelFiles(analysis.model), calibrated ? calib : undefined, settings, session.threads)
 }
 

@@ -40,6 +40,8 @@ export interface ClipSearch {
   readonly programs?: Programs | undefined
   /** Columns searched at once (default: `sliceColumns`). The result does not depend on it, but for the last bits of sums. */
   readonly columns?: number | undefined
+  /** Passes over all groups (default: PASSES). */
+  readonly passes?: number | undefined
   readonly onProgress?: ((done: number, total: number) => void) | undefined
 }
 
@@ -48,6 +50,8 @@ export interface FoundClip {
   /** Mean over the columns of error^T gram error, rounded to nearest and with the ratios. */
   readonly roundedLoss: number
   readonly learnedLoss: number
+  /** The same of the weight itself in place of its error. */
+  readonly energy: number
 }
 
 /** Columns [first, first + n) of a stored weight, float32 [K, n]. @throws E_UNSUPPORTED when a number in them is NaN or infinite. */
@@ -192,7 +196,7 @@ async function searchWith(
   stored: StoredWeight,
   quantizer: WeightQuantizer,
   weights: Weights,
-  { columns, onProgress }: ClipSearch,
+  { columns, passes = PASSES, onProgress }: ClipSearch,
   compiled: Programs,
 ): Promise<FoundClip> {
   const { K, N } = sizesOf(stored)
@@ -203,16 +207,17 @@ async function searchWith(
   const clip: ClipRatios = { max: new Float32Array(count * N), min: new Float32Array(count * N) }
   const programs = new SearchPrograms({ K, n, weighing: weights.by }, quantizer, compiled)
   const slices = Math.ceil(N / n)
-  const losses = { rounded: new Float32Array(N), learned: new Float32Array(N) }
+  const losses = { rounded: new Float32Array(N), learned: new Float32Array(N), energy: new Float32Array(N) }
 
   /** Searches columns [first, first + n). */
   const searchSlice = async (first: number, progress: (part: number) => void): Promise<void> => {
     const w = readColumns(stored, K, first, n)
     const error = await programs.rounding(w)
     const rounded = await programs.objective(error, weigher.whole)
+    losses.energy.set(await programs.objective(w, weigher.whole), first)
     const upper = new Float32Array(count * n).fill(1)
     const lower = new Float32Array(count * n).fill(1)
-    for (let pass = 0; pass < PASSES; pass++) {
+    for (let pass = 0; pass < passes; pass++) {
       const step = pass === 0 || quantizer.symmetric ? 'both' : 'each'
       for (let group = 0; group < count; group++) {
         const row = group * size
@@ -226,7 +231,7 @@ async function searchWith(
         error.set(found.chosen, row * n)
         ratiosOf(upper).set(found.upper)
         ratiosOf(lower).set(found.lower)
-        progress((pass * count + group + 1) / (PASSES * count))
+        progress((pass * count + group + 1) / (passes * count))
       }
     }
     const learned = await programs.objective(error, weigher.whole)
@@ -247,5 +252,5 @@ async function searchWith(
     await searchSlice(Math.min(slice * n, N - n), part => onProgress?.(slice + part, slices))
   }
   const mean = (values: Float32Array) => values.reduce((sum, value) => sum + value, 0) / N
-  return { clip, roundedLoss: mean(losses.rounded), learnedLoss: mean(losses.learned) }
+  return { clip, roundedLoss: mean(losses.rounded), learnedLoss: mean(losses.learned), energy: mean(losses.energy) }
 }

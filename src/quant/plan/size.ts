@@ -12,7 +12,7 @@ import type { QuantScheme, WeightScheme } from '../terms/scheme.ts'
 import { type EmbeddingJob, outerLayout } from './plan-embeddings.ts'
 
 /** Bytes of a weight in each layout: codes, scales, and zero points unless it is symmetric. */
-const SIZES: Readonly<Record<Layout, (linear: Linear, weights: WeightScheme) => number>> = {
+const SIZES: Readonly<Record<Layout, (linear: Linear, weights: WeightScheme, blockSize?: number) => number>> = {
   dequantize({ inFeatures, outFeatures, weight }, { bits: asked, group, symmetric }) {
     const bits = dequantizeBits(asked)
     const { count } = groupsOf(inFeatures, group ?? inFeatures)
@@ -20,9 +20,9 @@ const SIZES: Readonly<Record<Layout, (linear: Linear, weights: WeightScheme) => 
   },
   // A float32 scale, a sum of codes and a zero point for each output.
   planes: ({ inFeatures, outFeatures }, { bits }) => outFeatures * ((inFeatures * planeBits(bits)) / 8 + 4 + 4 + 1),
-  nbits({ inFeatures, outFeatures, weight }, weights) {
+  nbits({ inFeatures, outFeatures, weight }, weights, given) {
     const bits = containerBits(weights.bits)
-    const blockSize = chooseBlockSize(inFeatures, weights.group ?? inFeatures, weights.bits)
+    const blockSize = given ?? chooseBlockSize(inFeatures, weights.group ?? inFeatures, weights.bits)
     const blocks = Math.ceil(inFeatures / blockSize)
     const zeroPoints = weights.symmetric ? 0 : Math.ceil((blocks * bits) / 8)
     return outFeatures * ((blocks * blockSize * bits) / 8 + blocks * scaleBytes(weight.tensor!) + zeroPoints)
@@ -31,10 +31,15 @@ const SIZES: Readonly<Record<Layout, (linear: Linear, weights: WeightScheme) => 
 
 const scaleBytes = ({ dtype }: Tensor): number => (dtype === 'float16' ? 2 : 4)
 
-/** Bytes stored for a weight of a block. */
-export function packedBytes(linear: Linear, { weights, activations }: QuantScheme, format?: Format): number {
+/** Bytes stored for a weight of a block. @param blockSize of the fused node it is in, if any. */
+export function packedBytes(
+  linear: Linear,
+  { weights, activations }: QuantScheme,
+  format?: Format,
+  blockSize?: number,
+): number {
   const integer = activations && weights.group === undefined
-  return SIZES[format === 'qdq' ? 'dequantize' : integer ? 'planes' : 'nbits'](linear, weights)
+  return SIZES[format === 'qdq' ? 'dequantize' : integer ? 'planes' : 'nbits'](linear, weights, blockSize)
 }
 
 /** Bytes of a weight outside the blocks. Rows of a table that no lm_head shares have no padding behind their last block. */

@@ -9,7 +9,15 @@ import type { SessionOptions } from '../../kernels/session.ts'
 import type { PresetName, Schedule } from './presets.ts'
 import type { OnEvent } from './report.ts'
 import type { Rounding } from './roundings.ts'
-import type { EmbeddingChoices, EmbeddingOptions, QuantScheme, SchemeOverrides, WeightRules } from './scheme.ts'
+import type {
+  EmbeddingChoices,
+  EmbeddingOptions,
+  QuantScheme,
+  SchemeOverrides,
+  WeightRules,
+  WeightScheme,
+} from './scheme.ts'
+import type { ChoiceLimit } from './sensitivity.ts'
 import type { TargetName } from './targets.ts'
 
 export type { Schedule } from './presets.ts'
@@ -41,6 +49,17 @@ export interface QuantizeOptions extends WeightRules, EmbeddingChoices, SchemeOv
   readonly bits?: number | undefined
   /** Bits of the activations, with `bits` (default: 16, not quantized). */
   readonly activationBits?: number | undefined
+  /**
+   * Choose 2, 4 or 8 bits for each weight, so that the output has at most so many bytes and differs least from the float model
+   * (docs/choose-bits.md). Instead of a scheme or `bits`.
+   */
+  readonly maxSize?: number | undefined
+  /** Choose bits so that the output is as small as it can be while its logits diverge by at most so much (mean KL of a token). */
+  readonly maxKl?: number | undefined
+  /** File (.json) of measured sensitivities, with `maxSize` or `maxKl`: used where it is there, written where it is not. */
+  readonly sensitivity?: string | undefined
+  /** Report sensitivities and choice, and write no model (default: false). */
+  readonly dryRun?: boolean | undefined
   /**
    * Form of quantized linears. "qdq": DequantizeLinear before the model's own MatMul, with float activations. With quantized ones
    * "integer" (default; fast on CPUs) or "portable".
@@ -210,6 +229,14 @@ export interface ExportOptions extends Pick<LearningOptions, 'accuracyLevel'> {
   readonly lookup?: 'operator' | 'standard' | undefined
 }
 
+/** Choice of the bits of each weight. */
+export interface Choosing extends ChoiceLimit {
+  /** Schemes that a weight may get. */
+  readonly candidates: readonly WeightScheme[]
+  readonly sensitivity: string | undefined
+  readonly dryRun: boolean
+}
+
 /** Options of a run with every default filled in. */
 export interface ResolvedOptions
   extends LearningOptions, CalibrationOptions, EffortLimits, ExportOptions, EmbeddingOptions {
@@ -222,6 +249,8 @@ export interface ResolvedOptions
   readonly workDir: string | undefined
   readonly float16: boolean
   readonly fresh: boolean
+  /** Absent where the run is told all bits. */
+  readonly choosing?: Choosing | undefined
 }
 
 /** A run: its options, and its connections to the caller. */

@@ -3,6 +3,7 @@
 import type { SetPlace } from '../../files/file-set.ts'
 import type { WorkPlace } from '../../files/work-folder.ts'
 import type { Device } from '../../kernels/device.ts'
+import type { ChoiceReport } from './sensitivity.ts'
 import type { TargetName } from './targets.ts'
 
 /** Experts that saw too few tokens to be learned. */
@@ -95,6 +96,8 @@ export interface QuantizeReport {
   /** lm_head and embeddings, where they were to be quantized. */
   readonly outer: readonly EmbeddingReport[]
   readonly skipped: readonly SkippedReport[]
+  /** Bits that the run chose; absent where it was told all of them. */
+  readonly choice?: ChoiceReport
   /** Things worth knowing: groups wider than a weight, a shortened sequence, ... */
   readonly notes: readonly string[]
   /** Bytes of model and data files before and after. */
@@ -116,6 +119,13 @@ export type QuantizeEvent =
   | { readonly type: 'analyzed'; readonly blocks: number; readonly linears: number }
   | { readonly type: 'working'; readonly traces: Traces }
   | { readonly type: 'calibrating'; readonly done: number; readonly total: number }
+  | {
+      readonly type: 'choosing'
+      /** Before the blocks are learned, and when the output is there. */
+      readonly phase: 'sensitivities' | 'divergence'
+      readonly done: number
+      readonly total: number
+    }
   | {
       readonly type: 'block'
       readonly index: number

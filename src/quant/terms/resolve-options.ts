@@ -6,6 +6,7 @@ import { checkOptions } from './check-options.ts'
 import { RULES } from './option-rules.ts'
 import type { QuantizeOptions, ResolvedOptions } from './options.ts'
 import { LEARNED_BITS, type Preset, PRESETS } from './presets.ts'
+import { BASE_SCHEME, candidateSchemes, resolveLimit } from './resolve-choosing.ts'
 import { resolveDevices } from './resolve-devices.ts'
 import { resolveEmbeddings, resolveScheme } from './resolve-scheme.ts'
 import { checkWeights, type QuantScheme } from './scheme.ts'
@@ -98,7 +99,8 @@ export function resolveOptions(given: QuantizeOptions): ResolvedOptions {
   }
   const { target = DEFAULT_TARGET } = given
   const defaults = TARGETS[target]
-  const scheme = resolveScheme(given, defaults)
+  const limit = resolveLimit(given)
+  const scheme = resolveScheme(limit ? { ...given, scheme: BASE_SCHEME } : given, defaults)
   const format = given.format ?? formatFor(scheme, defaults)
   checkQdq(format, given, scheme)
   checkActivations(given, scheme)
@@ -158,5 +160,13 @@ export function resolveOptions(given: QuantizeOptions): ResolvedOptions {
     timeBudgetMs: given.timeBudgetMs,
     workDir: given.workDir,
     fresh: given.fresh ?? false,
+    ...(limit && {
+      choosing: {
+        ...limit,
+        candidates: candidateSchemes(given, { format, accuracyLevel }),
+        sensitivity: given.sensitivity,
+        dryRun: given.dryRun ?? false,
+      },
+    }),
   }
 }
