@@ -17,7 +17,7 @@ export interface Ending {
   readonly exitCode: number
 }
 
-/** Codes other than 1. 130 is what shells report for a process ended by SIGINT (128 + 2). */
+/** Codes other than 1. 130 is what shells report for a process ended by SIGINT (128 + 2); another signal has its own. */
 const EXIT_CODES: Partial<Record<QuantError['code'], number>> = { E_USAGE: 2, E_SCHEME: 2, E_INTERRUPTED: 130 }
 
 interface Manner {
@@ -62,11 +62,18 @@ export function endingOf(outcome: Outcome, { json, quiet }: Manner, debug: boole
   return { stdout, stderr: errorLines(failure, debug), exitCode: EXIT_CODES[failure.code] ?? 1 }
 }
 
-export function failureOf(error: unknown, { json }: { readonly json: boolean }, debug: boolean): Ending {
+/** @param interruptCode exit code for the signal that ended the command, if one did. */
+export function failureOf(
+  error: unknown,
+  { json }: { readonly json: boolean },
+  debug: boolean,
+  interruptCode?: number,
+): Ending {
   const known = asQuantError(error)
+  const bySignal = known.code === 'E_INTERRUPTED' ? interruptCode : undefined
   return {
     stdout: json ? document(errorObject(known)) : '',
     stderr: errorLines(error, debug),
-    exitCode: EXIT_CODES[known.code] ?? 1,
+    exitCode: bySignal ?? EXIT_CODES[known.code] ?? 1,
   }
 }
