@@ -12,49 +12,8 @@ import type { EvaluateReport, Measured } from '../quant/evaluate.ts'
 import type { InspectedBlock, InspectedPort, InspectReport } from '../quant/inspected.ts'
 import type { EmbeddingReport, QuantizeReport, SkippedReport } from '../quant/terms/report.ts'
 import { kernelLines, runtimeText } from './format-kernels.ts'
+import { formatBytes, formatChange, formatCount, formatDuration, formatLoss } from './numbers.ts'
 import { nameRange, table, withoutNumber } from './table.ts'
-
-/** "999 B", "1.2 MB": powers of 1000, as file managers and download pages count. */
-export function formatBytes(bytes: number): string {
-  return formatScaled(bytes, ['B', 'kB', 'MB', 'GB', 'TB'])
-}
-
-/** "999", "1.2 M" */
-export function formatCount(count: number): string {
-  return formatScaled(count, ['', 'k', 'M', 'G', 'T']).trim()
-}
-
-function formatScaled(value: number, units: readonly string[]): string {
-  let scaled = value
-  let i = 0
-  // 999.5 and above would be shown as 1000.
-  while (scaled >= 999.5 && i < units.length - 1) {
-    scaled /= 1000
-    i += 1
-  }
-  return `${i > 0 && scaled < 9.95 ? scaled.toFixed(1) : scaled.toFixed(0)} ${units[i]}`
-}
-
-/** "0.4 s", "12 s", "3 min 20 s", "2 h 05 min" */
-export function formatDuration(ms: number): string {
-  if (ms < 9950) return `${(ms / 1000).toFixed(1)} s`
-  const seconds = Math.round(ms / 1000)
-  if (seconds < 60) return `${seconds} s`
-  const two = (n: number) => String(n).padStart(2, '0')
-  if (seconds < 3600) return `${Math.floor(seconds / 60)} min ${two(seconds % 60)} s`
-  const minutes = Math.round(seconds / 60)
-  return `${Math.floor(minutes / 60)} h ${two(minutes % 60)} min`
-}
-
-export function formatLoss(loss: number): string {
-  return loss.toExponential(2)
-}
-
-/** "+1.2 %", "-34.0 %" */
-function formatChange(after: number, before: number): string {
-  const percent = (after / before - 1) * 100
-  return Number.isFinite(percent) ? `${percent < 0 ? '' : '+'}${percent.toFixed(1)} %` : ''
-}
 
 /** Paragraphs that have something to say, with an empty line between them. */
 const paragraphs = (...texts: readonly string[]): string => texts.filter(text => text !== '').join('\n\n')

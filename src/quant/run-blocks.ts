@@ -27,6 +27,8 @@ export interface QuantizedBlocks {
   readonly blocks: readonly ReadBlock[]
   /** lm_head and embeddings, in the order of the jobs. */
   readonly outer: readonly FinishedOuter[]
+  /** Text of the run, where it needed one. */
+  readonly calibration?: Calibration
   readonly notes: readonly string[]
 }
 
@@ -110,7 +112,8 @@ export async function runBlocks(
     }
     sources.model.check()
     const outer = await learnOuters(options, analysis, jobs, work, files.quantized)
-    return { blocks: finished, outer, notes: [...calibration.notes, ...lookaheadNotes(options, analysis)] }
+    const notes = [...calibration.notes, ...lookaheadNotes(options, analysis)]
+    return { blocks: finished, outer, calibration, notes }
   } finally {
     files.close()
   }

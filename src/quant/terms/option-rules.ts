@@ -81,5 +81,7 @@ export const RULES: Rules<QuantizeOptions> = {
   devices: DEVICES,
   timeBudgetMs: POSITIVE,
   workDir: TEXT,
+  force: FLAG,
+  check: FLAG,
   fresh: FLAG,
 }

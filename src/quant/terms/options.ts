@@ -113,6 +113,10 @@ export interface QuantizeOptions extends WeightRules, EmbeddingChoices, SchemeOv
   readonly timeBudgetMs?: number | undefined
   /** Folder in which the run makes its own for finished blocks (default: a hidden one beside the output). Gone after success. */
   readonly workDir?: string | undefined
+  /** Replace an output that is there (default: false). */
+  readonly force?: boolean | undefined
+  /** Compare the perplexity of both models on calibration text that nothing is learned from (default: true). */
+  readonly check?: boolean | undefined
   /** Start over, instead of going on after an earlier run (default: false). */
   readonly fresh?: boolean | undefined
 }
@@ -216,6 +220,8 @@ export interface ResolvedOptions
   readonly params: string | undefined
   readonly workDir: string | undefined
   readonly float16: boolean
+  readonly force: boolean
+  readonly check: boolean
   readonly fresh: boolean
 }
 
