@@ -3,20 +3,19 @@
  *
  * With --json stdout carries one document instead, whose fields are stable (sizes in bytes, times in ms, null for a number
  * that is not finite): `quantize` QuantizeReport of quant/terms/report.ts and, with --evaluate, `evaluation`, an EvaluateReport;
- * `inspect` InspectReport of quant/inspect.ts; `evaluate` EvaluateReport of quant/evaluate.ts. A command that fails
+ * `inspect` InspectReport of quant/inspect.ts; `evaluate` EvaluateReport of quant/evaluate.ts; `generate` GenerateReport of quant/terms/generate-options.ts. A command that fails
  * prints {"error": {"code", "message", "hint"}}; when a limit is passed the report is there too.
  */
 
 import { printableLine } from '../printable.ts'
-import type { EvaluateReport, Measured } from '../quant/evaluate.ts'
+import type { EvaluateReport } from '../quant/evaluate.ts'
 import type { InspectedBlock, InspectedPort, InspectReport } from '../quant/inspected.ts'
 import type { EmbeddingReport, QuantizeReport, SkippedReport } from '../quant/terms/report.ts'
+import { formatEvaluation } from './format-evaluation.ts'
 import { kernelLines, runtimeText } from './format-kernels.ts'
-import { formatBytes, formatChange, formatCount, formatDuration, formatLoss } from './numbers.ts'
-import { nameRange, table, withoutNumber } from './table.ts'
+import { formatBytes, formatChange, formatCount, formatDuration, formatLoss } from './format-numbers.ts'
+import { nameRange, noteLines, paragraphs, table, withoutNumber } from './table.ts'
 
-/** Paragraphs that have something to say, with an empty line between them. */
-const paragraphs = (...texts: readonly string[]): string => texts.filter(text => text !== '').join('\n\n')
 
 /** Reasons once each, with the nodes they hold for. */
 function skippedLines(skipped: readonly SkippedReport[]): string {
@@ -30,8 +29,6 @@ function skippedLines(skipped: readonly SkippedReport[]): string {
   return ['not quantized', ...lines.map(printableLine)].join('\n')
 }
 
-const noteLines = (notes: readonly string[]): string => notes.map(note => printableLine(`note: ${note}`)).join('\n')
-
 /** A line for each weight that was quantized outside the blocks. */
 function outerLines(outer: readonly EmbeddingReport[]): string {
   return outer
@@ -41,22 +38,6 @@ function outerLines(outer: readonly EmbeddingReport[]): string {
       return printableLine(`${what}: ${name}, ${hiddenSize} x ${vocabSize}, ${bits} bits in groups of ${group}${loss}`)
     })
     .join('\n')
-}
-
-function measuredRow(label: string, { perplexity, sizeBytes, tokensPerSecond, model }: Measured): string[] {
-  return [label, perplexity.toFixed(3), formatBytes(sizeBytes), `${formatCount(tokensPerSecond)}/s`, model]
-}
-
-/** @param labels what the model is called, and the one it is compared with. */
-export function formatEvaluation(
-  report: EvaluateReport,
-  labels: readonly [string, string] = ['model', 'against'],
-): string {
-  const { against, ratio } = report
-  const rows = [['', 'perplexity', 'size', 'tokens', 'file'], measuredRow(labels[0], report)]
-  if (against) rows.push(measuredRow(labels[1], against), ['ratio', `x${ratio!.toFixed(4)}`])
-  const what = `${report.windows} windows of ${report.seqLen} tokens of ${report.text}`
-  return paragraphs(table(rows, [1, 2, 3]), printableLine(what), noteLines(report.notes ?? []))
 }
 
 const times = (count: number): string => (count === 1 ? 'once' : `${count} times`)

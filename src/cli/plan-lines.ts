@@ -1,7 +1,7 @@
 /** @file Plan of a run -> lines that are told before it begins. Pure. */
 
 import type { RunPlan } from '../quant/terms/report.ts'
-import { formatBytes } from './numbers.ts'
+import { formatBytes } from './format-numbers.ts'
 
 /** "clipping, rounding and transformations" */
 const listed = (names: readonly string[]): string =>

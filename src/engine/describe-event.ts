@@ -34,6 +34,11 @@ export function describeEvent(event: ProgressEvent): string | undefined {
       return `measuring the ${event.model} model on held-out text  ${event.done}/${event.total} windows`
     case 'evaluating':
       return `evaluating ${event.model}  ${event.done}/${event.total} windows`
+    case 'timing':
+      return `measuring speed and memory of ${event.model}`
+    case 'loading':
+      return `loading ${event.model}`
+    case 'text':
     case 'device':
     case 'planned':
     case 'working':

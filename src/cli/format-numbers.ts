@@ -1,4 +1,4 @@
-/** @file Numbers -> text for people: bytes, counts, times, losses. */
+/** @file Numbers -> text for people: sizes, counts, times. Knows no report. */
 
 /** "999 B", "1.2 MB": powers of 1000, as file managers and download pages count. */
 export function formatBytes(bytes: number): string {
@@ -41,4 +41,3 @@ export function formatChange(after: number, before: number): string {
   const percent = (after / before - 1) * 100
   return Number.isFinite(percent) ? `${percent < 0 ? '' : '+'}${percent.toFixed(1)} %` : ''
 }
-
