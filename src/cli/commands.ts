@@ -18,7 +18,9 @@ import type {
   Invocation,
   QuantizeCommand,
 } from './options.ts'
-import type { Outcome } from './outcome.ts'
+import { openLog } from './log.ts'
+import { nextCommand } from './next-command.ts'
+import { errorObject, type Outcome } from './outcome.ts'
 import { readOverrides } from './overrides-file.ts'
 import { printResult } from './print.ts'
 import { showProgress, type StatusLine } from './progress.ts'
@@ -29,7 +31,33 @@ const { quantize, evaluate, generate, inspect } = faceFor(flagName)
 async function runQuantize({ options, overridesFile }: QuantizeCommand, calling: RunOptions): Promise<Outcome> {
   const fromFile = overridesFile === undefined ? [] : readOverrides(overridesFile)
   const report = await quantize({ ...options, overrides: [...fromFile, ...(options.overrides ?? [])] }, calling)
-  return { document: report, text: formatQuantized(report, report.evaluation) }
+  const next = nextCommand(report)
+  return { document: { ...report, next }, text: formatQuantized(report, report.evaluation, next) }
+}
+
+/** Runs a command with its log, where it has one: from its beginning to its report or its error. */
+async function logged(
+  file: string | undefined,
+  calling: RunOptions,
+  work: (calling: RunOptions) => Promise<Outcome>,
+): Promise<Outcome> {
+  if (file === undefined) return work(calling)
+  const log = openLog(file)
+  const onProgress: RunOptions['onProgress'] = event => {
+    log.add({ ...event })
+    calling.onProgress?.(event)
+  }
+  try {
+    log.add({ type: 'started', arguments: process.argv.slice(2) })
+    const outcome = await work({ ...calling, onProgress })
+    log.add({ type: 'done', report: outcome.document })
+    return outcome
+  } catch (error) {
+    log.add({ type: 'failed', ...errorObject(error) })
+    throw error
+  } finally {
+    log.close()
+  }
 }
 
 async function runInspect({ options }: InspectCommand, calling: RunOptions): Promise<Outcome> {
@@ -98,10 +126,11 @@ async function runDoctor(
 
 /** Runs a command. @throws what the functions of the package throw. */
 export function run(invocation: Invocation, status: StatusLine, signal: AbortSignal): Promise<Outcome> {
-  const calling = { onProgress: showProgress(status), signal }
+  const verbose = invocation.command === 'quantize' && invocation.verbose
+  const calling = { onProgress: showProgress(status, { verbose }), signal }
   switch (invocation.command) {
     case 'quantize':
-      return runQuantize(invocation, calling)
+      return logged(invocation.log, calling, each => runQuantize(invocation, each))
     case 'inspect':
       status.say(`reading ${invocation.options.model}`)
       return runInspect(invocation, calling)

@@ -28,7 +28,7 @@ Examples:
   omniquant inspect model.onnx                          what would be quantized, and how small it gets
   omniquant quantize model.onnx --w4a16                 4-bit weights; the model writes its calibration text
   omniquant quantize my-llama/ --w4a16 -o my-llama-w4/  a folder in, a folder out, tokenizer included
-  omniquant quantize my-llama/ --w3a16g64 --calib text.txt --evaluate other.txt
+  omniquant quantize my-llama/ --w4a16g64 --calib text.txt --evaluate other.txt
   omniquant quantize my-llama/ --wbits 2 --group 32 --preset paper --threads 8
   omniquant evaluate my-llama-w4/ --text other.txt --against my-llama/
   omniquant generate my-llama-w4/ "Once upon a time" --compare my-llama/

@@ -28,8 +28,6 @@ interface Manner {
 
 const document = (value: object): string => `${JSON.stringify(value, null, 2)}\n`
 
-const errorObject = (error: QuantError): object => ({ error: { code: error.code, ...error.words(flagName) } })
-
 /** Everything thrown on purpose is a QuantError; the rest is a mistake of ours. */
 function asQuantError(error: unknown): QuantError {
   if (error instanceof QuantError) return error
@@ -43,6 +41,12 @@ function asQuantError(error: unknown): QuantError {
     )
   }
   return internalError(`unexpected: ${message}`)
+}
+
+/** An error in documents: its code, message and hint. */
+export function errorObject(error: unknown): object {
+  const known = asQuantError(error)
+  return { error: { code: known.code, ...known.words(flagName) } }
 }
 
 /** One message; the stack only for those who ask, with OMNIQUANT_DEBUG=1. */

@@ -10,7 +10,7 @@ const listed = (names: readonly string[]): string =>
 const epochsText = (epochs: number): string => (epochs === 1 ? '1 epoch' : `${epochs} epochs`)
 
 function calibrationText({ calibration }: RunPlan): string {
-  if (!calibration) return 'none: nothing is learned from text'
+  if (!calibration) return 'none, nothing is learned from text'
   const { file, samples, seqLen } = calibration
   return `${file ?? 'text that the model writes'}, ${samples} samples of ${seqLen} tokens`
 }
@@ -25,8 +25,7 @@ function schemeText({ scheme, target, storage, sizeBefore, sizeAfter }: RunPlan)
 /** Lines "name: text", one for each fact and note. */
 export function planLines(plan: RunPlan): string[] {
   const { model, sizeBefore, linears, blocks, output, learned, epochs, threads, notes } = plan
-  const learning =
-    learned.length === 0 ? 'nothing, weights are rounded' : `${listed(learned)}, ${epochsText(epochs)}`
+  const learning = learned.length === 0 ? 'nothing, weights are rounded' : `${listed(learned)}, ${epochsText(epochs)}`
   return [
     `model: ${model} (${formatBytes(sizeBefore)}, ${linears} linears in ${blocks} blocks)`,
     `scheme: ${schemeText(plan)}`,

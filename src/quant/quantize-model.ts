@@ -135,6 +135,7 @@ async function quantize(given: QuantizeOptions, hooks: Hooks): Promise<QuantizeR
     const sources = { model: source, inputs }
     const weights = await runBlocks(running, analysis, outer.jobs, work, sources)
     const { blocks: finished, notes } = weights
+    onEvent?.({ type: 'saving', done: 0, total: foretold.sizeAfter })
     source.check()
     exportBlocks(model, finished, options)
     const inBlocks = findProducts(model)

@@ -62,7 +62,7 @@ export function signatureOfRun(options: ResolvedOptions, analysis: Analysis, tim
 }
 
 /** Version of omniquant. */
-export const { version } = createRequire(import.meta.url)('../../package.json') as { version: string }
+export const version: string = (createRequire(import.meta.url)('../../package.json') as { version: string }).version
 
 /** Entries that say where a run works, not what it makes. */
 const MACHINE = ['onnxruntime', 'threads']

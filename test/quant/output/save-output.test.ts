@@ -143,7 +143,7 @@ test('the last check is made when all is written, and when it fails nothing has 
     written = readdirSync(out)
     throw new Error('the source has changed')
   }
-  await expect(saveOutput(model, plan(), EXTERNAL, check)).rejects.toThrow('the source has changed')
+  await expect(saveOutput(model, plan(), EXTERNAL, { beforePublish: check })).rejects.toThrow('the source has changed')
   expect(written.length).toBe(3)
   expect(written.every(name => /^\.q\.onnx\.[0-9a-f]{16}\.tmp$/.test(name))).toBe(true)
   expect(readdirSync(out)).toEqual([])
