@@ -245,6 +245,22 @@ export const QUANTIZE_FLAGS: readonly FlagRow<
   { flags: '--log <file>', key: 'log', help: 'add all events with their times to a file, as JSON lines' },
 ]
 
+/** Options of `quantize` that say where it writes and what it tells: of no use to a run that is not made. */
+const NOT_FORETOLD = new Set<string>([
+  ...['output', 'layout', 'overridesFile', 'evaluate', 'saveParams', 'workDir', 'fresh', 'force', 'check'],
+  ...['json', 'quiet', 'verbose', 'log', 'device', 'devices', 'timeBudgetMs', 'params'],
+  ...INSPECT_FLAGS.map(({ key }) => key),
+])
+
+/** Options of `inspect`: its own, and those of the run to foretell. */
+export const DRY_RUN_FLAGS: readonly FlagRow[] = [
+  ...INSPECT_FLAGS,
+  ...QUANTIZE_FLAGS.filter(({ key }) => !NOT_FORETOLD.has(key)).map((row, i) => ({
+    ...row,
+    group: i === 0 ? 'Options of quantize, for the run to foretell:' : undefined,
+  })),
+]
+
 /** "--output" of "-o, --output <path>". */
 const longFlag = ({ flags }: FlagRow): string => /--[\w-]+/.exec(flags)![0]
 

@@ -12,6 +12,7 @@ import type { EvaluateReport } from '../quant/evaluate.ts'
 import type { InspectedBlock, InspectedPort, InspectReport } from '../quant/inspected.ts'
 import type { EmbeddingReport, QuantizeReport, SkippedReport, StorageReport } from '../quant/terms/report.ts'
 import { formatEvaluation } from './format-evaluation.ts'
+import { dryRunLines, quantizedLines } from './format-inspected.ts'
 import { kernelLines, runtimeText } from './format-kernels.ts'
 import { formatBytes, formatChange, formatCount, formatDuration, formatLoss } from './format-numbers.ts'
 import { nameRange, noteLines, paragraphs, table, withoutNumber } from './table.ts'
@@ -222,7 +223,9 @@ export function formatInspection(report: InspectReport): string {
       ? ''
       : `outside the blocks, float unless asked for (--embedding, --lm-head)\n${table(outerRows(report.outer), [2, 4]).replace(/^/gm, '  ')}`,
     skippedLines(report.skipped),
+    report.quantized ? quantizedLines(report.quantized) : '',
     report.kernels ? kernelLines(report.kernels) : '',
+    report.dryRun ? dryRunLines(report.dryRun) : '',
     estimates.length === 0 ? '' : `estimated output\n${table(estimates, [1, 2]).replace(/^/gm, '  ')}`,
     problem ? `cannot be quantized (${problem.code}): ${problem.message}` : '',
   )

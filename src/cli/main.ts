@@ -4,7 +4,7 @@ import { createRequire } from 'node:module'
 import { Command, CommanderError, Option } from 'commander'
 import { QuantError, usageError } from '../errors.ts'
 import type { FlagRow } from './flag-row.ts'
-import { QUANTIZE_FLAGS, valuesOf } from './flags.ts'
+import { DRY_RUN_FLAGS, QUANTIZE_FLAGS, valuesOf } from './flags.ts'
 import { endByHangup, hasTerminal, ignoreHangup } from './hangup.ts'
 import { type Interrupts, watchInterrupts } from './interrupts.ts'
 import {
@@ -19,7 +19,7 @@ import {
 import { type Ending, endingOf, failureOf } from './outcome.ts'
 import { keepStreamErrors, printMessages, printResult } from './print.ts'
 import type { StatusLine } from './progress.ts'
-import { DOCTOR_FLAGS, EVALUATE_FLAGS, GENERATE_FLAGS, INSPECT_FLAGS } from './read-flags.ts'
+import { DOCTOR_FLAGS, EVALUATE_FLAGS, GENERATE_FLAGS } from './read-flags.ts'
 
 const { version } = createRequire(import.meta.url)('../../package.json') as { version: string }
 
@@ -73,7 +73,7 @@ function addInspect(program: Command, found: (invocation: Invocation) => void): 
     .summary('show what would be quantized')
     .description('Show what a model file holds, which weights would be quantized, and what is skipped and why.')
     .argument('<model>', 'an .onnx file, or a folder with one')
-  const values = addOptions(command, INSPECT_FLAGS)
+  const values = addOptions(command, DRY_RUN_FLAGS)
   command.action((model: string) => found(inspectCommand(model, values())))
 }
 
