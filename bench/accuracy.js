@@ -69,7 +69,7 @@ function quantized(model, flags) {
       process.execPath,
       [
         resolve(import.meta.dirname, '../bin/omniquant.js'),
-        ...['quantize', join(shared, 'models', model), ...PLAIN, ...flags, '-o', folder, '--json'],
+        ...['quantize', join(shared, 'models', model), ...PLAIN, ...flags, '-o', folder, '--force', '--json'],
         ...['--calib', golden('calib_ids.npy'), '--preset', preset, '--samples', '128', '--seq-len', '256'],
         ...['--evaluate', golden('eval_ids.npy')],
       ],
