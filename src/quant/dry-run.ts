@@ -103,7 +103,7 @@ function withinWork(options: ResolvedOptions, { blocks, seqLen }: Analysis): Res
 }
 
 /**
- * What a run with these options would take. Writes nothing that stays.
+ * Room, memory and time that a run with these options would take. Writes nothing that stays.
  * @throws what `quantizeModel` throws before its first block, but for what it says of the output's place.
  */
 export async function dryRun(given: QuantizeOptions): Promise<DryRun> {

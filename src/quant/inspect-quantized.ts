@@ -1,4 +1,4 @@
-/** @file What a quantized file holds: bits, groups, bits per weight, and where it comes from. Reads headers, no weights. */
+/** @file Contents of a quantized file: bits, groups, bits per weight, and where it comes from. Reads headers, no weights. */
 
 import type { Model } from '../graph/ir.ts'
 import { findProducts } from './find/products.ts'

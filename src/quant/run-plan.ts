@@ -1,4 +1,4 @@
-/** @file What a run is going to do, told before its first block. */
+/** @file Plan of a run, told before its first block. */
 
 import { basename } from 'node:path'
 import { availableParallelism } from 'node:os'

@@ -104,7 +104,7 @@ export interface CalibrationReport {
   readonly samples: number
   /** Tokens of a sample. */
   readonly seqLen: number
-  /** Of the tokens, 16 hexadecimal digits of SHA-256. */
+  /** Digest of the tokens: 16 hexadecimal digits of SHA-256. */
   readonly digest: string
 }
 
@@ -171,7 +171,7 @@ export interface Traces {
   readonly output: SetPlace
 }
 
-/** What a run is going to do. */
+/** Plan of a run. */
 export interface RunPlan {
   readonly model: string
   readonly sizeBefore: number
