@@ -131,9 +131,9 @@ for (const [model, scheme, what, { selectMappings, learnedAt, ...options }] of r
     const params = learnedAt === undefined ? undefined : join(folder, 'learned.safetensors')
     if (params) {
       const learned = { ...asked, output: join(folder, 'learned.onnx'), accuracyLevel: learnedAt, saveParams: params }
-      await quantizeModel(learned, { selectMappings })
+      await quantizeModel({ ...learned, force: true }, { selectMappings })
     }
-    const { output, elapsedMs } = await quantizeModel({ ...asked, params }, { selectMappings })
+    const { output, elapsedMs } = await quantizeModel({ ...asked, params, force: true }, { selectMappings })
     const { perplexity } = await evaluateModel({
       model: output,
       text,

@@ -97,7 +97,7 @@ function quantized(model, flags) {
       process.execPath,
       [
         resolve(import.meta.dirname, '../bin/omniquant.js'),
-        ...['quantize', modelOf(model), ...PLAIN, ...flags, '-o', folder, '--json'],
+        ...['quantize', modelOf(model), ...PLAIN, ...flags, '-o', folder, '--force', '--json'],
         ...['--calib', calib, '--preset', preset, '--samples', values.samples, '--seq-len', values['seq-len']],
         ...['--evaluate', text],
       ],

@@ -23,7 +23,7 @@ const largest = Math.max(...sizes) / 2 ** 20
 
 rmSync(output, { recursive: true, force: true })
 const started = performance.now()
-const child = spawn(process.execPath, ['bin/omniquant.js', 'quantize', model, '-o', output, '--quiet', ...flags], {
+const child = spawn(process.execPath, ['bin/omniquant.js', 'quantize', model, '-o', output, '--force', '--quiet', ...flags], {
   stdio: ['ignore', 'inherit', 'inherit'],
 })
 

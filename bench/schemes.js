@@ -33,7 +33,7 @@ try {
   const files = []
   for (const scheme of values.schemes.split(',')) {
     const output = join(folder, `${scheme}.onnx`)
-    const report = await quantizeModel({ model, output, scheme, lwc: false, let: false })
+    const report = await quantizeModel({ model, output, scheme, lwc: false, let: false, force: true })
     console.log(
       `${scheme}: ${report.scheme}, ${(report.sizeAfter / 1e6).toFixed(0)} MB of ${(report.sizeBefore / 1e6).toFixed(0)}`,
     )

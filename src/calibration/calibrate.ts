@@ -8,8 +8,9 @@ import { isFloat } from '../graph/dtype.ts'
 import type { Graph, Model } from '../graph/ir.ts'
 import { elementCount } from '../graph/tensor.ts'
 import { openModel, type SessionOptions } from '../kernels/session.ts'
-import { loadSamples } from './dataset.ts'
+import { type CalibrationSamples, LEAST_TEXT, loadSamples } from './dataset.ts'
 import { generateTokens } from './generate.ts'
+import { heldOutOf } from './held-out.ts'
 import { loadTokenizer } from './tokenizer.ts'
 
 /** The decoder that is calibrated. */
@@ -35,12 +36,22 @@ export interface TokenOptions {
   readonly onProgress?: ((done: number, total: number) => void) | undefined
 }
 
-/** `samples` sequences of `seqLen` token ids, one after the other. */
-export interface Calibration {
-  readonly tokens: BigInt64Array
-  readonly samples: number
-  readonly seqLen: number
+/** Samples, with notes about them. */
+export interface Calibration extends CalibrationSamples {
   readonly notes: readonly string[]
+}
+
+/** Notes about a text that is short. @throws E_CALIBRATION for one that nothing can be learned from. */
+function shortTextNotes(path: string, { textTokens = Infinity, samples, seqLen }: CalibrationSamples): string[] {
+  if (textTokens < LEAST_TEXT)
+    throw new QuantError(
+      'E_CALIBRATION',
+      `${path} has ${textTokens} tokens: too few to learn from`,
+      `Give some thousand words, or leave out ${option('calib')}: the model writes its own text then.`,
+    )
+  return textTokens >= samples * seqLen
+    ? []
+    : [`the text is short: ${samples} samples of ${seqLen} tokens overlap in its ${textTokens} tokens`]
 }
 
 /** Rethrows, with the way out: a model that no kernel runs can still be quantized, because blocks are run as primitives. */
@@ -90,7 +101,8 @@ export async function calibrate(
   const notes = seqLen < options.seqLen ? [`sequences are ${seqLen} tokens long: ${why}`] : []
   if (calib !== undefined) {
     const tokenizer = () => loadTokenizer(folder)
-    return { ...loadSamples(calib, tokenizer, { samples, seqLen, seed, vocabSize: io.vocabSize }), notes }
+    const loaded = loadSamples(calib, tokenizer, { samples, seqLen, seed, vocabSize: io.vocabSize })
+    return { ...loaded, notes: [...notes, ...shortTextNotes(calib, loaded)] }
   }
   const weights = floatBytes(model.graph)
   checkMemory(weights, totalmem())
@@ -98,8 +110,18 @@ export async function calibrate(
   const prepacking = weights < LARGE_BYTES
   const writer = await openModel(model.path!, { ...session, prepacking }).catch(modelDoesNotRun)
   try {
-    const generated = await generateTokens(writer, io, { samples, seqLen, seed, onProgress }).catch(modelDoesNotRun)
-    return { ...generated, notes: [`calibrated with text the model wrote itself (no ${option('calib')})`, ...notes] }
+    const all = samples + heldOutOf(samples)
+    const { tokens } = await generateTokens(writer, io, { samples: all, seqLen, seed, onProgress }).catch(
+      modelDoesNotRun,
+    )
+    const [learned, heldOut] = [tokens.slice(0, samples * seqLen), tokens.slice(samples * seqLen)]
+    return {
+      tokens: learned,
+      heldOut,
+      samples,
+      seqLen,
+      notes: [`calibrated with text the model wrote itself (no ${option('calib')})`, ...notes],
+    }
   } finally {
     await writer.release()
   }

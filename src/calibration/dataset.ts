@@ -6,6 +6,7 @@ import { messageOf, QuantError } from '../errors.ts'
 import { readBounded } from '../files/bounded-file.ts'
 import { readNpy } from '../files/npy.ts'
 import { parseJsonl } from './jsonl.ts'
+import { apartFromSamples, behindSamples, betweenSamples, HELD_OUT_WINDOWS } from './held-out.ts'
 import { beginningOfLongText, decodeText, isLongText, samplesOfLongText } from './long-text.ts'
 import { Random } from './rng.ts'
 import type { Tokenizer } from './tokenizer.ts'
@@ -25,7 +26,14 @@ export interface CalibrationSamples {
   readonly tokens: BigInt64Array
   readonly samples: number
   readonly seqLen: number
+  /** Windows of the same text that no sample touches, [windows, seqLen]; absent where the text has none. */
+  readonly heldOut?: BigInt64Array | undefined
+  /** Tokens of a text that was read whole. */
+  readonly textTokens?: number
 }
+
+/** Fewest tokens of a text that are worth learning from. */
+export const LEAST_TEXT = 64
 
 export interface SampleOptions {
   readonly samples: number
@@ -135,6 +143,7 @@ export function calibrationSamples(source: TokenSource, options: SampleOptions):
   const { path, dims, tokens } = source
   const chosen = new BigInt64Array(samples * seqLen)
   const [rows, width] = dims
+  let heldOut: BigInt64Array | undefined
   if (width !== undefined) {
     if (rows < samples || width < seqLen) {
       throw new QuantError(
@@ -144,22 +153,24 @@ export function calibrationSamples(source: TokenSource, options: SampleOptions):
       )
     }
     for (let i = 0; i < samples; i++) chosen.set(tokens.subarray(i * width, i * width + seqLen), i * seqLen)
+    heldOut = behindSamples(tokens, width, samples, seqLen)
   } else {
     if (rows < seqLen) {
       throw new QuantError(
         'E_CALIBRATION',
         `${path} has ${rows} tokens, but one sample needs ${seqLen}`,
-        rows < 2 ? 'Give a longer text.' : `Give a longer text, or use ${option('seqLen', rows)}.`,
+        rows < LEAST_TEXT
+          ? 'Give a longer text: some thousand words.'
+          : `Give a longer text, or use ${option('seqLen', rows)}.`,
       )
     }
     const random = new Random(seed)
-    for (let i = 0; i < samples; i++) {
-      const start = random.int(rows - seqLen + 1)
-      chosen.set(tokens.subarray(start, start + seqLen), i * seqLen)
-    }
+    const starts = Array.from({ length: samples }, () => random.int(rows - seqLen + 1))
+    starts.forEach((start, i) => chosen.set(tokens.subarray(start, start + seqLen), i * seqLen))
+    heldOut = betweenSamples(tokens, starts, seqLen)
   }
   checkVocabulary(path, chosen, vocabSize)
-  return { tokens: chosen, samples, seqLen }
+  return { tokens: chosen, samples, seqLen, heldOut, ...(width === undefined && { textTokens: rows }) }
 }
 
 /**
@@ -169,9 +180,12 @@ export function calibrationSamples(source: TokenSource, options: SampleOptions):
 export function loadSamples(path: string, tokenizer: () => Tokenizer, options: SampleOptions): CalibrationSamples {
   if (!isLongText(path)) return calibrationSamples(loadTokens(path, tokenizer), options)
   const { encode } = tokenizer()
-  const tokens = samplesOfLongText(path, text => encode(text), options)
+  const { samples, seqLen } = options
+  const more = { ...options, samples: samples + HELD_OUT_WINDOWS }
+  const tokens = samplesOfLongText(path, text => encode(text), more)
   checkVocabulary(path, tokens, options.vocabSize)
-  return { tokens, samples: options.samples, seqLen: options.seqLen }
+  const heldOut = apartFromSamples(tokens, samples, seqLen)
+  return { tokens: tokens.slice(0, samples * seqLen), samples, seqLen, heldOut }
 }
 
 /**

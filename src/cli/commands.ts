@@ -20,7 +20,9 @@ import type {
   QuantizeCommand,
 } from './options.ts'
 import type { QuantizeReport } from '../quant/terms/report.ts'
-import type { Outcome } from './outcome.ts'
+import { openLog } from './log.ts'
+import { nextCommand } from './next-command.ts'
+import { errorObject, type Outcome } from './outcome.ts'
 import { readOverrides } from './overrides-file.ts'
 import { printResult } from './print.ts'
 import { showProgress, type StatusLine } from './progress.ts'
@@ -31,7 +33,8 @@ const { quantize, evaluate, generate, inspect } = faceFor(flagName)
 async function runQuantize({ options, overridesFile }: QuantizeCommand, calling: RunOptions): Promise<Outcome> {
   const fromFile = overridesFile === undefined ? [] : readOverrides(overridesFile)
   const report = await quantize({ ...options, overrides: [...fromFile, ...(options.overrides ?? [])] }, calling)
-  const outcome = { document: report, text: formatQuantized(report, report.evaluation) }
+  const next = nextCommand(report)
+  const outcome = { document: { ...report, next }, text: formatQuantized(report, report.evaluation, next) }
   const missed = missedLimit(report)
   return missed === undefined ? outcome : { ...outcome, failure: new QuantError('E_LIMIT', missed) }
 }
@@ -44,6 +47,31 @@ function missedLimit({ choice, output, sizeAfter }: QuantizeReport): string | un
   // Written so that a divergence that is not a number passes the limit too.
   if (maxKl === undefined || measuredKl === undefined || measuredKl <= maxKl) return undefined
   return `the logits of ${output} diverge by ${measuredKl.toPrecision(3)} (${predictedKl!.toPrecision(3)} were predicted), above the limit of ${maxKl}`
+}
+
+/** Runs a command with its log, where it has one: from its beginning to its report or its error. */
+async function logged(
+  file: string | undefined,
+  calling: RunOptions,
+  work: (calling: RunOptions) => Promise<Outcome>,
+): Promise<Outcome> {
+  if (file === undefined) return work(calling)
+  const log = openLog(file)
+  const onProgress: RunOptions['onProgress'] = event => {
+    log.add({ ...event })
+    calling.onProgress?.(event)
+  }
+  try {
+    log.add({ type: 'started', arguments: process.argv.slice(2) })
+    const outcome = await work({ ...calling, onProgress })
+    log.add({ type: 'done', report: outcome.document })
+    return outcome
+  } catch (error) {
+    log.add({ type: 'failed', ...errorObject(error) })
+    throw error
+  } finally {
+    log.close()
+  }
 }
 
 async function runInspect({ options }: InspectCommand, calling: RunOptions): Promise<Outcome> {
@@ -113,10 +141,11 @@ async function runDoctor(
 
 /** Runs a command. @throws what the functions of the package throw. */
 export function run(invocation: Invocation, status: StatusLine, signal: AbortSignal): Promise<Outcome> {
-  const calling = { onProgress: showProgress(status), signal }
+  const verbose = invocation.command === 'quantize' && invocation.verbose
+  const calling = { onProgress: showProgress(status, { verbose }), signal }
   switch (invocation.command) {
     case 'quantize':
-      return runQuantize(invocation, calling)
+      return logged(invocation.log, calling, each => runQuantize(invocation, each))
     case 'inspect':
       status.say(`reading ${invocation.options.model}`)
       return runInspect(invocation, calling)

@@ -7,7 +7,9 @@ import { DEVICE_ROW, type FlagRow, JSON_ROW, QUIET_ROW, THREADS_ROW } from './fl
 import { allOr, bytes, duration, list, number, oneScheme, weightOverride, wholeNumber } from './flag-values.ts'
 import { DOCTOR_FLAGS, EVALUATE_FLAGS, GENERATE_FLAGS, INSPECT_FLAGS } from './read-flags.ts'
 
-export const QUANTIZE_FLAGS: readonly FlagRow<keyof QuantizeRequest | 'overridesFile' | 'json' | 'quiet'>[] = [
+export const QUANTIZE_FLAGS: readonly FlagRow<
+  keyof QuantizeRequest | 'overridesFile' | 'json' | 'quiet' | 'verbose' | 'log'
+>[] = [
   {
     flags: '-o, --output <path>',
     key: 'output',
@@ -27,14 +29,14 @@ export const QUANTIZE_FLAGS: readonly FlagRow<keyof QuantizeRequest | 'overrides
   {
     flags: '--scheme <name>',
     key: 'scheme',
-    help: 'bits of weights and activations, also as a flag: --w4a16, --w3a16, --w2a16, --w8a16, --w4a16g64',
+    help: 'bits of weights and activations, also as a flag: --w4a16, --w8a16, --w2a16, --w8a8, --w4a16g64',
     repeatable: true,
     join: oneScheme,
   },
   {
     flags: '--wbits <n>',
     key: 'bits',
-    help: 'bits of the weights, 2 to 8, instead of a scheme',
+    help: 'bits of the weights, 2 to 8, instead of a scheme; files hold 2, 4 or 8 (3 lie in 4; 5, 6 and 7 in 8)',
     parse: wholeNumber,
   },
   {
@@ -255,8 +257,32 @@ export const QUANTIZE_FLAGS: readonly FlagRow<keyof QuantizeRequest | 'overrides
     parse: list,
   },
   { flags: '--fresh', key: 'fresh', help: 'start over, instead of going on where an earlier run ended' },
+  { flags: '--force', key: 'force', help: 'replace an output that is there' },
+  {
+    flags: '--no-check',
+    key: 'check',
+    help: 'do not compare the perplexity of both models on held-out calibration text at the end',
+  },
   JSON_ROW,
   QUIET_ROW,
+  { flags: '--verbose', key: 'verbose', help: 'also a line for every phase of the work' },
+  { flags: '--log <file>', key: 'log', help: 'add all events with their times to a file, as JSON lines' },
+]
+
+/** Options of `quantize` that say where it writes and what it tells: of no use to a run that is not made. */
+const NOT_FORETOLD = new Set<string>([
+  ...['output', 'layout', 'overridesFile', 'evaluate', 'saveParams', 'workDir', 'fresh', 'force', 'check'],
+  ...['json', 'quiet', 'verbose', 'log', 'device', 'devices', 'timeBudgetMs', 'params'],
+  ...INSPECT_FLAGS.map(({ key }) => key),
+])
+
+/** Options of `inspect`: its own, and those of the run to foretell. */
+export const DRY_RUN_FLAGS: readonly FlagRow[] = [
+  ...INSPECT_FLAGS,
+  ...QUANTIZE_FLAGS.filter(({ key }) => !NOT_FORETOLD.has(key)).map((row, i) => ({
+    ...row,
+    group: i === 0 ? 'Options of quantize, for the run to foretell:' : undefined,
+  })),
 ]
 
 /** "--output" of "-o, --output <path>". */

@@ -35,3 +35,9 @@ export function formatDuration(ms: number): string {
 export function formatLoss(loss: number): string {
   return loss.toExponential(2)
 }
+
+/** "+1.2 %", "-34.0 %" */
+export function formatChange(after: number, before: number): string {
+  const percent = (after / before - 1) * 100
+  return Number.isFinite(percent) ? `${percent < 0 ? '' : '+'}${percent.toFixed(1)} %` : ''
+}

@@ -10,18 +10,13 @@
 import { printableLine } from '../printable.ts'
 import type { EvaluateReport } from '../quant/evaluate.ts'
 import type { InspectedBlock, InspectedPort, InspectReport } from '../quant/inspected.ts'
-import type { EmbeddingReport, QuantizeReport, SkippedReport } from '../quant/terms/report.ts'
 import { choiceLines } from './format-choice.ts'
+import type { EmbeddingReport, QuantizeReport, SkippedReport, StorageReport } from '../quant/terms/report.ts'
 import { formatEvaluation } from './format-evaluation.ts'
+import { dryRunLines, quantizedLines } from './format-inspected.ts'
 import { kernelLines, runtimeText } from './format-kernels.ts'
-import { formatBytes, formatCount, formatDuration, formatLoss } from './format-numbers.ts'
+import { formatBytes, formatChange, formatCount, formatDuration, formatLoss } from './format-numbers.ts'
 import { nameRange, noteLines, paragraphs, table, withoutNumber } from './table.ts'
-
-/** "+1.2 %", "-34.0 %" */
-function formatChange(after: number, before: number): string {
-  const percent = (after / before - 1) * 100
-  return Number.isFinite(percent) ? `${percent < 0 ? '' : '+'}${percent.toFixed(1)} %` : ''
-}
 
 /** Reasons once each, with the nodes they hold for. */
 function skippedLines(skipped: readonly SkippedReport[]): string {
@@ -48,14 +43,40 @@ function outerLines(outer: readonly EmbeddingReport[]): string {
 
 const times = (count: number): string => (count === 1 ? 'once' : `${count} times`)
 
-export function formatQuantized(report: QuantizeReport, evaluation: EvaluateReport | undefined): string {
-  const { blocks, sizeBefore, sizeAfter, onnxruntime } = report
+/** Error that is left of that of rounding to nearest, over all blocks. */
+function errorLine({ error }: QuantizeReport): string {
+  if (!error) return ''
+  const { left, learned, rounded } = error
+  const kept = rounded === 0 ? '' : `; ${rounded} of ${learned} blocks stayed rounded`
+  return `error: what was learned leaves ${(100 * left).toFixed(0)} % of the squared error that plain rounding has${kept}`
+}
+
+/** "check: perplexity 2.083 -> 2.098 (+0.7 %) ..." */
+function checkLine({ check }: QuantizeReport): string {
+  if ('skipped' in check) return `check: perplexity was not compared: ${check.skipped}`
+  const { float, quantized, windows, seqLen } = check
+  const what = `${windows} ${windows === 1 ? 'window' : 'windows'} of ${seqLen} tokens that nothing was learned from`
+  return `check: perplexity ${float.toFixed(3)} -> ${quantized.toFixed(3)} (${formatChange(quantized, float)}) on ${what}`
+}
+
+/** "3 stored in 4; 5.13 for each quantized weight with scales and zero points, 7.9 for each number of the model" */
+function bitsText({ bits, storedBits, bitsPerQuantizedWeight, bitsPerParameter }: StorageReport): string {
+  const stored = bits === storedBits ? '' : ` stored in ${storedBits}`
+  return `${bits}${stored}; ${bitsPerQuantizedWeight} for each quantized weight with scales and zero points, ${bitsPerParameter} for each number of the model`
+}
+
+/** @param next command to try. */
+export function formatQuantized(report: QuantizeReport, evaluation: EvaluateReport | undefined, next: string): string {
+  const { blocks, sizeBefore, sizeAfter, onnxruntime, copied, storage } = report
+  const share = ((sizeAfter / sizeBefore) * 100).toFixed(0)
   const facts = [
-    ['model', report.model, formatBytes(sizeBefore)],
-    ['output', report.output, `${formatBytes(sizeAfter)} (${((sizeAfter / sizeBefore) * 100).toFixed(0)} %)`],
-    ['scheme', `${report.scheme} for ${report.target}`, ''],
-    ...(onnxruntime ? [['needs', runtimeText(onnxruntime), '']] : []),
-    ['time', formatDuration(report.elapsedMs), ''],
+    ['model', `${report.model} (${formatBytes(sizeBefore)})`],
+    ['output', `${report.output} (${formatBytes(sizeAfter)}, ${share} %)`],
+    ['scheme', `${report.scheme} for ${report.target}`],
+    ['bits', bitsText(storage)],
+    ...(onnxruntime ? [['needs', runtimeText(onnxruntime)]] : []),
+    ...(copied.length === 0 ? [] : [['copied', copied.join(', ')]]),
+    ['time', formatDuration(report.elapsedMs)],
   ]
   const learned = blocks.some(block => block.kept !== undefined)
   const rows = blocks.map(({ index, linears, roundedLoss, learnedLoss, kept, rollbacks, elapsedMs }) => [
@@ -91,7 +112,9 @@ export function formatQuantized(report: QuantizeReport, evaluation: EvaluateRepo
     outerLines(report.outer),
     skippedLines(report.skipped),
     noteLines(report.notes),
+    [errorLine(report), evaluation ? '' : printableLine(checkLine(report))].filter(line => line !== '').join('\n'),
     evaluation ? formatEvaluation(evaluation, ['quantized', 'float']) : '',
+    printableLine(`next: ${next}`),
   )
 }
 
@@ -209,7 +232,9 @@ export function formatInspection(report: InspectReport): string {
       ? ''
       : `outside the blocks, float unless asked for (--embedding, --lm-head)\n${table(outerRows(report.outer), [2, 4]).replace(/^/gm, '  ')}`,
     skippedLines(report.skipped),
+    report.quantized ? quantizedLines(report.quantized) : '',
     report.kernels ? kernelLines(report.kernels) : '',
+    report.dryRun ? dryRunLines(report.dryRun) : '',
     estimates.length === 0 ? '' : `estimated output\n${table(estimates, [1, 2]).replace(/^/gm, '  ')}`,
     problem ? `cannot be quantized (${problem.code}): ${problem.message}` : '',
   )

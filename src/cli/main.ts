@@ -2,11 +2,11 @@
 
 import { createRequire } from 'node:module'
 import { Command, CommanderError, Option } from 'commander'
-import { type QuantError, usageError } from '../errors.ts'
+import { QuantError, usageError } from '../errors.ts'
 import type { FlagRow } from './flag-row.ts'
-import { QUANTIZE_FLAGS, valuesOf } from './flags.ts'
+import { DRY_RUN_FLAGS, QUANTIZE_FLAGS, valuesOf } from './flags.ts'
 import { endByHangup, hasTerminal, ignoreHangup } from './hangup.ts'
-import { watchInterrupts } from './interrupts.ts'
+import { type Interrupts, watchInterrupts } from './interrupts.ts'
 import {
   doctorCommand,
   evaluateCommand,
@@ -19,7 +19,7 @@ import {
 import { type Ending, endingOf, failureOf } from './outcome.ts'
 import { keepStreamErrors, printMessages, printResult } from './print.ts'
 import type { StatusLine } from './progress.ts'
-import { DOCTOR_FLAGS, EVALUATE_FLAGS, GENERATE_FLAGS, INSPECT_FLAGS } from './read-flags.ts'
+import { DOCTOR_FLAGS, EVALUATE_FLAGS, GENERATE_FLAGS } from './read-flags.ts'
 
 const { version } = createRequire(import.meta.url)('../../package.json') as { version: string }
 
@@ -28,14 +28,14 @@ Examples:
   omniquant inspect model.onnx                          what would be quantized, and how small it gets
   omniquant quantize model.onnx --w4a16                 4-bit weights; the model writes its calibration text
   omniquant quantize my-llama/ --w4a16 -o my-llama-w4/  a folder in, a folder out, tokenizer included
-  omniquant quantize my-llama/ --w3a16g64 --calib text.txt --evaluate other.txt
+  omniquant quantize my-llama/ --w4a16g64 --calib text.txt --evaluate other.txt
   omniquant quantize my-llama/ --wbits 2 --group 32 --preset paper --threads 8
   omniquant evaluate my-llama-w4/ --text other.txt --against my-llama/
   omniquant generate my-llama-w4/ "Once upon a time" --compare my-llama/
   omniquant doctor                                      which devices work here, and what the others lack
 
 A MODEL is an .onnx file or a folder with one. Results go to stdout, progress and errors to stderr.
-Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted.`
+Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted by Ctrl-C, 143 by kill.`
 
 /** Meaning of the arguments: a command, or a text that commander has written itself (help, version). */
 type Parsed = Invocation | { readonly command: 'print'; readonly text: string }
@@ -73,7 +73,7 @@ function addInspect(program: Command, found: (invocation: Invocation) => void): 
     .summary('show what would be quantized')
     .description('Show what a model file holds, which weights would be quantized, and what is skipped and why.')
     .argument('<model>', 'an .onnx file, or a folder with one')
-  const values = addOptions(command, INSPECT_FLAGS)
+  const values = addOptions(command, DRY_RUN_FLAGS)
   command.action((model: string) => found(inspectCommand(model, values())))
 }
 
@@ -109,10 +109,21 @@ function addDoctor(program: Command, found: (invocation: Invocation) => void): v
   command.action(() => found(doctorCommand(values())))
 }
 
-/** "error: unknown option '--grup'\n(Did you mean --group?)" -> message and hint. */
-function fromCommander({ message }: CommanderError): QuantError {
+/**
+ * "error: unknown option '--grup'\n(Did you mean --group?)" -> message and hint. @param help command that shows what there is.
+ */
+function fromCommander({ message }: CommanderError, help: string): QuantError {
   const [what, suggestion] = message.replace(/^error: /, '').split('\n')
-  return usageError(what!, suggestion?.replace(/^\((.*)\)$/, '$1') ?? '`omniquant --help` shows what there is.')
+  return usageError(what!, suggestion?.replace(/^\((.*)\)$/, '$1') ?? `\`${help}\` shows what there is.`)
+}
+
+/** @throws E_FILE_NOT_FOUND in a folder that was removed, where no relative path means anything. */
+function checkCurrentFolder(): void {
+  try {
+    process.cwd()
+  } catch {
+    throw new QuantError('E_FILE_NOT_FOUND', 'the current folder was removed', 'Go to one that exists, with `cd`.')
+  }
 }
 
 /** The command of `argv` (without node and script). Reads no files, runs nothing. @throws E_USAGE, E_SCHEME */
@@ -142,29 +153,32 @@ export function parseCommandLine(argv: readonly string[]): Parsed {
     program.parse(rewriteFlags(argv), { from: 'user' })
   } catch (error) {
     if (!(error instanceof CommanderError)) throw error
-    if (error.code === 'commander.help') throw usageError('which command?', '`omniquant --help` shows what there is.')
-    if (error.exitCode !== 0) throw fromCommander(error)
+    if (error.exitCode === 0) return { command: 'print', text }
+    const command = program.commands.find(each => each.name() === argv[0])
+    const help = `omniquant ${command ? `${command.name()} ` : ''}--help`
+    throw error.code === 'commander.help'
+      ? usageError('which command?', `\`${help}\` shows what there is.`)
+      : fromCommander(error, help)
   }
   return invocation ?? { command: 'print', text }
 }
 
 async function perform(argv: readonly string[], debug: boolean): Promise<Ending> {
   let status: StatusLine | undefined
+  let interrupts: Interrupts | undefined
   try {
     const invocation = parseCommandLine(argv)
     if (invocation.command === 'print') return { stdout: invocation.text, stderr: '', exitCode: 0 }
+    checkCurrentFolder()
     // Loaded only now, so that help and usage errors come at once.
     const [{ openStatusLine, SILENCE }, { run }] = await Promise.all([import('./progress.ts'), import('./commands.ts')])
     status = invocation.quiet ? SILENCE : openStatusLine()
-    const interrupts = watchInterrupts()
-    try {
-      return endingOf(await run(invocation, status, interrupts.signal), invocation, debug)
-    } finally {
-      interrupts.release()
-    }
+    interrupts = watchInterrupts()
+    return endingOf(await run(invocation, status, interrupts.signal), invocation, debug)
   } catch (error) {
-    return failureOf(error, { json: argv.includes('--json') }, debug)
+    return failureOf(error, { json: argv.includes('--json') }, debug, interrupts?.exitCode())
   } finally {
+    interrupts?.release()
     status?.stop()
   }
 }

@@ -21,7 +21,15 @@ interface Manner {
   readonly quiet: boolean
 }
 
-export interface QuantizeCommand extends Manner {
+/** Form of what is told while a command works. */
+interface Telling {
+  /** Also a line for every phase. */
+  readonly verbose: boolean
+  /** File for all events. */
+  readonly log: string | undefined
+}
+
+export interface QuantizeCommand extends Manner, Telling {
   readonly command: 'quantize'
   readonly options: QuantizeRequest
   /** File of overrides, which come before those of `options`. */
@@ -80,10 +88,13 @@ export function quantizeCommand(model: string, values: Values): QuantizeCommand 
   const {
     json = false,
     quiet = false,
+    verbose = false,
+    log,
     overridesFile,
     evaluate,
     ...rest
-  } = values as Partial<Manner & Omit<QuantizeRequest, 'model'> & Pick<QuantizeCommand, 'overridesFile'>>
+  } = values as Partial<Manner & Telling & Omit<QuantizeRequest, 'model'> & Pick<QuantizeCommand, 'overridesFile'>>
+  if (quiet && verbose) throw usageError('--quiet and --verbose exclude each other', 'Give one of them.')
   const options = { model, ...rest }
   resolveOptions(options)
   return {
@@ -92,6 +103,8 @@ export function quantizeCommand(model: string, values: Values): QuantizeCommand 
     overridesFile,
     json,
     quiet,
+    verbose,
+    log,
   }
 }
 

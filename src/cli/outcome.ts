@@ -18,7 +18,7 @@ export interface Ending {
   readonly exitCode: number
 }
 
-/** Codes other than 1. 130 is what shells report for a process ended by SIGINT (128 + 2). */
+/** Codes other than 1. 130 is what shells report for a process ended by SIGINT (128 + 2); another signal has its own. */
 const EXIT_CODES: Partial<Record<QuantError['code'], number>> = { E_USAGE: 2, E_SCHEME: 2, E_INTERRUPTED: 130 }
 
 interface Manner {
@@ -27,8 +27,6 @@ interface Manner {
 }
 
 const document = (value: object): string => `${JSON.stringify(value, null, 2)}\n`
-
-const errorObject = (error: QuantError): object => ({ error: { code: error.code, ...error.words(flagName) } })
 
 /** Everything thrown on purpose is a QuantError; the rest is a mistake of ours. */
 function asQuantError(error: unknown): QuantError {
@@ -43,6 +41,12 @@ function asQuantError(error: unknown): QuantError {
     )
   }
   return internalError(`unexpected: ${message}`)
+}
+
+/** An error in documents: its code, message and hint. */
+export function errorObject(error: unknown): object {
+  const known = asQuantError(error)
+  return { error: { code: known.code, ...known.words(flagName) } }
 }
 
 /** One message; the stack only for those who ask, with OMNIQUANT_DEBUG=1. */
@@ -63,11 +67,18 @@ export function endingOf(outcome: Outcome, { json, quiet }: Manner, debug: boole
   return { stdout, stderr: errorLines(failure, debug), exitCode: EXIT_CODES[failure.code] ?? 1 }
 }
 
-export function failureOf(error: unknown, { json }: { readonly json: boolean }, debug: boolean): Ending {
+/** @param interruptCode exit code for the signal that ended the command, if one did. */
+export function failureOf(
+  error: unknown,
+  { json }: { readonly json: boolean },
+  debug: boolean,
+  interruptCode?: number,
+): Ending {
   const known = asQuantError(error)
+  const bySignal = known.code === 'E_INTERRUPTED' ? interruptCode : undefined
   return {
     stdout: json ? document(errorObject(known)) : '',
     stderr: errorLines(error, debug),
-    exitCode: EXIT_CODES[known.code] ?? 1,
+    exitCode: bySignal ?? EXIT_CODES[known.code] ?? 1,
   }
 }

@@ -6,7 +6,8 @@ import { describeEvent } from '../engine/describe-event.ts'
 import type { ProgressEvent } from '../engine/messages.ts'
 import { printableLine } from '../printable.ts'
 import type { QuantizeEvent } from '../quant/terms/report.ts'
-import { formatDuration, formatLoss } from './format-numbers.ts'
+import { formatChange, formatDuration, formatLoss } from './format-numbers.ts'
+import { planLines } from './plan-lines.ts'
 
 /** A line that is written over and over. */
 export interface StatusLine {
@@ -64,70 +65,127 @@ function fractionDone({ index, blocks, phase, done, total }: BlockEvent, first: 
   return (index - first + from + ((to - from) * done) / Math.max(1, total)) / (blocks - first)
 }
 
-/** The time left after `elapsedMs` for a part of the work; undefined when that is too little to tell. */
-const timeLeft = (elapsedMs: number, fraction: number): string | undefined =>
-  fraction < MIN_FRACTION ? undefined : formatDuration((elapsedMs / fraction) * (1 - fraction))
+const BAR_CELLS = 16
 
-const eventLine = (event: ProgressEvent, loss: number | undefined, left: string | undefined): string =>
-  [
-    describeEvent(event),
-    ...(loss === undefined ? [] : [`loss ${formatLoss(loss)}`]),
-    ...(left === undefined ? [] : [`${left} left`]),
-  ].join('  ')
+/** "[######----------]" */
+export function progressBar(fraction: number): string {
+  const full = Math.round(BAR_CELLS * Math.min(1, Math.max(0, fraction)))
+  return `[${'#'.repeat(full)}${'-'.repeat(BAR_CELLS - full)}]`
+}
 
-function finishedLine({ report, blocks }: Extract<QuantizeEvent, { type: 'blockDone' }>): string {
+/** Work of which a part is done. */
+interface Work {
+  /** Work that goes on has the same name. */
+  readonly name: string
+  readonly fraction: number
+}
+
+/** The work that an event is of; undefined where its length is not known. Blocks are one work, from the first that is not finished on. */
+function workOf(event: ProgressEvent, firstBlock: number): Work | undefined {
+  if (event.type === 'block') return { name: 'blocks', fraction: fractionDone(event, firstBlock) }
+  if (!('done' in event) || !('total' in event)) return undefined
+  const { type, done, total } = event
+  const of = 'model' in event ? event.model : 'name' in event ? `${event.name} ${event.phase}` : ''
+  return { name: `${type} ${of}`, fraction: done / Math.max(1, total) }
+}
+
+function finishedLine({ report, blocks }: Extract<QuantizeEvent, { type: 'blockDone' }>, left: string): string {
   const { index, roundedLoss, learnedLoss, kept, elapsedMs } = report
   const best = kept === 'learned' ? learnedLoss : roundedLoss
   return [
     `block ${index + 1}/${blocks}`,
     ...(roundedLoss === undefined || best === undefined
       ? []
-      : [`loss ${formatLoss(roundedLoss)} -> ${formatLoss(best)}`]),
+      : [`loss ${formatLoss(roundedLoss)} -> ${formatLoss(best)} (${formatChange(best, roundedLoss)})`]),
     formatDuration(elapsedMs),
+    ...(left === '' ? [] : [left]),
   ].join('  ')
 }
 
+export interface ProgressOptions {
+  /** Also a line for every phase. */
+  readonly verbose?: boolean
+  /** Clock in milliseconds. */
+  readonly now?: () => number
+}
+
+/** Clock of the work that is under way: the time that is left of it. */
+class Clock {
+  private work: { readonly name: string; readonly at: number; readonly fraction: number } | undefined
+  private readonly now: () => number
+
+  constructor(now: () => number) {
+    this.now = now
+  }
+
+  /** "1 min 24 s left"; empty before enough of it is done. */
+  left({ name, fraction }: Work): string {
+    const now = this.now()
+    // From the first event of blocks on, and from what is done by the first one of other work, which comes after a part of it.
+    if (this.work?.name !== name) this.work = { name, at: now, fraction: name === 'blocks' ? 0 : fraction }
+    const done = fraction - this.work.fraction
+    if (done < MIN_FRACTION) return ''
+    return `${formatDuration(((now - this.work.at) / done) * (1 - fraction))} left`
+  }
+}
+
 /**
- * Shows events: the work under way, with the time left of the calibration text or of all blocks; an estimate of the whole time, once
- * there is one; every finished block.
- * @param now clock in milliseconds.
+ * Shows events: the plan of a run; the work under way, with a bar and the time left; every finished block, and after the first one an
+ * estimate.
  */
 export function showProgress(
-  { say, line, note }: Pick<StatusLine, 'say' | 'line' | 'note'>,
-  now: () => number = () => performance.now(),
+  { say, note }: Pick<StatusLine, 'say' | 'note'>,
+  { verbose = false, now = () => performance.now() }: ProgressOptions = {},
 ): (event: ProgressEvent) => void {
-  let writing: { readonly at: number; readonly done: number } | undefined
-  let begin: { readonly at: number; readonly block: number } | undefined
-  let estimated = false
+  const clock = new Clock(now)
+  const began = now()
+  let firstBlock: number | undefined
+  let blocksBegan = 0
   let resumed = 0
+  let phase = ''
+
+  const tellPhase = (text: string, name: string): void => {
+    if (name === phase) return
+    phase = name
+    note(`at ${formatDuration(now() - began)}  ${text}`)
+  }
+  /** Remark on the time of the blocks that follow. */
+  const followUp = ({ report: { index }, blocks }: Extract<QuantizeEvent, { type: 'blockDone' }>): string => {
+    const done = index + 1 - (firstBlock ?? index)
+    const more = blocks - index - 1
+    if (done === 0 || more === 0 || firstBlock === undefined) return ''
+    return `about ${formatDuration(((now() - blocksBegan) / done) * more)} for the ${more === 1 ? 'last block' : `${more} blocks that follow`}`
+  }
+  const tellBlock = (event: Extract<QuantizeEvent, { type: 'blockDone' }>): void => {
+    if (event.resumed) resumed++
+    else note(finishedLine(event, followUp(event)))
+  }
+  const tellWork = (event: ProgressEvent): void => {
+    const text = describeEvent(event)
+    if (text === undefined) return
+    if (event.type === 'block' && firstBlock === undefined) {
+      if (resumed > 0) note(`resumed: ${resumed} of ${event.blocks} blocks were finished by an earlier run`)
+      firstBlock = event.index
+      blocksBegan = now()
+    }
+    const work = workOf(event, firstBlock ?? 0)
+    if (verbose) tellPhase(text, event.type === 'block' ? `${event.index} ${event.phase}` : (work?.name ?? text))
+    if (!work) return say(text)
+    const loss = event.type === 'block' && event.loss !== undefined ? `loss ${formatLoss(event.loss)}` : ''
+    say([progressBar(work.fraction), text, loss, clock.left(work)].filter(part => part !== '').join('  '))
+  }
   return event => {
     switch (event.type) {
       case 'device':
         return note(deviceLine(event.device))
-      case 'calibrating': {
-        writing ??= { at: now(), done: event.done }
-        const fraction = (event.done - writing.done) / Math.max(1, event.total - writing.done)
-        return say(eventLine(event, undefined, timeLeft(now() - writing.at, fraction)))
-      }
-      case 'block': {
-        if (!begin && resumed > 0) line(`${resumed} of ${event.blocks} blocks were finished by an earlier run`)
-        begin ??= { at: now(), block: event.index }
-        const fraction = fractionDone(event, begin.block)
-        const left = timeLeft(now() - begin.at, fraction)
-        if (left !== undefined && event.phase === 'learning' && !estimated) {
-          line(`about ${left} to learn ${event.blocks - begin.block} blocks, ${event.total} steps each`)
-          estimated = true
-        }
-        return say(eventLine(event, event.loss, left))
-      }
+      case 'planned':
+        return planLines(event.plan).forEach(line => note(line))
+      case 'working':
+        return verbose ? note(`work: ${event.traces.work.path}`) : undefined
       case 'blockDone':
-        if (event.resumed) resumed++
-        else line(finishedLine(event))
-        return
-      default: {
-        const text = describeEvent(event)
-        return text === undefined ? undefined : say(text)
-      }
+        return tellBlock(event)
+      default:
+        return tellWork(event)
     }
   }
 }

@@ -6,6 +6,7 @@ import { DEVICE_ROW, type FlagRow, JSON_ROW, QUIET_ROW, THREADS_ROW } from './fl
 import { number, oneScheme, wholeNumber } from './flag-values.ts'
 import type { Limits } from './limits.ts'
 
+/** Options of `inspect` besides those of `quantize`, which say what run is to be foretold. */
 export const INSPECT_FLAGS: readonly FlagRow<keyof InspectOptions | 'json'>[] = [
   {
     flags: '--target <name>',
@@ -15,7 +16,7 @@ export const INSPECT_FLAGS: readonly FlagRow<keyof InspectOptions | 'json'>[] = 
   {
     flags: '--scheme <name>',
     key: 'scheme',
-    help: 'scheme to name the kernels for, also as a flag: --w4a16 (default: as the target has it)',
+    help: 'foretell a run of quantize, also as a flag: --w4a16: size, memory, disk, time; with --target also its kernels',
     repeatable: true,
     join: oneScheme,
   },

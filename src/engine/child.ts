@@ -27,7 +27,12 @@ const notStarted = (error: Error): QuantError =>
   )
 
 /** Error for a process that ended without an answer. */
-function lost(device: Device, signal: string | null, code: number | null, doing: string, kept: boolean): QuantError {
+function lost(
+  device: Device,
+  signal: string | null,
+  code: number | null,
+  { doing, kept, saved }: { readonly doing: string; readonly kept: boolean; readonly saved: string | undefined },
+): QuantError {
   const what =
     signal === 'SIGKILL'
       ? 'the process that works was killed, most likely because memory ran out'
@@ -35,7 +40,7 @@ function lost(device: Device, signal: string | null, code: number | null, doing:
   return new QuantError(
     'E_ENGINE',
     `${what}${device === 'cpu' ? '' : ` on ${device}`}${doing === '' ? '' : `, while: ${doing}`}`,
-    `${device === 'cpu' ? '' : `${goOnOnCpu(device)} `}${kept ? `What was finished is kept. ${GO_ON} ` : ''}A shorter ${option('seqLen')} needs less memory; ` +
+    `${device === 'cpu' ? '' : `${goOnOnCpu(device)} `}${saved === undefined ? '' : `${saved} is complete. `}${kept ? `What was finished is kept. ${GO_ON} ` : ''}A shorter ${option('seqLen')} needs less memory; ` +
       'OMNIQUANT_DEBUG=1 shows what the process said last.',
   )
 }
@@ -72,6 +77,7 @@ function answerOf(
   stopped: AbortSignal | undefined,
 ): Promise<unknown> {
   let traces: Traces | undefined
+  let saved: string | undefined
   let doing = ''
   let printed = ''
   let ending: Exclude<EngineMessage, { type: 'event' }> | undefined
@@ -84,6 +90,7 @@ function answerOf(
     }
     const { event } = message
     if (event.type === 'working') traces = event.traces
+    if (event.type === 'saved') saved = event.output
     doing = describeEvent(event) ?? doing
     if (fault) return
     try {
@@ -100,8 +107,8 @@ function answerOf(
       if (!fault && ending?.type === 'error') return fail(receivedError(ending.error))
       const kept = traces ? await clearAway(traces) : false
       if (fault) return fail(fault.error)
-      if (stopped?.aborted) return fail(interrupted(kept))
-      fail(Object.assign(lost(device, signal, code, doing, kept), { stack: printed }))
+      if (stopped?.aborted) return fail(interrupted(kept, saved))
+      fail(Object.assign(lost(device, signal, code, { doing, kept, saved }), { stack: printed }))
     }
     // Not 'exit': messages and output may still be under way then.
     child.on('close', (code, signal) => void onClose(code, signal).catch(fail))

@@ -36,7 +36,9 @@ export function describeEvent(event: ProgressEvent): string | undefined {
     case 'outer':
       return `${event.name}  ${OUTER_PHASES[event.phase]} ${Math.round((100 * event.done) / event.total)} %`
     case 'saving':
-      return 'saving'
+      return `writing the output  ${Math.round((100 * event.done) / Math.max(1, event.total))} %`
+    case 'checking':
+      return `measuring the ${event.model} model on held-out text  ${event.done}/${event.total} windows`
     case 'evaluating':
       return `evaluating ${event.model}  ${event.done}/${event.total} windows`
     case 'timing':
@@ -45,7 +47,9 @@ export function describeEvent(event: ProgressEvent): string | undefined {
       return `loading ${event.model}`
     case 'text':
     case 'device':
+    case 'planned':
     case 'working':
+    case 'saved':
     case 'blockDone':
       return undefined
   }

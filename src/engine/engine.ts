@@ -96,15 +96,17 @@ async function performInline(
   ])
   if (signal?.aborted) throw interrupted(false)
   let traces: Traces | undefined
+  let saved: string | undefined
   const onEvent = (event: ProgressEvent) => {
     if (event.type === 'working') traces = event.traces
+    if (event.type === 'saved') saved = event.output
     onProgress(event)
   }
   try {
     return await perform(task, { onEvent, signal })
   } catch (error) {
     if (!signal?.aborted || error instanceof QuantError) throw error
-    throw interrupted(traces !== undefined && isWorthKeeping(traces.work.path))
+    throw interrupted(traces !== undefined && isWorthKeeping(traces.work.path), saved)
   }
 }
 
@@ -145,7 +147,9 @@ async function place(task: Task, engine: EngineKind, signal: AbortSignal | undef
 
 /** The functions of the package for readers who call options by `nameOf`. */
 export function faceFor(nameOf: OptionName): Face {
-  const perform = async (given: Task, { onProgress = () => {}, signal, engine = 'process' }: RunOptions) => {
+  const perform = async (given: Task, { onProgress: tell = () => {}, signal, engine = 'process' }: RunOptions) => {
+    const onProgress = (event: ProgressEvent) =>
+      tell(event.type === 'planned' ? (nameOptionsIn(event, nameOf) as ProgressEvent) : event)
     if (!ENGINES.includes(engine)) throw usageError(`engine is process or inline, not "${String(engine)}"`)
     check(given)
     checkRuntime()

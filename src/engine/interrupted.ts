@@ -23,8 +23,10 @@ export async function clearAway({ work: place, output }: Traces): Promise<boolea
   return kept
 }
 
-/** @param kept true when finished blocks are on the disk. */
-export function interrupted(kept: boolean): QuantError {
+/** @param kept true when finished blocks are on the disk. @param saved path of an output that is complete. */
+export function interrupted(kept: boolean, saved?: string): QuantError {
+  if (saved !== undefined)
+    return new QuantError('E_INTERRUPTED', `interrupted while the result was measured: ${saved} is complete`)
   return kept
     ? new QuantError('E_INTERRUPTED', 'interrupted: what was finished is kept', GO_ON)
     : new QuantError('E_INTERRUPTED', 'interrupted: nothing was written')

@@ -18,7 +18,7 @@ const WINDOW_BYTES = 2 ** 20
  * Adds a file to a hash: all bytes of a small one; evenly spaced windows of a large one, its first and last bytes among them. A file
  * that cannot be read adds nothing: the code that needs it reports the error.
  */
-function addFile(hash: Hash, path: string): void {
+function addFile(hash: Hash, path: string, times: boolean): void {
   let descriptor: number
   try {
     if (!statSync(path).isFile()) return
@@ -29,7 +29,7 @@ function addFile(hash: Hash, path: string): void {
   closing(descriptor, () => {
     const { size, mtimeMs } = statSync(path)
     const large = size > WHOLE_BYTES
-    hash.update(`${size} ${large ? mtimeMs : ''}`)
+    hash.update(`${size} ${large && times ? mtimeMs : ''}`)
     const windows = large ? WINDOWS : Math.ceil(size / WINDOW_BYTES)
     const bytes = Buffer.alloc(WINDOW_BYTES)
     for (let i = 0; i < windows; i++) {
@@ -39,10 +39,14 @@ function addFile(hash: Hash, path: string): void {
   })
 }
 
-/** Digest of the contents of files: 16 hexadecimal digits. */
-export function digestOf(files: readonly string[]): string {
+/** Digest of some bytes: 16 hexadecimal digits. */
+export const digestOfBytes = (bytes: Uint8Array | string): string =>
+  createHash('sha256').update(bytes).digest('hex').slice(0, 16)
+
+/** Digest of the contents of files: 16 hexadecimal digits. @param times false leaves out when large files were changed: copies are equal. */
+export function digestOf(files: readonly string[], times: boolean = true): string {
   const hash = createHash('sha256')
-  for (const file of files) addFile(hash, file)
+  for (const file of files) addFile(hash, file, times)
   return hash.digest('hex').slice(0, 16)
 }
 

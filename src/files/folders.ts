@@ -6,11 +6,42 @@ import { dirname, resolve } from 'node:path'
 import { messageOf, QuantError } from '../errors.ts'
 import { closing } from './closing.ts'
 import { diskHint, systemCode } from './disk-errors.ts'
+import { statsOf } from './names.ts'
+
+/** Attempts to make a folder, as another process may remove those above it in between. */
+const ATTEMPTS = 10
+
+/**
+ * Makes a folder and its parents, one by one: Node's own way (`recursive`) never ends where the system says of a new name that it is not
+ * there, as in /proc (Node 20.20).
+ * @returns the topmost new folder, if any. @throws the error of the system.
+ */
+function makeAll(path: string): string | undefined {
+  for (let attempt = 1; ; attempt++) {
+    const missing = missingFolders(path)
+    try {
+      for (const folder of missing.toReversed()) makeOne(folder)
+      if (missing.length === 0) makeOne(path)
+      return missing.at(-1)
+    } catch (error) {
+      if (systemCode(error) !== 'ENOENT' || attempt === ATTEMPTS) throw error
+    }
+  }
+}
+
+/** Makes a folder in one that exists; one that is there already passes. @throws the error of the system. */
+function makeOne(path: string): void {
+  try {
+    mkdirSync(path)
+  } catch (error) {
+    if (systemCode(error) !== 'EEXIST' || !statsOf(path)?.isDirectory()) throw error
+  }
+}
 
 /** Makes a folder and its parents, unless it exists. @throws E_OUTPUT */
 export function makeFolder(path: string): void {
   try {
-    const made = mkdirSync(path, { recursive: true })
+    const made = makeAll(path)
     if (made !== undefined) syncAbove(path, made)
   } catch (error) {
     // A read-only disk says that there is no such folder: no use asking what it was.

@@ -31,7 +31,7 @@ export function spaceNeeds(
   { blocks, seqLen, io }: Analysis,
   options: ResolvedOptions,
   outer: EmbeddingPlan,
-  work: WorkFolder,
+  work: Pick<WorkFolder, 'path' | 'scratchBytes' | 'has'>,
   output: OutputPlan,
   size: number,
 ): DiskNeed[] {

@@ -22,12 +22,14 @@ import type {
   InspectedType,
   InspectReport,
 } from './inspected.ts'
+import { dryRun } from './dry-run.ts'
 import { inspectKernels } from './inspect-kernels.ts'
+import { inspectQuantized } from './inspect-quantized.ts'
 import { outerGrowth, outputSize } from './output-size.ts'
 import { planBranches } from './plan/plan-branches.ts'
 import { planEmbeddings } from './plan/plan-embeddings.ts'
 import type { ResolvedOptions } from './terms/options.ts'
-import { checkInspectOptions, type InspectOptions } from './terms/read-options.ts'
+import { asksForDryRun, checkInspectOptions, type InspectOptions } from './terms/read-options.ts'
 import type { SkippedReport } from './terms/report.ts'
 import { resolveOptions } from './terms/resolve-options.ts'
 import { parseScheme, schemeName } from './terms/scheme.ts'
@@ -187,10 +189,13 @@ async function tryAnalysis(path: string, seqLen: number | undefined): Promise<An
 export async function inspectModel(options: InspectOptions): Promise<InspectReport> {
   checkInspectOptions(options)
   const { model: path, seqLen, target, scheme } = options
+  const foretold = asksForDryRun(options)
   const model: Model = loadModel(path)
   const types = typesOf(tensorsOf(model.graph))
   const size = modelSizeBytes(model)
   const analysis = await tryAnalysis(model.path!, seqLen)
+  const refused = analysis instanceof QuantError
+  const quantized = inspectQuantized(model, size)
   return {
     model: model.path!,
     files: modelFiles(model),
@@ -207,6 +212,8 @@ export async function inspectModel(options: InspectOptions): Promise<InspectRepo
     ...(analysis instanceof QuantError
       ? { ...NOTHING, problem: { code: analysis.code, ...analysis.words() } }
       : quantizable(analysis, size, target)),
+    ...(quantized && { quantized }),
+    ...(foretold && !refused && { dryRun: await dryRun(options) }),
     ...(target && {
       kernels: inspectKernels(model, analysis instanceof QuantError ? undefined : analysis, target, scheme),
     }),

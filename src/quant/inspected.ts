@@ -3,8 +3,8 @@
 import type { DType } from '../graph/dtype.ts'
 import type { OpsetImport } from '../graph/ir.ts'
 import type { UnusedWeight } from './find/unused-weights.ts'
-import type { KernelSpeed, StoredProduct } from './terms/kernel.ts'
-import type { RuntimeNeed, SkippedReport } from './terms/report.ts'
+import type { KernelSpeed, ProductOp, StoredProduct } from './terms/kernel.ts'
+import type { CalibrationReport, RuntimeNeed, SkippedReport, StorageReport } from './terms/report.ts'
 import type { TargetName } from './terms/targets.ts'
 
 /** Element type of stored tensors: how many tensors, elements, bytes. */
@@ -83,6 +83,53 @@ export interface InspectedKernels {
   readonly products: readonly InspectedKernel[]
 }
 
+/** Quantized weights that are stored alike. */
+export interface QuantizedGroup {
+  readonly op: ProductOp
+  /** Bits of a code in the file. */
+  readonly bits: number
+  /** Weights that share a scale; absent for one scale per output. */
+  readonly group?: number | undefined
+  readonly zeroPoints: boolean
+  /** Nodes of this kind, and weights that they read. */
+  readonly count: number
+  readonly weights: number
+}
+
+/** Quantized weights of a file. */
+export interface InspectedQuantized {
+  readonly groups: readonly QuantizedGroup[]
+  readonly weights: number
+  /** Bits of a quantized weight, with its share of scales and zero points. */
+  readonly bitsPerWeight: number
+  /** Bits of the whole file for each quantized weight. */
+  readonly fileBitsPerWeight: number
+  /** Version, scheme, calibration and so on, as omniquant wrote them; absent for files of others. */
+  readonly provenance?: Readonly<Record<string, string>>
+}
+
+/** A run that was not made: what its output would take, and the run itself. */
+export interface DryRun {
+  readonly scheme: string
+  readonly target: TargetName
+  /** Bytes of the output, without names and nodes. */
+  readonly sizeAfter: number
+  readonly storage: StorageReport
+  readonly calibration?: Omit<CalibrationReport, 'digest'>
+  readonly learned: readonly string[]
+  readonly epochs: number
+  readonly threads: number
+  /** Bytes of memory at the most, as a rule of thumb (docs/large-models.md). */
+  readonly memoryBytes: number
+  /** Bytes that the run needs on the disk while it works, with the output. */
+  readonly diskBytes: number
+  /** Milliseconds that the blocks take, as the first one was measured here with random inputs; absent where nothing is learned. */
+  readonly blocksMs?: number
+  /** Options that would be better, and why. */
+  readonly advice: readonly string[]
+  readonly notes: readonly string[]
+}
+
 /** Report of `inspect`; as JSON the fields are the same. */
 export interface InspectReport {
   readonly model: string
@@ -109,6 +156,10 @@ export interface InspectReport {
   readonly skipped: readonly SkippedReport[]
   /** Bytes of the output, per scheme. */
   readonly estimates: readonly { readonly scheme: string; readonly sizeBytes: number }[]
+  /** Quantized weights of a file that is quantized. */
+  readonly quantized?: InspectedQuantized
+  /** Run with the scheme that was asked for. */
+  readonly dryRun?: DryRun
   /** Kernels on the target that was asked for. */
   readonly kernels?: InspectedKernels
   /** Reason why the model cannot be quantized. */

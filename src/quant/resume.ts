@@ -12,7 +12,7 @@ export const blockName = (index: number): string => `block-${padded(index)}`
 export const trainingName = (index: number): string => `training-${padded(index)}`
 
 /** Number of blocks that earlier runs have finished. Blocks are finished in order. */
-export function finishedBefore(work: WorkFolder, blocks: number): number {
+export function finishedBefore(work: Pick<WorkFolder, 'has'>, blocks: number): number {
   let done = 0
   while (done < blocks && work.has(blockName(done))) done++
   return done

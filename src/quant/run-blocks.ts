@@ -1,5 +1,6 @@
 /** @file Runs all blocks in order and keeps each on disk when it is finished, so that a run that ended early goes on after the last one. */
 
+import type { Calibration } from '../calibration/calibrate.ts'
 import { runsFor } from '../decoder/feeds.ts'
 import type { SourceWatch } from '../files/digest.ts'
 import type { WorkFolder } from '../files/work-folder.ts'
@@ -27,6 +28,8 @@ export interface QuantizedBlocks {
   readonly blocks: readonly ReadBlock[]
   /** lm_head and embeddings, in the order of the jobs. */
   readonly outer: readonly FinishedOuter[]
+  /** Text of the run, where it needed one. */
+  readonly calibration?: Calibration
   readonly notes: readonly string[]
 }
 
@@ -108,7 +111,8 @@ export async function runBlocks(
     }
     sources.model.check()
     const outer = await learnOuters(options, analysis, jobs, work, files.quantized)
-    return { blocks: finished, outer, notes: [...calibration.notes, ...lookaheadNotes(options, analysis)] }
+    const notes = [...calibration.notes, ...lookaheadNotes(options, analysis)]
+    return { blocks: finished, outer, calibration, notes }
   } finally {
     files.close()
   }

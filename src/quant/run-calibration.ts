@@ -22,8 +22,9 @@ export interface RunCalibration {
 export const keptSamples = ({ choosing, samples }: Pick<Run, 'choosing' | 'samples'>): number =>
   choosing ? Math.max(1, Math.round(samples / KEPT_SHARE)) : 0
 
-function part({ tokens, seqLen, notes }: Calibration, first: number, samples: number): Calibration {
-  return { tokens: tokens.subarray(first * seqLen, (first + samples) * seqLen), samples, seqLen, notes }
+function part(all: Calibration, first: number, samples: number): Calibration {
+  const { tokens, seqLen } = all
+  return { ...all, tokens: tokens.subarray(first * seqLen, (first + samples) * seqLen), samples }
 }
 
 /** Tokens of the run. A resumed run has those it began with. @throws what `calibrate` throws; the reason of an abort. */

@@ -3,7 +3,7 @@
 import { createRequire } from 'node:module'
 import { arch, availableParallelism } from 'node:os'
 import { basename } from 'node:path'
-import { digestOf } from '../files/digest.ts'
+import { digestOf, digestOfBytes } from '../files/digest.ts'
 import type { Signature } from '../files/work-folder.ts'
 import { modelFiles } from '../graph/onnx-file/model-files.ts'
 import { runtimeVersion } from '../kernels/session.ts'
@@ -17,9 +17,9 @@ import { schemeName, weightOverrideName } from './terms/scheme.ts'
 /**
  * Everything that decides the result of a run, made of resolved options: a default that is typed out makes no other run. The device is
  * not part of it: devices differ in the last bits only, and a run whose device failed goes on on another one.
- * @param options with the threads that are used.
+ * @param options with the threads that are used. @param times as in `digestOf`.
  */
-export function signatureOfRun(options: ResolvedOptions, analysis: Analysis): Signature {
+export function signatureOfRun(options: ResolvedOptions, analysis: Analysis, times: boolean = true): Signature {
   const { scheme, calib, params, session, choosing } = options
   const settings = {
     scheme: schemeName(scheme),
@@ -58,34 +58,46 @@ export function signatureOfRun(options: ResolvedOptions, analysis: Analysis): Si
     'hidden states': options.hiddenStates === 'float32' ? undefined : options.hiddenStates,
     'kept cache': options.keepCache,
     'cache shared with': analysis.partner,
-    'learned parameters': params === undefined ? undefined : digestOf([params]),
+    'learned parameters': params === undefined ? undefined : digestOf([params], times),
     'matrix products': session.matmul,
   }
   const calibrated = calibrates(options) || choosing !== undefined
-  return signatureOf(modelFiles(analysis.model), calibrated ? calib : undefined, settings, session.threads)
+  return signatureOf(modelFiles(analysis.model), calibrated ? calib : undefined, settings, session.threads, times)
 }
 
-const { version } = createRequire(import.meta.url)('../../package.json') as { version: string }
+/** Version of omniquant. */
+export const version: string = (createRequire(import.meta.url)('../../package.json') as { version: string }).version
+
+/** Entries that say where a run works, not what it makes. */
+const MACHINE = ['onnxruntime', 'threads']
+
+/** Digest of what a run is to make: equal for equal options on copies of the same files, on any machine. */
+export function runDigest(options: ResolvedOptions, analysis: Analysis): string {
+  const entries = Object.entries(signatureOfRun(options, analysis, false)).filter(([key]) => !MACHINE.includes(key))
+  return digestOfBytes(JSON.stringify(entries))
+}
 
 /**
  * Signature of files, settings and machine.
  * @param modelFiles model and data files.
  * @param calib file of text or tokens.
  * @param settings everything else that decides the result, by the words of users; entries that are undefined are left out.
- * @param threads their number decides the order of sums, and so the last bits.
+ * @param threads their number decides the order of sums, and so the last bits. @param times as in `digestOf`.
  */
 export function signatureOf(
   modelFiles: readonly string[],
   calib: string | undefined,
   settings: Readonly<Record<string, unknown>>,
   threads: number | undefined,
+  times: boolean = true,
 ): Signature {
   return {
     omniquant: version,
     onnxruntime: `${runtimeVersion} on ${arch()}`,
     threads: String(threads ?? availableParallelism()),
-    model: `${basename(modelFiles[0]!)} (content ${digestOf(modelFiles)})`,
-    'calibration text': calib === undefined ? "the model's own" : `${basename(calib)} (content ${digestOf([calib])})`,
+    model: `${basename(modelFiles[0]!)} (content ${digestOf(modelFiles, times)})`,
+    'calibration text':
+      calib === undefined ? "the model's own" : `${basename(calib)} (content ${digestOf([calib], times)})`,
     ...Object.fromEntries(
       Object.entries(settings)
         .filter(([, value]) => value !== undefined)

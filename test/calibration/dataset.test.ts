@@ -150,9 +150,9 @@ test('too few tokens: how many there are, how many are needed, and the way out',
   expect(thrown(rows, 1, 5)).toMatchObject({ hint: 'Use `samples: 1` `seqLen: 4`, or give more data.' })
   expect(thrown(stream(9), 1, 10)).toMatchObject({
     message: 'stream has 9 tokens, but one sample needs 10',
-    hint: 'Give a longer text, or use `seqLen: 9`.',
+    hint: 'Give a longer text: some thousand words.',
   })
-  expect(thrown(stream(0), 1, 10)).toMatchObject({ hint: 'Give a longer text.' })
+  expect(thrown(stream(70), 1, 80)).toMatchObject({ hint: 'Give a longer text, or use `seqLen: 70`.' })
 })
 
 test('a token outside the vocabulary is named', () => {

@@ -136,6 +136,7 @@ test('an evaluation of several models against another, with speeds: a column for
 
 const quantized: QuantizeReport = {
   model: '/m/model.onnx',
+  version: '0.1.0',
   target: 'cpu',
   output: '/out/model.onnx',
   files: ['/out/model.onnx'],
@@ -183,17 +184,26 @@ const quantized: QuantizeReport = {
     { node: '/l/0/Gemm', reason: 'its weight is the first operand' },
   ],
   notes: ['calibrated with text the model wrote itself (no --calib)'],
+  storage: {
+    ...{ bits: 3, storedBits: 4, quantizedWeights: 7e6, bitsPerQuantizedWeight: 4.63 },
+    ...{ parameters: 8e6, bitsPerParameter: 4 },
+  },
+  error: { left: 0.614, learned: 2, rounded: 1 },
+  check: { windows: 8, seqLen: 512, tokens: 4088, float: 12, quantized: 12.6, ratio: 1.05 },
+  ...{ seed: 0, threads: 2, copied: ['config.json', 'tokenizer.json'] },
   sizeBefore: 16e6,
   sizeAfter: 4e6,
   elapsedMs: 62_000,
 }
 
 test('a quantized model', () => {
-  expect(`\n${formatQuantized(quantized, evaluation)}\n`).toMatchInlineSnapshot(`
+  expect(`\n${formatQuantized(quantized, evaluation, 'omniquant evaluate x')}\n`).toMatchInlineSnapshot(`
     "
-    model   /m/model.onnx      16 MB
-    output  /out/model.onnx    4.0 MB (25 %)
+    model   /m/model.onnx (16 MB)
+    output  /out/model.onnx (4.0 MB, 25 %)
     scheme  w4a16g128 for cpu
+    bits    3 stored in 4; 4.63 for each quantized weight with scales and zero points, 4 for each number of the model
+    copied  config.json, tokenizer.json
     time    1 min 02 s
 
     block  linears  rounded  learned   change        time
@@ -210,28 +220,50 @@ test('a quantized model', () => {
 
     note: calibrated with text the model wrote itself (no --calib)
 
+    error: what was learned leaves 61 % of the squared error that plain rounding has; 1 of 2 blocks stayed rounded
+
                  size     perplexity    ratio   tokens
     quantized  4.0 MB  12.346 ±0.250  x1.0288  2.5 k/s
     float       16 MB  12.000 ±0.250           2.5 k/s
 
     40 windows of 256 tokens of t.txt
     compared with float: ratio
+
+    next: omniquant evaluate x
     "
   `)
 })
 
 test('a model rounded to nearest has no losses to show', () => {
   const blocks = [{ index: 0, linears: ['q'], mappings: [], elapsedMs: 1 }]
-  const text = formatQuantized({ ...quantized, blocks, outer: [], skipped: [], notes: [] }, undefined)
+  const text = formatQuantized(
+    {
+      ...quantized,
+      blocks,
+      outer: [],
+      skipped: [],
+      notes: [],
+      copied: [],
+      error: undefined,
+      check: { skipped: 'not asked for' },
+    },
+    undefined,
+    'omniquant evaluate x',
+  )
   expect(`\n${text}\n`).toMatchInlineSnapshot(`
     "
-    model   /m/model.onnx      16 MB
-    output  /out/model.onnx    4.0 MB (25 %)
+    model   /m/model.onnx (16 MB)
+    output  /out/model.onnx (4.0 MB, 25 %)
     scheme  w4a16g128 for cpu
+    bits    3 stored in 4; 4.63 for each quantized weight with scales and zero points, 4 for each number of the model
     time    1 min 02 s
 
     block  linears   time
         0        1  0.0 s
+
+    check: perplexity was not compared: not asked for
+
+    next: omniquant evaluate x
     "
   `)
 })

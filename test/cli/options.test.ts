@@ -51,6 +51,8 @@ const DEFAULTS = {
   maxWork: 3e14,
   maxRounded: 64 * 2 ** 20,
   float16: false,
+  force: false,
+  check: true,
   fresh: false,
 }
 
@@ -262,7 +264,8 @@ describe('quantize', () => {
   ])('%s', (flags, expected) => {
     const { options, ...command } = parse(`quantize m.onnx ${flags}`) as QuantizeCommand
     expect(resolveOptions(options)).toEqual({ ...DEFAULTS, ...expected })
-    expect(command).toEqual({ command: 'quantize', overridesFile: undefined, json: false, quiet: false })
+    const manner = { json: false, quiet: false, verbose: false, log: undefined }
+    expect(command).toEqual({ command: 'quantize', overridesFile: undefined, ...manner })
   })
 
   test('--overrides names a file, which is read when the command runs', () => {
@@ -276,6 +279,13 @@ describe('quantize', () => {
   test('--evaluate, --json and --quiet', () => {
     const asked = parse('quantize m.onnx --w4a16 --evaluate e.txt --json --quiet')
     expect(asked).toMatchObject({ options: { evaluate: 'e.txt' }, json: true, quiet: true })
+  })
+
+  test('--force, --no-check, --verbose and --log', () => {
+    expect(parse('quantize m.onnx --w4a16 --force --no-check --verbose --log l.jsonl')).toMatchObject({
+      options: { force: true, check: false },
+      ...{ verbose: true, log: 'l.jsonl' },
+    })
   })
 })
 
@@ -339,16 +349,40 @@ describe('generate', () => {
 const BITS_HINT =
   'Give a scheme such as --w4a16, --w3a16, --w2a16 or --w8a16 (--w4a16g64 for groups of 64), or --wbits N.'
 const HELP_HINT = '`omniquant --help` shows what there is.'
+const helpHint = (command: string) => `\`omniquant ${command} --help\` shows what there is.`
 
 describe('what is refused', () => {
   test.each<[string, string, string, string | undefined]>([
     ['', 'E_USAGE', 'which command?', HELP_HINT],
     ['quantise m --w4a16', 'E_USAGE', "unknown command 'quantise'", 'Did you mean quantize?'],
-    ['quantize', 'E_USAGE', "missing required argument 'model'", HELP_HINT],
-    ['quantize a b --w4a16', 'E_USAGE', "too many arguments for 'quantize'. Expected 1 argument but got 2.", HELP_HINT],
+    ['quantize', 'E_USAGE', "missing required argument 'model'", helpHint('quantize')],
+    [
+      'quantize a b --w4a16',
+      'E_USAGE',
+      "too many arguments for 'quantize'. Expected 1 argument but got 2.",
+      helpHint('quantize'),
+    ],
     ['quantize m --w4a16 --grup 3', 'E_USAGE', "unknown option '--grup'", 'Did you mean --group?'],
-    ['quantize m --w4', 'E_USAGE', "unknown option '--w4'", HELP_HINT],
-    ['quantize m --w4a16 --group', 'E_USAGE', "option '--group <n>' argument missing", HELP_HINT],
+    [
+      'quantize m --w4a16 --quiet --verbose',
+      'E_USAGE',
+      '--quiet and --verbose exclude each other',
+      'Give one of them.',
+    ],
+    [
+      'quantize m --w4a16g32 --group 64',
+      'E_SCHEME',
+      '--w4a16g32 and --group 64 contradict each other',
+      'Give one of them.',
+    ],
+    [
+      'quantize m --w4a16g32 --per-channel',
+      'E_SCHEME',
+      '--w4a16g32 and --per-channel contradict each other',
+      'Give one of them.',
+    ],
+    ['quantize m --w4', 'E_USAGE', "unknown option '--w4'", helpHint('quantize')],
+    ['quantize m --w4a16 --group', 'E_USAGE', "option '--group <n>' argument missing", helpHint('quantize')],
     ['quantize m', 'E_USAGE', 'how many bits shall the weights have?', BITS_HINT],
     ['quantize m --abits 16', 'E_USAGE', 'how many bits shall the weights have?', BITS_HINT],
     ['quantize m --w4a16 --w3a16', 'E_USAGE', '--w4a16 and --w3a16 exclude each other', 'Give one of them.'],
@@ -470,7 +504,7 @@ describe('what is refused', () => {
     ],
     ['quantize m --scheme four', 'E_SCHEME', '"four" is not a scheme', 'Write for example w4a16, w3a16 or w2a16g64.'],
     ['inspect m --w4a16', 'E_USAGE', '--w4a16 is for the kernels of a target', 'Give --target too.'],
-    ['inspect m --target cpu --w4a', 'E_USAGE', "unknown option '--w4a'", HELP_HINT],
+    ['inspect m --target cpu --w4a', 'E_USAGE', "unknown option '--w4a'", helpHint('inspect')],
     [
       'evaluate m',
       'E_USAGE',
@@ -486,7 +520,7 @@ describe('what is refused', () => {
       '--min-agreement is between 0 and 1, not "99"',
       undefined,
     ],
-    ['generate m', 'E_USAGE', "missing required argument 'prompt'", HELP_HINT],
+    ['generate m', 'E_USAGE', "missing required argument 'prompt'", helpHint('generate')],
     [
       'generate m p --temperature 0 --top-k 3',
       'E_USAGE',

@@ -3,8 +3,14 @@
 import type { Method } from '../../src/quant/terms/options.ts'
 import { resolveOptions } from '../../src/quant/terms/resolve-options.ts'
 
-/** Products in float32, lm_head and embedding as they are, and weights rounded to nearest. */
-export const PLAIN = { accuracyLevel: 0, lmHead: 'float', embedding: 'float', rounding: 'nearest' } as const
+/** Products in float32, lm_head and embedding as they are, and weights rounded to nearest. Outputs of an earlier run are replaced. */
+export const PLAIN = {
+  accuracyLevel: 0,
+  lmHead: 'float',
+  embedding: 'float',
+  rounding: 'nearest',
+  force: true,
+} as const
 
 /** A method with the defaults of a run for everything that is not given, at accuracy level 0. */
 export function methodOf(given: Partial<Method> & Pick<Method, 'scheme'>): Method {

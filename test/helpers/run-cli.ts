@@ -4,14 +4,19 @@ import { type ChildProcess, spawn } from 'node:child_process'
 import { existsSync } from 'node:fs'
 import { resolve } from 'node:path'
 
+/** Lines that a command tells of its work on stderr. Errors and hints are no such lines. */
+const SAID = /^(device|model|scheme|output|calibration|learning|note|resumed): |^block \d+\/\d+ {2}/
+
 const root = resolve(import.meta.dirname, '../..')
 
 export interface CliResult {
   readonly stdout: string
-  /** Without the line about the device, which comes first. */
+  /** Without what is told of the work: see `said`. */
   readonly stderr: string
-  /** That line; undefined for commands that run nothing. */
+  /** Line about the device; undefined for commands that run nothing. */
   readonly device: string | undefined
+  /** Lines about the work: the device, the plan of a run, its notes, finished blocks; undefined without any. */
+  readonly said: readonly string[] | undefined
   /** null when a signal ended the process. */
   readonly exitCode: number | null
 }
@@ -52,8 +57,16 @@ export function startCli(
     child.stderr?.setEncoding('utf8').on('data', (chunk: string) => (stderr += chunk))
     child.on('error', fail)
     child.on('close', exitCode => {
-      const device = /^device: .*\n/.exec(stderr)?.[0]
-      done({ stdout, stderr: stderr.slice(device?.length ?? 0), device: device?.trimEnd(), exitCode })
+      const lines = stderr.split(/(?<=\n)/)
+      const said = lines.filter(line => SAID.test(line)).map(line => line.trimEnd())
+      const device = said.find(line => line.startsWith('device: '))
+      done({
+        stdout,
+        stderr: lines.filter(line => !SAID.test(line)).join(''),
+        device,
+        said: said.length > 0 ? said : undefined,
+        exitCode,
+      })
     })
   })
   return { child, ended }

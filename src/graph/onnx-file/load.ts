@@ -9,6 +9,7 @@ import { MAX_STRUCTURE_BYTES } from '../limits.ts'
 import { MIN_ON_DISK_BYTES, PAYLOAD_FIELDS } from './decode-tensor.ts'
 import { decodeModel } from './decode.ts'
 import type { ModelFile } from './external-data.ts'
+import { exportHint, isCheckpoint, refuseCheckpoint, refuseNameElsewhere } from './no-onnx.ts'
 import { sortTopologically, verify } from './verify.ts'
 import { type ByteSource, LENGTH_DELIMITED, type Replace, rewriteTensors, standIn } from './wire.ts'
 
@@ -90,11 +91,16 @@ const modelsIn = (folder: string): string[] =>
 
 const isUsual = (path: string): boolean => basename(path) === 'model.onnx'
 
-/** The model file meant by `path`: itself, or the one in the folder. @throws E_FILE_NOT_FOUND listing what is there */
-function findModelFile(path: string): string {
+/** The model file that was meant: itself, or the one in the folder. @throws E_FILE_NOT_FOUND listing what is there; E_NOT_ONNX */
+function findModelFile(given: string): string {
+  const path = resolve(given)
   const kind = kindOf(path)
-  if (kind === 'file') return path
+  if (kind === 'file') {
+    refuseCheckpoint(path)
+    return path
+  }
   if (kind === undefined) {
+    refuseNameElsewhere(given)
     const folder = dirname(path)
     const there = kindOf(folder) === 'folder' ? `${folder} has ${list(readdirSync(folder).sort())}` : `nor is ${folder}`
     throw new QuantError(
@@ -116,7 +122,11 @@ function findModelFile(path: string): string {
     models.length > 1
       ? `${path} has several models and none is called model.onnx: ${list(models)}`
       : `there is no .onnx file in ${path}; it has ${list(names)}`,
-    models.length > 1 ? 'Give the path of the one you mean.' : 'Give the path of an .onnx file or its folder.',
+    models.length > 1
+      ? 'Give the path of the one you mean.'
+      : names.some(isCheckpoint)
+        ? exportHint(path)
+        : 'Give the path of an .onnx file or its folder.',
   )
 }
 
@@ -125,7 +135,7 @@ const LOOKALIKES: readonly { readonly start: string; readonly what: string; read
   { start: 'version https://git-lfs', what: 'a Git LFS pointer', hint: 'Fetch the model itself with "git lfs pull".' },
   { start: 'PK\x03\x04', what: 'a zip archive', hint: 'Unpack it, or export the checkpoint to ONNX first.' },
   { start: 'ORTM', what: 'an onnxruntime .ort file', hint: 'Give the .onnx file it was made from.' },
-  { start: 'GGUF', what: 'a GGUF file', hint: 'Give the model as ONNX.' },
+  { start: 'GGUF', what: 'a GGUF file', hint: exportHint('CHECKPOINT') },
 ]
 
 function refuseLookalikes(source: ByteSource): void {
@@ -169,7 +179,7 @@ function readStructure(path: string): { bytes: Uint8Array; file: ModelFile } {
  * @throws E_FILE_NOT_FOUND, E_NOT_ONNX, E_TRUNCATED, E_EXTERNAL_DATA, E_UNSUPPORTED, E_TOO_LARGE
  */
 export function loadModel(path: string): Model {
-  const { bytes, file } = readStructure(findModelFile(resolve(path)))
+  const { bytes, file } = readStructure(findModelFile(path))
   const model = decodeModel(bytes, file)
   try {
     for (const graph of [model.graph, ...[...(model.functions?.values() ?? [])].map(({ body }) => body)]) {

@@ -21,6 +21,8 @@ export interface SaveOptions {
   readonly externalData?: 'auto' | 'when-large' | boolean
   /** Name of the data file, beside the model; `<model file name>.data` by default. */
   readonly dataFileName?: string
+  /** Called with the bytes that are written, of how many: every 16 MiB, and at the end. */
+  readonly onProgress?: ((done: number, total: number) => void) | undefined
 }
 
 export interface SavedModel {
@@ -37,19 +39,34 @@ const MAX_AUTO_INLINE_BYTES = 1.5e9
 
 const CHUNK_BYTES = 16 * 2 ** 20
 
-async function write(layout: Layout, file: AtomicFile): Promise<void> {
+/** @param onBytes called with the number of bytes, for every piece. */
+async function write(layout: Layout, file: AtomicFile, onBytes: (count: number) => void): Promise<void> {
   const buffer = new Uint8Array(CHUNK_BYTES)
   for (const { offset, piece } of layout.pieces) {
     if (!isFileRange(piece)) {
       file.write(piece, offset)
+      onBytes(piece.length)
       continue
     }
     let done = 0
     for (const bytes of readPieces(piece, buffer)) {
       file.write(bytes, offset + done)
       done += bytes.length
+      onBytes(bytes.length)
     }
     await nextTurn() // Writing takes long: timers and signals of the process run in between.
+  }
+}
+
+/** Adds up bytes, and tells of every chunk of them. */
+function counter(total: number, tell: SaveOptions['onProgress']): (count: number) => void {
+  let done = 0
+  let told = 0
+  return count => {
+    done += count
+    if (done - told < CHUNK_BYTES && done < total) return
+    told = done
+    tell?.(done, total)
   }
 }
 
@@ -119,8 +136,9 @@ export async function writeModel(set: FileSet, model: Model, options: SaveOption
   const layouts = chooseLayout(model, set.head, options)
   for (const layout of layouts) checkTarget(model, layout.path)
   const sizeBytes = layouts.reduce((sum, layout) => sum + layout.sizeBytes, 0)
+  const onBytes = counter(sizeBytes, options.onProgress)
   try {
-    for (const layout of layouts) await write(layout, set.add(layout.path))
+    for (const layout of layouts) await write(layout, set.add(layout.path), onBytes)
   } catch (error) {
     throw diskError(`cannot write ${set.head} (${(sizeBytes / 1e6).toFixed(1)} MB)`, error)
   }

@@ -1,8 +1,8 @@
 /** @file Files beside a model that the output needs too: tokenizer, configuration, templates. */
 
-import { lstatSync, readdirSync, readFileSync, realpathSync, statSync } from 'node:fs'
+import { accessSync, constants, lstatSync, readdirSync, readFileSync, realpathSync, statSync } from 'node:fs'
 import { basename, dirname, join, resolve } from 'node:path'
-import { QuantError } from '../../errors.ts'
+import { messageOf, QuantError } from '../../errors.ts'
 import { copyInto, sameContent } from '../../files/copy-file.ts'
 import { diskError } from '../../files/disk-errors.ts'
 import type { FileSet } from '../../files/file-set.ts'
@@ -66,6 +66,19 @@ function isSame(target: string, { name, file }: Companion): boolean {
   )
 }
 
+/** @throws E_FILE_NOT_FOUND for a file that could not be copied at the end. */
+function checkReadable({ file }: Companion): void {
+  try {
+    accessSync(file, constants.R_OK)
+  } catch (error) {
+    throw new QuantError(
+      'E_FILE_NOT_FOUND',
+      `${file} belongs to the model and cannot be read: ${messageOf(error)}`,
+      'Check its permissions.',
+    )
+  }
+}
+
 function planCompanions({ path, source }: OutputPlan): CompanionPlan {
   const [from, folder] = [homeOf(resolve(source)), homeOf(resolve(path))]
   if (from === folder)
@@ -83,6 +96,7 @@ function planCompanions({ path, source }: OutputPlan): CompanionPlan {
     )
   }
   const missing = companions.filter(companion => !there.includes(companion))
+  missing.forEach(checkReadable)
   return { folder, missing, kept: there.map(({ name }) => name), notes }
 }
 
@@ -100,20 +114,21 @@ export const checkCompanions = (plan: OutputPlan): void => void explained(plan, 
 /**
  * Writes what lies beside the model, and is not beside the output yet, as part of the output. What it says of the model file is made
  * true of the output.
- * @param files paths of the output, then of its data file if it has one. @param cacheType type of its cache, if it has one.
+ * @param files paths of the output, then of its data file if it has one.
+ * @param facts type of its cache, if it has one, and the section about its quantization.
  * @returns names of the files, and what else the user should know. @throws E_OUTPUT
  */
 export function writeCompanions(
   set: FileSet,
   plan: OutputPlan,
   files: readonly string[],
-  cacheType?: string,
+  facts: Pick<Renamed, 'cacheType' | 'quantization'> = {},
 ): { readonly copied: readonly string[]; readonly notes: readonly string[] } {
   return explained(plan, () => {
     const { folder, missing, kept, notes } = planCompanions(plan)
     const { path, source, hub } = plan
     const after = fromHome(path)
-    const renamed = { before: fromHome(source), after, files: files.map(file => basename(file)), hub, cacheType }
+    const renamed = { before: fromHome(source), after, files: files.map(file => basename(file)), hub, ...facts }
     const unread = missing.flatMap(companion => writeCompanion(set, folder, companion, renamed))
     const wrong = kept.flatMap(name => {
       const advice = adviceOf(join(folder, name), renamed)

@@ -9,6 +9,7 @@ import {
   shownCount,
   withEntry,
   withoutEntries,
+  withQuantization,
 } from './hub-config.ts'
 import { type HubName, stemOf } from './hub-names.ts'
 
@@ -24,6 +25,8 @@ export interface Renamed {
   readonly hub?: HubName | undefined
   /** Type of the output's cache, if it has one. */
   readonly cacheType?: string | undefined
+  /** Section about the quantization for config.json. */
+  readonly quantization?: Json | undefined
 }
 
 const fileName = (path: string): string => path.slice(path.lastIndexOf('/') + 1)
@@ -92,7 +95,7 @@ const RULES: Readonly<Record<string, Rule>> = {
   },
   'config.json': {
     indent: 2,
-    adapt: (json, renamed) => withEntry(json, entryOf(renamed)),
+    adapt: (json, renamed) => withQuantization(withEntry(json, entryOf(renamed)), renamed.quantization),
     rest: withoutEntries,
     advice: (json, renamed) => {
       const { file, stem, dataFiles } = entryOf(renamed)

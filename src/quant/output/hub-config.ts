@@ -83,10 +83,19 @@ export function withEntry(config: Json, entry: Entry): Json {
   return adapted === section ? config : { ...config, [SECTION]: adapted }
 }
 
+/** Section in which transformers and its relatives say how a model is quantized. */
+const QUANTIZATION = 'quantization_config'
+
+/** config.json that says how its model file is quantized; other keys stay where they are. */
+export const withQuantization = (config: Json, quantization: Json | undefined): Json =>
+  isObject(config) && quantization !== undefined ? { ...config, [QUANTIZATION]: quantization } : config
+
 /** config.json without what is said of single model files. */
 export function withoutEntries(config: Json): Json {
-  if (!isObject(config) || !isObject(config[SECTION])) return config
-  const { [SECTION]: section, ...rest } = config
+  if (!isObject(config)) return config
+  const unquantized = Object.fromEntries(Object.entries(config).filter(([key]) => key !== QUANTIZATION))
+  const { [SECTION]: section, ...rest } = unquantized
+  if (!isObject(section)) return unquantized
   const others = Object.entries(section).filter(([key]) => key !== DATA_FILES && key !== CACHE_TYPE)
   return others.length === 0 ? rest : { ...rest, [SECTION]: Object.fromEntries(others) }
 }

@@ -1,6 +1,5 @@
 /** @file Path of the output: beside the model, in a folder, or in the layout of transformers.js. */
 
-import { existsSync } from 'node:fs'
 import { basename, dirname, extname, join, relative, resolve, sep } from 'node:path'
 import { QuantError, usageError } from '../../errors.ts'
 import { option } from '../../option-mark.ts'
@@ -32,20 +31,13 @@ export const isHubFolder = (folder: string): boolean => basename(resolve(folder)
 
 const isModelFile = (path: string): boolean => path.endsWith('.onnx')
 
-/** The name is chosen by the layout: a file that is there may have come with the model. @throws E_OUTPUT */
+/** The name is chosen by the layout. */
 function planHubOutput(source: string, asked: string | undefined, scheme: string, float16: boolean): OutputPlan {
   const isInHub = isHubFolder(dirname(source))
   const stem = (isInHub ? stemOf : stemInHub)(basename(source))
   const hub = hubNameOf(stem, scheme, float16)
   const home = asked === undefined ? homeOf(source) : resolve(asked)
   const path = join(isHubFolder(home) ? home : join(home, HUB_FOLDER), hub.file)
-  if (existsSync(path)) {
-    throw new QuantError(
-      'E_OUTPUT',
-      `${path} is there already`,
-      'It may be the one that came with the model: move it away, or choose another folder or file name with -o.',
-    )
-  }
   return { path, source, hub }
 }
 
@@ -58,7 +50,7 @@ function planFile(source: string, path: string): OutputPlan {
  * The path to write: `asked` ending in .onnx is the file, anything else a folder that gets the model's own file name;
  * without it `<name>-<scheme>.onnx` beside the model, `<name>-<scheme>-float16.onnx` where it was converted. In the layout of transformers.js, which is asked for or shown by a folder
  * called onnx, the file gets the name it looks for: onnx/model.onnx -> onnx/model_q4.onnx.
- * @throws E_OUTPUT when that is the model itself, or when it would replace another file of the transformers.js layout. @throws E_USAGE
+ * @throws E_OUTPUT when that is the model itself. @throws E_USAGE
  */
 export function planOutput(
   source: string,

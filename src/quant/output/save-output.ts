@@ -1,6 +1,7 @@
 /** @file The output as a whole: model, data file and companions, checked before long work and published together at its end. */
 
 import { basename, dirname, join, resolve } from 'node:path'
+import type { Json } from '../../decoder/model-folder.ts'
 import { inputRole } from '../../decoder/io-roles.ts'
 import { QuantError } from '../../errors.ts'
 import { diskError } from '../../files/disk-errors.ts'
@@ -53,25 +54,42 @@ export function placeOf({ path }: OutputPlan, saving: SaveOptions, saveParams?: 
   return { head: path, others: [dataPathOf(path, saving)], folders: [homeOf(path), ...params] }
 }
 
+/** Parts of an output besides the model. */
+export interface Publishing {
+  /** Called when everything is on the disk and nothing has its name yet; what it throws ends it without a result. */
+  readonly beforePublish?: () => void
+  /** Section about the quantization for a config.json that is copied. */
+  readonly quantization?: Json | undefined
+}
+
+/** Files of the model, and names of those that were copied. */
+export interface SavedOutput extends SavedModel {
+  readonly copied: readonly string[]
+  /** Things the user should know. */
+  readonly notes: readonly string[]
+}
+
 /**
  * Writes the model and what travels with it; all appears at once or nothing does.
- * @param beforePublish called when everything is on the disk and nothing has its name yet; what it throws ends it without a result.
- * @returns files of the model, and what the user should know. @throws as `writeModel`
+ * @throws as `writeModel`
  */
 export async function saveOutput(
   model: Model,
   plan: OutputPlan,
   saving: SaveOptions,
-  beforePublish: () => void = () => {},
-): Promise<SavedModel & { readonly notes: readonly string[] }> {
+  { beforePublish = () => {}, quantization }: Publishing = {},
+): Promise<SavedOutput> {
   try {
     return await publishTogether(plan.path, async set => {
       const saved = await writeModel(set, model, saving)
-      const { copied, notes } = writeCompanions(set, plan, saved.files, cacheTypeOf(model))
+      const { copied, notes } = writeCompanions(set, plan, saved.files, {
+        cacheType: cacheTypeOf(model),
+        quantization,
+      })
       set.finish()
       beforePublish()
       const left = leftOver(dataPathOf(plan.path, saving), saved.files)
-      return { ...saved, notes: [...hubNotes(plan, saved.files, copied), ...notes, ...left] }
+      return { ...saved, copied, notes: [...hubNotes(plan, saved.files, copied), ...notes, ...left] }
     })
   } catch (error) {
     throw diskError(`cannot write ${plan.path}`, error)

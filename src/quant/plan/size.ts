@@ -31,16 +31,26 @@ const SIZES: Readonly<Record<Layout, (linear: Linear, weights: WeightScheme, blo
 
 const scaleBytes = ({ dtype }: Tensor): number => (dtype === 'float16' ? 2 : 4)
 
-/** Bytes stored for a weight of a block. @param blockSize of the fused node it is in, if any. */
-export function packedBytes(
-  linear: Linear,
-  { weights, activations }: QuantScheme,
-  format?: Format,
-  blockSize?: number,
-): number {
-  const integer = activations && weights.group === undefined
-  return SIZES[format === 'qdq' ? 'dequantize' : integer ? 'planes' : 'nbits'](linear, weights, blockSize)
+/** Bits that a code takes in each layout. */
+const STORED_BITS: Readonly<Record<Layout, (bits: number) => number>> = {
+  dequantize: dequantizeBits,
+  planes: planeBits,
+  nbits: containerBits,
 }
+
+/** Layout of the weights of blocks. */
+function blockLayout({ weights, activations }: QuantScheme, format?: Format): Layout {
+  const integer = activations && weights.group === undefined
+  return format === 'qdq' ? 'dequantize' : integer ? 'planes' : 'nbits'
+}
+
+/** Bytes stored for a weight of a block. @param blockSize of the fused node it is in, if any. */
+export const packedBytes = (linear: Linear, scheme: QuantScheme, format?: Format, blockSize?: number): number =>
+  SIZES[blockLayout(scheme, format)](linear, scheme.weights, blockSize)
+
+/** Bits that a code of a weight in a block takes in the file. */
+export const storedBits = (scheme: QuantScheme, format?: Format): number =>
+  STORED_BITS[blockLayout(scheme, format)](scheme.weights.bits)
 
 /** Bytes of a weight outside the blocks. Rows of a table that no lm_head shares have no padding behind their last block. */
 export function outerBytes(job: EmbeddingJob, options: Pick<ExportOptions, 'format'>): number {

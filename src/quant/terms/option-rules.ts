@@ -86,5 +86,7 @@ export const RULES: Rules<QuantizeOptions> = {
   devices: DEVICES,
   timeBudgetMs: POSITIVE,
   workDir: TEXT,
+  force: FLAG,
+  check: FLAG,
   fresh: FLAG,
 }

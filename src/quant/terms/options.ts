@@ -141,6 +141,10 @@ export interface QuantizeOptions extends WeightRules, EmbeddingChoices, SchemeOv
   readonly timeBudgetMs?: number | undefined
   /** Folder in which the run makes its own for finished blocks (default: a hidden one beside the output). Gone after success. */
   readonly workDir?: string | undefined
+  /** Replace an output that is there (default: false). */
+  readonly force?: boolean | undefined
+  /** Compare the perplexity of both models on calibration text that nothing is learned from (default: true). */
+  readonly check?: boolean | undefined
   /** Start over, instead of going on after an earlier run (default: false). */
   readonly fresh?: boolean | undefined
 }
@@ -248,6 +252,8 @@ export interface ResolvedOptions
   readonly params: string | undefined
   readonly workDir: string | undefined
   readonly float16: boolean
+  readonly force: boolean
+  readonly check: boolean
   readonly fresh: boolean
   /** Absent where the run is told all bits. */
   readonly choosing?: Choosing | undefined

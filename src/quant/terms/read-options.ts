@@ -1,11 +1,10 @@
 /** @file Options and events of the commands that only read a model: evaluate and inspect. Knows no model. */
 
 import type { DeviceChoice } from '../../kernels/device.ts'
-import { usageError } from '../../errors.ts'
-import { option } from '../../option-mark.ts'
 import { checkOptions, DEVICE, listOf, oneOf, type Rules, TEXT, wholeNumber } from './check-options.ts'
-import { parseScheme } from './scheme.ts'
-import { TARGET_NAMES, type TargetName } from './targets.ts'
+import { RULES } from './option-rules.ts'
+import type { QuantizeOptions } from './options.ts'
+import { resolveOptions } from './resolve-options.ts'
 
 /** Options of `evaluate`. An option that is absent or undefined has its default. */
 export interface EvaluateOptions {
@@ -86,35 +85,26 @@ export interface Evaluating {
   readonly signal?: AbortSignal | undefined
 }
 
-/** Options of `inspect`. */
-export interface InspectOptions {
-  /** An .onnx file, or a folder with one. */
-  readonly model: string
-  /** Tokens per sequence the graph is looked at with; blocks do not depend on it unless the model is short. */
-  readonly seqLen?: number | undefined
-  /** Place to name the kernels of. */
-  readonly target?: TargetName | undefined
-  /** Scheme that a float model would get there (default: the target's own); "w4a16". */
+/**
+ * Options of `inspect`. With a `target` the kernels of a model are named, as the target's own scheme has them or the one that is given.
+ * With any other option, such as a `scheme`, a run of `quantize` with all of them is foretold, and not made.
+ */
+export interface InspectOptions extends Omit<QuantizeOptions, 'scheme'> {
+  /** "w4a16" */
   readonly scheme?: string | undefined
 }
 
-const INSPECT_RULES: Rules<InspectOptions> = {
-  model: TEXT,
-  seqLen: wholeNumber(2),
-  target: oneOf(TARGET_NAMES),
-  scheme: TEXT,
-}
+const INSPECT_RULES: Rules<InspectOptions> = { ...RULES, scheme: TEXT }
+
+/** Options that say how to look at a model, and nothing of a run. */
+const LOOKING: readonly string[] = ['model', 'seqLen', 'target']
+
+/** True where a run is to be foretold. */
+export const asksForDryRun = (options: InspectOptions): boolean =>
+  Object.entries(options).some(([key, value]) => value !== undefined && !LOOKING.includes(key))
 
 /** Refuses options that cannot be. @throws E_USAGE, E_SCHEME with the key of the option. */
 export function checkInspectOptions(given: InspectOptions): void {
   checkOptions(given, INSPECT_RULES, ['model'])
-  const { scheme, target } = given
-  if (scheme === undefined) return
-  parseScheme(scheme)
-  if (target === undefined)
-    throw usageError(
-      `${option('scheme', scheme)} is for the kernels of a target`,
-      `Give ${option('target')} too.`,
-      'target',
-    )
+  if (asksForDryRun(given)) resolveOptions(given)
 }

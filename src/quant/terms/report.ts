@@ -83,8 +83,57 @@ export interface RuntimeNeed {
   readonly fast?: string
 }
 
+/** Room that weights take in the output. */
+export interface StorageReport {
+  /** Bits of the scheme's weights, and those that a code takes in the file: 3 lie in 4; 5, 6 and 7 in 8. */
+  readonly bits: number
+  readonly storedBits: number
+  /** Weights that are quantized, in and outside the blocks. */
+  readonly quantizedWeights: number
+  /** Bits of one of them, with its share of scales and zero points. */
+  readonly bitsPerQuantizedWeight: number
+  /** Floating-point numbers of the model. */
+  readonly parameters: number
+  /** Bits of the whole output for each of them. */
+  readonly bitsPerParameter: number
+}
+
+/** Tokens that a run learned from. */
+export interface CalibrationReport {
+  /** File name of the text or tokens; absent where the model wrote its own text. */
+  readonly file?: string
+  readonly samples: number
+  /** Tokens of a sample. */
+  readonly seqLen: number
+  /** Digest of the tokens: 16 hexadecimal digits of SHA-256. */
+  readonly digest: string
+}
+
+/** Comparison of both models on calibration text that nothing was learned from. */
+export interface CheckReport {
+  readonly windows: number
+  readonly seqLen: number
+  /** Tokens that were predicted. */
+  readonly tokens: number
+  /** Perplexity of the float and of the quantized model, and quantized / float. */
+  readonly float: number
+  readonly quantized: number
+  readonly ratio: number
+}
+
+/** Errors of the blocks' outputs as a whole. */
+export interface ErrorSummary {
+  /** Squared error that learning left, as a part of that of weights rounded to nearest: mean over the blocks. */
+  readonly left: number
+  /** Blocks that were learned, and those of them that stayed rounded. */
+  readonly learned: number
+  readonly rounded: number
+}
+
 export interface QuantizeReport {
   readonly model: string
+  /** Version of omniquant. */
+  readonly version: string
   /** Place the output is for. */
   readonly target: TargetName
   readonly output: string
@@ -100,6 +149,17 @@ export interface QuantizeReport {
   readonly choice?: ChoiceReport
   /** Things worth knowing: groups wider than a weight, a shortened sequence, ... */
   readonly notes: readonly string[]
+  readonly storage: StorageReport
+  /** Absent for a run that learned from no text. */
+  readonly calibration?: CalibrationReport
+  /** Absent where no block was learned. */
+  readonly error?: ErrorSummary
+  /** The comparison, or why there is none. */
+  readonly check: CheckReport | { readonly skipped: string }
+  readonly seed: number
+  readonly threads: number
+  /** Names of the files that were copied from beside the model. */
+  readonly copied: readonly string[]
   /** Bytes of model and data files before and after. */
   readonly sizeBefore: number
   readonly sizeAfter: number
@@ -114,8 +174,34 @@ export interface Traces {
   readonly output: SetPlace
 }
 
+/** Plan of a run. */
+export interface RunPlan {
+  readonly model: string
+  readonly sizeBefore: number
+  readonly blocks: number
+  readonly linears: number
+  readonly scheme: string
+  readonly target: TargetName
+  readonly output: string
+  /** Bytes of the output, without names and nodes. */
+  readonly sizeAfter: number
+  readonly storage: StorageReport
+  /** Absent for a run that needs no text. */
+  readonly calibration?: Omit<CalibrationReport, 'digest'>
+  /** Things that are learned: "clipping", "rounding", ... */
+  readonly learned: readonly string[]
+  readonly epochs: number
+  readonly threads: number
+  /** Folder of the run, for finished blocks. */
+  readonly workDir: string
+  /** Things worth knowing before it begins; they are among the notes of the report. */
+  readonly notes: readonly string[]
+}
+
 /** Emitted while a model is being quantized. */
 export type QuantizeEvent =
+  /** Everything was checked: the work begins. */
+  | { readonly type: 'planned'; readonly plan: RunPlan }
   | { readonly type: 'analyzed'; readonly blocks: number; readonly linears: number }
   | { readonly type: 'working'; readonly traces: Traces }
   | { readonly type: 'calibrating'; readonly done: number; readonly total: number }
@@ -150,6 +236,11 @@ export type QuantizeEvent =
       readonly done: number
       readonly total: number
     }
-  | { readonly type: 'saving' }
+  /** Bytes that are written, of how many. */
+  | { readonly type: 'saving'; readonly done: number; readonly total: number }
+  /** The output is complete. */
+  | { readonly type: 'saved'; readonly output: string }
+  /** Perplexity on held-out text; windows that are done, of how many. */
+  | { readonly type: 'checking'; readonly model: 'float' | 'quantized'; readonly done: number; readonly total: number }
 
 export type OnEvent = (event: QuantizeEvent) => void

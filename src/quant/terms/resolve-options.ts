@@ -159,6 +159,8 @@ export function resolveOptions(given: QuantizeOptions): ResolvedOptions {
     maxWork: given.samples === undefined && given.epochs === undefined ? preset.maxWork : undefined,
     timeBudgetMs: given.timeBudgetMs,
     workDir: given.workDir,
+    force: given.force ?? false,
+    check: given.check ?? true,
     fresh: given.fresh ?? false,
     ...(limit && {
       choosing: {

@@ -171,8 +171,17 @@ export function parseScheme(
       'perChannel',
     )
   }
+  const named = match[3] === undefined ? undefined : Number(match[3])
+  const other = overrides.perChannel ? 'perChannel' : 'group'
+  if (named !== undefined && (overrides.perChannel || (overrides.group ?? named) !== named)) {
+    throw schemeError(
+      `${option('scheme', text)} and ${option(other, overrides.perChannel ? true : overrides.group)} contradict each other`,
+      'Give one of them.',
+      other,
+    )
+  }
   const unsaid = quantized ? { group: undefined, symmetric: false } : usual(bits)
-  const asked = overrides.group ?? (match[3] === undefined ? unsaid.group : Number(match[3]))
+  const asked = overrides.group ?? named ?? unsaid.group
   const group = overrides.perChannel ? undefined : asked
   checkWeights(bits, group, overrides.group === undefined ? 'scheme' : 'group')
   return { weights: { bits, group, symmetric: overrides.symmetric ?? unsaid.symmetric }, activations }

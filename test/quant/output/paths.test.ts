@@ -1,8 +1,6 @@
-import { basename, join } from 'node:path'
-import { mkdirSync, writeFileSync } from 'node:fs'
+import { basename } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { homeOf, planOutput } from '../../../src/quant/output/paths.ts'
-import { testFolder } from '../../helpers/test-folder.ts'
 
 test.each([
   [undefined, '/m/model-w4a16g128.onnx'],
@@ -65,13 +63,4 @@ test.each([
   ['/m/onnx/model_fp16.onnx', '/m/onnx/model_q4f16.onnx'],
 ])('%s made float16: %s', (source, path) => {
   expect(planOutput(source, undefined, 'w4a16g32', { float16: true, converted: true }).path).toBe(path)
-})
-
-test('a file of the transformers.js layout that is there already is not replaced', () => {
-  const folder = testFolder()
-  mkdirSync(join(folder, 'onnx'))
-  writeFileSync(join(folder, 'onnx/model_q4.onnx'), 'of the hub')
-  expect(() => planOutput(join(folder, 'onnx/model.onnx'), undefined, 'w4a16g128')).toThrow(
-    /model_q4.onnx is there already/,
-  )
 })

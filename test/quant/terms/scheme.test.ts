@@ -5,7 +5,7 @@ test.each([
   ['w4a16', {}, 'w4a16g128'],
   ['W3A16', { perChannel: true }, 'w3a16'],
   ['w2a16g64', {}, 'w2a16g64'],
-  ['w8a16g64', { group: 32 }, 'w8a16g32'],
+  ['w8a16g64', { group: 64 }, 'w8a16g64'],
   ['w5a16', { symmetric: true }, 'w5a16g128sym'],
   ['w4a4', {}, 'w4a4'],
   ['w4a8g32', {}, 'w4a8g32'],
@@ -27,6 +27,8 @@ test.each([
   ['w4a12', {}, '12-bit activations cannot be made'],
   ['w4a16', { symmetricActivations: true }, 'there are no quantized activations to be symmetric'],
   ['w4a16', { group: 48 }, 'groups of 48 weights cannot be stored'],
+  ['w8a16g64', { group: 32 }, '`scheme: w8a16g64` and `group: 32` contradict each other'],
+  ['w8a16g64', { perChannel: true }, '`scheme: w8a16g64` and `perChannel: true` contradict each other'],
   ['w4a16', { group: 32, perChannel: true }, '`group` and `perChannel` exclude each other'],
 ])('%s with %o is refused', (text, overrides, message) => {
   expect(() => parseScheme(text, overrides)).toThrow(expect.objectContaining({ code: 'E_SCHEME', message }))
