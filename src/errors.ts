@@ -14,6 +14,7 @@ export type ErrorCode =
   | 'E_NO_BLOCKS'
   | 'E_INPUTS'
   | 'E_TOKENIZER'
+  | 'E_VOCABULARY'
   | 'E_CALIBRATION'
   | 'E_PARAMETERS'
   | 'E_SEQ_LEN'

@@ -1,4 +1,4 @@
-/** @file The public interface of the package: quantize, evaluate, inspect, the scheme parsers, the error, and their types. */
+/** @file The public interface of the package: quantize, evaluate, generate, inspect, the scheme parsers, the error, and their types. */
 
 import { faceFor, type Face } from './engine/engine.ts'
 import { keyName } from './option-mark.ts'
@@ -11,6 +11,9 @@ export const quantize: Face['quantize'] = face.quantize
 /** Measures perplexity, size and speed of a model: `await evaluate({ model: 'model.onnx', text: 'text.txt' })`. See `Face`. */
 export const evaluate: Face['evaluate'] = face.evaluate
 
+/** Continues a prompt: `await generate({ model: 'model.onnx', prompt: 'Once upon a time' })`. See `Face`. */
+export const generate: Face['generate'] = face.generate
+
 /** Describes a model file: `await inspect({ model: 'model.onnx' })`. See `Face`. */
 export const inspect: Face['inspect'] = face.inspect
 
@@ -19,6 +22,7 @@ export { type ChosenDevice } from './engine/choose-device.ts'
 export {
   type DeviceEvent,
   type EvaluateResult,
+  type GenerateResult,
   type ProgressEvent,
   type QuantizeRequest,
   type QuantizeResult,
@@ -26,6 +30,8 @@ export {
   type Tasks,
 } from './engine/messages.ts'
 export { type ErrorCode, type ErrorWords, QuantError } from './errors.ts'
+export { type Divergence } from './calibration/measures.ts'
+export { type Speed } from './calibration/speed.ts'
 export { type StateType } from './calibration/activation-store.ts'
 export { type SetPlace } from './files/file-set.ts'
 export { type WorkPlace } from './files/work-folder.ts'
@@ -36,7 +42,7 @@ export { type Device, type DeviceChoice } from './kernels/device.ts'
 export { type RangeQuantizer } from './kernels/static-range.ts'
 export { type ActivationQuantizer } from './kernels/tokens.ts'
 export { type OptionName } from './option-mark.ts'
-export { type EvaluateReport, type Measured } from './quant/evaluate.ts'
+export { type Compared, type EvaluateReport, type Measured, type MeasuredSpeed } from './quant/evaluate.ts'
 export { type UnusedWeight } from './quant/find/unused-weights.ts'
 export {
   type InspectedBlock,
@@ -50,9 +56,24 @@ export {
   type InspectReport,
 } from './quant/inspected.ts'
 export { type KernelSpeed, type ProductOp, type StoredProduct } from './quant/terms/kernel.ts'
+export {
+  type GenerateOptions,
+  type GenerateReport,
+  type LoadingEvent,
+  type Parting,
+  type Stop,
+  type TextEvent,
+  type Written,
+} from './quant/terms/generate-options.ts'
 export { type QuantizeOptions } from './quant/terms/options.ts'
 export { type PresetName, type Schedule } from './quant/terms/presets.ts'
-export { type EvaluateEvent, type EvaluateOptions, type InspectOptions } from './quant/terms/read-options.ts'
+export {
+  type EvaluateEvent,
+  type EvaluateOptions,
+  type InspectOptions,
+  type SpeedEvent,
+  type SpeedOptions,
+} from './quant/terms/read-options.ts'
 export {
   type ActivationReport,
   type BlockReport,

@@ -175,17 +175,18 @@ export function loadSamples(path: string, tokenizer: () => Tokenizer, options: S
 }
 
 /**
- * Full windows of a stream, one after the other, without overlap; the rest at the end is left out.
+ * Full windows of a stream, each `stride` tokens after the one before it; the rest at the end is left out.
+ * @param stride default: no overlap.
  * @throws E_CALIBRATION when there is not one full window.
  */
-export function evaluationWindows(tokens: BigInt64Array, seqLen: number): BigInt64Array[] {
-  const count = Math.floor(tokens.length / seqLen)
-  if (count === 0) {
+export function evaluationWindows(tokens: BigInt64Array, seqLen: number, stride: number = seqLen): BigInt64Array[] {
+  const count = Math.floor((tokens.length - seqLen) / stride) + 1
+  if (count < 1) {
     throw new QuantError(
       'E_CALIBRATION',
       `there are ${tokens.length} tokens to evaluate on, but one window needs ${seqLen}`,
       `Give a longer text, or shorter windows with ${option('seqLen')}.`,
     )
   }
-  return Array.from({ length: count }, (_, i) => tokens.subarray(i * seqLen, (i + 1) * seqLen))
+  return Array.from({ length: count }, (_, i) => tokens.subarray(i * stride, i * stride + seqLen))
 }

@@ -9,10 +9,12 @@ import { messageOf, QuantError } from '../errors.ts'
 export interface EncodeOptions {
   /** Put the id of the begin-of-text token first (when the model has one). Off by default. */
   readonly bos?: boolean
+  /** Add the special tokens that the tokenizer's own template adds to a text, as prompts have them. Off by default. */
+  readonly special?: boolean
 }
 
 export interface Tokenizer {
-  /** Token ids of a text. Special tokens written out in the text count as such; none are added. @throws E_TOKENIZER */
+  /** Token ids of a text. Special tokens written out in the text count as such; none are added unless asked for. @throws E_TOKENIZER */
   encode(text: string, options?: EncodeOptions): number[]
   /** Text of token ids, special tokens included; ids the tokenizer does not have are left out. @throws E_TOKENIZER */
   decode(ids: readonly number[]): string
@@ -98,12 +100,12 @@ function wrap(
 ): Tokenizer {
   return {
     ...special,
-    encode(text, { bos = false } = {}) {
+    encode(text, { bos = false, special: ownTemplate = false } = {}) {
       // In one go: cutting the text first would change tokens at the cuts for some tokenizers, and a megabyte takes
       // 1 s (byte-level BPE) to 6 s (SentencePiece-style, where the whole text is a single word).
       let ids: number[]
       try {
-        ids = library.encode(text, { add_special_tokens: false }).ids
+        ids = library.encode(text, { add_special_tokens: ownTemplate }).ids
       } catch (error) {
         throw new QuantError('E_TOKENIZER', `${file} cannot encode the text: ${messageOf(error)}`, IDS_HINT)
       }

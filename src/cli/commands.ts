@@ -5,14 +5,26 @@ import type { DoctorReport } from '../doctor/examine.ts'
 import { QuantError } from '../errors.ts'
 import { nameOptionsIn } from '../option-mark.ts'
 import { flagName } from './flags.ts'
-import { formatEvaluation, formatInspection, formatQuantized } from './format.ts'
+import { formatInspection, formatQuantized } from './format.ts'
 import { formatDoctor } from './format-doctor.ts'
-import type { DoctorCommand, EvaluateCommand, InspectCommand, Invocation, QuantizeCommand } from './options.ts'
+import { formatEvaluation } from './format-evaluation.ts'
+import { formatComparison, writtenLine } from './format-generated.ts'
+import { passedLimits } from './limits.ts'
+import type {
+  DoctorCommand,
+  EvaluateCommand,
+  GenerateCommand,
+  InspectCommand,
+  Invocation,
+  QuantizeCommand,
+} from './options.ts'
 import type { Outcome } from './outcome.ts'
 import { readOverrides } from './overrides-file.ts'
+import { printResult } from './print.ts'
 import { showProgress, type StatusLine } from './progress.ts'
+import { readStdin } from './read-stdin.ts'
 
-const { quantize, evaluate, inspect } = faceFor(flagName)
+const { quantize, evaluate, generate, inspect } = faceFor(flagName)
 
 async function runQuantize({ options, overridesFile }: QuantizeCommand, calling: RunOptions): Promise<Outcome> {
   const fromFile = overridesFile === undefined ? [] : readOverrides(overridesFile)
@@ -25,13 +37,40 @@ async function runInspect({ options }: InspectCommand, calling: RunOptions): Pro
   return { document: report, text: formatInspection(report) }
 }
 
-async function runEvaluate({ options, maxPerplexity }: EvaluateCommand, calling: RunOptions): Promise<Outcome> {
+async function runEvaluate({ options, limits }: EvaluateCommand, calling: RunOptions): Promise<Outcome> {
   const report = await evaluate(options, calling)
-  const outcome = { document: report, text: formatEvaluation(report) }
-  // Written so that a perplexity that is not a number passes every limit too.
-  if (maxPerplexity === undefined || report.perplexity <= maxPerplexity) return outcome
-  const message = `the perplexity of ${report.model} is ${report.perplexity.toFixed(3)}, above the limit of ${maxPerplexity}`
-  return { ...outcome, failure: new QuantError('E_LIMIT', message) }
+  const failure = passedLimits(report, limits)
+  return { document: report, text: formatEvaluation(report), ...(failure && { failure }) }
+}
+
+/** Columns of the terminal that stdout is. */
+const terminalWidth = (): number | undefined =>
+  process.stdout.isTTY && process.stdout.columns > 0 ? process.stdout.columns : undefined
+
+/** One text goes to stdout as it is written; a comparison and a document when they are complete. */
+async function runGenerate(
+  { options, json }: GenerateCommand,
+  calling: RunOptions & { readonly signal: AbortSignal },
+  status: StatusLine,
+): Promise<Outcome> {
+  const prompt = options.prompt === '-' ? await readStdin(calling.signal) : options.prompt
+  const streams = !json && options.compare === undefined
+  let printing = Promise.resolve()
+  const onProgress: RunOptions['onProgress'] = event => {
+    if (event.type !== 'text') return calling.onProgress?.(event)
+    if (!streams) return
+    status.stop() // two writers on one terminal would mix
+    printing = printing.then(() => printResult(event.text))
+    // A failure is thrown below.
+    printing.catch(() => {})
+  }
+  const report = await generate({ ...options, prompt }, { ...calling, onProgress })
+  await printing
+  for (const note of report.notes ?? []) status.note(`note: ${note}`)
+  if (!streams) return { document: report, text: report.compare ? formatComparison(report, terminalWidth()) : '' }
+  await printResult('\n')
+  status.line(writtenLine(report))
+  return { document: report, text: undefined }
 }
 
 /** A machine on which onnxruntime itself does not load is a failure: nothing else works then. */
@@ -68,6 +107,8 @@ export function run(invocation: Invocation, status: StatusLine, signal: AbortSig
       return runInspect(invocation, calling)
     case 'evaluate':
       return runEvaluate(invocation, calling)
+    case 'generate':
+      return runGenerate(invocation, calling, status)
     case 'doctor':
       return runDoctor(invocation, status, signal)
   }

@@ -5,7 +5,7 @@ import type { OptionName } from '../option-mark.ts'
 import { TARGET_NAMES } from '../quant/terms/targets.ts'
 import { DEVICE_ROW, type FlagRow, JSON_ROW, QUIET_ROW, THREADS_ROW } from './flag-row.ts'
 import { allOr, duration, list, number, oneScheme, weightOverride, wholeNumber } from './flag-values.ts'
-import { DOCTOR_FLAGS, EVALUATE_FLAGS, INSPECT_FLAGS } from './read-flags.ts'
+import { DOCTOR_FLAGS, EVALUATE_FLAGS, GENERATE_FLAGS, INSPECT_FLAGS } from './read-flags.ts'
 
 export const QUANTIZE_FLAGS: readonly FlagRow<keyof QuantizeRequest | 'overridesFile' | 'json' | 'quiet'>[] = [
   {
@@ -247,7 +247,7 @@ const longFlag = ({ flags }: FlagRow): string => /--[\w-]+/.exec(flags)![0]
 /** "-o" of "-o, --output <path>", and the long flag of options without a short one. */
 const shortFlag = (row: FlagRow): string => /^-\w\b/.exec(row.flags)?.[0] ?? longFlag(row)
 
-const ROWS: readonly FlagRow[] = [...QUANTIZE_FLAGS, ...EVALUATE_FLAGS, ...INSPECT_FLAGS, ...DOCTOR_FLAGS]
+const ROWS: readonly FlagRow[] = [QUANTIZE_FLAGS, EVALUATE_FLAGS, GENERATE_FLAGS, INSPECT_FLAGS, DOCTOR_FLAGS].flat()
 
 /** Name of an option in messages of the command line: `--samples 4` for the key "samples" with the value 4. */
 export const flagName: OptionName = (key, value) => {

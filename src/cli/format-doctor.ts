@@ -5,7 +5,7 @@ import type { GpuReport } from '../doctor/gpus.ts'
 import type { InstallReport } from '../doctor/install-cuda.ts'
 import type { Trial } from '../engine/try-device.ts'
 import { printableLine } from '../printable.ts'
-import { formatBytes } from './format.ts'
+import { formatBytes } from './format-numbers.ts'
 import { table } from './table.ts'
 
 const indented = (lines: readonly string[]): string => lines.map(line => `  ${printableLine(line)}`).join('\n')

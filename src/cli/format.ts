@@ -3,61 +3,24 @@
  *
  * With --json stdout carries one document instead, whose fields are stable (sizes in bytes, times in ms, null for a number
  * that is not finite): `quantize` QuantizeReport of quant/terms/report.ts and, with --evaluate, `evaluation`, an EvaluateReport;
- * `inspect` InspectReport of quant/inspect.ts; `evaluate` EvaluateReport of quant/evaluate.ts. A command that fails
+ * `inspect` InspectReport of quant/inspect.ts; `evaluate` EvaluateReport of quant/evaluate.ts; `generate` GenerateReport of quant/terms/generate-options.ts. A command that fails
  * prints {"error": {"code", "message", "hint"}}; when a limit is passed the report is there too.
  */
 
 import { printableLine } from '../printable.ts'
-import type { EvaluateReport, Measured } from '../quant/evaluate.ts'
+import type { EvaluateReport } from '../quant/evaluate.ts'
 import type { InspectedBlock, InspectedPort, InspectReport } from '../quant/inspected.ts'
 import type { EmbeddingReport, QuantizeReport, SkippedReport } from '../quant/terms/report.ts'
+import { formatEvaluation } from './format-evaluation.ts'
 import { kernelLines, runtimeText } from './format-kernels.ts'
-import { nameRange, table, withoutNumber } from './table.ts'
-
-/** "999 B", "1.2 MB": powers of 1000, as file managers and download pages count. */
-export function formatBytes(bytes: number): string {
-  return formatScaled(bytes, ['B', 'kB', 'MB', 'GB', 'TB'])
-}
-
-/** "999", "1.2 M" */
-export function formatCount(count: number): string {
-  return formatScaled(count, ['', 'k', 'M', 'G', 'T']).trim()
-}
-
-function formatScaled(value: number, units: readonly string[]): string {
-  let scaled = value
-  let i = 0
-  // 999.5 and above would be shown as 1000.
-  while (scaled >= 999.5 && i < units.length - 1) {
-    scaled /= 1000
-    i += 1
-  }
-  return `${i > 0 && scaled < 9.95 ? scaled.toFixed(1) : scaled.toFixed(0)} ${units[i]}`
-}
-
-/** "0.4 s", "12 s", "3 min 20 s", "2 h 05 min" */
-export function formatDuration(ms: number): string {
-  if (ms < 9950) return `${(ms / 1000).toFixed(1)} s`
-  const seconds = Math.round(ms / 1000)
-  if (seconds < 60) return `${seconds} s`
-  const two = (n: number) => String(n).padStart(2, '0')
-  if (seconds < 3600) return `${Math.floor(seconds / 60)} min ${two(seconds % 60)} s`
-  const minutes = Math.round(seconds / 60)
-  return `${Math.floor(minutes / 60)} h ${two(minutes % 60)} min`
-}
-
-export function formatLoss(loss: number): string {
-  return loss.toExponential(2)
-}
+import { formatBytes, formatCount, formatDuration, formatLoss } from './format-numbers.ts'
+import { nameRange, noteLines, paragraphs, table, withoutNumber } from './table.ts'
 
 /** "+1.2 %", "-34.0 %" */
 function formatChange(after: number, before: number): string {
   const percent = (after / before - 1) * 100
   return Number.isFinite(percent) ? `${percent < 0 ? '' : '+'}${percent.toFixed(1)} %` : ''
 }
-
-/** Paragraphs that have something to say, with an empty line between them. */
-const paragraphs = (...texts: readonly string[]): string => texts.filter(text => text !== '').join('\n\n')
 
 /** Reasons once each, with the nodes they hold for. */
 function skippedLines(skipped: readonly SkippedReport[]): string {
@@ -71,8 +34,6 @@ function skippedLines(skipped: readonly SkippedReport[]): string {
   return ['not quantized', ...lines.map(printableLine)].join('\n')
 }
 
-const noteLines = (notes: readonly string[]): string => notes.map(note => printableLine(`note: ${note}`)).join('\n')
-
 /** A line for each weight that was quantized outside the blocks. */
 function outerLines(outer: readonly EmbeddingReport[]): string {
   return outer
@@ -82,22 +43,6 @@ function outerLines(outer: readonly EmbeddingReport[]): string {
       return printableLine(`${what}: ${name}, ${hiddenSize} x ${vocabSize}, ${bits} bits in groups of ${group}${loss}`)
     })
     .join('\n')
-}
-
-function measuredRow(label: string, { perplexity, sizeBytes, tokensPerSecond, model }: Measured): string[] {
-  return [label, perplexity.toFixed(3), formatBytes(sizeBytes), `${formatCount(tokensPerSecond)}/s`, model]
-}
-
-/** @param labels what the model is called, and the one it is compared with. */
-export function formatEvaluation(
-  report: EvaluateReport,
-  labels: readonly [string, string] = ['model', 'against'],
-): string {
-  const { against, ratio } = report
-  const rows = [['', 'perplexity', 'size', 'tokens', 'file'], measuredRow(labels[0], report)]
-  if (against) rows.push(measuredRow(labels[1], against), ['ratio', `x${ratio!.toFixed(4)}`])
-  const what = `${report.windows} windows of ${report.seqLen} tokens of ${report.text}`
-  return paragraphs(table(rows, [1, 2, 3]), printableLine(what), noteLines(report.notes ?? []))
 }
 
 const times = (count: number): string => (count === 1 ? 'once' : `${count} times`)

@@ -10,6 +10,7 @@ import { watchInterrupts } from './interrupts.ts'
 import {
   doctorCommand,
   evaluateCommand,
+  generateCommand,
   inspectCommand,
   type Invocation,
   quantizeCommand,
@@ -18,7 +19,7 @@ import {
 import { type Ending, endingOf, failureOf } from './outcome.ts'
 import { keepStreamErrors, printMessages, printResult } from './print.ts'
 import type { StatusLine } from './progress.ts'
-import { DOCTOR_FLAGS, EVALUATE_FLAGS, INSPECT_FLAGS } from './read-flags.ts'
+import { DOCTOR_FLAGS, EVALUATE_FLAGS, GENERATE_FLAGS, INSPECT_FLAGS } from './read-flags.ts'
 
 const { version } = createRequire(import.meta.url)('../../package.json') as { version: string }
 
@@ -30,6 +31,7 @@ Examples:
   omniquant quantize my-llama/ --w3a16g64 --calib text.txt --evaluate other.txt
   omniquant quantize my-llama/ --wbits 2 --group 32 --preset paper --threads 8
   omniquant evaluate my-llama-w4/ --text other.txt --against my-llama/
+  omniquant generate my-llama-w4/ "Once upon a time" --compare my-llama/
   omniquant doctor                                      which devices work here, and what the others lack
 
 A MODEL is an .onnx file or a folder with one. Results go to stdout, progress and errors to stderr.
@@ -78,12 +80,24 @@ function addInspect(program: Command, found: (invocation: Invocation) => void): 
 function addEvaluate(program: Command, found: (invocation: Invocation) => void): void {
   const command = program
     .command('evaluate')
-    .summary('measure perplexity, size and speed')
-    .description('Measure the perplexity, size and speed of a model, float or quantized.')
-    .argument('<model>', 'an .onnx file, or a folder with one')
-    .argument('[text]', 'the same as --text')
+    .summary('measure perplexity, size, speed and memory')
+    .description(
+      'Measure perplexity, size, speed and memory of models, float or quantized, and how far they are from another.',
+    )
+    .argument('<model...>', '.onnx files, or folders with one; behind them perhaps the text, the same as --text')
   const values = addOptions(command, EVALUATE_FLAGS)
-  command.action((model: string, text: string | undefined) => found(evaluateCommand(model, text, values())))
+  command.action((paths: string[]) => found(evaluateCommand(paths, values())))
+}
+
+function addGenerate(program: Command, found: (invocation: Invocation) => void): void {
+  const command = program
+    .command('generate')
+    .summary('let a model continue a prompt')
+    .description('Let a model, float or quantized, continue a prompt.')
+    .argument('<model>', 'an .onnx file, or a folder with one')
+    .argument('<prompt>', 'text to continue; "-" reads it from stdin')
+  const values = addOptions(command, GENERATE_FLAGS)
+  command.action((model: string, prompt: string) => found(generateCommand(model, prompt, values())))
 }
 
 function addDoctor(program: Command, found: (invocation: Invocation) => void): void {
@@ -122,6 +136,7 @@ export function parseCommandLine(argv: readonly string[]): Parsed {
   addQuantize(program, found)
   addInspect(program, found)
   addEvaluate(program, found)
+  addGenerate(program, found)
   addDoctor(program, found)
   try {
     program.parse(rewriteFlags(argv), { from: 'user' })

@@ -2,7 +2,7 @@
 
 import type { QuantizeRequest } from '../engine/messages.ts'
 import { usageError } from '../errors.ts'
-import { POSITIVE } from '../quant/terms/check-options.ts'
+import { checkGenerateOptions, type GenerateOptions } from '../quant/terms/generate-options.ts'
 import { resolveOptions } from '../quant/terms/resolve-options.ts'
 import {
   checkEvaluateOptions,
@@ -11,6 +11,7 @@ import {
   type InspectOptions,
 } from '../quant/terms/read-options.ts'
 import { ALL } from './flag-values.ts'
+import { checkLimits, LIMIT_KEYS, type Limits } from './limits.ts'
 
 /** Form of a command's output. */
 interface Manner {
@@ -35,7 +36,13 @@ export interface InspectCommand extends Manner {
 export interface EvaluateCommand extends Manner {
   readonly command: 'evaluate'
   readonly options: EvaluateOptions
-  readonly maxPerplexity: number | undefined
+  readonly limits: Limits
+}
+
+export interface GenerateCommand extends Manner {
+  readonly command: 'generate'
+  /** A prompt of "-" stands for the text on stdin. */
+  readonly options: GenerateOptions
 }
 
 export interface DoctorCommand extends Manner {
@@ -46,7 +53,7 @@ export interface DoctorCommand extends Manner {
   readonly into: string | undefined
 }
 
-export type Invocation = QuantizeCommand | InspectCommand | EvaluateCommand | DoctorCommand
+export type Invocation = QuantizeCommand | InspectCommand | EvaluateCommand | GenerateCommand | DoctorCommand
 
 /** Fields that were typed, by key. */
 type Values = Readonly<Record<string, unknown>>
@@ -96,15 +103,24 @@ export function inspectCommand(model: string, values: Values): InspectCommand {
   return { command: 'inspect', options, json, quiet: false }
 }
 
-/** @param file text given as an argument. @throws E_USAGE */
-export function evaluateCommand(model: string, file: string | undefined, values: Values): EvaluateCommand {
+/** Endings of files that `loadTokens` reads. */
+const TEXT_FILE = /\.(txt|md|jsonl|npy)$/i
+
+/** Models and the text among arguments: behind a model, the last one may be the text. */
+function modelsAndText(paths: readonly string[]): { readonly models: readonly string[]; readonly file?: string } {
+  const last = paths.at(-1)!
+  return paths.length > 1 && TEXT_FILE.test(last) ? { models: paths.slice(0, -1), file: last } : { models: paths }
+}
+
+/** @param paths models, and perhaps the text behind them. @throws E_USAGE */
+export function evaluateCommand(paths: readonly string[], values: Values): EvaluateCommand {
+  const { models, file } = modelsAndText(paths)
   const {
     json = false,
     quiet = false,
-    maxPerplexity,
     text = file,
-    ...rest
-  } = values as Partial<Manner & Omit<EvaluateOptions, 'model'> & Pick<EvaluateCommand, 'maxPerplexity'>>
+    ...typed
+  } = values as Partial<Manner & Omit<EvaluateOptions, 'model' | 'others'> & Limits>
   if (text === undefined) {
     throw usageError(
       'what shall the model be evaluated on?',
@@ -113,11 +129,22 @@ export function evaluateCommand(model: string, file: string | undefined, values:
   }
   if (values['text'] !== undefined && file !== undefined)
     throw usageError(`two texts are given: ${file} and --text ${text}`, 'Give one of them.')
-  if (maxPerplexity !== undefined && !POSITIVE.holds(maxPerplexity))
-    throw usageError(`--max-perplexity ${POSITIVE.says}, not "${String(maxPerplexity)}"`)
-  const options = { model, text, ...rest }
+  const isLimit = ([key]: readonly [string, unknown]): boolean => LIMIT_KEYS.includes(key)
+  const limits = Object.fromEntries(Object.entries(typed).filter(isLimit)) as Limits
+  const rest = Object.fromEntries(Object.entries(typed).filter(entry => !isLimit(entry)))
+  const [model, ...others] = models
+  const options: EvaluateOptions = { model: model!, text, ...(others.length > 0 && { others }), ...rest }
+  checkLimits(limits, options.against !== undefined)
   checkEvaluateOptions(options)
-  return { command: 'evaluate', options, maxPerplexity, json, quiet }
+  return { command: 'evaluate', options, limits, json, quiet }
+}
+
+/** @throws E_USAGE */
+export function generateCommand(model: string, prompt: string, values: Values): GenerateCommand {
+  const { json = false, ...rest } = values as Partial<Manner & Omit<GenerateOptions, 'model' | 'prompt'>>
+  const options = { model, prompt, ...rest }
+  checkGenerateOptions(options)
+  return { command: 'generate', options, json, quiet: false }
 }
 
 /** @throws E_USAGE */

@@ -6,7 +6,8 @@ import { flagName } from './flags.ts'
 /** The result of a command, for programs and for people; `failure` when there is one although the command failed. */
 export interface Outcome {
   readonly document: object
-  readonly text: string
+  /** Undefined for a text that is on stdout already. */
+  readonly text: string | undefined
   readonly failure?: QuantError
 }
 
@@ -55,7 +56,7 @@ export function endingOf(outcome: Outcome, { json, quiet }: Manner, debug: boole
   const { failure, text } = outcome
   const stdout = json
     ? document({ ...outcome.document, ...(failure && errorObject(failure)) })
-    : quiet
+    : quiet || text === undefined
       ? ''
       : `${text}\n`
   if (!failure) return { stdout, stderr: '', exitCode: 0 }

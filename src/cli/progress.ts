@@ -6,7 +6,7 @@ import { describeEvent } from '../engine/describe-event.ts'
 import type { ProgressEvent } from '../engine/messages.ts'
 import { printableLine } from '../printable.ts'
 import type { QuantizeEvent } from '../quant/terms/report.ts'
-import { formatDuration, formatLoss } from './format.ts'
+import { formatDuration, formatLoss } from './format-numbers.ts'
 
 /** A line that is written over and over. */
 export interface StatusLine {

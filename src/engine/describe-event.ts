@@ -32,6 +32,11 @@ export function describeEvent(event: ProgressEvent): string | undefined {
       return 'saving'
     case 'evaluating':
       return `evaluating ${event.model}  ${event.done}/${event.total} windows`
+    case 'timing':
+      return `measuring speed and memory of ${event.model}`
+    case 'loading':
+      return `loading ${event.model}`
+    case 'text':
     case 'device':
     case 'working':
     case 'blockDone':

@@ -1,20 +1,22 @@
-/** @file The face of the package: quantize, evaluate and inspect, in a process of their own or in this one. */
+/** @file The face of the package: quantize, evaluate, generate and inspect, in a process of their own or in this one. */
 
 import { QuantError, usageError } from '../errors.ts'
 import type { Device } from '../kernels/device.ts'
 import { nameOptionsIn, option, type OptionName } from '../option-mark.ts'
 import { resolveOptions } from '../quant/terms/resolve-options.ts'
+import { checkGenerateOptions } from '../quant/terms/generate-options.ts'
 import { checkEvaluateOptions, checkInspectOptions } from '../quant/terms/read-options.ts'
 import type { Traces } from '../quant/terms/report.ts'
 import { chooseDevice, type ChosenDevice } from './choose-device.ts'
 import { engineEnvironment, startOptions } from './environment.ts'
 import type { ProgressEvent, Task, TaskName, Tasks } from './messages.ts'
 import { tryDevice } from './try-device.ts'
+import { withSpeeds } from './with-speeds.ts'
 
 /** Place of the work: a child process, which a crash of onnxruntime or an abort ends alone, or the process of the caller. */
 export type EngineKind = 'process' | 'inline'
 
-/** Second argument of quantize, evaluate and inspect. */
+/** Second argument of quantize, evaluate, generate and inspect. */
 export interface RunOptions {
   /** Called with every event of the run. An error that it throws ends the run. */
   readonly onProgress?: ((event: ProgressEvent) => void) | undefined
@@ -26,7 +28,7 @@ export interface RunOptions {
 
 type Call<Name extends TaskName> = (options: Tasks[Name]['options'], run?: RunOptions) => Promise<Tasks[Name]['report']>
 
-/** The three functions of the package. */
+/** The functions of the package. */
 export interface Face {
   /**
    * Quantizes a model file into another one, block by block. The smallest call is `quantize({ model, scheme: 'w4a16' })`. A run that
@@ -35,10 +37,16 @@ export interface Face {
    */
   readonly quantize: Call<'quantize'>
   /**
-   * Measures perplexity, size and speed of a model, float or quantized.
+   * Measures perplexity, size, speed and memory of models, float or quantized, and their distance from a reference. Each model is timed in a
+   * process of its own.
    * @throws QuantError: E_USAGE with the key of the option, E_INTERRUPTED when aborted, and those of the model and the text.
    */
   readonly evaluate: Call<'evaluate'>
+  /**
+   * Continues a prompt, with one model or with two to compare. Text comes in events of type "text" as it is written.
+   * @throws QuantError: E_USAGE with the key of the option, E_INTERRUPTED when aborted, and those of the model and its tokenizer.
+   */
+  readonly generate: Call<'generate'>
   /**
    * Describes a model file: its blocks, the linears that would be quantized, sizes. A file that cannot be quantized has a `problem`.
    * @throws QuantError: E_USAGE with the key of the option, E_INTERRUPTED when aborted, and those of files that cannot be read.
@@ -48,12 +56,20 @@ export interface Face {
 
 /** Checks the options of a task before a process is started for it. @throws E_USAGE, E_SCHEME */
 function check(task: Task): void {
-  if (task.name === 'evaluate') return checkEvaluateOptions(task.options)
-  if (task.name === 'inspect') return checkInspectOptions(task.options)
-  const { evaluate, ...options } = task.options
-  if (evaluate !== undefined && typeof evaluate !== 'string')
-    throw usageError(`${option('evaluate')} takes a text`, undefined, 'evaluate')
-  resolveOptions(options)
+  switch (task.name) {
+    case 'evaluate':
+      return checkEvaluateOptions(task.options)
+    case 'generate':
+      return checkGenerateOptions(task.options)
+    case 'inspect':
+      return checkInspectOptions(task.options)
+    case 'quantize': {
+      const { evaluate, ...options } = task.options
+      if (evaluate !== undefined && typeof evaluate !== 'string')
+        throw usageError(`${option('evaluate')} takes a text`, undefined, 'evaluate')
+      resolveOptions(options)
+    }
+  }
 }
 
 /** Runs a task in this process. */
@@ -123,10 +139,12 @@ export function faceFor(nameOf: OptionName): Face {
     check(given)
     const { task, device } = await place(given, engine, signal)
     if (device) onProgress({ type: 'device', device })
-    const report =
+    const work = async (part: Task) =>
       engine === 'inline'
-        ? await performInline(task, onProgress, signal)
-        : await (await import('./child.ts')).performInChild(task, device?.name ?? 'cpu', onProgress, signal)
+        ? performInline(part, onProgress, signal)
+        : (await import('./child.ts')).performInChild(part, device?.name ?? 'cpu', onProgress, signal)
+    const report =
+      task.name === 'evaluate' ? await withSpeeds(task.options, engine, onProgress, work) : await work(task)
     return { ...(report as object), ...(device && { device }) }
   }
   const run = async (task: Task, calling: RunOptions) => nameOptionsIn(await perform(task, calling), nameOf)
@@ -135,6 +153,8 @@ export function faceFor(nameOf: OptionName): Face {
       (await run({ name: 'quantize', options }, calling)) as Tasks['quantize']['report'],
     evaluate: async (options, calling = {}) =>
       (await run({ name: 'evaluate', options }, calling)) as Tasks['evaluate']['report'],
+    generate: async (options, calling = {}) =>
+      (await run({ name: 'generate', options }, calling)) as Tasks['generate']['report'],
     inspect: async (options, calling = {}) =>
       (await run({ name: 'inspect', options }, calling)) as Tasks['inspect']['report'],
   }

@@ -1,10 +1,17 @@
 /** @file Tasks of the engine, and messages between the two processes: plain data, no words. */
 
 import type { SentError } from '../process/sent-error.ts'
-import type { EvaluateReport } from '../quant/evaluate.ts'
+import type { EvaluateReport, MeasuredSpeed } from '../quant/evaluate.ts'
 import type { InspectReport } from '../quant/inspected.ts'
+import type { GenerateOptions, GenerateReport, LoadingEvent, TextEvent } from '../quant/terms/generate-options.ts'
 import type { QuantizeOptions } from '../quant/terms/options.ts'
-import type { EvaluateEvent, EvaluateOptions, InspectOptions } from '../quant/terms/read-options.ts'
+import type {
+  EvaluateEvent,
+  EvaluateOptions,
+  InspectOptions,
+  SpeedEvent,
+  SpeedOptions,
+} from '../quant/terms/read-options.ts'
 import type { QuantizeEvent, QuantizeReport } from '../quant/terms/report.ts'
 import type { ChosenDevice } from './choose-device.ts'
 
@@ -28,10 +35,16 @@ export interface QuantizeResult extends QuantizeReport, Ran {
 /** Report of `evaluate`. */
 export interface EvaluateResult extends EvaluateReport, Ran {}
 
+/** Report of `generate`. */
+export interface GenerateResult extends GenerateReport, Ran {}
+
 /** Options and report of each task. */
 export interface Tasks {
   quantize: { readonly options: QuantizeRequest; readonly report: QuantizeResult }
   evaluate: { readonly options: EvaluateOptions; readonly report: EvaluateResult }
+  /** Follows an evaluation, for each model in a process of its own. */
+  speed: { readonly options: SpeedOptions; readonly report: MeasuredSpeed }
+  generate: { readonly options: GenerateOptions; readonly report: GenerateResult }
   inspect: { readonly options: InspectOptions; readonly report: InspectReport }
 }
 
@@ -47,7 +60,7 @@ export interface DeviceEvent {
 }
 
 /** Progress of a task. */
-export type ProgressEvent = DeviceEvent | QuantizeEvent | EvaluateEvent
+export type ProgressEvent = DeviceEvent | QuantizeEvent | EvaluateEvent | SpeedEvent | LoadingEvent | TextEvent
 
 /** Messages of the process that works. The last two end it. */
 export type EngineMessage =

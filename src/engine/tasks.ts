@@ -1,7 +1,9 @@
 /** @file Work of the engine: one row per task, from options to a report. It happens in the process that calls it. */
 
-import { evaluateModel } from '../quant/evaluate.ts'
+import { besideReference, evaluateModel, measuredOf } from '../quant/evaluate.ts'
+import { generateText } from '../quant/generate.ts'
 import { inspectModel } from '../quant/inspect.ts'
+import { measureModelSpeed } from '../quant/model-speed.ts'
 import { quantizeModel } from '../quant/quantize-model.ts'
 import type { EvaluateReport } from '../quant/evaluate.ts'
 import type { ProgressEvent, QuantizeRequest, QuantizeResult, Task, TaskName, Tasks } from './messages.ts'
@@ -25,15 +27,9 @@ async function quantize(
   const float = await measure(options.model)
   const report = await quantizeModel(options, calling)
   const quantized = await measure(report.output, float.seqLen)
-  const { model, sizeBytes, perplexity, meanLoss, tokensPerSecond, elapsedMs } = float
-  const against = { model, sizeBytes, perplexity, meanLoss, tokensPerSecond, elapsedMs }
+  const against = measuredOf(float)
   // The notes are about threads: the run has the same.
-  const evaluation: EvaluateReport = {
-    ...quantized,
-    notes: undefined,
-    against,
-    ratio: quantized.perplexity / perplexity,
-  }
+  const evaluation: EvaluateReport = { ...besideReference(quantized, against), notes: undefined, against }
   return { ...report, evaluation }
 }
 
@@ -41,6 +37,11 @@ const TASKS: { readonly [Name in TaskName]: (options: Tasks[Name]['options'], ca
   {
     quantize,
     evaluate: evaluateModel,
+    speed: async options => ({
+      ...(await measureModelSpeed(options)),
+      peakMemoryBytes: process.resourceUsage().maxRSS * 1024,
+    }),
+    generate: generateText,
     inspect: options => inspectModel(options),
   }
 

@@ -1,14 +1,10 @@
 import { describe, expect, test } from 'vitest'
-import {
-  formatBytes,
-  formatCount,
-  formatDuration,
-  formatEvaluation,
-  formatInspection,
-  formatQuantized,
-} from '../../src/cli/format.ts'
+import { formatInspection, formatQuantized } from '../../src/cli/format.ts'
+import { formatEvaluation } from '../../src/cli/format-evaluation.ts'
+import { formatBytes, formatCount, formatDuration } from '../../src/cli/format-numbers.ts'
 import { table } from '../../src/cli/table.ts'
-import type { EvaluateReport } from '../../src/quant/evaluate.ts'
+import type { Divergence } from '../../src/calibration/measures.ts'
+import type { EvaluateReport, Measured, MeasuredSpeed } from '../../src/quant/evaluate.ts'
 import type { InspectReport } from '../../src/quant/inspected.ts'
 import type { QuantizeReport } from '../../src/quant/terms/report.ts'
 
@@ -53,27 +49,87 @@ test('columns are as wide as their widest cell', () => {
   expect(table(rows, [0])).toBe('block  name\n    1  q          note\n   10  gate_proj')
 })
 
-const measured = { model: '/m/a.onnx', sizeBytes: 4e6, perplexity: 12.3456, meanLoss: 2.5, tokensPerSecond: 2500 }
+const measured: Measured = {
+  model: '/m/a.onnx',
+  sizeBytes: 4e6,
+  perplexity: 12.3456,
+  perplexityError: 0.25,
+  meanLoss: 2.5,
+  meanLossError: 0.02,
+  tokensPerSecond: 2500,
+  elapsedMs: 100,
+}
 const evaluation: EvaluateReport = {
   ...measured,
-  elapsedMs: 100,
   text: 't.txt',
   seqLen: 256,
+  stride: 256,
   windows: 40,
   tokens: 40 * 255,
-  against: { ...measured, model: '/m/b.onnx', sizeBytes: 16e6, perplexity: 12, elapsedMs: 100 },
+  against: { ...measured, model: '/m/b.onnx', sizeBytes: 16e6, perplexity: 12 },
   ratio: 1.0288,
+}
+const divergence: Divergence = {
+  klMean: 0.0123456,
+  klMeanError: 0.001,
+  klMedian: 4.2e-5,
+  kl99: 1.5,
+  sameTop: 0.9712,
+  sameTopError: 0.0021,
+}
+const speed: MeasuredSpeed = {
+  prefillTokensPerSecond: 3456,
+  decodeTokensPerSecond: 123,
+  cached: true,
+  tokens: 256,
+  peakMemoryBytes: 250e6,
 }
 
 test('an evaluation', () => {
   expect(`\n${formatEvaluation(evaluation)}\n`).toMatchInlineSnapshot(`
     "
-             perplexity    size   tokens  file
-    model        12.346  4.0 MB  2.5 k/s  /m/a.onnx
-    against      12.000   16 MB  2.5 k/s  /m/b.onnx
-    ratio       x1.0288
+              size     perplexity    ratio   tokens
+    a.onnx  4.0 MB  12.346 ±0.250  x1.0288  2.5 k/s
+    b.onnx   16 MB  12.000 ±0.250           2.5 k/s
 
     40 windows of 256 tokens of t.txt
+    compared with b.onnx: ratio
+    "
+  `)
+})
+
+test('an evaluation of several models against another, with speeds: a column for all that is known', () => {
+  const report: EvaluateReport = {
+    ...evaluation,
+    model: '/m/w4/model.onnx',
+    bitsPerWeight: 4.5,
+    divergence,
+    speed,
+    stride: 64,
+    others: [
+      {
+        ...measured,
+        model: '/m/w2/model.onnx',
+        perplexityError: NaN,
+        ratio: 1.5,
+        divergence: { ...divergence, klMean: 3, klMedian: 0, sameTopError: NaN },
+        speed: { ...speed, cached: false },
+      },
+    ],
+    against: { ...evaluation.against!, model: '/m/float/model.onnx', bitsPerWeight: 32, speed },
+    notes: ['8 threads were asked for'],
+  }
+  expect(`\n${formatEvaluation(report)}\n`).toMatchInlineSnapshot(`
+    "
+             size  bits/weight     perplexity    ratio  KL mean  median  99 %       same top  prefill            decode  memory
+    w4     4.0 MB         4.50  12.346 ±0.250  x1.0288   0.0123  4.2e-5  1.50  97.12 ±0.21 %  3.5 k/s             123/s  250 MB
+    w2     4.0 MB                      12.346  x1.5000     3.00    0.00  1.50        97.12 %  3.5 k/s  123/s (no cache)  250 MB
+    float   16 MB        32.00  12.000 ±0.250                                                 3.5 k/s             123/s  250 MB
+
+    40 windows of 256 tokens, each 64 tokens after the last, of t.txt
+    compared with float: ratio, KL, same top
+
+    note: 8 threads were asked for
     "
   `)
 })
@@ -154,12 +210,12 @@ test('a quantized model', () => {
 
     note: calibrated with text the model wrote itself (no --calib)
 
-               perplexity    size   tokens  file
-    quantized      12.346  4.0 MB  2.5 k/s  /m/a.onnx
-    float          12.000   16 MB  2.5 k/s  /m/b.onnx
-    ratio         x1.0288
+                 size     perplexity    ratio   tokens
+    quantized  4.0 MB  12.346 ±0.250  x1.0288  2.5 k/s
+    float       16 MB  12.000 ±0.250           2.5 k/s
 
     40 windows of 256 tokens of t.txt
+    compared with float: ratio
     "
   `)
 })

@@ -2,7 +2,7 @@ import { readdirSync, readFileSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { flagName, QUANTIZE_FLAGS } from '../../src/cli/flags.ts'
-import { EVALUATE_FLAGS } from '../../src/cli/read-flags.ts'
+import { EVALUATE_FLAGS, GENERATE_FLAGS } from '../../src/cli/read-flags.ts'
 import { parseCommandLine } from '../../src/cli/main.ts'
 import { type QuantizeCommand, rewriteFlags } from '../../src/cli/options.ts'
 import { QuantError } from '../../src/errors.ts'
@@ -295,21 +295,45 @@ describe('evaluate', () => {
   const options = { model: 'm', text: 't.txt' }
 
   test.each<[string, object]>([
-    ['t.txt', {}],
-    ['--text t.txt', {}],
-    ['--text t.txt --against f', { options: { ...options, against: 'f' } }],
-    ['--text t.txt --seq-len 64 --windows 3', { options: { ...options, seqLen: 64, windows: 3 } }],
-    ['t.txt --threads 1', { options: { ...options, threads: 1 } }],
-    ['t.txt --max-perplexity 12.5', { maxPerplexity: 12.5 }],
-    ['t.txt --json --quiet', { json: true, quiet: true }],
-  ])('%s', (flags, expected) => {
-    expect(parse(`evaluate m ${flags}`)).toEqual({
+    ['m t.txt', {}],
+    ['m --text t.txt', {}],
+    ['m --text t.txt --against f', { options: { ...options, against: 'f' } }],
+    ['m --text t.txt --seq-len 64 --windows 3', { options: { ...options, seqLen: 64, windows: 3 } }],
+    ['m t.txt --threads 1 --stride 32', { options: { ...options, threads: 1, stride: 32 } }],
+    ['m t.txt --tokenizer d', { options: { ...options, tokenizer: 'd' } }],
+    ['m n.onnx o --text t.txt', { options: { ...options, others: ['n.onnx', 'o'] } }],
+    ['m n ids.npy', { options: { ...options, others: ['n'], text: 'ids.npy' } }],
+    ['m t.txt --max-perplexity 12.5', { limits: { maxPerplexity: 12.5 } }],
+    [
+      'm t.txt --against f --max-ratio 1.1 --max-kl 0 --min-agreement 0.9',
+      { options: { ...options, against: 'f' }, limits: { maxRatio: 1.1, maxKl: 0, minAgreement: 0.9 } },
+    ],
+    ['m t.txt --json --quiet', { json: true, quiet: true }],
+  ])('%s', (line, expected) => {
+    expect(parse(`evaluate ${line}`)).toEqual({
       command: 'evaluate',
       options,
-      maxPerplexity: undefined,
+      limits: {},
       json: false,
       quiet: false,
       ...expected,
+    })
+  })
+})
+
+describe('generate', () => {
+  test.each<[string, object]>([
+    ['', {}],
+    ['--max-tokens 8 --threads 1 --tokenizer d', { maxTokens: 8, threads: 1, tokenizer: 'd' }],
+    ['--temperature 0.7 --top-k 40 --top-p 0.9 --seed 3', { temperature: 0.7, topK: 40, topP: 0.9, seed: 3 }],
+    ['--top-k 40 --seed 3', { topK: 40, seed: 3 }],
+    ['--compare f --device cpu --qdq-accuracy-level 0', { compare: 'f', device: 'cpu', qdqAccuracyLevel: 0 }],
+  ])('m - %s', (flags, expected) => {
+    expect(parse(`generate m - ${flags}`.trim())).toEqual({
+      command: 'generate',
+      options: { model: 'm', prompt: '-', ...expected },
+      json: false,
+      quiet: false,
     })
   })
 })
@@ -392,7 +416,7 @@ describe('what is refused', () => {
       '--accuracy-level 4 is an attribute of MatMulNBits, which --format qdq does not write',
       'Leave it out: onnxruntime itself takes level 4 for such files, unless a session option says otherwise.',
     ],
-    ['evaluate m t --qdq-accuracy-level 1', 'E_USAGE', '--qdq-accuracy-level is 0 or 4, not "1"', undefined],
+    ['evaluate m t.txt --qdq-accuracy-level 1', 'E_USAGE', '--qdq-accuracy-level is 0 or 4, not "1"', undefined],
     ['quantize m --w4a16 --lm-head 3', 'E_USAGE', '--lm-head takes 2, 4 or 8 bits, or float, not "3"', undefined],
     ['quantize m --w4a16 --embedding 16', 'E_USAGE', '--embedding takes 2, 4 or 8 bits, or float, not "16"', undefined],
     [
@@ -456,8 +480,31 @@ describe('what is refused', () => {
       'Give a file: --text FILE (.txt, .md, .jsonl, or token ids as .npy).',
     ],
     ['evaluate m a.txt --text b.txt', 'E_USAGE', 'two texts are given: a.txt and --text b.txt', 'Give one of them.'],
-    ['evaluate m t --max-perplexity -1', 'E_USAGE', '--max-perplexity takes a number above 0, not "-1"', undefined],
-    ['evaluate m t --windows 0', 'E_USAGE', '--windows takes a whole number from 1 up, not "0"', undefined],
+    ['evaluate m t.txt --stride 0', 'E_USAGE', '--stride takes a whole number from 1 up, not "0"', undefined],
+    ['evaluate m t.txt --max-kl 0.1', 'E_USAGE', '--max-kl is for a comparison', 'Give --against MODEL too.'],
+    [
+      'evaluate m t.txt --against f --min-agreement 99',
+      'E_USAGE',
+      '--min-agreement is between 0 and 1, not "99"',
+      undefined,
+    ],
+    ['generate m', 'E_USAGE', "missing required argument 'prompt'", HELP_HINT],
+    [
+      'generate m p --temperature 0 --top-k 3',
+      'E_USAGE',
+      '--top-k has no effect where the likeliest token is taken each time',
+      'Give --temperature 1 too, or leave it out.',
+    ],
+    [
+      'generate m p --seed 3',
+      'E_USAGE',
+      '--seed has no effect where the likeliest token is taken each time',
+      'Give --temperature 1 too, or leave it out.',
+    ],
+    ['generate m p --top-p 1.5', 'E_USAGE', '--top-p is above 0 and at most 1, not "1.5"', undefined],
+    ['generate m p --max-tokens 0', 'E_USAGE', '--max-tokens takes a whole number from 1 up, not "0"', undefined],
+    ['evaluate m t.txt --max-perplexity -1', 'E_USAGE', '--max-perplexity takes a number above 0, not "-1"', undefined],
+    ['evaluate m t.txt --windows 0', 'E_USAGE', '--windows takes a whole number from 1 up, not "0"', undefined],
   ])('%s', (line, code, message, hint) => {
     let thrown: unknown
     try {
@@ -486,7 +533,7 @@ describe('names of options', () => {
       .filter(name => name.endsWith('.ts'))
       .flatMap(name => [...readFileSync(join(src, name), 'utf8').matchAll(/\boption\('(\w+)'/g)])
       .map(match => match[1]!)
-    const known = new Set<string>([...QUANTIZE_FLAGS, ...EVALUATE_FLAGS].map(({ key }) => key))
+    const known = new Set<string>([...QUANTIZE_FLAGS, ...EVALUATE_FLAGS, ...GENERATE_FLAGS].map(({ key }) => key))
     expect(keys.length).toBeGreaterThan(10)
     expect(keys.filter(key => !known.has(key))).toEqual([])
   })
@@ -537,7 +584,7 @@ describe('texts', () => {
 
   test('--help names the commands and gives examples', () => {
     const { text } = parse('--help') as { text: string }
-    for (const words of ['quantize [options] <model>', 'inspect', 'evaluate', 'Examples:', 'Exit codes'])
+    for (const words of ['quantize [options] <model>', 'inspect', 'evaluate', 'generate', 'Examples:', 'Exit codes'])
       expect(text).toContain(words)
   })
 

@@ -25,12 +25,14 @@ export interface CliStreams {
   readonly env?: NodeJS.ProcessEnv
   /** Folder of the package: this one, or a copy of it. */
   readonly folder?: string
+  /** Text on stdin, which ends behind it; "open" for a stdin on which nothing comes (default: none). */
+  readonly stdin?: { readonly text: string } | 'open'
 }
 
 /** A running process without a terminal. `ended` resolves when it has ended and its output is complete. */
 export function startCli(
   args: readonly string[],
-  { stdout: file, detached, env: added, folder = root }: CliStreams = {},
+  { stdout: file, detached, env: added, folder = root, stdin }: CliStreams = {},
 ): {
   readonly child: ChildProcess
   readonly ended: Promise<CliResult>
@@ -40,8 +42,9 @@ export function startCli(
   const child = spawn(process.execPath, [resolve(folder, 'bin/omniquant.js'), ...args], {
     env,
     detached: detached ?? false,
-    stdio: ['ignore', file ?? 'pipe', 'pipe'],
+    stdio: [stdin === undefined ? 'ignore' : 'pipe', file ?? 'pipe', 'pipe'],
   })
+  if (typeof stdin === 'object') child.stdin!.end(stdin.text)
   const ended = new Promise<CliResult>((done, fail) => {
     let stdout = ''
     let stderr = ''

@@ -3,7 +3,7 @@
 import type { DeviceChoice } from '../../kernels/device.ts'
 import { usageError } from '../../errors.ts'
 import { option } from '../../option-mark.ts'
-import { checkOptions, DEVICE, oneOf, type Rules, TEXT, wholeNumber } from './check-options.ts'
+import { checkOptions, DEVICE, listOf, oneOf, type Rules, TEXT, wholeNumber } from './check-options.ts'
 import { parseScheme } from './scheme.ts'
 import { TARGET_NAMES, type TargetName } from './targets.ts'
 
@@ -13,12 +13,16 @@ export interface EvaluateOptions {
   readonly model: string
   /** File with text or token ids. */
   readonly text: string
-  /** A model or folder whose tokenizer reads the text (default: the model's own). */
+  /** Further models to measure on the same tokens, with the same vocabulary. */
+  readonly others?: readonly string[] | undefined
+  /** A model or folder whose tokenizer reads the text (default: the first that is beside one of the models). */
   readonly tokenizer?: string | undefined
-  /** Another model, with the same vocabulary, to measure on the same tokens. */
+  /** The reference, such as the float model: it is measured too, and the distance of the models from it (docs/evaluate.md). */
   readonly against?: string | undefined
   /** Tokens per window (default: 256, or the model's positions if those are fewer, or the length that the model takes). */
   readonly seqLen?: number | undefined
+  /** Tokens by which a window starts after the one before it, up to `seqLen`; only tokens that are new count (default: `seqLen`, no overlap). */
+  readonly stride?: number | undefined
   /** Number of windows to measure (default: all). */
   readonly windows?: number | undefined
   /** Threads (default: as many as cores). */
@@ -38,9 +42,11 @@ export interface EvaluateOptions {
 const EVALUATE_RULES: Rules<EvaluateOptions> = {
   model: TEXT,
   text: TEXT,
+  others: listOf(value => typeof value === 'string', 'texts'),
   tokenizer: TEXT,
   against: TEXT,
   seqLen: wholeNumber(2),
+  stride: wholeNumber(1),
   windows: wholeNumber(1),
   threads: wholeNumber(1),
   device: DEVICE,
@@ -59,6 +65,18 @@ export interface EvaluateEvent {
   /** Windows that are done, of `total`. */
   readonly done: number
   readonly total: number
+}
+
+/** Options of the measurement of speed and memory that follows an evaluation. */
+export interface SpeedOptions extends Pick<EvaluateOptions, 'model' | 'threads' | 'device' | 'qdqAccuracyLevel'> {
+  /** Tokens of a window. */
+  readonly seqLen: number
+}
+
+/** Emitted before the speed of a model is measured. */
+export interface SpeedEvent {
+  readonly type: 'timing'
+  readonly model: string
 }
 
 /** Connections of an evaluation to its caller. */
