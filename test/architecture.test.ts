@@ -34,6 +34,7 @@ const ROOMS = [
   'quant',
   'engine',
   'doctor',
+  'page',
   'index.ts',
   'cli',
 ]
@@ -47,6 +48,8 @@ const DOORS: Record<string, string> = {
   commander: 'cli/main.ts',
   ora: 'cli/progress.ts',
   yauzl: 'doctor/wheel.ts',
+  '@observablehq/plot': 'page/plot.ts',
+  linkedom: 'page/plot.ts',
 }
 const MAX_LINES = 350
 

@@ -26,6 +26,8 @@ export interface QuantizeCommand extends Manner {
   readonly options: QuantizeRequest
   /** File of overrides, which come before those of `options`. */
   readonly overridesFile: string | undefined
+  /** File for a page about the run. */
+  readonly report: string | undefined
 }
 
 export interface InspectCommand extends Manner {
@@ -37,6 +39,8 @@ export interface EvaluateCommand extends Manner {
   readonly command: 'evaluate'
   readonly options: EvaluateOptions
   readonly limits: Limits
+  /** File for a page about the run. */
+  readonly report: string | undefined
 }
 
 export interface GenerateCommand extends Manner {
@@ -81,15 +85,17 @@ export function quantizeCommand(model: string, values: Values): QuantizeCommand 
     json = false,
     quiet = false,
     overridesFile,
+    report,
     evaluate,
     ...rest
-  } = values as Partial<Manner & Omit<QuantizeRequest, 'model'> & Pick<QuantizeCommand, 'overridesFile'>>
+  } = values as Partial<Manner & Omit<QuantizeRequest, 'model'> & Pick<QuantizeCommand, 'overridesFile' | 'report'>>
   const options = { model, ...rest }
   resolveOptions(options)
   return {
     command: 'quantize',
     options: evaluate === undefined ? options : { ...options, evaluate },
     overridesFile,
+    report,
     json,
     quiet,
   }
@@ -119,8 +125,9 @@ export function evaluateCommand(paths: readonly string[], values: Values): Evalu
     json = false,
     quiet = false,
     text = file,
+    report,
     ...typed
-  } = values as Partial<Manner & Omit<EvaluateOptions, 'model' | 'others'> & Limits>
+  } = values as Partial<Manner & Omit<EvaluateOptions, 'model' | 'others'> & Limits & Pick<EvaluateCommand, 'report'>>
   if (text === undefined) {
     throw usageError(
       'what shall the model be evaluated on?',
@@ -136,7 +143,7 @@ export function evaluateCommand(paths: readonly string[], values: Values): Evalu
   const options: EvaluateOptions = { model: model!, text, ...(others.length > 0 && { others }), ...rest }
   checkLimits(limits, options.against !== undefined)
   checkEvaluateOptions(options)
-  return { command: 'evaluate', options, limits, json, quiet }
+  return { command: 'evaluate', options, limits, report, json, quiet }
 }
 
 /** @throws E_USAGE */

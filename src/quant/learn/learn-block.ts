@@ -123,7 +123,7 @@ export async function learnBlock(plan: BlockPlan, context: LearnContext): Promis
     roundedLoss,
     learnedLoss: best.loss,
     kept,
-    losses: lossCurve(losses),
+    losses: lossCurve(losses, quantized.samples),
     errors: { rounded: roundedErrors, learned: best.errors },
     ...(rollbacks.length > 0 && { rollbacks }),
     ...(fewTokens && { fewTokens }),

@@ -15,8 +15,11 @@ export interface Spread {
 export interface LossCurve {
   /** Steps of training: one sample each. */
   readonly steps: number
-  /** Mean loss of each of so many stretches of steps, as equal as can be; null where no loss of a stretch was finite. */
-  readonly means: readonly (number | null)[]
+  /**
+   * Mean loss of each of so many stretches of steps, as equal as can be; NaN, in JSON null, where no loss of a stretch was finite. After more than one
+   * epoch, losses are as if all samples were equally hard: each is divided by the mean loss of its sample, times the mean of all.
+   */
+  readonly means: readonly number[]
 }
 
 /**
