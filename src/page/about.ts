@@ -4,7 +4,7 @@ import { createRequire } from 'node:module'
 import { runtimeVersion } from '../kernels/session.ts'
 import { deviceLine } from '../engine/choose-device.ts'
 import type { Ran } from '../engine/messages.ts'
-import type { Content } from './html.ts'
+import { type Content, markup } from './html.ts'
 
 const { version } = createRequire(import.meta.url)('../../package.json') as { version: string }
 
@@ -34,6 +34,11 @@ export const softwareFacts = (
   ],
   ['Date', date],
 ]
+
+/** The command line, each argument in one piece where there is room. */
+export const commandOf = ({ command }: About): Content =>
+  command !== undefined &&
+  markup`<code>${command.split(' ').map(argument => markup`<span class="argument">${argument} </span>`)}</code>`
 
 /** Last line of a page. */
 export const madeBy = ({ date }: About): string =>

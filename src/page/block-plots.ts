@@ -1,7 +1,7 @@
 /** @file Plots with a place for each block: errors, losses, time, memory. */
 
 import type { BlockReport } from '../quant/terms/report.ts'
-import { html, type Html } from './html.ts'
+import { type Html, markup } from './html.ts'
 import { bytes, duration, figure as number, percent, NONE } from './numbers.ts'
 import { type Column, type Figure, key, type Section, figure, table } from './parts.ts'
 import { draw, FULL_WIDTH, Plot } from './plot.ts'
@@ -28,18 +28,28 @@ export const blockAxis = (
   labelAnchor: 'center',
 })
 
-/** A logarithmic axis. */
-export const LOG: Plot.ScaleOptions = {
-  ...{
+/** Ratio of the ends of a logarithmic axis from which on only powers of ten are marked. */
+const DECADES = 40
+
+/** A logarithmic axis for the numbers that have a place on it. */
+export function logAxis(label: string, all: readonly number[]): Plot.ScaleOptions {
+  const numbers = all.filter(number => number > 0 && Number.isFinite(number))
+  if (numbers.length === 0) return { grid: true, ticks: 5, tickSize: 0, label, labelArrow: 'none' }
+  const [least, greatest] = [Math.min(...numbers), Math.max(...numbers)]
+  const first = Math.floor(Math.log10(least))
+  const count = Math.ceil(Math.log10(greatest)) - first + 1
+  const powers = Array.from({ length: count }, (_, i) => Number(`1e${first + i}`))
+  return {
     type: 'log',
     grid: true,
-    ticks: 5,
+    ticks: greatest / least < DECADES ? 5 : powers.filter(power => power >= least && power <= greatest),
     tickFormat: '~g',
     tickSize: 0,
+    label,
     labelArrow: 'none',
     insetTop: 8,
     insetBottom: 8,
-  },
+  }
 }
 
 const BLOCK: Column<BlockReport> = { name: 'Block', of: ({ index }) => index }
@@ -65,16 +75,17 @@ const ERROR_COLUMNS: readonly Column<BlockReport>[] = [
 
 /** Errors of the blocks before and after learning; undefined where no block was run. */
 export function blockErrors(blocks: readonly BlockReport[]): Section | undefined {
-  const run = blocks.filter(({ roundedLoss }) => roundedLoss !== undefined)
+  const run = blocks.filter(({ roundedLoss }) => Number.isFinite(roundedLoss))
   if (run.length === 0) return undefined
-  const learned = run.filter(({ learnedLoss }) => learnedLoss !== undefined)
+  const learned = run.filter(({ learnedLoss }) => Number.isFinite(learnedLoss))
   const name = 'Mean squared error of each block’s output, rounded to nearest and learned'
+  const shown = run.flatMap(({ roundedLoss, learnedLoss }) => [roundedLoss, learnedLoss ?? roundedLoss] as number[])
   const plot = draw(name, {
     height: 300,
     marginLeft: 64,
     marginBottom: 40,
     x: { ...blockAxis(run), type: 'point', padding: 0.5 },
-    y: { ...LOG, label: 'Mean squared error' },
+    y: logAxis('Mean squared error', shown),
     marks: [
       Plot.link(learned, {
         ...{ x: 'index', y1: 'roundedLoss', y2: 'learnedLoss', stroke: 'var(--before)', strokeWidth: 1.5 },
@@ -90,7 +101,7 @@ export function blockErrors(blocks: readonly BlockReport[]): Section | undefined
       Plot.dot(learned, { x: 'index', y: 'learnedLoss', r: 5.5, fill: 'var(--accent)' }),
     ],
   })
-  const legend = html`${key('before', 'rounded to nearest')}${learned.length > 0 && key('after', 'learned')}`
+  const legend = markup`${key('before', 'rounded to nearest')}${learned.length > 0 && key('after', 'learned')}`
   return {
     id: 'errors',
     title: learned.length > 0 ? 'Error of each block, before and after learning' : 'Error of each block',
@@ -99,22 +110,20 @@ export function blockErrors(blocks: readonly BlockReport[]): Section | undefined
   }
 }
 
-/** Points that are averaged around each point of a curve: single stretches of steps differ by their samples. */
-const WINDOW = 9
-
 interface Point {
   readonly index: number
   readonly step: number
   readonly loss: number
 }
 
-/** The curve of a block, as parts of its first loss. */
+/** The curve of a block, as parts of its first loss, each in the middle of its window. */
 function pointsOf({ index, losses }: BlockReport): Point[] {
   const first = losses?.means.find(mean => mean > 0)
   if (!losses || !first) return []
-  const length = losses.steps / losses.means.length
-  return losses.means.flatMap((mean, i) =>
-    mean > 0 ? [{ index, step: Math.round((i + 0.5) * length), loss: mean / first }] : [],
+  const { steps, window, means } = losses
+  const apart = (steps - window) / Math.max(1, means.length - 1)
+  return means.flatMap((mean, i) =>
+    mean > 0 ? [{ index, step: Math.round(window / 2 + i * apart), loss: mean / first }] : [],
   )
 }
 
@@ -130,22 +139,26 @@ export function lossCurves(blocks: readonly BlockReport[]): Section | undefined 
   const trained = blocks.filter(block => pointsOf(block).length > 1)
   if (trained.length === 0) return undefined
   const name = 'Loss of training of each block, as a part of its first loss'
+  const points = trained.flatMap(pointsOf)
   const plot = draw(name, {
     height: 320,
     marginLeft: 64,
     marginBottom: 40,
-    x: { label: 'Step (one calibration sample each)', labelArrow: 'none', labelAnchor: 'center', ticks: 8 },
-    y: { ...LOG, label: 'Loss / first loss' },
+    x: {
+      ...{ domain: [0, Math.max(...trained.map(({ losses }) => losses!.steps))] },
+      label: 'Step (one calibration sample each)',
+      labelArrow: 'none',
+      labelAnchor: 'center',
+      ticks: 8,
+    },
+    y: logAxis(
+      'Loss / first loss',
+      points.map(({ loss }) => loss),
+    ),
     color: { type: 'ordinal', domain: trained.map(({ index }) => index), range: depthColors(trained.length) },
     marks: [
       Plot.ruleY([1], { stroke: 'var(--before)', strokeDasharray: '3 4' }),
-      Plot.line(
-        trained.flatMap(pointsOf),
-        Plot.windowY(
-          { k: WINDOW, anchor: 'middle', reduce: 'mean' },
-          { x: 'step', y: 'loss', z: 'index', stroke: 'index', strokeWidth: 1.75 },
-        ),
-      ),
+      Plot.line(points, { x: 'step', y: 'loss', z: 'index', stroke: 'index', strokeWidth: 1.75 }),
     ],
   })
   const [first, last] = [trained[0]!.index, trained.at(-1)!.index]
@@ -160,11 +173,11 @@ export function lossCurves(blocks: readonly BlockReport[]): Section | undefined 
     ...[0.25, 0.5, 0.75].map(share => ({ name: percent(share), of: at(share) })),
     { name: 'At the end', of: at(1) },
   ]
-  const legend = trained.length > 1 && html`<span class="key">block ${first}<i class="ramp"></i>block ${last}</span>`
+  const legend = trained.length > 1 && markup`<span class="key">block ${first}<i class="ramp"></i>block ${last}</span>`
   return {
     id: 'learning',
     title: 'Course of learning',
-    says: 'The loss that training works on, block by block, as a part of its first value; samples are made equally hard, and points are moving averages. A curve that has become flat would gain little from more epochs; one that rises asks for a lower learning rate.',
+    says: 'The loss that training works on, block by block, as a part of its first value. Each point is the mean over an epoch around it, so that it has every sample in it. A curve that has become flat would gain little from more epochs; one that rises asks for a lower learning rate.',
     content: figure({ name, plot, legend, table: table(name, trained, columns) }),
   }
 }
@@ -203,7 +216,7 @@ export function timeAndMemory(blocks: readonly BlockReport[]): Section {
     says: 'Left: the time that each block took. Right: the most memory that the process had taken by the end of the block.',
     content: figure({
       name,
-      plot: html`<div class="pair">${time}${memory}</div>`,
+      plot: markup`<div class="pair">${time}${memory}</div>`,
       table: table(name, blocks, [
         BLOCK,
         { name: 'Time', of: ({ elapsedMs }) => duration(elapsedMs) },

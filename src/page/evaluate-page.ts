@@ -1,9 +1,9 @@
 /** @file Page about a run of `evaluate`. */
 
 import type { EvaluateResult } from '../engine/messages.ts'
-import { type About, madeBy, softwareFacts } from './about.ts'
+import { type About, commandOf, madeBy, softwareFacts } from './about.ts'
 import { documentOf } from './document.ts'
-import { type Content, html } from './html.ts'
+import { type Content, markup } from './html.ts'
 import { comparisonTable, rowsOf, sizeAndQuality, speeds } from './evaluation-plots.ts'
 import { modelName } from './names.ts'
 import { bytes, counted, figure as number, percent } from './numbers.ts'
@@ -40,7 +40,7 @@ export function evaluatePage(report: EvaluateResult, about: About): string {
       id: 'models',
       title: 'Measurements',
       says: 'Perplexity tells how well a model predicts the text: lower is better. Errors (±) are standard errors over windows.',
-      content: html`<div class="card">${comparisonTable(report)}</div>`,
+      content: markup`<div class="card">${comparisonTable(report)}</div>`,
     },
     sizeAndQuality(report),
     speeds(report),
@@ -49,18 +49,14 @@ export function evaluatePage(report: EvaluateResult, about: About): string {
       title: 'What was run',
       content: [
         facts([
-          ['Command', about.command !== undefined && html`<code>${about.command}</code>`],
-          ['Models', [report, ...others].map(({ model }, i) => [i > 0 && html`<br />`, model])],
+          ['Command', commandOf(about)],
+          ['Models', [report, ...others].map(({ model }, i) => [i > 0 && markup`<br>`, model])],
           ['Reference', against?.model],
           ['Text', report.text],
           ['Windows', `${report.windows} of ${report.seqLen} tokens, one every ${stride}`],
           ...softwareFacts(report, about),
         ]),
-        notes.length > 0 &&
-          html`<h3>Notes</h3>
-            <ul class="notes">
-              ${notes.map(note => html`<li>${note}</li>`)}
-            </ul>`,
+        notes.length > 0 && markup`<h3>Notes</h3><ul class="notes">${notes.map(note => markup`<li>${note}</li>`)}</ul>`,
       ],
     },
   ]

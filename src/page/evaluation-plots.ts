@@ -1,8 +1,8 @@
 /** @file Plots and tables of models that were measured on the same text. */
 
 import type { Compared, EvaluateReport, Measured } from '../quant/evaluate.ts'
-import { LOG } from './block-plots.ts'
-import { html, type Html } from './html.ts'
+import { logAxis } from './block-plots.ts'
+import { type Html, markup } from './html.ts'
 import { modelNames } from './names.ts'
 import { bytes, figure as number, NONE, percent } from './numbers.ts'
 import { type Column, figure, type Section, table } from './parts.ts'
@@ -25,7 +25,11 @@ export function rowsOf(report: EvaluateReport): Row[] {
 
 /** A number with its standard error, where that is known. */
 const withError = (value: number | undefined, error: number | undefined): string =>
-  value === undefined ? NONE : Number.isFinite(error) ? `${number(value)} ± ${number(error)}` : number(value)
+  value === undefined
+    ? NONE
+    : Number.isFinite(error)
+      ? `${number(value)} ± ${number(Number(error!.toPrecision(2)))}`
+      : number(value)
 
 /** A column, and the models that have its number. */
 interface Measure extends Column<Row> {
@@ -103,7 +107,7 @@ export function sizeAndQuality(report: EvaluateReport): Section | undefined {
   if (rows.length < 2) return undefined
   const divergent = rows.filter(({ divergence }) => divergence && divergence.klMean > 0)
   const isDivergence = divergent.length > 0
-  const shown = isDivergence ? divergent : rows
+  const shown = isDivergence ? divergent : rows.filter(({ perplexity }) => Number.isFinite(perplexity))
   const of = ({ divergence, perplexity }: Row) => (isDivergence ? divergence!.klMean : perplexity)
   const says = isDivergence
     ? 'How far each model’s predictions are from those of the reference (KL divergence, mean over all tokens), and the bytes of its files. Left and low is better.'
@@ -120,7 +124,7 @@ export function sizeAndQuality(report: EvaluateReport): Section | undefined {
     marginRight: 40,
     marginBottom: 44,
     x: { label: 'Size, MB', labelArrow: 'none', labelAnchor: 'center', domain: [0, greatest * 1.15], ticks: 8 },
-    y: { ...LOG, label },
+    y: logAxis(label, shown.map(of)),
     marks: [
       Plot.dot(shown, { ...place, r: 6, fill: 'var(--accent)' }),
       Plot.text(shown, { ...place, text: 'name', dx: LABEL_SPACE, textAnchor: 'start' }),
@@ -175,7 +179,7 @@ export function speeds(report: EvaluateReport): Section | undefined {
     says: `Prefill reads ${tokens} tokens at once; decode writes one token after the other. Longer bars are better. The figures are those of this machine.`,
     content: figure({
       name: title,
-      plot: html`<div class="pair">${bars('Prefill')}${bars('Decode')}</div>`,
+      plot: markup`<div class="pair">${bars('Prefill')}${bars('Decode')}</div>`,
       table: comparisonTable(report),
     }),
   }

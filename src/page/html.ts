@@ -1,11 +1,13 @@
 /** @file HTML that escapes what is put into it: text is never read as markup. */
 
-/** Markup. Only `html` and the plots make it. */
-export class Html {
-  readonly markup: string
+import { printable } from '../printable.ts'
 
-  constructor(markup: string) {
-    this.markup = markup
+/** Markup. Only `markup` and the plots make it. */
+export class Html {
+  readonly text: string
+
+  constructor(text: string) {
+    this.text = text
   }
 }
 
@@ -20,22 +22,16 @@ const ENTITIES: Readonly<Record<string, string>> = {
   "'": '&#39;',
 }
 
-/** Characters that HTML does not allow, such as the terminal's escape, become the sign for a missing one. */
-const CONTROLS = /[\0-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ufdd0-\ufdef\ufffe\uffff]|\p{Surrogate}/gu
-
-/** Text with the sign for a missing character in place of those. */
-export const presentable = (text: string): string => text.replace(CONTROLS, '\ufffd')
-
-const escaped = (text: string): string => presentable(text).replace(/[&<>"']/g, sign => ENTITIES[sign]!)
+const escaped = (text: string): string => printable(text).replace(/[&<>"']/g, sign => ENTITIES[sign]!)
 
 function markupOf(content: Content): string {
   if (content === undefined || content === false) return ''
-  if (content instanceof Html) return content.markup
+  if (content instanceof Html) return content.text
   if (typeof content === 'string' || typeof content === 'number') return escaped(String(content))
   return content.map(markupOf).join('')
 }
 
-/** Markup with contents in it: html`<p>${text}</p>`. Attributes that take contents stand in quotation marks. */
-export function html(strings: TemplateStringsArray, ...contents: readonly Content[]): Html {
+/** Markup with contents in it: markup`<p>${text}</p>`. Attributes that take contents stand in quotation marks. */
+export function markup(strings: TemplateStringsArray, ...contents: readonly Content[]): Html {
   return new Html(strings.reduce((all, string, i) => all + markupOf(contents[i - 1]) + string))
 }

@@ -2,8 +2,8 @@
 
 import type { LinearReport, Spread } from '../quant/terms/learning-report.ts'
 import type { BlockReport } from '../quant/terms/report.ts'
-import { blockAxis, blockTicks, LOG } from './block-plots.ts'
-import { html, type Html } from './html.ts'
+import { blockAxis, blockTicks, logAxis } from './block-plots.ts'
+import { type Html, markup } from './html.ts'
 import { kindsOf } from './names.ts'
 import { figure as number, percent } from './numbers.ts'
 import { type Column, figure, key, type Section, table } from './parts.ts'
@@ -42,10 +42,11 @@ const cellsOf = (kinds: readonly Kind[], of: (linear: LinearReport) => number | 
     return values.length === 0 ? [] : [{ index, kind, value: mean(values) }]
   })
 
-/** Bounds of classes, from the least number to the greatest, in equal ratios. */
+/** Bounds of classes, from the least number to the greatest, in equal ratios; none for equal numbers. */
 function boundsOf(values: readonly number[]): number[] {
   const positive = values.filter(value => value > 0)
   const [least, greatest] = [Math.min(...positive), Math.max(...positive)]
+  if (least === greatest) return []
   return Array.from({ length: HEATS - 1 }, (_, i) => least * (greatest / least) ** ((i + 1) / HEATS))
 }
 
@@ -89,7 +90,7 @@ function heatMap(name: string, cells: readonly Cell[], blocks: readonly BlockRep
   })
   const edges = [Math.min(...cells.map(({ value }) => value)), ...bounds, Math.max(...cells.map(({ value }) => value))]
   const shown = (edge: number) => String(Number((100 * edge).toPrecision(2)))
-  const legend = html`${bounds.length > 0 && edges.slice(1).map((edge, i) => key(`heat${i}`, `${shown(edges[i]!)}–${shown(edge)} %`))}`
+  const legend = markup`${bounds.length > 0 && edges.slice(1).map((edge, i) => key(`heat${i}`, `${shown(edges[i]!)}–${shown(edge)} %`))}`
   return { plot, legend }
 }
 
@@ -121,25 +122,20 @@ export function linearErrors(blocks: readonly BlockReport[]): Section | undefine
     error?.rounded && error.learned !== undefined ? error.learned / error.rounded : undefined,
   ).filter(({ value }) => value > 0)
   const map = (title: string, name: string, shown: readonly Cell[]) =>
-    html`<div>
-      <h3>${title}</h3>
-      ${figure({ name, ...heatMap(name, shown, blocks), table: cellTable(name, shown, blocks) })}
-    </div>`
+    markup`<div><h3>${title}</h3>${figure({ name, ...heatMap(name, shown, blocks), table: cellTable(name, shown, blocks) })}</div>`
   return {
     id: 'linears',
     title: 'Error of each linear',
     says: 'The squared error of a linear’s output that its quantized weight causes, as a part of the output’s own square, on a few calibration tokens. Linears that stand out are candidates for more bits (--override). Learning lowers the error of the whole block; it may raise that of a single linear which others make up for.',
-    content: html`<div class="twin">
-      ${[
-        map('Error in the file', 'Relative squared error of the output of each linear', positive),
-        left.length > 0 &&
-          map(
-            'Part left of the error of rounding to nearest',
-            'Error of each linear as a part of its error rounded to nearest',
-            left,
-          ),
-      ]}
-    </div>`,
+    content: markup`<div class="twin">${[
+      map('Error in the file', 'Relative squared error of the output of each linear', positive),
+      left.length > 0 &&
+        map(
+          'Part left of the error of rounding to nearest',
+          'Error of each linear as a part of its error rounded to nearest',
+          left,
+        ),
+    ]}</div>`,
   }
 }
 
@@ -193,7 +189,7 @@ function boxes(name: string, all: readonly Box[], blocks: readonly BlockReport[]
       Plot.dot(all, { ...place, y: 'median', fill: 'var(--accent)', r: Math.min(3.5, stroke / 2 + 0.5) }),
     ],
   })
-  const legend = html`${key('after', 'median')}${key('box', 'middle half')}${key('whisker', 'least to greatest')}`
+  const legend = markup`${key('after', 'median')}${key('box', 'middle half')}${key('whisker', 'least to greatest')}`
   return figure({ name, plot, legend, table: table(name, all, SPREAD_COLUMNS) })
 }
 
@@ -230,6 +226,14 @@ export function letScales(blocks: readonly BlockReport[]): Section | undefined {
     id: 'scales',
     title: 'Scales of learned transformations',
     says: 'Activations are divided by these scales channel by channel, and the weights that read them are multiplied: the model computes the same, and difficulty moves from activations to weights. A scale of 1 changes nothing; the scale of the plot is logarithmic.',
-    content: boxes('Scales of learned transformations', all, blocks, { ...LOG, label: 'Scale' }),
+    content: boxes(
+      'Scales of learned transformations',
+      all,
+      blocks,
+      logAxis(
+        'Scale',
+        all.flatMap(({ least, greatest }) => [least, greatest]),
+      ),
+    ),
   }
 }

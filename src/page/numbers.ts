@@ -7,7 +7,7 @@ export const NONE = '–'
 export function figure(value: number | null | undefined): string {
   if (value === undefined || value === null || !Number.isFinite(value)) return NONE
   const size = Math.abs(value)
-  if (size !== 0 && (size < 1e-4 || size >= 1e6)) {
+  if (size !== 0 && (size < 1e-5 || size >= 1e6)) {
     const [digits, exponent] = value.toExponential(2).split('e') as [string, string]
     return `${digits} × 10${superscript(Number(exponent))}`
   }

@@ -1,6 +1,6 @@
 /** @file Parts that pages are put together from: sections, figures with their tables, tiles, lists of facts. */
 
-import { type Content, html, type Html } from './html.ts'
+import { type Content, type Html, markup } from './html.ts'
 
 /** A column of a table. */
 export interface Column<Row> {
@@ -10,34 +10,22 @@ export interface Column<Row> {
   readonly text?: true
 }
 
+const LEFT: Html = markup` class="text"`
+
 /** A table that scrolls inside itself, also with the keyboard. @param name for those who do not see it. */
-export const table = <Row>(name: string, rows: readonly Row[], columns: readonly Column<Row>[]): Html =>
-  html` <div class="scroll" role="region" aria-label="${name}" tabindex="0">
-    <table>
-      <thead>
-        <tr>
-          ${columns.map(({ name, text }) => html`<th scope="col" ${text && LEFT}>${name}</th>`)}
-        </tr>
-      </thead>
-      <tbody>
-        ${rows.map(
-          row =>
-            html`<tr>
-              ${columns.map(({ of, text }, i) => (i === 0 ? html`<th scope="row" ${text && LEFT}>${of(row)}</th>` : html`<td${text && LEFT}>${of(row)}</td>`))}
-            </tr> `,
-        )}
-      </tbody>
-    </table>
-  </div>`
+export function table<Row>(name: string, rows: readonly Row[], columns: readonly Column<Row>[]): Html {
+  const cell = (row: Row, { of, text }: Column<Row>, i: number): Html =>
+    i === 0 ? markup`<th scope="row"${text && LEFT}>${of(row)}</th>` : markup`<td${text && LEFT}>${of(row)}</td>`
+  return markup`<div class="scroll" role="region" aria-label="${name}" tabindex="0"><table>
+<thead><tr>${columns.map(({ name, text }) => markup`<th scope="col"${text && LEFT}>${name}</th>`)}</tr></thead>
+<tbody>
+${rows.map(row => markup`<tr>${columns.map((column, i) => cell(row, column, i))}</tr>\n`)}</tbody>
+</table></div>`
+}
 
-const LEFT = html` class="text"`
-
-/** A plot or a table that can be opened. */
+/** Something that can be opened. */
 export const details = (summary: Content, content: Content): Html =>
-  html`<details>
-    <summary>${summary}</summary>
-    ${content}
-  </details>`
+  markup`<details><summary>${summary}</summary>${content}</details>\n`
 
 export interface Figure {
   /** Name of the plot, for those who do not see it. */
@@ -51,15 +39,14 @@ export interface Figure {
 
 /** A plot that scrolls inside itself where it is too wide, and its numbers as a table. */
 export const figure = ({ name, plot, legend, table }: Figure): Html =>
-  html` <figure>
-    ${legend && html`<div class="legend">${legend}</div>`}
-    <div class="scroll" role="region" aria-label="${name}" tabindex="0">${plot}</div>
-    ${details('The numbers as a table', table)}
-  </figure>`
+  markup`<figure>${legend && markup`<div class="legend">${legend}</div>`}
+<div class="scroll" role="region" aria-label="${name}" tabindex="0">${plot}</div>
+${details('The numbers as a table', table)}</figure>
+`
 
 /** A sign and its meaning. @param sign class of its look. */
 export const key = (sign: string, meaning: Content): Html =>
-  html`<span class="key"><i class="${sign}"></i>${meaning}</span>`
+  markup`<span class="key"><i class="${sign}"></i>${meaning}</span>`
 
 export interface Section {
   /** Anchor. */
@@ -71,10 +58,9 @@ export interface Section {
 }
 
 export const section = ({ id, title, says, content }: Section): Html =>
-  html` <section aria-labelledby="${id}">
-    <h2 id="${id}">${title}</h2>
-    ${says && html`<p class="says">${says}</p>`} ${content}
-  </section>`
+  markup`<section aria-labelledby="${id}"><h2 id="${id}">${title}</h2>
+${says && markup`<p class="says">${says}</p>\n`}${content}</section>
+`
 
 /** A number that matters most. */
 export interface Tile {
@@ -84,24 +70,15 @@ export interface Tile {
 }
 
 export const tiles = (all: readonly Tile[]): Html =>
-  html` <dl class="tiles">
-    ${all.map(
-      ({ name, value, note }) =>
-        html`<div>
-          <dt>${name}</dt>
-          <dd>${value}${note && html`<small>${note}</small>`}</dd>
-        </div>`,
-    )}
-  </dl>`
+  markup`<dl class="tiles">${all.map(
+    ({ name, value, note }) =>
+      markup`<div><dt>${name}</dt><dd>${value}${note && markup`<small>${note}</small>`}</dd></div>`,
+  )}</dl>
+`
 
 /** Names and values; those without a value are left out. */
 export const facts = (rows: readonly (readonly [name: string, value: Content])[]): Html =>
-  html` <dl class="facts">
-    ${rows.map(
-      ([name, value]) =>
-        value !== undefined &&
-        value !== false &&
-        html`<dt>${name}</dt>
-          <dd>${value}</dd>`,
-    )}
-  </dl>`
+  markup`<dl class="facts">${rows.map(
+    ([name, value]) => value !== undefined && value !== false && markup`<dt>${name}</dt><dd>${value}</dd>\n`,
+  )}</dl>
+`

@@ -2,7 +2,8 @@
 
 import * as Plot from '@observablehq/plot'
 import { parseHTML } from 'linkedom'
-import { Html, presentable } from './html.ts'
+import { printable } from '../printable.ts'
+import { Html } from './html.ts'
 
 export { Plot }
 
@@ -48,5 +49,5 @@ export function draw(name: string, options: Plot.PlotOptions): Html {
   svg.setAttribute('font-family', 'inherit')
   svg.setAttribute('font-size', String(FONT_SIZE))
   svg.setAttribute('style', `width:min(100%,${width}px);min-width:${leastWidth(width)}px`)
-  return new Html(presentable(shortened(svg.outerHTML)))
+  return new Html(printable(shortened(svg.outerHTML)))
 }

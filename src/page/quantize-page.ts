@@ -3,9 +3,9 @@
 import type { QuantizeResult } from '../engine/messages.ts'
 import { blockErrors, lossCurves, meanLeft, timeAndMemory } from './block-plots.ts'
 import { comparisonTable } from './evaluation-plots.ts'
-import { type About, madeBy, softwareFacts } from './about.ts'
+import { type About, commandOf, madeBy, softwareFacts } from './about.ts'
 import { documentOf } from './document.ts'
-import { type Content, html } from './html.ts'
+import { type Content, markup } from './html.ts'
 import { clipRatios, letScales, linearErrors } from './linear-plots.ts'
 import { modelName } from './names.ts'
 import { bytes, counted, duration, figure as number, percent } from './numbers.ts'
@@ -63,9 +63,7 @@ function leadOf({ scheme, sizeBefore, sizeAfter, evaluation, blocks }: QuantizeR
 }
 
 const list = (lines: readonly string[]): Content =>
-  html`<ul class="notes">
-    ${lines.map(line => html`<li>${line}</li>`)}
-  </ul>`
+  markup`<ul class="notes">${lines.map(line => markup`<li>${line}</li>`)}</ul>`
 
 /** Facts about the run. */
 function runSection(report: QuantizeResult, about: About): Section {
@@ -75,9 +73,9 @@ function runSection(report: QuantizeResult, about: About): Section {
     title: 'What was run',
     content: [
       facts([
-        ['Command', about.command !== undefined && html`<code>${about.command}</code>`],
+        ['Command', commandOf(about)],
         ['Model', report.model],
-        ['Output', files.map((file, i) => [i > 0 && html`<br />`, file])],
+        ['Output', files.map((file, i) => [i > 0 && markup`<br>`, file])],
         ['Scheme', `${report.scheme}: ${schemeWords(report.scheme)}`],
         ['Target', report.target],
         ...calibrationFacts(report),
@@ -85,7 +83,7 @@ function runSection(report: QuantizeResult, about: About): Section {
         ['Runs on', onnxruntime && `onnxruntime ${onnxruntime.least} and later`],
       ]),
       outer.length > 0 && [
-        html`<h3>Outside the blocks</h3>`,
+        markup`<h3>Outside the blocks</h3>`,
         table('Weights outside the blocks', outer, [
           { name: 'Weight', of: ({ name }) => name, text: true },
           { name: 'Role', of: ({ role }) => role, text: true },
@@ -95,7 +93,7 @@ function runSection(report: QuantizeResult, about: About): Section {
           { name: 'Error, learned', of: ({ learnedLoss }) => number(learnedLoss) },
         ]),
       ],
-      notes.length > 0 && [html`<h3>Notes</h3>`, list(notes)],
+      notes.length > 0 && [markup`<h3>Notes</h3>`, list(notes)],
       skipped.length > 0 &&
         details(
           `${counted(skipped.length, 'product')} left as they are`,
@@ -122,7 +120,7 @@ function calibrationFacts(report: QuantizeResult): (readonly [string, Content])[
   const { file = 'text that the model wrote itself', samples, seqLen, digest } = calibration
   return [
     ['Calibration', `${file}, ${counted(samples, 'sample')} of ${seqLen} tokens`],
-    ['Digest of its tokens', digest !== undefined && html`<code>${digest}</code>`],
+    ['Digest of its tokens', digest !== undefined && markup`<code>${digest}</code>`],
     ['Seed', seed],
   ]
 }
@@ -141,7 +139,7 @@ export function quantizePage(report: QuantizeResult, about: About): string {
       id: 'evaluation',
       title: 'Evaluation',
       says: `Both models on ${evaluation.text}: ${counted(evaluation.windows, 'window')} of ${evaluation.seqLen} tokens.`,
-      content: html`<div class="card">${comparisonTable(evaluation)}</div>`,
+      content: markup`<div class="card">${comparisonTable(evaluation)}</div>`,
     },
     runSection(report, about),
   ]

@@ -75,12 +75,12 @@ summary{cursor:pointer;padding:.6rem 0;color:var(--soft);font-size:.9rem}
 summary:hover{color:var(--ink)}
 details[open] summary{margin-bottom:.25rem}
 table{border-collapse:collapse;font-size:.875rem;font-variant-numeric:tabular-nums;min-width:100%;margin-bottom:.75rem}
-th,td{padding:.38rem .8rem;text-align:right;border-bottom:1px solid var(--line);white-space:nowrap;font-weight:400}
+th,td{padding:.38rem .7rem;text-align:right;border-bottom:1px solid var(--line);white-space:nowrap;font-weight:400}
 th:first-child,td:first-child{padding-left:0}
 thead th{color:var(--soft);font-weight:500;vertical-align:bottom}
 th.text,td.text{text-align:left}
-.tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(10.5rem,1fr));gap:1px;margin:1.75rem 0 0;background:var(--line);border:1px solid var(--line);border-radius:10px;overflow:hidden}
-.tiles div{background:var(--card);padding:.9rem 1.1rem}
+.tiles{display:flex;flex-wrap:wrap;gap:1px;margin:1.75rem 0 0;background:var(--line);border:1px solid var(--line);border-radius:10px;overflow:hidden}
+.tiles div{flex:1 1 9.5rem;background:var(--card);padding:.9rem 1.1rem}
 .tiles dt{font-size:.85rem;color:var(--soft)}
 .tiles dd{margin:.1rem 0 0;font-size:1.5rem;font-weight:600;letter-spacing:-.01em;font-variant-numeric:tabular-nums}
 .tiles small{display:block;font-size:.82rem;font-weight:400;letter-spacing:0;color:var(--soft)}
@@ -88,9 +88,10 @@ th.text,td.text{text-align:left}
 .facts dt{color:var(--soft)}
 .facts dd{margin:0;overflow-wrap:anywhere}
 code{font:.875em/1.5 ui-monospace,SFMono-Regular,Menlo,Consolas,"Liberation Mono",monospace;overflow-wrap:anywhere}
+.argument{display:inline-block;margin-right:.6em}
 ul.notes{margin:.5rem 0 0;padding-left:1.15rem;max-width:50rem}
 ul.notes li{margin:.25rem 0;overflow-wrap:anywhere}
 footer{margin-top:3rem;padding-bottom:2.5rem;color:var(--soft);font-size:.85rem}
-@media(max-width:520px){.facts{grid-template-columns:1fr;gap:0}.facts dd{margin-bottom:.7rem}figure{padding:.9rem .9rem .2rem}.tiles{grid-template-columns:1fr 1fr}.tiles dd{font-size:1.25rem}}
+@media(max-width:520px){.facts{grid-template-columns:1fr;gap:0}.facts dd{margin-bottom:.7rem}figure{padding:.9rem .9rem .2rem}.tiles dd{font-size:1.25rem}}
 @media print{details{display:none}figure,.tiles{break-inside:avoid}nav,.skip{display:none}}
 `

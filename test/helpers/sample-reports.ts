@@ -22,7 +22,11 @@ function blockReport(index: number): BlockReport {
     roundedLoss: 0.02 * (index + 1),
     learnedLoss: 0.011 * (index + 1),
     kept: index === 2 ? 'rounded' : 'learned',
-    losses: { steps: 64, means: Array.from({ length: 32 }, (_, i) => (i === 5 ? NaN : 0.03 / (1 + i / 9))) },
+    losses: {
+      steps: 64,
+      window: 16,
+      means: Array.from({ length: 32 }, (_, i) => (i === 5 ? NaN : 0.03 / (1 + i / 9))),
+    },
     figures: linears.map((name, i) => ({
       name,
       bits: 2,

@@ -2,8 +2,25 @@
 
 import { parseHTML } from 'linkedom'
 import { describe, expect, test } from 'vitest'
+import type { QuantizeResult } from '../../src/engine/messages.ts'
 import { reportPage } from '../../src/page/report-page.ts'
 import { evaluateReport, quantizeReport } from '../helpers/sample-reports.ts'
+
+/** As JSON gives it: numbers that are not finite are null. */
+function withOddNumbers(report: QuantizeResult): QuantizeResult {
+  const odd = report.blocks.map(block => ({
+    ...block,
+    roundedLoss: [0, NaN, Infinity, 1][block.index],
+    learnedLoss: [0, 1, NaN, 0][block.index],
+    losses: { steps: 3, window: 1, means: [0, NaN, 0] },
+    figures: block.figures!.map(linear => ({
+      ...linear,
+      error: { rounded: 0.5, learned: block.index === 0 ? 0 : 0.5 },
+    })),
+    elapsedMs: 0,
+  }))
+  return JSON.parse(JSON.stringify({ ...report, blocks: odd })) as QuantizeResult
+}
 
 const PAGES = {
   quantize: reportPage(quantizeReport(), { command: 'omniquant quantize m --w2a16g64' }),
@@ -15,6 +32,7 @@ const PAGES = {
     notes: [],
     skipped: [],
   }),
+  'quantize, numbers that are zero, equal or not finite': reportPage(withOddNumbers(quantizeReport())),
   evaluate: reportPage(evaluateReport()),
   'evaluate, one model': reportPage({
     ...evaluateReport(),

@@ -5,6 +5,9 @@ import type { LossCurve } from '../terms/learning-report.ts'
 /** Most points of a curve: more are not seen, and a report is also read as text. */
 const POINTS = 100
 
+/** Windows of a single epoch: no window has all samples in it then. */
+const WINDOWS_OF_EPOCH = 8
+
 /** Mean of the finite numbers; NaN for none. */
 function meanFinite(numbers: Float32Array): number {
   const finite = numbers.filter(Number.isFinite)
@@ -12,30 +15,19 @@ function meanFinite(numbers: Float32Array): number {
 }
 
 /**
- * Losses as if all samples were equally hard: each divided by the mean loss of its sample, times the mean of all. Samples differ more from
- * each other than an epoch from the next. After one epoch nothing is known of how hard a sample is.
+ * The curve of losses. Its windows are as long as an epoch: each has every sample once, and samples differ more from each other than an
+ * epoch from the next.
+ * @param losses before each step, the samples in order in every epoch; NaN where it was not finite.
  */
-function evened(losses: Float32Array, samples: number): Float32Array {
-  const epochs = losses.length / samples
-  if (epochs <= 1) return losses
-  const all = meanFinite(losses)
-  const ofSample = Float32Array.from({ length: samples }, (_, i) =>
-    meanFinite(Float32Array.from({ length: epochs }, (_, epoch) => losses[epoch * samples + i]!)),
-  )
-  return losses.map((loss, step) => {
-    const mean = ofSample[step % samples]!
-    return mean > 0 ? (loss / mean) * all : loss
-  })
-}
-
-/** Means of stretches of steps. @param losses before each step, the samples in order in every epoch; NaN where it was not finite. */
 export function lossCurve(losses: Float32Array, samples: number): LossCurve | undefined {
   const steps = losses.length
   if (steps === 0) return undefined
-  const points = Math.min(POINTS, steps)
-  const even = evened(losses, samples)
-  const means = Array.from({ length: points }, (_, i) =>
-    meanFinite(even.subarray(Math.floor((i * steps) / points), Math.floor(((i + 1) * steps) / points))),
-  )
-  return { steps, means }
+  const window = steps > samples ? samples : Math.ceil(steps / WINDOWS_OF_EPOCH)
+  const last = steps - window
+  const points = Math.min(POINTS, last + 1)
+  const means = Array.from({ length: points }, (_, i) => {
+    const start = Math.round((i * last) / Math.max(1, points - 1))
+    return meanFinite(losses.subarray(start, start + window))
+  })
+  return { steps, window, means }
 }

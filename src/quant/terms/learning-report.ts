@@ -15,9 +15,11 @@ export interface Spread {
 export interface LossCurve {
   /** Steps of training: one sample each. */
   readonly steps: number
+  /** Steps that a mean is taken over: an epoch, or a part of it where there is one epoch only. */
+  readonly window: number
   /**
-   * Mean loss of each of so many stretches of steps, as equal as can be; NaN, in JSON null, where no loss of a stretch was finite. After more than one
-   * epoch, losses are as if all samples were equally hard: each is divided by the mean loss of its sample, times the mean of all.
+   * Mean losses of windows of steps, from the window at the beginning to that at the end, as far apart from each other as can be; NaN, in
+   * JSON null, where no loss of a window was finite.
    */
   readonly means: readonly number[]
 }

@@ -109,8 +109,8 @@ test('a learned block has all figures, and its record keeps them', async () => {
     const finished = await learnBlock(plan, { method, blocks: 1, states })
     const { report } = finished
     expect(report.kept).toBe('learned')
-    expect(report.losses!.steps).toBe(3 * SAMPLES)
-    expect(report.losses!.means).toHaveLength(3 * SAMPLES)
+    expect(report.losses).toMatchObject({ steps: 3 * SAMPLES, window: SAMPLES })
+    expect(report.losses!.means).toHaveLength(2 * SAMPLES + 1)
     expect(report.losses!.means.at(-1)).toBeLessThan(report.losses!.means[0]!)
     expect(report.figures!.map(({ name }) => name)).toEqual(report.linears)
     for (const { bits, group, error, clipping } of report.figures!) {
@@ -133,33 +133,35 @@ test('a learned block has all figures, and its record keeps them', async () => {
 })
 
 describe('curves of losses', () => {
-  test('samples become equally hard: what is left is the course over epochs', () => {
+  test('every window of several epochs has each sample once: how hard samples are does not show', () => {
     // Losses are hardness of the sample times 1, 1/2, 1/4 in the three epochs.
     const hardness = [1, 8, 3, 40]
     const losses = Float32Array.from({ length: 12 }, (_, i) => hardness[i % 4]! / 2 ** Math.floor(i / 4))
-    const { steps, means } = lossCurve(losses, 4)!
-    expect(steps).toBe(12)
-    const expected = means.map((_, i) => means[0]! / 2 ** Math.floor(i / 4))
-    means.forEach((mean, i) => expect(mean / expected[i]!).toBeCloseTo(1, 5))
-    // Their mean is that of the losses.
-    const total = losses.reduce((sum, loss) => sum + loss, 0)
-    expect(means.reduce((sum, mean) => sum + mean, 0) / total).toBeCloseTo(1, 5)
+    const { steps, window, means } = lossCurve(losses, 4)!
+    expect({ steps, window, points: means.length }).toEqual({ steps: 12, window: 4, points: 9 })
+    expect([means[0], means[4], means[8]]).toEqual([13, 6.5, 3.25])
+    means.slice(1).forEach((mean, i) => expect(mean).toBeLessThan(means[i]!))
   })
 
-  test('many steps become a hundred points, in order', () => {
-    const { steps, means } = lossCurve(
+  test('many steps become a hundred points, from the first window to the last', () => {
+    const { steps, window, means } = lossCurve(
       Float32Array.from({ length: 1000 }, (_, i) => i),
-      1000,
+      100,
     )!
-    expect(steps).toBe(1000)
-    expect(means).toHaveLength(100)
-    expect(means[0]).toBeCloseTo(4.5, 5)
-    expect(means[99]).toBeCloseTo(994.5, 3)
+    expect({ steps, window, points: means.length }).toEqual({ steps: 1000, window: 100, points: 100 })
+    expect(means[0]).toBeCloseTo(49.5, 3)
+    expect(means[99]).toBeCloseTo(949.5, 3)
+  })
+
+  test('one epoch has shorter windows', () => {
+    const { window, means } = lossCurve(Float32Array.of(8, 7, 6, 5, 4, 3, 2, 1), 8)!
+    expect(window).toBe(1)
+    expect(means).toEqual([8, 7, 6, 5, 4, 3, 2, 1])
   })
 
   test('losses that are not finite are left out; nothing trained has no curve', () => {
-    const { means } = lossCurve(Float32Array.of(4, NaN, NaN, 2), 4)!
-    expect(means).toEqual([4, NaN, NaN, 2])
+    expect(lossCurve(Float32Array.of(4, NaN, NaN, 2), 4)!.means).toEqual([4, NaN, NaN, 2])
+    expect(lossCurve(Float32Array.of(4, NaN, 2, 2), 2)!.means).toEqual([4, 2, 2])
     expect(lossCurve(new Float32Array(0), 4)).toBeUndefined()
   })
 })
