@@ -1,22 +1,33 @@
 /**
- * @file Perplexity on the golden tokens with one choice changed at a time, at W4A4 and W2A16: the set of transformations, the optimizer,
+ * @file Perplexity with one choice changed at a time, at W4A4 and W2A16: the set of transformations, the optimizer,
  * the loss, the cache, the accuracy level.
  *
- *     node bench/ablation.js SHARED_FOLDER [FILTER]
+ *     node bench/ablation.js [--filter TEXT] [--samples 128] [--seq-len 256] [--epochs 4] [--shared FOLDER]
  *
- * FILTER is a part of "model scheme what". A row takes half a minute on two cores.
+ * The choices are tried on the bundled model, or with --shared on those in FOLDER/models, where a row takes half a minute on two cores.
+ * TEXT is a part of "model scheme what".
  */
 
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { join, resolve } from 'node:path'
+import { parseArgs } from 'node:util'
 import { evaluateModel } from '../dist/quant/evaluate.js'
 import { quantizeModel } from '../dist/quant/quantize-model.js'
-import { showHelp, wrongUsage } from './help.js'
+import { showHelp } from './help.js'
 
 showHelp(import.meta.filename)
-const [shared, filter = ''] = process.argv.slice(2)
-if (!shared) wrongUsage(import.meta.filename, 'SHARED_FOLDER is missing')
+const { values } = parseArgs({
+  options: {
+    filter: { type: 'string', default: '' },
+    samples: { type: 'string', default: '128' },
+    'seq-len': { type: 'string', default: '256' },
+    epochs: { type: 'string', default: '4' },
+    shared: { type: 'string' },
+  },
+})
+const { filter, shared } = values
+const [samples, seqLen, epochs] = [values.samples, values['seq-len'], values.epochs].map(Number)
 
 const without =
   (...kinds) =>
@@ -28,7 +39,7 @@ const only = kinds => mappings => mappings.filter(({ kind }) => kinds.includes(k
 const OUTLIER = 'wiki-llama-outlier-mha/optimum-nopast'
 const LLAMA = 'wiki-llama/optimum-nopast'
 
-const ROWS = [
+const SHARED = [
   [OUTLIER, 'w4a4', 'all transformations', {}],
   [OUTLIER, 'w4a4', "the reference's set (no up-down)", { selectMappings: withoutUpDown }],
   [OUTLIER, 'w4a4', 'behind norms only', { selectMappings: only(['norm']) }],
@@ -85,20 +96,36 @@ const ROWS = [
   ),
 ]
 
+const BUNDLED = 'tiny-llama'
+const bundled = name => resolve(import.meta.dirname, '../fixtures', BUNDLED, name)
+const golden = name => join(shared, 'golden', name)
+
+/** The choices that are tried on two models, once each, on the bundled one. */
+const bundledRows = () => {
+  const rows = SHARED.filter(([model]) => [OUTLIER, LLAMA].includes(model)).map(([, ...row]) => [BUNDLED, ...row])
+  return [...new Map(rows.map(row => [`${row[1]} ${row[2]}`, row])).values()]
+}
+
+/** Rows, their models, and the texts to calibrate with and to measure on. */
+const { rows, modelOf, calib, text } = shared
+  ? {
+      ...{ rows: SHARED, modelOf: name => join(shared, 'models', name) },
+      ...{ calib: golden('calib_ids.npy'), text: golden('eval_ids.npy') },
+    }
+  : { rows: bundledRows(), modelOf: () => bundled('.'), calib: bundled('calib.txt'), text: bundled('eval.txt') }
+
 console.log('| model | scheme | what | perplexity | seconds |\n|---|---|---|---|---|')
-for (const [model, scheme, what, { selectMappings, learnedAt, ...options }] of ROWS) {
+for (const [model, scheme, what, { selectMappings, learnedAt, ...options }] of rows) {
   if (!`${model} ${scheme} ${what}`.includes(filter)) continue
   const folder = mkdtempSync(join(tmpdir(), 'omniquant-ablation-'))
   try {
     const asked = {
-      model: join(shared, 'models', model),
+      model: modelOf(model),
       output: folder,
       scheme,
-      calib: join(shared, 'golden/calib_ids.npy'),
+      calib,
       ...{ accuracyLevel: 0, lmHead: 'float', embedding: 'float' },
-      samples: 128,
-      seqLen: 256,
-      epochs: 4,
+      ...{ samples, seqLen, epochs },
       ...options,
     }
     const params = learnedAt === undefined ? undefined : join(folder, 'learned.safetensors')
@@ -109,8 +136,8 @@ for (const [model, scheme, what, { selectMappings, learnedAt, ...options }] of R
     const { output, elapsedMs } = await quantizeModel({ ...asked, params }, { selectMappings })
     const { perplexity } = await evaluateModel({
       model: output,
-      text: join(shared, 'golden/eval_ids.npy'),
-      seqLen: 256,
+      text,
+      seqLen,
     })
     console.log(`| ${model} | ${scheme} | ${what} | ${perplexity.toFixed(3)} | ${Math.round(elapsedMs / 1000)} |`)
   } finally {

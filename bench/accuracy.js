@@ -1,23 +1,41 @@
 /**
- * @file Perplexity at the rows of ../shared/golden/results.md and their neighbours, through the command a user would type.
+ * @file Perplexity of the float, the rounded and the learned model, through the command a user would type.
  *
- *     node bench/accuracy.js SHARED_FOLDER [PRESET] [FILTER]
+ *     node bench/accuracy.js [--preset paper] [--filter TEXT] [--samples 128] [--seq-len 256] [--shared FOLDER]
  *
- * PRESET is paper (2 to 4 minutes a row on two cores) unless given; default takes half a minute. FILTER is a part of "model flags".
+ * Rows are of the bundled model, or with --shared those of FOLDER/golden/results.md and their neighbours, beside the figures of the
+ * reference implementation. There the preset paper takes 2 to 4 minutes a row on two cores, default half a minute. TEXT is a part of
+ * "model flags".
  */
 
 import { spawnSync } from 'node:child_process'
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
-import { showHelp, wrongUsage } from './help.js'
+import { parseArgs } from 'node:util'
+import { showHelp } from './help.js'
 
 showHelp(import.meta.filename)
-const [shared, preset = 'paper', filter = ''] = process.argv.slice(2)
-if (!shared) wrongUsage(import.meta.filename, 'SHARED_FOLDER is missing')
+const { values } = parseArgs({
+  options: {
+    preset: { type: 'string', default: 'paper' },
+    filter: { type: 'string', default: '' },
+    samples: { type: 'string', default: '128' },
+    'seq-len': { type: 'string', default: '256' },
+    shared: { type: 'string' },
+  },
+})
+const { preset, filter, shared } = values
 
-/** Model, flags, and the perplexity of the reference implementation where ../shared/golden/results.md has one. */
-const ROWS = [
+/** Flags for the bundled model. */
+const BUNDLED = [
+  ...['--w4a16 --group 32', '--w3a16 --per-channel', '--w2a16 --group 64', '--w2a16 --group 64 --symmetric'],
+  ...['--w8a8', '--w6a6', '--w4a4', '--w4a16 --ignore * --lm-head 2', '--w4a16 --ignore * --embedding 2'],
+  ...['--w8a8 --static-activations', '--w8a8 --static-activations --no-learn-ranges'],
+].map(flags => ['tiny-llama', flags])
+
+/** Model, flags, and the perplexity of the reference implementation where it was measured. */
+const SHARED = [
   ['wiki-llama/optimum-nopast', '--w4a16 --per-channel', 29.7],
   ['wiki-llama/optimum-nopast', '--w3a16 --per-channel', 30.214],
   ['wiki-llama/optimum-nopast', '--w2a16 --per-channel', 34.123],
@@ -58,20 +76,30 @@ const ROWS = [
   ]),
 ]
 
+const bundled = name => resolve(import.meta.dirname, '../fixtures/tiny-llama', name)
+const golden = name => join(shared, 'golden', name)
+
+/** Rows, their models, and the texts to calibrate with and to measure on. */
+const { rows, modelOf, calib, text } = shared
+  ? {
+      ...{ rows: SHARED, modelOf: name => join(shared, 'models', name) },
+      ...{ calib: golden('calib_ids.npy'), text: golden('eval_ids.npy') },
+    }
+  : { rows: BUNDLED, modelOf: () => bundled('.'), calib: bundled('calib.txt'), text: bundled('eval.txt') }
+
 /** Products in float32, and float lm_head and embedding, unless a row says otherwise: the reference has these too. */
 const PLAIN = ['--accuracy-level', '0', '--lm-head', 'float', '--embedding', 'float']
 
 function quantized(model, flags) {
   const folder = mkdtempSync(join(tmpdir(), 'omniquant-accuracy-'))
   try {
-    const golden = name => join(shared, 'golden', name)
     const { stdout, stderr, status } = spawnSync(
       process.execPath,
       [
         resolve(import.meta.dirname, '../bin/omniquant.js'),
-        ...['quantize', join(shared, 'models', model), ...PLAIN, ...flags, '-o', folder, '--json'],
-        ...['--calib', golden('calib_ids.npy'), '--preset', preset, '--samples', '128', '--seq-len', '256'],
-        ...['--evaluate', golden('eval_ids.npy')],
+        ...['quantize', modelOf(model), ...PLAIN, ...flags, '-o', folder, '--json'],
+        ...['--calib', calib, '--preset', preset, '--samples', values.samples, '--seq-len', values['seq-len']],
+        ...['--evaluate', text],
       ],
       { encoding: 'utf8', maxBuffer: 1 << 26 },
     )
@@ -84,7 +112,7 @@ function quantized(model, flags) {
 
 console.log(`| model | flags | float | rounded | ${preset} | reference | ours / reference | seconds |`)
 console.log('|---|---|---|---|---|---|---|---|')
-for (const [model, flags, reference] of ROWS) {
+for (const [model, flags, reference] of rows) {
   if (!`${model} ${flags}`.includes(filter)) continue
   const learned = quantized(model, flags.split(' '))
   const rounded = quantized(model, [...flags.split(' '), '--no-lwc', '--no-let']).evaluation.perplexity

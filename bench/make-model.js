@@ -7,7 +7,6 @@
  */
 
 import { parseArgs } from 'node:util'
-import { writeRandomModel } from '../out/generate/fixtures/generate/random-model.js'
 import { showHelp, wrongUsage } from './help.js'
 
 showHelp(import.meta.filename)
@@ -42,6 +41,9 @@ const [hidden, heads, kvHeads] = ['hidden', 'heads', 'kv-heads'].map(number)
 if (hidden % (2 * heads) !== 0) usage('--hidden must be an even multiple of --heads')
 if (heads % kvHeads !== 0) usage('--heads must be a multiple of --kv-heads')
 
+const { writeRandomModel } = await import('../out/generate/fixtures/generate/random-model.js').catch(() =>
+  usage('the writer of models is not built: run `npx tsc -p fixtures/generate` once'),
+)
 const started = performance.now()
 const model = writeRandomModel(
   folder,

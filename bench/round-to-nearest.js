@@ -1,8 +1,8 @@
 /**
- * @file Rounding a model to nearest: `omniquant quantize --no-lwc` and onnxruntime's Python quantizer on the same linears, whole commands
- * in turns. Prints seconds, GB of rounded weights a second (as stored) and peak memory. Linux: /usr/bin/time, dd.
+ * @file Rounding a model to nearest: `omniquant quantize --no-lwc` and, with --python, onnxruntime's Python quantizer on the same linears,
+ * whole commands in turns. PATH has onnx and onnxruntime. Prints seconds, GB of rounded weights a second (as stored) and peak memory. Linux: /usr/bin/time, dd.
  *
- *     node bench/round-to-nearest.js --python PATH [--rounds 5] [--groups 128,32] [--bits 4] [--cold] [--exclude /lm_head/MatMul] MODEL.onnx
+ *     node bench/round-to-nearest.js MODEL.onnx [--python PATH] [--rounds 5] [--groups 128,32] [--bits 4] [--cold] [--exclude /lm_head/MatMul]
  */
 
 import { spawnSync } from 'node:child_process'
@@ -28,7 +28,7 @@ const { values, positionals } = parseArgs({
   },
 })
 const [model] = positionals
-if (!model || !values.python) wrongUsage(import.meta.filename, 'MODEL.onnx or --python is missing')
+if (!model) wrongUsage(import.meta.filename, 'MODEL.onnx is missing')
 const { bits } = values
 const median = numbers => [...numbers].sort((a, b) => a - b)[Math.floor(numbers.length / 2)]
 
@@ -73,17 +73,19 @@ for (const group of values.groups.split(',')) {
       commandFor: ours,
       reading: out => JSON.parse(out).blocks.reduce((sum, { elapsedMs }) => sum + elapsedMs, 0) / 1000,
     },
-    python: {
-      commandFor: theirs,
-      reading: out => {
-        const [load, quantize] = out.trim().split('\n').at(-1).split(' ').map(Number)
-        return load + quantize
+    ...(values.python && {
+      python: {
+        commandFor: theirs,
+        reading: out => {
+          const [load, quantize] = out.trim().split('\n').at(-1).split(' ').map(Number)
+          return load + quantize
+        },
       },
-    },
+    }),
   }
   const names = Object.keys(sides)
   for (const name of names) measure(sides[name]) // to warm up
-  const runs = { omniquant: [], python: [] }
+  const runs = Object.fromEntries(names.map(name => [name, []]))
   for (let round = 0; round < Number(values.rounds); round++)
     for (const name of names) runs[name].push(measure(sides[name]))
   for (const name of names) {
@@ -94,6 +96,7 @@ for (const group of values.groups.split(',')) {
         `${of('resident').toFixed(0)} MB resident, ${(of('written') / 1e6).toFixed(0)} MB written`,
     )
   }
+  if (!values.python) continue
   const ratio = key => median(runs.python.map((run, i) => run[key] / runs.omniquant[i][key])).toFixed(2)
   console.log(
     `  Python takes ${ratio('wall')} x the time (reading and rounding ${ratio('reading')} x), ${ratio('processor')} x the processor's, ${ratio('resident')} x the memory`,

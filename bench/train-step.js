@@ -2,10 +2,11 @@
  * @file Time of one step of learning a Llama block: ours in onnxruntime and the reference's arithmetic in torch, in turns. It learns
  * clipping, at W4A4 transformations too.
  *
- *     node bench/train-step.js [--python PATH] [--threads N] [--scheme w4a4] [--rounds 7]
- *     node bench/train-step.js --accuracy-level 4 [--threads N] [--scheme w4a16g32] [--rounds 7]
+ *     node bench/train-step.js [--python PATH] [--threads N] [--scheme w4a4] [--rounds 7] [--hidden N]
+ *     node bench/train-step.js --accuracy-level 4 [--threads N] [--scheme w4a16g32] [--rounds 7] [--hidden N]
  *
  * Without --python only ours is measured. With --accuracy-level 4 it is compared with level 0, with and without transformations.
+ * Hidden sizes are 256, 512 and 1024 unless one is given, for which there are 64 tokens.
  */
 
 import { spawn } from 'node:child_process'
@@ -34,14 +35,17 @@ const { values: given } = parseArgs({
     scheme: { type: 'string' },
     'accuracy-level': { type: 'string' },
     rounds: { type: 'string', default: '7' },
+    hidden: { type: 'string' },
   },
 })
 const threads = Number(given.threads)
-const SIZES = [
-  { hidden: 256, ffn: 704, tokens: 256, steps: 40 },
-  { hidden: 512, ffn: 1408, tokens: 512, steps: 10 },
-  { hidden: 1024, ffn: 2816, tokens: 512, steps: 4 },
-]
+const SIZES = given.hidden
+  ? [{ hidden: Number(given.hidden), ffn: (Number(given.hidden) * 11) / 4, tokens: 64, steps: 4 }]
+  : [
+      { hidden: 256, ffn: 704, tokens: 256, steps: 40 },
+      { hidden: 512, ffn: 1408, tokens: 512, steps: 10 },
+      { hidden: 1024, ffn: 2816, tokens: 512, steps: 4 },
+    ]
 const rounds = Number(given.rounds)
 const median = numbers => [...numbers].sort((a, b) => a - b)[Math.floor(numbers.length / 2)]
 
@@ -56,7 +60,7 @@ function planOf(block, scheme, { let: learned = scheme.activations !== undefined
 async function ours(size, scheme, planned) {
   const block = llamaBlock(size)
   const plan = planOf(block, scheme, planned)
-  const method = { scheme, lwc: true, learningRate: 1e-2 }
+  const method = { scheme, lwc: true, rounding: 'nearest', learningRate: 1e-2 }
   const start = { method, frozen: new Set(), ranges: new ChannelRanges(), weights: {} }
   // Transformations start from the identity: no activations have been measured.
   const identity = ({ name, initial }) => (typeof initial === 'number' ? initial : name.endsWith(':scale') ? 1 : 0)

@@ -28,7 +28,7 @@ export const reportPage = async (report: QuantizeResult | EvaluateResult, about:
   (await import('./page/report-page.ts')).reportPage(report, about)
 
 export { type About } from './page/about.ts'
-export { type EngineKind, type Face, type RunOptions } from './engine/engine.ts'
+export { type Call, type EngineKind, type Face, type RunOptions } from './engine/engine.ts'
 export { type ChosenDevice } from './engine/choose-device.ts'
 export {
   type DeviceEvent,
@@ -38,9 +38,11 @@ export {
   type QuantizeRequest,
   type QuantizeResult,
   type Ran,
+  type TaskName,
   type Tasks,
 } from './engine/messages.ts'
 export { type ErrorCode, type ErrorWords, QuantError } from './errors.ts'
+export { type OptimizerName } from './autodiff/optimizers.ts'
 export { type Divergence } from './calibration/measures.ts'
 export { type Speed } from './calibration/speed.ts'
 export { type StateType } from './calibration/activation-store.ts'
@@ -50,6 +52,7 @@ export { type DType } from './graph/dtype.ts'
 export { type OpsetImport } from './graph/ir.ts'
 export { type RangeChoice } from './kernels/choose-range.ts'
 export { type Device, type DeviceChoice } from './kernels/device.ts'
+export { type MatMulPrecision } from './kernels/matmul-precision.ts'
 export { type RangeQuantizer } from './kernels/static-range.ts'
 export { type ActivationQuantizer } from './kernels/tokens.ts'
 export { type OptionName } from './option-mark.ts'
@@ -83,7 +86,7 @@ export {
   type TextEvent,
   type Written,
 } from './quant/terms/generate-options.ts'
-export { type QuantizeOptions } from './quant/terms/options.ts'
+export { type Format, type OutputLayout, type QuantizeOptions } from './quant/terms/options.ts'
 export { type PresetName, type Schedule } from './quant/terms/presets.ts'
 export {
   type EvaluateEvent,
@@ -97,12 +100,14 @@ export {
   type BlockReport,
   type EmbeddingReport,
   type FewTokens,
+  type OuterLearning,
   type QuantizeEvent,
   type QuantizeReport,
   type RuntimeNeed,
   type SkippedReport,
   type Traces,
 } from './quant/terms/report.ts'
+export { type Rounding } from './quant/terms/roundings.ts'
 export {
   type EmbeddingBits,
   type EmbeddingChoices,
@@ -112,6 +117,7 @@ export {
   type QuantScheme,
   type SchemeOverrides,
   type SiteQuantizer,
+  type UsualWeights,
   type WeightOverride,
   type WeightRules,
   type WeightScheme,

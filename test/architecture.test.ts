@@ -53,6 +53,16 @@ const DOORS: Record<string, string> = {
 }
 const MAX_LINES = 350
 
+/** Variables of the environment and the one file that reads each: no switch of an experiment may stay. */
+const VARIABLES: Record<string, string> = {
+  OMNIQUANT_CUDA_LIBS: 'engine/environment.ts',
+  OMNIQUANT_DEBUG: 'cli/main.ts',
+  LD_LIBRARY_PATH: 'engine/environment.ts',
+  PIP_INDEX_URL: 'doctor/package-index.ts',
+  TERM: 'cli/progress.ts',
+  XDG_DATA_HOME: 'doctor/install-cuda.ts',
+}
+
 const files = readdirSync(SRC, { recursive: true, encoding: 'utf8' })
   .filter(name => name.endsWith('.ts'))
   .map(name => ({ name: name.split(sep).join('/'), text: readFileSync(join(SRC, name), 'utf8') }))
@@ -115,6 +125,14 @@ test('each outside library is imported by one file', () => {
   expect(violations).toEqual([])
   for (const [library, door] of Object.entries(DOORS))
     expect(importsOf(files.find(({ name }) => name === door)?.text ?? ''), door).toContain(library)
+})
+
+test('variables of the environment are read where the table says, and no others', () => {
+  const found = files.flatMap(({ name, text }) =>
+    [...text.matchAll(/\benv(?:\['(\w+)'\]|\.([A-Z]\w*))/g)].map(match => [match[1] ?? match[2]!, name]),
+  )
+  expect(Object.fromEntries(found)).toEqual(VARIABLES)
+  expect(found).toHaveLength(Object.keys(VARIABLES).length)
 })
 
 test('every file says in its first line what it owns, and none grows beyond reading', () => {

@@ -21,7 +21,7 @@ const LITTLE = {
   device: 'cpu',
 } as const
 
-test('inspect, quantize with progress, evaluate; inline gives the same bytes', { timeout: 60_000 }, async () => {
+test('inspect, quantize with progress, evaluate; inline gives the same bytes', async () => {
   expect((await inspect({ model })).blocks).toHaveLength(3)
   const events: ProgressEvent[] = []
   const output = join(folder, 'a.onnx')
@@ -43,28 +43,24 @@ test('inspect, quantize with progress, evaluate; inline gives the same bytes', {
   expect(perplexity).toBeLessThan(10)
 })
 
-test(
-  'an abort keeps what is finished, and the next call goes on, with defaults typed out too',
-  { timeout: 60_000 },
-  async () => {
-    const place = join(folder, 'aborted')
-    mkdirSync(place)
-    const output = join(place, 'q.onnx')
-    const controller = new AbortController()
-    const onProgress = (event: ProgressEvent) => {
-      if (event.type === 'blockDone') controller.abort()
-    }
-    const running = quantize({ ...LITTLE, epochs: 40, output }, { onProgress, signal: controller.signal })
-    await expect(running).rejects.toMatchObject({
-      code: 'E_INTERRUPTED',
-      hint: expect.stringContaining('`fresh: true`') as string,
-    })
-    expect(readdirSync(place)).toEqual(['.q.onnx.omniquant'])
-    const defaults = { alpha: 0.5, optimizer: 'adamw', format: 'integer', lwc: true, seed: 0 } as const
-    const report = await quantize({ ...LITTLE, ...defaults, epochs: 40, output })
-    expect(report.notes[0]).toMatch(/^went on from an earlier run/)
-  },
-)
+test('an abort keeps what is finished, and the next call goes on, with defaults typed out too', async () => {
+  const place = join(folder, 'aborted')
+  mkdirSync(place)
+  const output = join(place, 'q.onnx')
+  const controller = new AbortController()
+  const onProgress = (event: ProgressEvent) => {
+    if (event.type === 'blockDone') controller.abort()
+  }
+  const running = quantize({ ...LITTLE, epochs: 40, output }, { onProgress, signal: controller.signal })
+  await expect(running).rejects.toMatchObject({
+    code: 'E_INTERRUPTED',
+    hint: expect.stringContaining('`fresh: true`') as string,
+  })
+  expect(readdirSync(place)).toEqual(['.q.onnx.omniquant'])
+  const defaults = { alpha: 0.5, optimizer: 'adamw', format: 'integer', lwc: true, seed: 0 } as const
+  const report = await quantize({ ...LITTLE, ...defaults, epochs: 40, output })
+  expect(report.notes[0]).toMatch(/^went on from an earlier run/)
+})
 
 test.each([
   [{ model, scheme: 'w4a16', samples: 0 }, 'samples', '`samples` takes a whole number from 1 up, not "0"'],

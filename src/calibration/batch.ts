@@ -5,9 +5,9 @@ import { QuantError } from '../errors.ts'
 /** Most bytes of outputs that one run copies to JavaScript; larger batches gain nothing. */
 const MAX_RUN_BYTES = 256 * 2 ** 20
 
-/** Sequences for one run when each has outputs of `bytesPerSequence`; at least one. */
-export function batchFor(bytesPerSequence: number, sequences: number): number {
-  return Math.max(1, Math.min(sequences, 32, Math.floor(MAX_RUN_BYTES / bytesPerSequence)))
+/** Sequences for one run when each has outputs of `bytesPerSequence`; at least one, at most `most`. */
+export function batchFor(bytesPerSequence: number, sequences: number, most: number = 32): number {
+  return Math.max(1, Math.min(sequences, most, Math.floor(MAX_RUN_BYTES / bytesPerSequence)))
 }
 
 /**

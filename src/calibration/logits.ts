@@ -39,8 +39,40 @@ export interface SamplingOptions {
   readonly topK?: number | undefined
 }
 
+/** Logits of one upper bound. */
+const BLOCK = 16
+
+/** The largest logit of every block of a row. @throws E_RUNTIME when the row has NaN. */
+function blockMaxima(logits: Float32Array, start: number, length: number): Float32Array {
+  const maxima = new Float32Array(Math.ceil(length / BLOCK))
+  for (let block = 0; block < maxima.length; block++) {
+    const end = start + Math.min(length, (block + 1) * BLOCK)
+    let max = -Infinity
+    for (let i = start + block * BLOCK; i < end; i++) {
+      const value = logits[i]!
+      if (value > max) max = value
+      else if (Number.isNaN(value)) checkSum(value)
+    }
+    maxima[block] = max
+  }
+  return maxima
+}
+
+/** Index of the first of rising `sums` that is above `value`. */
+function firstAbove(sums: Float64Array, value: number): number {
+  let [low, high] = [0, sums.length]
+  while (low < high) {
+    const middle = (low + high) >> 1
+    if (sums[middle]! > value) high = middle
+    else low = middle + 1
+  }
+  return low
+}
+
 /**
- * Draws a token from softmax(logits / temperature) of one row.
+ * Draws a token from softmax(logits / temperature) of one row, by rejection: a block of logits by the weight it has if all of them were
+ * its largest, then a token of it, which stays as often as its own weight is of that. The distribution is exact, and an exponential is
+ * needed for every block only, not for every token.
  * @throws E_RUNTIME when the row has NaN or +Infinity.
  */
 export function drawToken(
@@ -50,26 +82,25 @@ export function drawToken(
   random: Random,
   { temperature = 1, topK }: SamplingOptions = {},
 ): number {
-  const max = maxOf(logits, start, start + length)
+  const maxima = blockMaxima(logits, start, length)
+  const max = maxOf(maxima, 0, maxima.length)
+  checkSum(max - max)
   let least = -Infinity
   if (topK !== undefined && topK < length) {
     least = logits.slice(start, start + length).sort()[length - topK]!
   }
-  const weights = new Float64Array(length)
+  const sizeOf = (block: number) => Math.min(BLOCK, length - block * BLOCK)
+  const sums = new Float64Array(maxima.length)
   let sum = 0
-  for (let i = 0; i < length; i++) {
-    const value = logits[start + i]!
-    if (value < least) continue
-    sum += weights[i] = Math.exp((value - max) / temperature)
+  maxima.forEach((largest, block) => {
+    if (largest >= least) sum += sizeOf(block) * Math.exp((largest - max) / temperature)
+    sums[block] = sum
+  })
+  for (;;) {
+    const block = firstAbove(sums, random.next() * sum)
+    if (block === sums.length) continue // rounding left a crumb beyond the last block
+    const token = block * BLOCK + random.int(sizeOf(block))
+    const value = logits[start + token]!
+    if (value >= least && random.next() < Math.exp((value - maxima[block]!) / temperature)) return token
   }
-  checkSum(sum)
-  let rest = random.next() * sum
-  let last = 0
-  for (let i = 0; i < length; i++) {
-    if (weights[i] === 0) continue
-    rest -= weights[i]!
-    if (rest < 0) return i
-    last = i
-  }
-  return last // rounding left a crumb beyond the last token that has any weight
 }

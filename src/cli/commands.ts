@@ -1,5 +1,6 @@
 /** @file The commands: calls of the package's functions, and what they end with. */
 
+import { checkRuntime } from '../engine/check-runtime.ts'
 import { faceFor, type RunOptions } from '../engine/engine.ts'
 import type { DoctorReport } from '../doctor/examine.ts'
 import { QuantError } from '../errors.ts'
@@ -80,6 +81,7 @@ async function runDoctor(
   { say, note }: StatusLine,
   signal: AbortSignal,
 ): Promise<Outcome> {
+  checkRuntime()
   const [{ examine }, { installCuda }] = await Promise.all([
     import('../doctor/examine.ts'),
     import('../doctor/install-cuda.ts'),

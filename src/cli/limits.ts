@@ -8,11 +8,11 @@ import { POSITIVE, type Rule, SHARE } from '../quant/terms/check-options.ts'
 /** Limits that were asked for. */
 export interface Limits {
   readonly maxPerplexity?: number
-  /** Of perplexity / perplexity of the reference. */
+  /** Bound of perplexity / perplexity of the reference. */
   readonly maxRatio?: number
-  /** Of the mean KL divergence from the reference. */
+  /** Bound of the mean KL divergence from the reference. */
   readonly maxKl?: number
-  /** Of the share of positions with the same likeliest token. */
+  /** Least share of positions with the same likeliest token. */
   readonly minAgreement?: number
 }
 

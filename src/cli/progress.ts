@@ -64,10 +64,14 @@ function fractionDone({ index, blocks, phase, done, total }: BlockEvent, first: 
   return (index - first + from + ((to - from) * done) / Math.max(1, total)) / (blocks - first)
 }
 
-const blockLine = (event: BlockEvent, left: string | undefined): string =>
+/** The time left after `elapsedMs` for a part of the work; undefined when that is too little to tell. */
+const timeLeft = (elapsedMs: number, fraction: number): string | undefined =>
+  fraction < MIN_FRACTION ? undefined : formatDuration((elapsedMs / fraction) * (1 - fraction))
+
+const eventLine = (event: ProgressEvent, loss: number | undefined, left: string | undefined): string =>
   [
     describeEvent(event),
-    ...(event.loss === undefined ? [] : [`loss ${formatLoss(event.loss)}`]),
+    ...(loss === undefined ? [] : [`loss ${formatLoss(loss)}`]),
     ...(left === undefined ? [] : [`${left} left`]),
   ].join('  ')
 
@@ -84,14 +88,15 @@ function finishedLine({ report, blocks }: Extract<QuantizeEvent, { type: 'blockD
 }
 
 /**
- * Shows events: the work under way, with the time left once blocks are learned; an estimate of the whole time, once there is one; every
- * finished block.
+ * Shows events: the work under way, with the time left of the calibration text or of all blocks; an estimate of the whole time, once
+ * there is one; every finished block.
  * @param now clock in milliseconds.
  */
 export function showProgress(
   { say, line, note }: Pick<StatusLine, 'say' | 'line' | 'note'>,
   now: () => number = () => performance.now(),
 ): (event: ProgressEvent) => void {
+  let writing: { readonly at: number; readonly done: number } | undefined
   let begin: { readonly at: number; readonly block: number } | undefined
   let estimated = false
   let resumed = 0
@@ -99,17 +104,21 @@ export function showProgress(
     switch (event.type) {
       case 'device':
         return note(deviceLine(event.device))
+      case 'calibrating': {
+        writing ??= { at: now(), done: event.done }
+        const fraction = (event.done - writing.done) / Math.max(1, event.total - writing.done)
+        return say(eventLine(event, undefined, timeLeft(now() - writing.at, fraction)))
+      }
       case 'block': {
         if (!begin && resumed > 0) line(`${resumed} of ${event.blocks} blocks were finished by an earlier run`)
         begin ??= { at: now(), block: event.index }
         const fraction = fractionDone(event, begin.block)
-        const leftMs = ((now() - begin.at) / fraction) * (1 - fraction)
-        const left = fraction < MIN_FRACTION ? undefined : formatDuration(leftMs)
+        const left = timeLeft(now() - begin.at, fraction)
         if (left !== undefined && event.phase === 'learning' && !estimated) {
           line(`about ${left} to learn ${event.blocks - begin.block} blocks, ${event.total} steps each`)
           estimated = true
         }
-        return say(blockLine(event, left))
+        return say(eventLine(event, event.loss, left))
       }
       case 'blockDone':
         if (event.resumed) resumed++

@@ -12,11 +12,11 @@ import {
   statfsSync,
   statSync,
   symlinkSync,
-  writeFileSync,
 } from 'node:fs'
 import { homedir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { messageOf, QuantError } from '../errors.ts'
+import { writeAtomically } from '../files/atomic-file.ts'
 import { diskError } from '../files/disk-errors.ts'
 import { CUDA_PROVIDER_FILES, packagedVersion, runtimeFolder, unsupportedByCuda } from '../kernels/runtime-folder.ts'
 import { CUDA_WHEELS, type CudaWheel } from './cuda-wheels.ts'
@@ -120,15 +120,29 @@ const providerLinks = (runtime: string): string[] => CUDA_PROVIDER_FILES.map(nam
 function openFolder(folder: string): Manifest {
   mkdirSync(folder, { recursive: true })
   const path = join(folder, MANIFEST)
-  if (existsSync(path)) return JSON.parse(readFileSync(path, 'utf8')) as Manifest
+  if (existsSync(path)) return readManifest(path)
   if (readdirSync(folder).length > 0)
     throw new QuantError('E_OUTPUT', `${folder} holds other files`, 'Give a folder of its own: `--into FOLDER`.')
   writeManifest(folder, {})
   return {}
 }
 
+/** @throws E_OUTPUT */
+function readManifest(path: string): Manifest {
+  try {
+    return { ...(JSON.parse(readFileSync(path, 'utf8')) as Manifest) }
+  } catch (error) {
+    if (!(error instanceof SyntaxError)) throw error
+    throw new QuantError(
+      'E_OUTPUT',
+      `${path} is damaged: ${error.message}`,
+      'Remove that folder, or give another one with `--into FOLDER`.',
+    )
+  }
+}
+
 const writeManifest = (folder: string, manifest: Manifest): void =>
-  writeFileSync(join(folder, MANIFEST), `${JSON.stringify(manifest, null, 2)}\n`)
+  writeAtomically(join(folder, MANIFEST), Buffer.from(`${JSON.stringify(manifest, null, 2)}\n`))
 
 /** True when the files of a wheel are in the folder, as long as they were. */
 const isComplete = (folder: string, files: readonly UnpackedFile[] | undefined): boolean =>

@@ -1,11 +1,11 @@
 /** @file Files from a Python package index (PEP 503: pages of links), as pip gets them. */
 
 import { createHash } from 'node:crypto'
-import { createWriteStream } from 'node:fs'
 import { Readable, Transform } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 import type { ReadableStream } from 'node:stream/web'
 import { messageOf, QuantError } from '../errors.ts'
+import { streamToNew } from '../files/atomic-file.ts'
 
 /** The index of pip itself. */
 const PYPI = 'https://pypi.org/simple'
@@ -109,7 +109,7 @@ export async function download(
   })
   const source = Readable.fromWeb((body ?? new Blob([]).stream()) as ReadableStream)
   try {
-    await pipeline(source, count, createWriteStream(path), { signal })
+    await pipeline(source, count, streamToNew(path), { signal })
   } catch (error) {
     signal?.throwIfAborted()
     if (error instanceof QuantError || (error as NodeJS.ErrnoException).syscall !== undefined) throw error

@@ -1,9 +1,10 @@
 /** @file The door to yauzl: files of a wheel, which is a zip archive. */
 
-import { createWriteStream, statSync } from 'node:fs'
+import { statSync } from 'node:fs'
 import { join, posix } from 'node:path'
 import { pipeline } from 'node:stream/promises'
 import { openPromise } from 'yauzl'
+import { streamToNew } from '../files/atomic-file.ts'
 
 /** A file that was unpacked. */
 export interface UnpackedFile {
@@ -23,7 +24,7 @@ export async function unpack(wheel: string, needed: RegExp, folder: string): Pro
       if (!needed.test(entry.fileName)) continue
       const name = posix.basename(entry.fileName)
       const path = join(folder, name)
-      await pipeline(await archive.openReadStreamPromise(entry), createWriteStream(path))
+      await pipeline(await archive.openReadStreamPromise(entry), streamToNew(path))
       files.push({ name, bytes: statSync(path).size })
     }
   } finally {

@@ -7,6 +7,7 @@ import { resolveOptions } from '../quant/terms/resolve-options.ts'
 import { checkGenerateOptions } from '../quant/terms/generate-options.ts'
 import { checkEvaluateOptions, checkInspectOptions } from '../quant/terms/read-options.ts'
 import type { Traces } from '../quant/terms/report.ts'
+import { checkRuntime } from './check-runtime.ts'
 import { chooseDevice, type ChosenDevice } from './choose-device.ts'
 import { engineEnvironment, startOptions } from './environment.ts'
 import type { ProgressEvent, Task, TaskName, Tasks } from './messages.ts'
@@ -26,7 +27,11 @@ export interface RunOptions {
   readonly engine?: EngineKind | undefined
 }
 
-type Call<Name extends TaskName> = (options: Tasks[Name]['options'], run?: RunOptions) => Promise<Tasks[Name]['report']>
+/** A task as a function of its options. */
+export type Call<Name extends TaskName> = (
+  options: Tasks[Name]['options'],
+  run?: RunOptions,
+) => Promise<Tasks[Name]['report']>
 
 /** The functions of the package. */
 export interface Face {
@@ -137,6 +142,7 @@ export function faceFor(nameOf: OptionName): Face {
   const perform = async (given: Task, { onProgress = () => {}, signal, engine = 'process' }: RunOptions) => {
     if (!ENGINES.includes(engine)) throw usageError(`engine is process or inline, not "${String(engine)}"`)
     check(given)
+    checkRuntime()
     const { task, device } = await place(given, engine, signal)
     if (device) onProgress({ type: 'device', device })
     const work = async (part: Task) =>

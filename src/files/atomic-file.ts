@@ -4,7 +4,18 @@
  */
 
 import { randomBytes } from 'node:crypto'
-import { closeSync, constants, fsyncSync, lstatSync, openSync, readdirSync, renameSync, rmSync } from 'node:fs'
+import {
+  closeSync,
+  constants,
+  createWriteStream,
+  fsyncSync,
+  lstatSync,
+  openSync,
+  readdirSync,
+  renameSync,
+  rmSync,
+  type WriteStream,
+} from 'node:fs'
 import { basename, dirname, join } from 'node:path'
 import { closeQuietly } from './closing.ts'
 import { syncFolder } from './folders.ts'
@@ -21,6 +32,12 @@ export const hiddenName = (file: string, ending: string): string =>
 
 /** Opens a new file for reading and writing. @throws the error of the system, EEXIST when anything has the name. */
 export const createFile = (path: string): number => openSync(path, CREATE)
+
+/** Stream into a new file that takes the place of what has the name. @throws the error of the system. */
+export function streamToNew(path: string): WriteStream {
+  rmSync(path, { force: true })
+  return createWriteStream(path, { fd: createFile(path) })
+}
 
 /** A file that is being written. After `publish` or `discard` nothing else may be called. */
 export class AtomicFile {

@@ -62,7 +62,7 @@ export const qMax = (bits: number): number => 2 ** bits - 1
 export const symmetricZeroPoint = (bits: number): number => 2 ** (bits - 1)
 
 /** True where the scale of a symmetric group is negative: its greater end is `hi`, and codes reach farther below zero. */
-export const isTurned = ({ positiveScale }: Pick<WeightQuantizer, 'positiveScale'>, lo: number, hi: number): boolean =>
+const isTurned = ({ positiveScale }: Pick<WeightQuantizer, 'positiveScale'>, lo: number, hi: number): boolean =>
   !positiveScale && hi > -lo
 
 /**

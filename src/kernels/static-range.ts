@@ -46,7 +46,7 @@ export type WrittenQuantizer = ClippedQuantizer | FixedQuantizer
 export const STATIC_BITS: readonly number[] = [8, 16]
 
 /** @throws E_SCHEME when `bits` is neither 8 nor 16. */
-export function checkRangeQuantizer({ bits }: Pick<RangeQuantizer, 'bits'>): void {
+function checkRangeQuantizer({ bits }: Pick<RangeQuantizer, 'bits'>): void {
   if (STATIC_BITS.includes(bits)) return
   throw new QuantError(
     'E_SCHEME',

@@ -23,6 +23,44 @@ function schemeWords(scheme: string): string {
   )
 }
 
+/** Facts that reports of some runs hold besides. */
+interface Told {
+  readonly calibration?: {
+    /** Absent where the model wrote the text itself. */
+    readonly file?: string
+    readonly samples: number
+    readonly seqLen: number
+    readonly digest?: string
+  }
+  readonly seed?: number
+  /** Perplexities on calibration text that nothing was learned from. */
+  readonly check?: { readonly float?: number; readonly quantized?: number; readonly tokens?: number }
+}
+
+const told = (report: QuantizeResult): Told => report as QuantizeResult & Told
+
+/** Perplexities of both models, where they were measured. */
+function perplexities(
+  report: QuantizeResult,
+): { quantized: number; float: number | undefined; on: string } | undefined {
+  const { evaluation } = report
+  if (evaluation)
+    return { quantized: evaluation.perplexity, float: evaluation.against?.perplexity, on: modelName(evaluation.text) }
+  const { float, quantized } = told(report).check ?? {}
+  return quantized === undefined ? undefined : { quantized, float, on: 'held-out calibration text' }
+}
+
+function calibrationFacts(report: QuantizeResult): (readonly [string, Content])[] {
+  const { calibration, seed } = told(report)
+  if (!calibration) return [['Seed', seed]]
+  const { file = 'text that the model wrote itself', samples, seqLen, digest } = calibration
+  return [
+    ['Calibration', `${file}, ${counted(samples, 'sample')} of ${seqLen} tokens`],
+    ['Digest of its tokens', digest !== undefined && markup`<code>${digest}</code>`],
+    ['Seed', seed],
+  ]
+}
+
 /** Largest resident set of all blocks. */
 const peakOf = ({ blocks }: QuantizeResult): number | undefined => {
   const known = blocks.flatMap(({ peakMemoryBytes }) => peakMemoryBytes ?? [])
@@ -30,18 +68,18 @@ const peakOf = ({ blocks }: QuantizeResult): number | undefined => {
 }
 
 function tilesOf(report: QuantizeResult): Tile[] {
-  const { sizeBefore, sizeAfter, elapsedMs, evaluation, blocks } = report
+  const { sizeBefore, sizeAfter, elapsedMs, blocks } = report
+  const perplexity = perplexities(report)
   const left = meanLeft(blocks)
   const peak = peakOf(report)
-  const before = evaluation?.against?.perplexity
   return [
     { name: 'Size', value: bytes(sizeAfter), note: `from ${bytes(sizeBefore)}` },
-    ...(evaluation
+    ...(perplexity
       ? [
           {
             name: 'Perplexity',
-            value: number(evaluation.perplexity),
-            note: before !== undefined && `float: ${number(before)}`,
+            value: number(perplexity.quantized),
+            note: [perplexity.float !== undefined && `float: ${number(perplexity.float)}, `, `on ${perplexity.on}`],
           },
         ]
       : []),
@@ -53,12 +91,16 @@ function tilesOf(report: QuantizeResult): Tile[] {
   ]
 }
 
-function leadOf({ scheme, sizeBefore, sizeAfter, evaluation, blocks }: QuantizeResult): Content {
+function leadOf(report: QuantizeResult): Content {
+  const { scheme, sizeBefore, sizeAfter, blocks } = report
   const left = meanLeft(blocks)
+  const { quantized, float } = perplexities(report) ?? {}
   return [
     `The weights of ${counted(blocks.length, 'block')} are stored as ${schemeWords(scheme)}. The files are ${number(sizeBefore / sizeAfter)} times smaller than before.`,
     left !== undefined && ` Learning left ${percent(left)} of the error of rounding to nearest.`,
-    evaluation?.ratio !== undefined && ` Perplexity is ${number(evaluation.ratio)} times that of the float model.`,
+    quantized !== undefined &&
+      float !== undefined &&
+      ` Perplexity is ${number(quantized / float)} times that of the float model.`,
   ]
 }
 
@@ -101,28 +143,6 @@ function runSection(report: QuantizeResult, about: About): Section {
         ),
     ],
   }
-}
-
-/** Fields that tell of the calibration, where the report has them. */
-interface Calibrated {
-  readonly calibration?: {
-    readonly file?: string
-    readonly samples: number
-    readonly seqLen: number
-    readonly digest?: string
-  }
-  readonly seed?: number
-}
-
-function calibrationFacts(report: QuantizeResult): (readonly [string, Content])[] {
-  const { calibration, seed } = report as QuantizeResult & Calibrated
-  if (!calibration) return [['Seed', seed]]
-  const { file = 'text that the model wrote itself', samples, seqLen, digest } = calibration
-  return [
-    ['Calibration', `${file}, ${counted(samples, 'sample')} of ${seqLen} tokens`],
-    ['Digest of its tokens', digest !== undefined && markup`<code>${digest}</code>`],
-    ['Seed', seed],
-  ]
 }
 
 /** The page about a quantized model. */

@@ -5,7 +5,7 @@ import type { Linear } from './find/linears.ts'
 import type { EmbeddingPlan } from './plan/plan-embeddings.ts'
 import { outerBytes, packedBytes } from './plan/size.ts'
 import type { WeightSchemeOf } from './plan/weight-rules.ts'
-import type { ExportOptions } from './terms/options.ts'
+import type { ExportOptions, Format } from './terms/options.ts'
 import type { QuantScheme } from './terms/scheme.ts'
 
 /**
@@ -16,7 +16,7 @@ export function quantizedSize(
   linears: readonly Linear[],
   scheme: QuantScheme,
   schemeOf: WeightSchemeOf,
-  format?: ExportOptions['format'],
+  format?: Format,
 ): { readonly packed: number; readonly replaced: number } {
   const stays = new Set<Tensor>()
   const goes = new Set<Tensor>()
@@ -43,7 +43,7 @@ export function outputSize(
   linears: readonly Linear[],
   scheme: QuantScheme,
   schemeOf: WeightSchemeOf = () => scheme.weights,
-  format?: ExportOptions['format'],
+  format?: Format,
 ): number {
   const { packed, replaced } = quantizedSize(linears, scheme, schemeOf, format)
   return Math.round(size - replaced + packed)

@@ -82,9 +82,10 @@ async function quantize(given: QuantizeOptions, hooks: Hooks): Promise<QuantizeR
   const output = planOutput(model.path!, options.output, schemeName(scheme), naming)
   onEvent?.({ type: 'analyzed', blocks: blocks.length, linears: names.length })
   const saving = savingOf(model, output)
-  checkOutput(model, output, saving, options.saveParams)
+  const others = [options.calib, options.params].filter(file => file !== undefined)
+  checkOutput(model, output, saving, options.saveParams, others)
   const source = new SourceWatch(modelFiles(model))
-  const inputs = new SourceWatch([options.calib, options.params].filter(file => file !== undefined))
+  const inputs = new SourceWatch(others)
   // A choice made by a function cannot be compared with that of an earlier run.
   const fresh = options.fresh || options.selectMappings !== undefined
   const signature = signatureOfRun(options, analysis)

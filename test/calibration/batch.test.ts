@@ -9,6 +9,7 @@ test('batches shrink with what a sequence brings back, down to one', () => {
   expect(batchFor(2 ** 26, 1000)).toBe(4)
   expect(batchFor(2 ** 40, 1000)).toBe(1)
   expect(batchFor(2 ** 20, 3)).toBe(3)
+  expect(batchFor(2 ** 20, 1000, 64)).toBe(64)
 })
 
 test('a guessed batch that the model refuses becomes one', async () => {

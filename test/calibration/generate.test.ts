@@ -64,6 +64,60 @@ test('top-k 1 is greedy', async () => {
   expect(numbers(tokens)).toEqual(greedy)
 })
 
+test('a sample is a first token and pieces that know nothing of each other', async () => {
+  const decoder = toyDecoder({ cached: true })
+  const piece = [2]
+  while (piece.length < 4) {
+    const logits = toyLogits(piece)
+    piece.push(logits.indexOf(Math.max(...logits)))
+  }
+  // Greedy pieces after the same first token are alike: 8 tokens in pieces of 2, 3 and 3.
+  const { tokens } = await generateTokens(decoder, decoder.io, {
+    ...options,
+    samples: 2,
+    seqLen: 9,
+    piece: 3,
+    topK: 1,
+  })
+  const written = piece.slice(1)
+  const sample = [2, ...written.slice(0, 2), ...written, ...written]
+  expect(numbers(tokens)).toEqual([...sample, ...sample])
+  const drawn = await generateTokens(decoder, decoder.io, { ...options, samples: 1, seqLen: 61, piece: 20 })
+  const pieces = [1, 21, 41].map(start =>
+    numbers(drawn.tokens)
+      .slice(start, start + 20)
+      .join(),
+  )
+  expect(new Set(pieces).size).toBe(3)
+})
+
+test.each([true, false])('no token is computed that is not used (cache: %s)', async cached => {
+  const decoder = toyDecoder({ cached })
+  await generateTokens(decoder, decoder.io, { ...options, samples: 3, seqLen: 11, piece: 4 })
+  // 10 tokens of each sample in pieces of 3, 3 and 4.
+  const steps = (count: number, length: number) => Array.from({ length }, (_, t) => [count, cached ? 1 : t + 1])
+  expect(decoder.runs).toEqual([...steps(6, 3), ...steps(3, 4)])
+})
+
+test('64 pieces at once, of all samples; fewer where memory asks for it', async () => {
+  const decoder = toyDecoder({ cached: true })
+  await generateTokens(decoder, decoder.io, { ...options, samples: 25, seqLen: 13, piece: 4 })
+  expect(decoder.runs.map(([batch]) => batch)).toEqual([...Array(4).fill(64), ...Array(4).fill(11)])
+  const large = toyDecoder({ cached: true })
+  // 64 MiB of logits for each sequence, for four of them.
+  await generateTokens(large, { ...large.io, vocabSize: 2 ** 24 - 1000 }, { ...options, samples: 8, seqLen: 2 })
+  expect(large.runs).toEqual([
+    [4, 1],
+    [4, 1],
+  ])
+})
+
+test('a sample does not depend on how many there are', async () => {
+  const decoder = toyDecoder({ cached: true })
+  const write = (samples: number) => generateTokens(decoder, decoder.io, { ...options, samples, seqLen: 9, piece: 3 })
+  expect((await write(5)).tokens.slice(0, 18)).toEqual((await write(2)).tokens)
+})
+
 test('starts from the configured begin of text, or from random tokens', async () => {
   const decoder = toyDecoder({ cached: true })
   const starts = async (bosTokenId: number | undefined) => {
@@ -81,10 +135,8 @@ test('progress counts tokens, up to all of them', async () => {
   const onProgress = (done: number, total: number) => seen.push([done, total])
   await generateTokens(decoder, decoder.io, { samples: 3, seqLen: 2, seed: 0, batch: 2, onProgress })
   expect(seen).toEqual([
-    [2, 6],
-    [4, 6],
-    [5, 6],
-    [6, 6],
+    [2, 3],
+    [3, 3],
   ])
 })
 

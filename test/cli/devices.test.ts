@@ -27,7 +27,7 @@ const quantize = (output: string, ...flags: string[]) =>
     ],
   )
 
-test('two devices give the same bytes again', { timeout: 120_000 }, async () => {
+test('two devices give the same bytes again', async () => {
   for (const output of ['a.onnx', 'b.onnx']) {
     const { exitCode, stderr } = await quantize(output, '--devices', 'cpu,cpu')
     expect(exitCode, stderr).toBe(0)

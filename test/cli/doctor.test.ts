@@ -8,6 +8,7 @@ import type { DoctorReport } from '../../src/doctor/examine.ts'
 import { copyPackage } from '../helpers/copied-package.ts'
 import { runCli, startCli } from '../helpers/run-cli.ts'
 import { tempDir } from '../helpers/temp-dir.ts'
+import { unless } from '../helpers/unless.ts'
 
 const folder = tempDir()
 
@@ -43,8 +44,9 @@ test('--into is for --install-cuda only', async () => {
   })
 })
 
-test.skipIf(process.platform !== 'linux' || process.arch !== 'x64')(
+test(
   '--install-cuda without a way to the index is one error, and nothing is installed',
+  unless(process.platform === 'linux' && process.arch === 'x64' ? undefined : 'for Linux on x64'),
   async () => {
     const copy = copyPackage(join(folder, 'other'))
     const into = join(folder, 'cuda')

@@ -117,6 +117,6 @@ test('one after the other on a narrow one, and where there is none', () => {
 })
 
 test('texts that are the same', () => {
-  const { parting: _, ...same } = report
+  const same = { ...report, parting: undefined }
   expect(formatComparison(same, undefined)).toMatch(/\n\nthe same 3 tokens$/)
 })

@@ -1,6 +1,5 @@
-import { copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
+import { copyFileSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { join, resolve } from 'node:path'
-import { setTimeout as sleep } from 'node:timers/promises'
 import { beforeAll, describe, expect, test } from 'vitest'
 import { loadModel } from '../../src/graph/onnx-file/load.ts'
 import { openModel } from '../../src/kernels/session.ts'
@@ -8,7 +7,7 @@ import type { EvaluateReport } from '../../src/quant/evaluate.ts'
 import type { InspectReport } from '../../src/quant/inspected.ts'
 import type { QuantizeReport } from '../../src/quant/terms/report.ts'
 import { floatInitializer, linearModel, modelBytes, tensorType } from '../helpers/onnx-files.ts'
-import { type CliResult, runCli, startCli } from '../helpers/run-cli.ts'
+import { runCli } from '../helpers/run-cli.ts'
 import { tempDir } from '../helpers/temp-dir.ts'
 
 const llama = resolve(import.meta.dirname, '../../fixtures/tiny-llama')
@@ -389,188 +388,10 @@ describe('bad input ends with one message and leaves nothing behind', () => {
   })
 })
 
-describe('a run that ends early', () => {
-  const some = ['--group', '32', '--samples', '8', '--seq-len', '64', '--threads', '1', '--calib', calib]
-  const run = (out: string, ...args: string[]) => ['quantize', llama, '--w4a16', ...some, ...args, '-o', out]
-
-  /** Resolves once `ready` is; the run must not have ended before. */
-  async function until(ready: () => boolean, ended: Promise<unknown>): Promise<void> {
-    let over = false
-    void ended.then(() => (over = true))
-    while (!over && !ready()) await sleep(10)
-    expect(over).toBe(false)
-  }
-  const files = (folder: string): string[] => (existsSync(folder) ? readdirSync(folder) : [])
-  /** PID of the process that works in a folder. */
-  const workerOf = (work: string): number => parsed<{ pid: number }>(readFileSync(join(work, 'lock.1'), 'utf8')).pid
-
-  test.each(['SIGINT', 'SIGTERM'] as const)(
-    '%s before anything is finished ends it within a second, exits with 130 and leaves nothing',
-    async signal => {
-      const out = fresh()
-      const { child, ended } = startCli(run(join(out, 'new', 'q.onnx'), '--epochs', '100000'))
-      await until(() => files(join(out, 'new', '.q.onnx.omniquant')).some(name => name.startsWith('float-001')), ended)
-      const sent = performance.now()
-      child.kill(signal)
-      expect(await ended).toMatchObject({
-        stdout: '',
-        stderr: 'error: interrupted: nothing was written\n',
-        exitCode: 130,
-      })
-      expect(performance.now() - sent).toBeLessThan(1000)
-      expect(readdirSync(out)).toEqual([])
-    },
-  )
-
-  test('without a terminal a hang-up is nothing, whoever of its processes gets it (nohup)', async () => {
-    const path = join(fresh(), 'q.onnx')
-    const { child, ended } = startCli(run(path, '--epochs', '10', '--quiet'), { detached: true })
-    await until(() => files(join(path, '../.q.onnx.omniquant')).some(name => name.startsWith('float-001')), ended)
-    process.kill(-child.pid!, 'SIGHUP')
-    expect(await ended).toEqual({ stdout: '', stderr: '', exitCode: 0 })
-    expect(existsSync(path)).toBe(true)
-  })
-
-  test('afterwards the finished blocks are kept, and the same command goes on to the same bytes', async () => {
-    const [out, whole] = [fresh(), fresh()]
-    const path = join(out, 'q.onnx')
-    const work = join(out, '.q.onnx.omniquant')
-    const { child, ended } = startCli(run(path, '--epochs', '60'))
-    await until(() => files(work).includes('block-000.record'), ended)
-    child.kill('SIGINT')
-    expect(await ended).toMatchObject({
-      stdout: '',
-      stderr:
-        'error: interrupted: what was finished is kept\n' +
-        'hint: Run the same command again to go on from there, or with --fresh to start over.\n',
-      exitCode: 130,
-    })
-    expect(files(out)).toEqual(['.q.onnx.omniquant'])
-
-    const other = await runCli(...run(path, '--epochs', '61'))
-    expect(other.stderr).toMatch(/^error: an unfinished run .* its epochs was 60, now it is 61 .*\nhint: .*--fresh/)
-    expect([other.exitCode, files(work).includes('block-000.record')]).toEqual([1, true])
-
-    const again = await runCli(...run(path, '--epochs', '60'))
-    expect([again.exitCode, again.stderr]).toEqual([0, ''])
-    expect(again.stdout).toMatch(/^note: went on from an earlier run, which had finished [12] of 3 blocks$/m)
-    expect(readdirSync(out).filter(name => name.startsWith('.'))).toEqual([])
-    await runCli(...run(join(whole, 'q.onnx'), '--epochs', '60'))
-    expect(readFileSync(path).equals(readFileSync(join(whole, 'q.onnx')))).toBe(true)
-  })
-
-  test('a process that is killed from elsewhere is reported, with what it was doing', async () => {
-    const out = fresh()
-    const work = join(out, '.q.onnx.omniquant')
-    const { ended } = startCli(run(join(out, 'q.onnx'), '--epochs', '100000'))
-    await until(() => files(work).some(name => name.startsWith('float-001')), ended)
-    await sleep(300)
-    process.kill(workerOf(work), 'SIGKILL')
-    const { stdout, stderr, exitCode } = await ended
-    expect([stdout, exitCode]).toEqual(['', 1])
-    expect(stderr).toMatch(
-      /^error: the process that works was killed, most likely because memory ran out, while: block 1\/3 .*\nhint: .*--seq-len/,
-    )
-    expect(readdirSync(out)).toEqual([])
-  })
-
-  test('whoever is left alone by its parent ends too', async () => {
-    const out = fresh()
-    const work = join(out, '.q.onnx.omniquant')
-    const { child, ended } = startCli(run(join(out, 'q.onnx'), '--epochs', '100000'))
-    await until(() => files(work).some(name => name.startsWith('float-001')), ended)
-    const pid = workerOf(work)
-    child.kill('SIGKILL')
-    await ended
-    const alive = () => {
-      try {
-        return process.kill(pid, 0)
-      } catch {
-        return false
-      }
-    }
-    for (let i = 0; i < 500 && alive(); i++) await sleep(20)
-    expect(alive()).toBe(false)
-  })
-
-  test('of three at once one works, and two say so', async () => {
-    const out = fresh()
-    const path = join(out, 'q.onnx')
-    const runs = ['', fresh(), fresh()].map(dir =>
-      startCli(run(path, '--epochs', '100000', ...(dir === '' ? [] : ['--work-dir', dir]))),
-    )
-    const refused: CliResult[] = []
-    for (const { ended } of runs) void ended.then(result => refused.push(result))
-    while (refused.length < 2) await sleep(20)
-    for (const { stderr, exitCode } of refused) {
-      expect(stderr).toMatch(
-        /^error: process \d+ on \S+ is working on this output \(.*\)\nhint: Wait for it, .*-o\.\n$/,
-      )
-      expect(exitCode).toBe(1)
-    }
-    for (const { child } of runs) child.kill('SIGINT')
-    const all = await Promise.all(runs.map(({ ended }) => ended))
-    expect(all.map(({ exitCode }) => exitCode).sort()).toEqual([1, 1, 130])
-    expect(readdirSync(out)).toEqual([])
-  })
-
-  test('--work-dir says where, and keeps what is there; a place that cannot be written is one error', async () => {
-    const [out, work] = [fresh(), fresh()]
-    writeFileSync(join(work, 'a file'), '')
-    const inFile = await runCli(...run(join(out, 'q.onnx'), '--no-lwc', '--work-dir', join(work, 'a file')))
-    expect(inFile).toMatchObject({ exitCode: 1, stderr: expect.stringMatching(/^error: cannot write to /) as string })
-    expect(readdirSync(out)).toEqual([])
-    for (const place of [work, join(work, 'sub')]) {
-      const good = await runCli(...run(join(out, 'q.onnx'), '--no-lwc', '--work-dir', place, '--quiet'))
-      expect([good.exitCode, good.stderr]).toEqual([0, ''])
-      expect([readdirSync(work), files(out).filter(name => name.startsWith('.'))]).toEqual([['a file'], []])
-    }
-  })
-})
-
 test('--version and --help', async () => {
   const { version } = parsed<{ version: string }>(readFileSync(resolve(llama, '../../package.json'), 'utf8'))
   expect(await runCli('--version')).toEqual({ stdout: `${version}\n`, stderr: '', exitCode: 0 })
   const help = await runCli('--help')
   expect([help.stderr, help.exitCode]).toEqual(['', 0])
   expect(help.stdout).toContain('omniquant quantize model.onnx --w4a16')
-})
-
-describe('weights and activations', () => {
-  const little = ['--samples', '4', '--seq-len', '32', '--epochs', '2', '--threads', '1', '--calib', calib, '--json']
-  const run = async (...args: string[]) => {
-    const out = fresh()
-    const result = await runCli('quantize', llama, ...args, ...little, '-o', out)
-    return { ...result, bytes: result.exitCode === 0 ? readFileSync(join(out, 'model.onnx')) : undefined }
-  }
-
-  test('what was learned can be saved and used again, to the same bytes', async () => {
-    const params = join(fresh(), 'learned.safetensors')
-    const saved = await run('--w4a4', '--save-params', params)
-    expect([saved.exitCode, saved.stderr]).toEqual([0, ''])
-    const replayed = await run('--w4a4', '--params', params)
-    expect([replayed.exitCode, replayed.stderr]).toEqual([0, ''])
-    expect(replayed.bytes!.equals(saved.bytes!)).toBe(true)
-    const without = await run('--w4a4', '--params', params, '--ignore', 'o_proj')
-    expect([without.exitCode, without.bytes]).toEqual([1, undefined])
-    expect(without.stderr).toContain("its exceptions is not given, this run's is o_proj:float")
-    const other = await run('--w6a6', '--params', params)
-    expect(other.exitCode).toBe(1)
-    expect(other.stderr).toContain('does not fit this run: its scheme is w4a4')
-  })
-
-  test('a learning rate of 1e3 ends with a valid model and a note', async () => {
-    const { exitCode, stdout, bytes } = await run('--w4a4', '--lr', '1e3', '--evaluate', text)
-    expect(exitCode).toBe(0)
-    const report = parsed<QuantizeReport & { evaluation: EvaluateReport }>(stdout)
-    expect(report.notes.join('\n')).toMatch(/learning (diverged|did not help)/)
-    expect(report.evaluation.ratio).toBeLessThan(1.5)
-    expect(bytes!.length).toBeGreaterThan(1000)
-  })
-
-  test('no epochs: transformed, not trained, and rounded', async () => {
-    const { exitCode, stdout } = await run('--w8a8', '--epochs', '0')
-    expect(exitCode).toBe(0)
-    expect(parsed<QuantizeReport>(stdout).blocks.map(({ mappings }) => mappings.length)).toEqual([5, 5, 5])
-  })
 })

@@ -4,6 +4,7 @@ import { closeSync, existsSync, openSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { startCli } from '../helpers/run-cli.ts'
+import { unless } from '../helpers/unless.ts'
 
 const model = resolve(import.meta.dirname, '../../fixtures/tiny-llama/model.onnx')
 const FULL = '/dev/full'
@@ -18,7 +19,7 @@ async function runOnFullDisk(...args: string[]): Promise<{ stderr: string; exitC
   }
 }
 
-describe.skipIf(!existsSync(FULL))('on a full disk', () => {
+describe('on a full disk', unless(existsSync(FULL) ? undefined : 'no /dev/full'), () => {
   test.each([[['inspect', model]], [['inspect', model, '--json']], [['--help']]])('%j', async args => {
     expect(await runOnFullDisk(...args)).toEqual({
       stderr: expect.stringMatching(/^error: the result cannot be written to stdout: ENOSPC.*\nhint: .*\n$/) as string,

@@ -1,7 +1,17 @@
 /** @file Installation of CUDA from a server of our own, with tiny wheels: what is fetched, checked, linked, and left when it fails. */
 
 import { createHash } from 'node:crypto'
-import { existsSync, mkdirSync, readdirSync, readFileSync, readlinkSync, writeFileSync } from 'node:fs'
+import {
+  existsSync,
+  lstatSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
@@ -161,6 +171,33 @@ test('a provider file of npm’s own installation and a folder with other files 
   writeFileSync(join(full.into, 'mine.txt'), '')
   await expect(installCuda(full)).rejects.toMatchObject({ code: 'E_OUTPUT', message: `${full.into} holds other files` })
   expect(readdirSync(full.into)).toEqual(['mine.txt'])
+})
+
+test('links planted under the names of its files lose them, and what they lead to stays', async () => {
+  const place = scene()
+  const victim = join(folder, 'victim.json')
+  writeFileSync(victim, '{}')
+  mkdirSync(place.into)
+  const names = ['omniquant-cuda.json', CUDA, SHARED, 'libcublas.so.13', ...WHEELS.map(({ file }) => file)]
+  for (const name of names) symlinkSync(victim, join(place.into, name))
+  await installCuda(place)
+  expect(readFileSync(victim, 'utf8')).toBe('{}')
+  const left = readdirSync(place.into)
+  expect(left.sort()).toEqual(['libcublas.so.13', CUDA, SHARED, 'omniquant-cuda.json'])
+  for (const name of left) expect(lstatSync(join(place.into, name)).isFile(), name).toBe(true)
+})
+
+test('a damaged record of the folder is one error, which names it', async () => {
+  const place = scene()
+  mkdirSync(place.into)
+  const record = join(place.into, 'omniquant-cuda.json')
+  writeFileSync(record, '{')
+  await expect(installCuda(place)).rejects.toMatchObject({
+    code: 'E_OUTPUT',
+    message: expect.stringContaining(`${record} is damaged`) as string,
+  })
+  rmSync(record)
+  await expect(installCuda(place)).resolves.toBeDefined()
 })
 
 test('an aborted download leaves no wheel and no link', async () => {

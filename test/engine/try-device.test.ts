@@ -4,6 +4,7 @@ import { resolve } from 'node:path'
 import { expect, test } from 'vitest'
 import { missingProviderFile } from '../../src/kernels/runtime-folder.ts'
 import { type Trying, tryDevice } from '../../src/engine/try-device.ts'
+import { unless } from '../helpers/unless.ts'
 
 const ODD = resolve(import.meta.dirname, '../helpers/odd-probe.js')
 const REAL = resolve(import.meta.dirname, '../../dist/engine/probe-process.js')
@@ -27,10 +28,8 @@ test.each([
 })
 
 test('hangs, and is ended after the limit', async () => {
-  const started = performance.now()
   const { failure } = await trial('hangs', { limitMs: 300 })
   expect(failure?.problem).toBe('a small program did not end there within 0.3 seconds')
-  expect(performance.now() - started).toBeLessThan(20_000)
 })
 
 test('a trial ends with the signal', async () => {
@@ -46,8 +45,12 @@ test('the CPU really runs the program in another process', async () => {
   })
 })
 
-test.skipIf(missingProviderFile() === undefined)('without the provider of CUDA no process is started', async () => {
-  const { failure, seconds } = await tryDevice('cuda:1', { program: '/nowhere.js', env: process.env })
-  expect(seconds).toBe(0)
-  expect(failure?.problem).toMatch(/CUDA/)
-})
+test(
+  'without the provider of CUDA no process is started',
+  unless(missingProviderFile() === undefined ? 'the provider of CUDA is here' : undefined),
+  async () => {
+    const { failure, seconds } = await tryDevice('cuda:1', { program: '/nowhere.js', env: process.env })
+    expect(seconds).toBe(0)
+    expect(failure?.problem).toMatch(/CUDA/)
+  },
+)

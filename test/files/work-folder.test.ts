@@ -1,13 +1,14 @@
 /** @file Work folders: one run at a time, resumed only by the same run; files of others stay. */
 
 import { existsSync, mkdirSync, readdirSync, readFileSync, symlinkSync, truncateSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { expect, test } from 'vitest'
 import { ActivationStore } from '../../src/calibration/activation-store.ts'
 import { WorkFolder, type WorkPlace, workPlace } from '../../src/files/work-folder.ts'
 import { blockName, finishedBefore, isWorthKeeping, trainingName } from '../../src/quant/resume.ts'
 import { tempDir } from '../helpers/temp-dir.ts'
 
+const MOUNT = '/dev/shm'
 const folder = tempDir()
 let count = 0
 const fresh = (): string => {
@@ -71,6 +72,15 @@ test('that folder may be a link', async () => {
   expect(readdirSync(disk)).toHaveLength(1)
   expect(work.remove()).toEqual([])
   expect([readdirSync(disk), readdirSync(links)]).toEqual([[], ['scratch']])
+})
+
+test.skipIf(!existsSync(MOUNT))('that folder may be the root of a file system, which nobody can remove', async () => {
+  const out = fresh()
+  const work = await open(placeIn(out, MOUNT))
+  expect(dirname(work.path)).toBe(MOUNT)
+  work.write(blockName(0), 1)
+  expect(work.remove()).toEqual([])
+  expect([existsSync(work.path), readdirSync(out)]).toEqual([false, []])
 })
 
 test.each([false, true])("others' files in its own folder stay, with a note; fresh: %s", async again => {

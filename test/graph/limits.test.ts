@@ -10,6 +10,7 @@ import type { Onnx } from '../../src/graph/onnx-file/onnx-proto.ts'
 import { recordHeader } from '../../src/graph/onnx-file/wire.ts'
 import { linearModel, modelBytes, tensorType } from '../helpers/onnx-files.ts'
 import { tempDir } from '../helpers/temp-dir.ts'
+import { processorMs } from '../helpers/processor-time.ts'
 
 const folder = tempDir()
 const path = join(folder, 'model.onnx')
@@ -111,17 +112,15 @@ describe('what takes long', () => {
         attribute: [{ name: 'then_branch', type: 5, g: body }],
       })
     writeFileSync(path, modelBytes(model))
-    const started = performance.now()
-    expect(loadModel(path).graph.nodes).toHaveLength(10_002)
-    expect(performance.now() - started).toBeLessThan(5000)
+    const took = processorMs(() => expect(loadModel(path).graph.nodes).toHaveLength(10_002))
+    expect(took).toBeLessThan(10_000)
   })
 
   it('thousands of mistakes are counted as quickly as one', () => {
     const model = linearModel()
     for (let i = 0; i < 30_000; i++) model.graph!.node!.push({ opType: 'Add', input: ['x', 'no'], output: ['z'] })
-    const started = performance.now()
-    expect(refusal(model).message).toMatch(/"z" is defined more than once; .*; and \d+ more$/)
-    expect(performance.now() - started).toBeLessThan(5000)
+    const message = /"z" is defined more than once; .*; and \d+ more$/
+    expect(processorMs(() => expect(refusal(model).message).toMatch(message))).toBeLessThan(10_000)
   })
 })
 

@@ -2,10 +2,17 @@
 
 import { existsSync } from 'node:fs'
 import { resolve } from 'node:path'
+import type { TestOptions } from 'vitest'
+import { unless } from './unless.ts'
 
 const candidates = [process.env['OMNIQUANT_SHARED'], resolve(import.meta.dirname, '../../../shared')]
 
-/** Folder with models/, zoo/, data/ and golden/, or undefined. Tests that need it are skipped then, with the reason. */
+/** Folder with models/, zoo/, data/ and golden/, or undefined. */
 export const sharedDir: string | undefined = candidates.find(
   folder => folder !== undefined && existsSync(resolve(folder, 'golden')),
+)
+
+/** Options of tests that need it. */
+export const needsShared: TestOptions = unless(
+  sharedDir === undefined ? 'the models of ../shared are not here (OMNIQUANT_SHARED names their folder)' : undefined,
 )

@@ -10,6 +10,7 @@ import { emitInt8Blocks, fakeInt8Blocks } from '../../src/kernels/int8-blocks.ts
 import { roundsInput } from '../../src/kernels/pack/matmul-nbits.ts'
 import { runGraph } from '../../src/kernels/session.ts'
 import { noise } from './weights.ts'
+import { unless } from '../helpers/unless.ts'
 
 const positiveZero = (numbers: ArrayLike<number>) => Array.from(numbers, x => x + 0)
 
@@ -90,7 +91,7 @@ const KERNELS = [2, 4, 8].flatMap(bits =>
 )
 
 // Other processors have kernels of their own.
-describe.skipIf(process.arch !== 'x64')('onnxruntime’s kernel', () => {
+describe('onnxruntime’s kernel', unless(process.arch === 'x64' ? undefined : 'for x64'), () => {
   test('is missing for 2 bits in blocks of 16 and 256', () => {
     expect(KERNELS.flatMap(({ bits, blockSize, rounds }) => (rounds ? [] : [[bits, blockSize]]))).toEqual([
       [2, 16],

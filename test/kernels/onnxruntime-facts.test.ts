@@ -335,19 +335,13 @@ describe('programs', () => {
     g.output(y, 'y')
     const session = await compile(g.graph, { threads: 1 })
     const feeds = { x: floatTensor([1024, 1024], wave(2 ** 20)) }
-    let last = performance.now()
-    let longest = 0
-    const timer = setInterval(() => {
-      longest = Math.max(longest, performance.now() - last)
-      last = performance.now()
-    }, 1)
-    const start = performance.now()
+    let ticks = 0
+    const timer = setInterval(() => ticks++, 1)
     await session.run(feeds)
-    const took = performance.now() - start
-    await new Promise(resolve => setTimeout(resolve, 5))
     clearInterval(timer)
     await session.release()
-    expect(longest).toBeGreaterThan(took / 2)
+    // The run takes tenths of a second. The timer may fire before it begins and after its end.
+    expect(ticks).toBeLessThan(5)
   })
 })
 

@@ -129,6 +129,20 @@ test('tables say the numbers of the report', () => {
   expect(rows('time')[3]!.slice(1, 3)).toEqual(['1 min 4 s', '730 MB'])
 })
 
+test('the calibration and the comparison on held-out text are told where the report has them', () => {
+  const told = {
+    ...quantizeReport(),
+    calibration: { samples: 32, seqLen: 256, digest: '0123456789abcdef' },
+    seed: 7,
+    check: { float: 20, quantized: 25, tokens: 4080 },
+  }
+  const text = documentOf(reportPage(told)).body.textContent.replace(/\s+/g, ' ')
+  expect(text).toContain('Perplexity25float: 20, on held-out calibration text')
+  expect(text).toContain('Perplexity is 1.25 times that of the float model.')
+  expect(text).toContain('Calibrationtext that the model wrote itself, 32 samples of 256 tokens')
+  expect(text).toContain('Seed7')
+})
+
 test('a page is the same for the same report, also for one that was JSON', () => {
   const report = quantizeReport()
   const page = reportPage(report)

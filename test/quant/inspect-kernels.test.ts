@@ -28,7 +28,7 @@ test.each<[TargetName, string]>([
   ['portable', 'w8a16'],
   ['tensorrt-rtx', 'w4a16'],
   ['cuda', 'w3a16'],
-])('%s %s: what is foretold is what is written', { timeout: 60_000 }, async (target, scheme) => {
+])('%s %s: what is foretold is what is written', async (target, scheme) => {
   const foretold = await kernelsOf(model, target, scheme)
   const output = join(testFolder(), 'q.onnx')
   const report = await quantizeModel({ model, output, target, scheme, lwc: false, let: false, threads: 1 })
@@ -41,7 +41,7 @@ test.each<[TargetName, string]>([
   expect(report.notes.filter(note => note.includes('no fast kernel'))).toEqual([])
 })
 
-test('per channel, 2-bit weights for CPUs are in blocks that have a kernel', { timeout: 60_000 }, async () => {
+test('per channel, 2-bit weights for CPUs are in blocks that have a kernel', async () => {
   const output = join(testFolder(), 'q.onnx')
   const options = { model, output, scheme: 'w2a16', perChannel: true, lwc: false, threads: 1 } as const
   await quantizeModel({ ...options, target: 'cpu', lmHead: 'float' })

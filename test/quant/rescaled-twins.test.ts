@@ -62,6 +62,9 @@ async function quantize(twin: boolean, scheme: string, options: Partial<Quantize
 test.each<[string, Partial<QuantizeOptions>]>([
   ['w4a16g32', { lwc: false }],
   ['w8a16', { lwc: false }],
+  ['w4a16g32', { lwc: false, rounding: 'gptq' }],
+  ['w2a16g32', { epochs: 8, rounding: 'nearest' }],
+  ['w2a16g32', { epochs: 8, rounding: 'weighted-learned', lookahead: true }],
   ['w2a16g32', { epochs: 8 }],
   ['w2a8g32', { epochs: 8 }],
 ])('%s, %o: the twin has the same codes, scales times 2^k, and the same losses', async (scheme, options) => {

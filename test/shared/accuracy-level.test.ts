@@ -3,14 +3,14 @@
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { parseScheme } from '../../src/quant/terms/scheme.ts'
-import { sharedDir } from '../helpers/shared.ts'
+import { needsShared, sharedDir } from '../helpers/shared.ts'
 import { shipped } from '../helpers/shipped.ts'
 import { testFolder } from '../helpers/test-folder.ts'
 
 // Few tokens: a number that lies next to the middle between two codes may round the other way after another order of a sum.
 const SIZES = { tokens: 8, vocabulary: 2000 }
 
-describe.skipIf(!sharedDir)('blocks of the file give the trained output at accuracy_level 4', () => {
+describe('blocks of the file give the trained output at accuracy_level 4', needsShared, () => {
   test.each<[string, string]>([
     ['wiki-llama/optimum-past', 'w4a16g32'],
     ['wiki-llama-outlier/optimum-past', 'w4a16g32'],

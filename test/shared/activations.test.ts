@@ -8,7 +8,7 @@ import { describe, expect, test } from 'vitest'
 import { staticShape } from '../../src/graph/shape.ts'
 import { findActivationSites } from '../../src/quant/plan/activation-sites.ts'
 import { analyze } from '../../src/quant/find/analyze.ts'
-import { sharedDir } from '../helpers/shared.ts'
+import { needsShared, sharedDir } from '../helpers/shared.ts'
 
 const ROTATED = ['Add [1,4,24,16]', 'Add [1,2,24,16]', 'Reshape [1,24,2,16]']
 const PLAIN = ['Reshape [1,24,4,16]', 'Reshape [1,24,4,16]', 'Reshape [1,24,4,16]']
@@ -36,7 +36,7 @@ const FILES: Record<string, readonly string[]> = {
   'optimum-falcon': ['Add [1,4,24,16]', 'Add [1,1,24,16]', 'Gather [1,24,1,16]'],
 }
 
-describe.skipIf(!sharedDir)('queries, keys and values', () => {
+describe('queries, keys and values', needsShared, () => {
   test.each(Object.entries(FILES))('%s', async (file, expected) => {
     const { blocks, values } = await analyze(join(sharedDir!, 'zoo', file), 24)
     for (const block of blocks) {

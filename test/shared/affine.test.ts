@@ -8,7 +8,7 @@ import { describe, expect, test, vi } from 'vitest'
 import { affineSites } from '../../src/quant/plan/affine-sites.ts'
 import type { BlockPlan } from '../../src/quant/plan/block-plan.ts'
 import { parseScheme } from '../../src/quant/terms/scheme.ts'
-import { sharedDir } from '../helpers/shared.ts'
+import { needsShared, sharedDir } from '../helpers/shared.ts'
 import { shipped } from '../helpers/shipped.ts'
 import { testFolder } from '../helpers/test-folder.ts'
 
@@ -16,12 +16,12 @@ vi.mock('../../src/quant/learn/choose-matrices.ts', () => ({
   chooseMatrices: (plan: BlockPlan) => Promise.resolve(new Set(affineSites(plan))),
 }))
 
-describe.skipIf(!sharedDir)('what is trained is what ships', () => {
+describe('what is trained is what ships', needsShared, () => {
   test.each([
     'zoo/optimum-gpt2', // Gemm of two dimensions
     'zoo/optimum-qwen3-moe', // experts that get no token
     'zoo/optimum-phi3', // q, k, v in one product
-  ])('%s', { timeout: 60_000 }, async name => {
+  ])('%s', async name => {
     const method = {
       scheme: parseScheme('w4a4'),
       let: 'affine',

@@ -14,7 +14,7 @@ import { saveModel } from '../../src/graph/onnx-file/save.ts'
 import { openModel } from '../../src/kernels/session.ts'
 import { quantizeModel } from '../../src/quant/quantize-model.ts'
 import { parseScheme } from '../../src/quant/terms/scheme.ts'
-import { sharedDir } from '../helpers/shared.ts'
+import { needsShared } from '../helpers/shared.ts'
 import { modelOf } from './files.ts'
 
 const TOKENS = 12
@@ -55,7 +55,7 @@ async function wrongDeclarations(path: string, folder: string): Promise<{ checke
   }
 }
 
-describe.skipIf(!sharedDir)('declared types of written files', () => {
+describe('declared types of written files', needsShared, () => {
   let folder: string
   beforeAll(() => {
     folder = mkdtempSync(join(tmpdir(), 'omniquant-declared-'))

@@ -4,10 +4,10 @@ import { describe, expect, test } from 'vitest'
 import { analyze } from '../../src/quant/find/analyze.ts'
 import { problems } from '../helpers/device-kernels.ts'
 import { blockPrograms, METHODS } from '../helpers/every-program.ts'
-import { sharedDir } from '../helpers/shared.ts'
+import { needsShared } from '../helpers/shared.ts'
 import { modelOf, RUNNING } from './files.ts'
 
-describe.skipIf(!sharedDir)('programs of every exporter', () => {
+describe('programs of every exporter', needsShared, () => {
   test.each(RUNNING)('%s', async (name, { routers }) => {
     const analysis = await analyze(modelOf(name), 24)
     for (const scheme of ['W4A16 g32', 'W4A4 with transformations'])

@@ -16,11 +16,11 @@ import { affineSites } from '../../src/quant/plan/affine-sites.ts'
 import { planBlock } from '../../src/quant/plan/plan-block.ts'
 import { parseScheme } from '../../src/quant/terms/scheme.ts'
 import { equivalenceError, randomlyTransformed } from '../helpers/equivalence.ts'
-import { sharedDir } from '../helpers/shared.ts'
+import { needsShared, sharedDir } from '../helpers/shared.ts'
 
 const TOKENS = 16
 
-describe.skipIf(!sharedDir)('float blocks compute the same when transformed, to 1e-9', () => {
+describe('float blocks compute the same when transformed, to 1e-9', needsShared, () => {
   test.each<[string, number]>([
     ['models/wiki-llama/optimum-past', 5],
     ['models/wiki-llama/genai-fp32', 5],
@@ -52,7 +52,7 @@ describe.skipIf(!sharedDir)('float blocks compute the same when transformed, to 
   })
 })
 
-describe.skipIf(!sharedDir)('float models say the same with all their blocks transformed, to 1e-4 of the range', () => {
+describe('float models say the same with all their blocks transformed, to 1e-4 of the range', needsShared, () => {
   let folder: string
   beforeAll(() => {
     folder = mkdtempSync(join(tmpdir(), 'omniquant-equivalence-'))

@@ -11,7 +11,7 @@ import { openModel, type Session, type Tensors } from '../../src/kernels/session
 import { toFloat16 } from '../../src/quant/float16/to-float16.ts'
 import { quantizeModel } from '../../src/quant/quantize-model.ts'
 import { retype } from '../helpers/retype.ts'
-import { sharedDir } from '../helpers/shared.ts'
+import { needsShared } from '../helpers/shared.ts'
 import { testFolder } from '../helpers/test-folder.ts'
 import { modelOf } from './files.ts'
 import { PLAIN } from '../helpers/method.ts'
@@ -71,7 +71,7 @@ const FILES = [
   ...['zoo/optimum-qwen3', 'zoo/ort-optimized-llama'],
 ]
 
-describe.skipIf(!sharedDir)('as float16 models', () => {
+describe('as float16 models', needsShared, () => {
   test.each(FILES)(
     '%s: logits within 1e-3 of their range; a step with the cache gives what the whole run gives',
     async name => {

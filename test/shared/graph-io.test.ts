@@ -12,7 +12,7 @@ import { byteLength } from '../../src/graph/dtype.ts'
 import { elementCount, readBytes, type Tensor } from '../../src/graph/tensor.ts'
 import { isFileRange } from '../../src/files/file-range.ts'
 import { openModel, type Session, type Tensors } from '../../src/kernels/session.ts'
-import { sharedDir } from '../helpers/shared.ts'
+import { needsShared, sharedDir } from '../helpers/shared.ts'
 import { tempDir } from '../helpers/temp-dir.ts'
 
 const zoo = sharedDir === undefined ? '' : join(sharedDir, 'zoo')
@@ -84,7 +84,7 @@ const TYPED = ['floatData', 'int32Data', 'int64Data', 'doubleData', 'uint64Data'
 // ../shared/README.md says why.
 const KNOWN_NOT_TO_RUN = ['genai-gptoss', 'genai-phi2']
 
-describe.skipIf(!sharedDir)('the zoo, loaded and saved', () => {
+describe('the zoo, loaded and saved', needsShared, () => {
   const folder = tempDir()
   const ran: string[] = []
 

@@ -11,7 +11,7 @@ import { openModel, type Session } from '../../src/kernels/session.ts'
 import { quantizeModel } from '../../src/quant/quantize-model.ts'
 import { type QuantizeOptions } from '../../src/quant/terms/options.ts'
 import { parseScheme } from '../../src/quant/terms/scheme.ts'
-import { sharedDir } from '../helpers/shared.ts'
+import { needsShared, sharedDir } from '../helpers/shared.ts'
 import { testFolder } from '../helpers/test-folder.ts'
 import { PLAIN } from '../helpers/method.ts'
 
@@ -45,7 +45,7 @@ const worst = (a: Float32Array, b: Float32Array): number => {
   return Math.max(...a.map((x, i) => Math.abs(x - b[i]!))) / range
 }
 
-describe.skipIf(!sharedDir)('merged decoders', () => {
+describe('merged decoders', needsShared, () => {
   test.each<[string, string, number, (0 | 4)?]>([
     ['w8a16', 'MatMulNBits', 0.01],
     ['w8a16', 'MatMulNBits', 0.03, 4],

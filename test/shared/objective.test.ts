@@ -11,13 +11,13 @@ import { trainingProgram } from '../../src/quant/learn/training-program.ts'
 import { planBlock } from '../../src/quant/plan/plan-block.ts'
 import { parseScheme } from '../../src/quant/terms/scheme.ts'
 import { methodOf } from '../helpers/method.ts'
-import { sharedDir } from '../helpers/shared.ts'
+import { needsShared } from '../helpers/shared.ts'
 import { modelOf, RUNNING } from './files.ts'
 
 const scheme = parseScheme('w4a16g32')
 const METHOD = methodOf({ scheme, lwc: true })
 
-describe.skipIf(!sharedDir)('programs that look ahead', () => {
+describe('programs that look ahead', needsShared, () => {
   test.each(RUNNING.filter(([name]) => name.startsWith('zoo/')))('%s', async (name, { linears, blocks: count }) => {
     const analysis = await analyze(modelOf(name), 8)
     const { blocks, values } = analysis

@@ -8,7 +8,7 @@ import { evaluateModel } from '../../src/quant/evaluate.ts'
 import { quantizeModel } from '../../src/quant/quantize-model.ts'
 import { type LogitsOptions, logitsOf, relativeError } from '../helpers/compare-logits.ts'
 import { checkEmitted } from '../helpers/emitted.ts'
-import { sharedDir } from '../helpers/shared.ts'
+import { needsShared, sharedDir } from '../helpers/shared.ts'
 import { testFolder } from '../helpers/test-folder.ts'
 import { modelOf } from './files.ts'
 import { PLAIN } from '../helpers/method.ts'
@@ -22,7 +22,7 @@ async function bothForms(name: string): Promise<{ qdq: string; nbits: string }> 
   return { qdq: qdq.output, nbits: nbits.output }
 }
 
-describe.skipIf(!sharedDir)('the QDQ form of real files', () => {
+describe('the QDQ form of real files', needsShared, () => {
   test.each<[name: string, opset: number, tolerance: number, prompts?: readonly LogitsOptions[]]>([
     ['zoo/optimum-llama-opset14', 21, 1e-5],
     ['zoo/dynamo-llama-opset20', 21, 1e-5],

@@ -11,7 +11,7 @@ import { readFloats } from '../../src/kernels/float16.ts'
 import { openModel } from '../../src/kernels/session.ts'
 import { quantizeModel } from '../../src/quant/quantize-model.ts'
 import { parseScheme } from '../../src/quant/terms/scheme.ts'
-import { sharedDir } from '../helpers/shared.ts'
+import { needsShared } from '../helpers/shared.ts'
 import { testFolder } from '../helpers/test-folder.ts'
 import { modelOf } from './files.ts'
 import { replaceUses } from '../helpers/replace-uses.ts'
@@ -25,7 +25,7 @@ async function logits(path: string): Promise<Float32Array> {
   return readFloats(outputs[io.logits.name]!)
 }
 
-describe.skipIf(!sharedDir)('gains shared by the norms of queries and keys', () => {
+describe('gains shared by the norms of queries and keys', needsShared, () => {
   test('each gets its own where they are transformed', async () => {
     const [from, output] = [testFolder(), testFolder()]
     const model = loadModel(modelOf('zoo/optimum-qwen3'))

@@ -14,8 +14,8 @@ const DRIVER: Readonly<Record<string, string>> = FOLDER
   ? { LD_LIBRARY_PATH: join(FOLDER, 'lib'), VK_ICD_FILENAMES: join(FOLDER, 'lvp.json') }
   : {}
 
-/** Longest job. A program takes seconds to compile its shaders in software, and the machine may be busy. */
-const JOB_MS = 150_000
+/** Longest job, for what hangs. A program takes seconds to compile its shaders in software, and the machine may be busy. */
+const JOB_MS = 900_000
 
 interface Worker {
   readonly child: ChildProcess

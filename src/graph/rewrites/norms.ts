@@ -25,7 +25,7 @@ export function rmsNorm(g: Builder, x: Value, gain: Value | undefined, epsilon: 
 }
 
 /** (x - mean) / sqrt(variance + epsilon) * gain + bias (arXiv:1607.06450, eq. 4; the variance is the biased one). */
-export function layerNorm(
+function layerNorm(
   g: Builder,
   x: Value,
   gain: Value | undefined,

@@ -49,7 +49,7 @@ function belowProgram(): Graph {
  * Factor of one square, in float64: square [PANEL, PANEL] -> lower L with square = L L^T, inverse L^-T, and pivots [PANEL], which are the
  * squares of L's diagonal. Gaussian elimination of the square beside the identity leaves D L'^T and L'^-1, where L = L' D^(1/2).
  */
-export function squareProgram(): Graph {
+function squareProgram(): Graph {
   const outer = new Builder(new Graph('square'))
   const square = outer.cast(outer.input('square', 'float32', [PANEL, PANEL]), 'float64')
   const places = outer.initializer('places', tensorOf('int64', [PANEL, 1], BigInt64Array.from(indices(), BigInt)))

@@ -1,5 +1,5 @@
 /**
- * @file Codes in the layout of com.microsoft MatMulNBits (opset 1), and back. Knows no graph and no session; legend in qparams.ts.
+ * @file Codes in the layout of com.microsoft MatMulNBits (opset 1). Knows no graph and no session; legend in qparams.ts.
  *
  * Layout: nb = ceil(K / blockSize) blocks along K. b [N, nb, blockSize * bits / 8], low bits first along K; scales [N, nb];
  * zeroPoints [N, ceil(nb * bits / 8)], low bits first along the blocks; without them zero is the code 2^(bits-1).
@@ -7,8 +7,8 @@
 
 import { internalError, QuantError } from '../../errors.ts'
 import type { DType } from '../../graph/dtype.ts'
-import { readElements, type Tensor, tensorOf } from '../../graph/tensor.ts'
-import { readFloats, toFloat16Bits } from '../float16.ts'
+import { type Tensor, tensorOf } from '../../graph/tensor.ts'
+import { toFloat16Bits } from '../float16.ts'
 import { groupsOf, symmetricZeroPoint, type WeightQuantizer } from '../qparams.ts'
 import type { QuantizedWeight } from '../weights.ts'
 
@@ -188,38 +188,6 @@ function packZeroPoints(zeros: Uint8Array, N: number, { bits, blocks }: PackedLa
     }
   }
   return tensorOf('uint8', [N, rowBytes], packed)
-}
-
-/** The inverse of `packMatMulNBits`: what was packed, given how. */
-export function unpackMatMulNBits(
-  packed: PackedWeight,
-  how: Pick<WeightCodes, 'K' | 'N' | 'group' | 'bits' | 'symmetric'>,
-): QuantizedWeight {
-  const { K, N, group } = how
-  const { bits, blockSize, blocks, blocksPerGroup, shift } = packedLayout(how)
-  const { count } = groupsOf(K, group)
-  const mask = (1 << bits) - 1
-  const perByte = 8 / bits
-  const field = (bytes: Uint8Array, row: number, rowBytes: number, i: number) =>
-    (bytes[row * rowBytes + Math.floor(i / perByte)]! >> ((i % perByte) * bits)) & mask
-
-  const bytes = readElements(packed.b) as Uint8Array
-  const codes = new Uint8Array(K * N)
-  for (let n = 0; n < N; n++) {
-    for (let k = 0; k < K; k++) codes[k * N + n] = field(bytes, n, (blocks * blockSize) / perByte, k) - shift
-  }
-  const scales = readFloats(packed.scales)
-  const zeros = packed.zeroPoints && (readElements(packed.zeroPoints) as Uint8Array)
-  const scale = new Float32Array(count * N)
-  const zeroPoint = new Uint8Array(count * N)
-  for (let n = 0; n < N; n++) {
-    for (let i = 0; i < count; i++) {
-      const block = i * blocksPerGroup
-      scale[i * N + n] = scales[n * blocks + block]!
-      zeroPoint[i * N + n] = zeros ? field(zeros, n, Math.ceil(blocks / perByte), block) : symmetricZeroPoint(how.bits)
-    }
-  }
-  return { codes, scale, zeroPoint }
 }
 
 /** Types that MatMulNBits computes in on CPUs (onnxruntime 1.30); the schema has bfloat16 too, for GPUs. */

@@ -1,5 +1,5 @@
 /**
- * @file Codes of 2 to 8 bits as bytes on disk that plain ONNX operators take apart again, and back. Knows no graph; legend in
+ * @file Codes of 2 to 8 bits as bytes on disk that plain ONNX operators take apart again. Knows no graph; legend in
  * qparams.ts, one scale per output channel.
  *
  * Layout: a code is cut in planes of 4 and 2 bits. A plane of `bits` bits holds P = 8 / bits codes in a byte: it is uint8
@@ -9,7 +9,7 @@
  */
 
 import { internalError, QuantError } from '../../errors.ts'
-import { readElements, type Tensor, tensorOf } from '../../graph/tensor.ts'
+import { type Tensor, tensorOf } from '../../graph/tensor.ts'
 import { symmetricZeroPoint } from '../qparams.ts'
 import type { QuantizedWeight } from '../weights.ts'
 
@@ -102,22 +102,4 @@ function plane(codes: Uint8Array, width: 2 | 4, shift: number, K: number, N: num
     }
   }
   return tensorOf('uint8', [K, columns], bytes)
-}
-
-/** The codes [K, N] that were packed. */
-export function unpackPlanes({ bits, K, N, planes }: PackedPlanes): Uint8Array {
-  const codes = new Uint8Array(K * N)
-  for (const { bits: width, shift, tensor } of planes) {
-    const stored = readElements(tensor) as Uint8Array | Int8Array
-    const columns = tensor.dims[1]!
-    const offset = width === 8 ? symmetricZeroPoint(bits) : 0
-    const mask = 2 ** width - 1
-    for (let k = 0; k < K; k++) {
-      for (let n = 0; n < N; n++) {
-        const at = Math.floor(n / columns) * width
-        codes[k * N + n]! |= (((stored[k * columns + (n % columns)]! + offset) >> at) & mask) << shift
-      }
-    }
-  }
-  return codes
 }

@@ -13,7 +13,7 @@ import { raiseOpset } from '../../graph/passes/raise-opset.ts'
 import { floatTensor, type Tensor, tensorOf } from '../../graph/tensor.ts'
 import { qMax } from '../../kernels/qparams.ts'
 import type { FixedQuantizer } from '../../kernels/static-range.ts'
-import type { ExportOptions } from '../terms/options.ts'
+import type { Format } from '../terms/options.ts'
 import type { SiteQuantizer } from '../terms/scheme.ts'
 
 /** Codes of a value, with the constants that give them their meaning. */
@@ -25,8 +25,6 @@ export interface WrittenCodes {
   /** Scalar of the type of the codes. */
   readonly zeroPoint: Value
 }
-
-type Format = ExportOptions['format']
 
 /** Least version of ai.onnx that a quantizer of activations needs; 0 for those that every model has that can be quantized. */
 export const activationOpset = (quantizer: SiteQuantizer | undefined, format: Format): number =>
@@ -50,7 +48,7 @@ export function writeCodes(g: Builder, x: Value, quantizer: FixedQuantizer): Wri
 }
 
 /** DequantizeLinear of codes: float32. */
-export function writeDequantized(g: Builder, { codes, scale, zeroPoint }: WrittenCodes): Value {
+function writeDequantized(g: Builder, { codes, scale, zeroPoint }: WrittenCodes): Value {
   return g.op('DequantizeLinear', [codes, scale, zeroPoint], {}, { role: 'dequantized', dtype: 'float32' })
 }
 

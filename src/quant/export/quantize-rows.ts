@@ -14,7 +14,7 @@ import { type EmittedCodes, emitProduct, plainCodes } from '../../kernels/steps.
 import type { FixedQuantizer, WrittenQuantizer } from '../../kernels/static-range.ts'
 import { type ClippedQuantizer, emitClippedRange, emitTokenCodes } from '../../kernels/tokens.ts'
 import { emitKroneckerProduct, type Factors } from '../../kernels/kronecker.ts'
-import type { ExportOptions } from '../terms/options.ts'
+import type { Format } from '../terms/options.ts'
 import { writeCodes, type WrittenCodes, writeRange } from './quantize-linear.ts'
 
 /** BitShift, Round, and Clip and Round on any shape. */
@@ -94,14 +94,14 @@ export interface RowShape {
 /** Quantized activations of one graph. Linears that read the same value with the same quantizer share the result. */
 export class SharedActivations {
   private readonly writer: GraphWriter
-  private readonly format: ExportOptions['format']
+  private readonly format: Format
   private readonly found: Set<Value>
   private readonly values = new Map<Value, Map<string, Value>>()
   private readonly quantized = new Map<Value, Map<string, EmittedCodes>>()
   private readonly codes = new Map<Value, Map<string, WrittenCodes>>()
 
   /** @param graph the graph or body whose values are quantized. */
-  constructor(writer: GraphWriter, graph: Graph, format: ExportOptions['format']) {
+  constructor(writer: GraphWriter, graph: Graph, format: Format) {
     this.writer = writer
     this.format = format
     this.found = rowsFound(graph)

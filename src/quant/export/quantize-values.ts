@@ -8,7 +8,7 @@ import { consumersOf, type Model, type Node, replaceOutput, Value } from '../../
 import { emitProduct } from '../../kernels/steps.ts'
 import type { WrittenQuantizer } from '../../kernels/static-range.ts'
 import type { ClippedQuantizer } from '../../kernels/tokens.ts'
-import type { ExportOptions } from '../terms/options.ts'
+import type { ExportOptions, Format } from '../terms/options.ts'
 import { writeRange } from './quantize-linear.ts'
 import { requireOpset, writeQuantizedRows } from './quantize-rows.ts'
 
@@ -56,7 +56,7 @@ export function quantizeValues(
 }
 
 /** The value quantized and dequantized, in its own type. */
-function writeQuantizedValue(writer: GraphWriter, quantized: QuantizedValue, format: ExportOptions['format']): Value {
+function writeQuantizedValue(writer: GraphWriter, quantized: QuantizedValue, format: Format): Value {
   const { value, quantizer } = quantized
   const g = writer.at({ values: value.name, nodes: value.name })
   const dtype = floatTypeOf(value)

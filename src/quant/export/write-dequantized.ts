@@ -25,7 +25,7 @@ const scaleTypeOf = ({ dtype }: Tensor): 'float16' | 'float32' => (dtype === 'fl
  * ai.onnx DequantizeLinear (opset 13, 19 or 21) of a stored weight: [K, N] of the type of its scales. Written once for all readers.
  * Readers in bodies need it in the main graph: onnxruntime 1.30 refuses to load a body that dequantizes constants of another graph.
  */
-export function writeDequantizedWeight(
+function writeDequantizedWeight(
   { writer, weight, shared }: Pick<Writing, 'writer' | 'weight' | 'shared'>,
   { bits, blockSize, codes, scales, zeroPoints }: PackedDequantize,
 ): Value {

@@ -9,14 +9,22 @@ import { checkPlainName, statsOf } from '../../files/names.ts'
 import type { Model } from '../../graph/ir.ts'
 import { checkTarget, dataPathOf, type SavedModel, type SaveOptions, writeModel } from '../../graph/onnx-file/save.ts'
 import { checkCompanions, writeCompanions } from './companion-files.ts'
+import { isCompanion } from './companion-names.ts'
 import { hubOptions } from './hub-names.ts'
 import { fromHome, homeOf, type OutputPlan } from './paths.ts'
 
 /**
  * Refuses what could not be written at the end, before anything is.
- * @param saveParams where learned parameters go, if anywhere. @throws E_OUTPUT
+ * @param saveParams where learned parameters go, if anywhere. @param inputs files that the run reads besides the model.
+ * @throws E_OUTPUT
  */
-export function checkOutput(model: Model, plan: OutputPlan, saving: SaveOptions, saveParams?: string): void {
+export function checkOutput(
+  model: Model,
+  plan: OutputPlan,
+  saving: SaveOptions,
+  saveParams?: string,
+  inputs: readonly string[] = [],
+): void {
   const targets = [plan.path, dataPathOf(plan.path, saving)]
   for (const target of targets) checkTarget(model, target)
   checkCompanions(plan)
@@ -24,12 +32,19 @@ export function checkOutput(model: Model, plan: OutputPlan, saving: SaveOptions,
   const params = resolve(saveParams)
   checkPlainName(params)
   checkTarget(model, params)
-  if (targets.includes(params))
-    throw new QuantError(
-      'E_OUTPUT',
-      `${params} cannot hold the parameters: the output goes there`,
-      'Choose another name.',
-    )
+  const reasons: readonly (readonly [boolean, string])[] = [
+    [targets.includes(params), 'the output goes there'],
+    [isCompanion(basename(params)), 'clients look for another file under that name'],
+    [inputs.some(input => isSameFile(params, input)), 'this run reads it'],
+  ]
+  const reason = reasons.find(([isTaken]) => isTaken)?.[1]
+  if (reason === undefined) return
+  throw new QuantError('E_OUTPUT', `${params} cannot hold the parameters: ${reason}`, 'Choose another name.')
+}
+
+function isSameFile(a: string, b: string): boolean {
+  const [one, other] = [statsOf(a), statsOf(b)]
+  return one !== undefined && other !== undefined && one.dev === other.dev && one.ino === other.ino
 }
 
 /** Names that a run writes to, for clearing up after one that was killed. */

@@ -8,7 +8,7 @@ import type { WeightQuantizer } from '../../kernels/qparams.ts'
 import type { Block } from '../find/blocks.ts'
 import type { Leaving } from '../find/leaving.ts'
 import type { Linear } from '../find/linears.ts'
-import type { ExportOptions, LearningOptions } from '../terms/options.ts'
+import type { Format, LearningOptions } from '../terms/options.ts'
 import type { QuantScheme } from '../terms/scheme.ts'
 import type { ActivationSite } from './activation-sites.ts'
 import { isFused } from './fused-experts.ts'
@@ -44,7 +44,7 @@ export interface NormConstant {
 
 export interface BlockPlan {
   readonly block: Block
-  readonly format: ExportOptions['format']
+  readonly format: Format
   /** Quantizers of linears, in the order of `block.linears`. Linears without one stay float. */
   readonly quantizers: ReadonlyMap<Linear, WeightQuantizer>
   /** Linears inside a fused node -> the block_size all of that node's weights have. */
@@ -74,7 +74,7 @@ export interface BlockPlan {
 export interface PlanOptions {
   readonly scheme: QuantScheme
   /** Default: 'integer'. */
-  readonly format?: ExportOptions['format'] | undefined
+  readonly format?: Format | undefined
   /** MatMulNBits' accuracy_level where the scheme leaves activations as they are; 0 when absent. */
   readonly accuracyLevel?: 0 | 4 | undefined
   /** Equivalent transformations to learn: all, those behind norms, all with matrices before linears, or none. */

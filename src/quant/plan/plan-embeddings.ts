@@ -14,7 +14,7 @@ import type { Analysis } from '../find/analysis.ts'
 import { findEmbeddings, isTied, type EmbeddingLayers } from '../find/embeddings.ts'
 import type { Linear } from '../find/linears.ts'
 import { readersElsewhere } from '../find/other-branch.ts'
-import type { ExportOptions } from '../terms/options.ts'
+import type { ExportOptions, Format } from '../terms/options.ts'
 import type { EmbeddingReport, OuterLearning } from '../terms/report.ts'
 import type { EmbeddingBits, EmbeddingOptions, OuterWeight } from '../terms/scheme.ts'
 
@@ -55,7 +55,7 @@ export const isStandardLookup = ({ format = 'integer', lookup }: Forms): boolean
   (lookup ?? (format === 'integer' ? 'operator' : 'standard')) === 'standard'
 
 /** Layout of lm_head in each form. A table has that of MatMulNBits in all of them. */
-const HEAD_LAYOUTS: Readonly<Record<ExportOptions['format'], Layout>> = {
+const HEAD_LAYOUTS: Readonly<Record<Format, Layout>> = {
   integer: 'nbits',
   portable: 'planes',
   qdq: 'dequantize',

@@ -7,7 +7,7 @@ import { planeBits } from '../../kernels/pack/planes.ts'
 import { groupsOf } from '../../kernels/qparams.ts'
 import type { Tensor } from '../../graph/tensor.ts'
 import type { Linear } from '../find/linears.ts'
-import type { ExportOptions } from '../terms/options.ts'
+import type { ExportOptions, Format } from '../terms/options.ts'
 import type { QuantScheme, WeightScheme } from '../terms/scheme.ts'
 import { type EmbeddingJob, outerLayout } from './plan-embeddings.ts'
 
@@ -32,11 +32,7 @@ const SIZES: Readonly<Record<Layout, (linear: Linear, weights: WeightScheme) => 
 const scaleBytes = ({ dtype }: Tensor): number => (dtype === 'float16' ? 2 : 4)
 
 /** Bytes stored for a weight of a block. */
-export function packedBytes(
-  linear: Linear,
-  { weights, activations }: QuantScheme,
-  format?: ExportOptions['format'],
-): number {
+export function packedBytes(linear: Linear, { weights, activations }: QuantScheme, format?: Format): number {
   const integer = activations && weights.group === undefined
   return SIZES[format === 'qdq' ? 'dequantize' : integer ? 'planes' : 'nbits'](linear, weights)
 }

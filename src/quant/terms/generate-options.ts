@@ -121,7 +121,7 @@ export interface GenerateReport extends Written {
   readonly prompt: string
   /** Token ids of the prompt as they were fed, special tokens included. */
   readonly promptTokens: readonly number[]
-  /** What the other model wrote. */
+  /** Text of the other model. */
   readonly compare?: Written
   /** Absent where both wrote the same tokens, or one model was asked for. */
   readonly parting?: Parting

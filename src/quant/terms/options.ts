@@ -18,6 +18,13 @@ export type { Rounding } from './roundings.ts'
 /** transformers.js: `onnx/model_q4.onnx`, with tokenizer and config.json in the folder above. */
 export type OutputLayout = 'transformers.js'
 
+/**
+ * Product of weights in planes and quantized activations. 'integer': uint8 times int8, which onnxruntime has for CPUs.
+ * 'portable': the same numbers in float, by operators of ai.onnx only. 'qdq': a DequantizeLinear gives the weight to the product
+ * that the model has, in place of MatMulNBits too.
+ */
+export type Format = 'integer' | 'portable' | 'qdq'
+
 /** Options of `quantize` as they are given. An option that is absent or undefined has its default. */
 export interface QuantizeOptions extends WeightRules, EmbeddingChoices, SchemeOverrides {
   /** An .onnx file, or a folder with one. */
@@ -38,7 +45,7 @@ export interface QuantizeOptions extends WeightRules, EmbeddingChoices, SchemeOv
    * Form of quantized linears. "qdq": DequantizeLinear before the model's own MatMul, with float activations. With quantized ones
    * "integer" (default; fast on CPUs) or "portable".
    */
-  readonly format?: ExportOptions['format'] | undefined
+  readonly format?: Format | undefined
   /** 0 computes in float32 (default), 4 with activations that the kernel rounds to 8 bits: faster. Learning takes that into account. */
   readonly accuracyLevel?: 0 | 4 | undefined
   /** Write a float16 model: constants, activations, inputs and outputs that were float32 (default: false). */
@@ -195,12 +202,7 @@ export interface EffortLimits {
 }
 
 export interface ExportOptions extends Pick<LearningOptions, 'accuracyLevel'> {
-  /**
-   * Product of weights in planes and quantized activations. 'integer': uint8 times int8, which onnxruntime has for CPUs.
-   * 'portable': the same numbers in float, by operators of ai.onnx only. 'qdq': a DequantizeLinear gives the weight to the product
-   * that the model has, in place of MatMulNBits too.
-   */
-  readonly format: 'integer' | 'portable' | 'qdq'
+  readonly format: Format
   /**
    * Lookup in quantized embeddings. 'operator' (default): com.microsoft GatherBlockQuantized, which wasm builds of onnxruntime lack.
    * 'standard' (default with the formats 'portable' and 'qdq'): the same bytes by operators of ai.onnx only.

@@ -7,15 +7,11 @@ import { type Dim, Node, Value } from '../../../src/graph/ir.ts'
 import { readElements, tensorOf } from '../../../src/graph/tensor.ts'
 import { dequantize, quantizeWeight } from '../../../src/kernels/weights.ts'
 import { fromFloat16Bits } from '../../../src/kernels/float16.ts'
-import {
-  chooseBlockSize,
-  containerBits,
-  packMatMulNBits,
-  unpackMatMulNBits,
-} from '../../../src/kernels/pack/matmul-nbits.ts'
+import { chooseBlockSize, containerBits, packMatMulNBits } from '../../../src/kernels/pack/matmul-nbits.ts'
 import type { WeightQuantizer } from '../../../src/kernels/qparams.ts'
 import { runGraph } from '../../../src/kernels/session.ts'
 import { noise } from '../weights.ts'
+import { unpackMatMulNBits } from './unpack.ts'
 
 const quantizerOf = (given: Partial<WeightQuantizer>): WeightQuantizer => ({
   bits: 4,

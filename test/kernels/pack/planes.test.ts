@@ -3,8 +3,9 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { readElements, sizeBytes } from '../../../src/graph/tensor.ts'
-import { type ChannelCodes, packPlanes, planeBits, unpackPlanes } from '../../../src/kernels/pack/planes.ts'
+import { type ChannelCodes, packPlanes, planeBits } from '../../../src/kernels/pack/planes.ts'
 import { noise } from '../weights.ts'
+import { unpackPlanes } from './unpack.ts'
 
 /** Random codes and zero points of all sizes. */
 function channelCodes(bits: number, K: number, N: number, seed: number): ChannelCodes {

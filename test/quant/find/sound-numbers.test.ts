@@ -54,6 +54,8 @@ const refused = (code: string, ...parts: string[]) =>
 
 const GAIN = '/layers.1/post_norm.weight'
 const rounding = { lwc: false } as const
+/** A token that no sample has. */
+const UNUSED = [...Array(96).keys()].find(id => !toyTokens(2, 12).match(/\d+/g)!.map(Number).includes(id))!
 
 describe.each([{}, rounding])('with %o', options => {
   test.each([
@@ -94,10 +96,21 @@ test.each([
   )
 })
 
+describe.each([{ lwc: true }, rounding])('lm_head and embedding in 8 bits, with %o', options => {
+  const OUTER = { lmHead: 8, embedding: 8 } as const
+
+  test.each([
+    ['lm_head', '/lm_head.weight', 65, '[0, 65]'],
+    ['embed', 'embed.weight', 64 * UNUSED + 7, `[${UNUSED}, 7]`],
+  ])('%s with NaN is named, and the place', async (name, constant, index, place) => {
+    await expect(quantize(damaged([constant, index, NaN]), { ...options, ...OUTER })).rejects.toThrow(
+      refused('E_UNSUPPORTED', name, `holds NaN at ${place}`),
+    )
+  })
+})
+
 test('rows of the embedding that no token asks for do not matter', async () => {
-  const used = new Set(toyTokens(2, 12).match(/\d+/g)!.map(Number))
-  const unused = [...Array(96).keys()].find(id => !used.has(id))!
-  const { blocks } = await quantize(damaged(['embed.weight', 64 * unused, NaN]))
+  const { blocks } = await quantize(damaged(['embed.weight', 64 * UNUSED, NaN]))
   expect(blocks.map(({ roundedLoss }) => Number.isFinite(roundedLoss))).toEqual([true, true])
 })
 

@@ -4,14 +4,19 @@ import { existsSync, readFileSync } from 'node:fs'
 import { resolve } from 'node:path'
 import { expect, test } from 'vitest'
 import { DTYPE_SUFFIXES, hubNameOf, hubNameOfFile, hubOptions, stemOf } from '../../../src/quant/output/hub-names.ts'
+import { unless } from '../../helpers/unless.ts'
 
 const TABLE = resolve(import.meta.dirname, '../../../node_modules/@huggingface/transformers/src/utils/dtypes.js')
 
-test.skipIf(!existsSync(TABLE))('the suffixes are those of transformers.js', () => {
-  const mapping = /DEFAULT_DTYPE_SUFFIX_MAPPING = Object.freeze\(\{(.*?)\}\)/s.exec(readFileSync(TABLE, 'utf8'))![1]!
-  const rows = [...mapping.matchAll(/DATA_TYPES\.(\w+)\]: '(\w*)'/g)].map(([, dtype, suffix]) => [dtype, suffix])
-  expect(Object.fromEntries(rows)).toEqual(DTYPE_SUFFIXES)
-})
+test(
+  'the suffixes are those of transformers.js',
+  unless(existsSync(TABLE) ? undefined : 'transformers.js is not installed'),
+  () => {
+    const mapping = /DEFAULT_DTYPE_SUFFIX_MAPPING = Object.freeze\(\{(.*?)\}\)/s.exec(readFileSync(TABLE, 'utf8'))![1]!
+    const rows = [...mapping.matchAll(/DATA_TYPES\.(\w+)\]: '(\w*)'/g)].map(([, dtype, suffix]) => [dtype, suffix])
+    expect(Object.fromEntries(rows)).toEqual(DTYPE_SUFFIXES)
+  },
+)
 
 test.each([
   ['model', 'w4a16g128', "{ dtype: 'q4' }"],

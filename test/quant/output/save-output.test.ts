@@ -3,6 +3,7 @@
 import { execFileSync } from 'node:child_process'
 import {
   existsSync,
+  linkSync,
   lstatSync,
   mkdirSync,
   readdirSync,
@@ -23,6 +24,7 @@ import { checkOutput, placeOf, saveOutput } from '../../../src/quant/output/save
 import { parseScheme } from '../../../src/quant/terms/scheme.ts'
 import { testFolder } from '../../helpers/test-folder.ts'
 import { toyDecoder, toyTokens } from '../../helpers/toy-decoder.ts'
+import { unless } from '../../helpers/unless.ts'
 
 let folder: string
 let source: string
@@ -86,7 +88,7 @@ describe('refused before the first block', () => {
     expect(readFileSync(join(folder, 'victim'), 'utf8')).toBe('secret')
   })
 
-  test.skipIf(!existsSync('/dev/null'))('devices', () => {
+  test('devices', unless(existsSync('/dev/null') ? undefined : 'no /dev/null'), () => {
     const model = loadModel(source)
     expect(() => checkOutput(model, { source, path: '/dev/null' }, {})).toThrow(/it is a device/)
     expect(() => checkOutput(model, plan(), {}, '/dev/null')).toThrow(/it is a device/)
@@ -98,6 +100,19 @@ describe('refused before the first block', () => {
       expect(() => checkOutput(model, plan(), {}, path)).toThrow(/cannot hold the parameters/)
     for (const path of [source, `${source}.data`])
       expect(() => checkOutput(model, plan(), {}, path)).toThrow(/is what the model is read from/)
+  })
+
+  test('parameters where something else is read or looked for', () => {
+    const model = loadModel(source)
+    const calib = join(folder, 'calib.txt')
+    writeFileSync(calib, 'text')
+    linkSync(calib, join(folder, 'second.txt'))
+    for (const path of [calib, join(folder, 'second.txt')])
+      expect(() => checkOutput(model, plan(), {}, path, [calib])).toThrow(
+        /cannot hold the parameters: this run reads it/,
+      )
+    expect(() => checkOutput(model, plan(), {}, join(out, 'tokenizer.json'))).toThrow(/clients look for another file/)
+    checkOutput(model, plan(), {}, join(out, 'learned.safetensors'), [calib])
   })
 })
 

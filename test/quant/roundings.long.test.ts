@@ -19,7 +19,7 @@ const OPTIONS: Omit<QuantizeOptions, 'output'> = {
 }
 const output = (): string => join(testFolder(), 'q.onnx')
 
-test('searched ranges are better than whole ones, and GPTQ is better over them', { timeout: 60_000 }, async () => {
+test('searched ranges are better than whole ones, and GPTQ is better over them', async () => {
   const losses = async (rounding: 'weighted' | 'gptq') => {
     const { blocks } = await quantizeModel({ ...OPTIONS, rounding, lwc: false, output: output() })
     expect(blocks.map(({ kept }) => kept)).not.toContain('rounded')
@@ -38,7 +38,7 @@ test.each<[string, Parameters<typeof parseScheme>[1], Partial<Method>]>([
   ['w2a16g32', {}, { rounding: 'gptq', accuracyLevel: 4, let: 'norm' }],
   ['w4a4', {}, { rounding: 'gptq', let: true }],
   ['w4a8', { staticActivations: true }, { rounding: 'gptq', lwc: false }],
-])('%s %o %o: every block of the file gives the computed output', { timeout: 60_000 }, async (text, more, given) => {
+])('%s %o %o: every block of the file gives the computed output', async (text, more, given) => {
   const method = { scheme: parseScheme(text, more), epochs: 2, learningRate: 5e-2, ...given }
   const { finished, errors } = await shipped(MODEL, testFolder(), method, {}, { tokens: 16, vocabulary: 300 })
   expect(finished.map(({ report }) => report.kept)).toContain('learned')
@@ -49,7 +49,7 @@ test.each<[string, Parameters<typeof parseScheme>[1], Partial<Method>]>([
 test.each([
   { rounding: 'weighted', lwc: false },
   { rounding: 'gptq', lwc: true },
-] as const)('%o: saved parameters give the same bytes, and so does a second run', { timeout: 60_000 }, async given => {
+] as const)('%o: saved parameters give the same bytes, and so does a second run', async given => {
   const params = join(testFolder(), 'learned.safetensors')
   const [first, second, third] = [output(), output(), output()]
   await quantizeModel({ ...OPTIONS, ...given, output: first, saveParams: params })
@@ -59,7 +59,7 @@ test.each([
   expect(readFileSync(third).equals(readFileSync(first))).toBe(true)
 })
 
-test('a run that was stopped after a block ends in the same bytes', { timeout: 60_000 }, async () => {
+test('a run that was stopped after a block ends in the same bytes', async () => {
   const options = { ...OPTIONS, rounding: 'gptq', lwc: false } as const
   const [whole, resumed] = [output(), output()]
   await quantizeModel({ ...options, output: whole })
@@ -74,7 +74,7 @@ test('a run that was stopped after a block ends in the same bytes', { timeout: 6
   expect(readFileSync(resumed).equals(readFileSync(whole))).toBe(true)
 })
 
-test('GPTQ widens searched ranges where its own error is less for it', { timeout: 60_000 }, async () => {
+test('GPTQ widens searched ranges where its own error is less for it', async () => {
   const ratios = async (rounding: 'weighted' | 'gptq') => {
     const saveParams = join(testFolder(), 'learned.safetensors')
     await quantizeModel({ ...OPTIONS, rounding, lwc: false, output: output(), saveParams })

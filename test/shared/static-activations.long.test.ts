@@ -7,7 +7,7 @@ import { quantizeModel } from '../../src/quant/quantize-model.ts'
 import { parseScheme } from '../../src/quant/terms/scheme.ts'
 import { logitsOf, relativeError } from '../helpers/compare-logits.ts'
 import { checkEmitted } from '../helpers/emitted.ts'
-import { sharedDir } from '../helpers/shared.ts'
+import { needsShared, sharedDir } from '../helpers/shared.ts'
 import { shipped } from '../helpers/shipped.ts'
 import { tempDir } from '../helpers/temp-dir.ts'
 import { testFolder } from '../helpers/test-folder.ts'
@@ -27,7 +27,7 @@ const SITES: Readonly<Record<string, number>> = {
   'zoo/optimum-opt': 7,
 }
 
-describe.skipIf(!sharedDir)('static activations', () => {
+describe('static activations', needsShared, () => {
   test.each(Object.entries(SITES))('%s', async (name, sites) => {
     const float = await logitsOf(modelOf(name))
     const errors: number[] = []
@@ -52,7 +52,7 @@ describe.skipIf(!sharedDir)('static activations', () => {
 })
 
 // fc1 has a bias and a Relu behind it: the form that onnxruntime's passes for QDQ files look for.
-describe.skipIf(!sharedDir)('blocks of the file give the trained output with static activations', () => {
+describe('blocks of the file give the trained output with static activations', needsShared, () => {
   test.each([
     ['w8a8', 'integer'],
     ['w8a8', 'portable'],

@@ -29,7 +29,7 @@ import { runBlock } from '../../src/quant/learn/run-block.ts'
 import { parseScheme } from '../../src/quant/terms/scheme.ts'
 import { ChannelRanges } from '../../src/quant/learn/channel-ranges.ts'
 import { trainBlock } from '../../src/quant/learn/train-block.ts'
-import { sharedDir } from '../helpers/shared.ts'
+import { needsShared, sharedDir } from '../helpers/shared.ts'
 import { methodOf } from '../helpers/method.ts'
 
 const STEPS = 10
@@ -143,7 +143,7 @@ function lossErrors(golden: Golden, model: string): Promise<number[]> {
   })
 }
 
-describe.skipIf(!sharedDir)('clipping: the first losses of block 0 equal the reference implementation', () => {
+describe('clipping: the first losses of block 0 equal the reference implementation', needsShared, () => {
   test.each([
     ['w3a16_pc.json', 'wiki-llama/optimum-nopast'],
     ['w2a16_g64.json', 'wiki-llama/optimum-nopast'],
@@ -160,7 +160,7 @@ describe.skipIf(!sharedDir)('clipping: the first losses of block 0 equal the ref
  * 5e-3 at the third step of w4a4_let and by 1e-2 at the sixth of outlier_w4a4_let (let-gradients.py). So the first loss and all
  * gradients of the first step are compared closely, and later losses only as far as the path can be followed.
  */
-describe.skipIf(!sharedDir)('transformation and clipping: block 0 learns as the reference implementation does', () => {
+describe('transformation and clipping: block 0 learns as the reference implementation does', needsShared, () => {
   const CASES = [
     ['w4a4_let.json', 'wiki-llama-mha'],
     ['outlier_w4a4_let.json', 'wiki-llama-outlier-mha'],

@@ -15,7 +15,7 @@ import { loadModel } from '../../src/graph/onnx-file/load.ts'
 import { readElements } from '../../src/graph/tensor.ts'
 import { readFloats } from '../../src/kernels/float16.ts'
 import { compile, openModel, type Session } from '../../src/kernels/session.ts'
-import { sharedDir } from '../helpers/shared.ts'
+import { needsShared, sharedDir } from '../helpers/shared.ts'
 
 const shared = (...path: string[]) => join(sharedDir ?? '', ...path)
 const evalIds = () => readNpy(shared('golden', 'eval_ids.npy')).data as BigInt64Array
@@ -29,7 +29,7 @@ async function withModel<T>(path: string, work: (session: Session, io: ModelIo) 
   }
 }
 
-describe.skipIf(!sharedDir)('text and tokens', () => {
+describe('text and tokens', needsShared, () => {
   const tokenizer = () => loadTokenizer(shared('models', 'wiki-llama', 'optimum-past'))
 
   test('eval_ids.npy is eval.txt, encoded in one go without begin of text', () => {
@@ -55,7 +55,7 @@ describe.skipIf(!sharedDir)('text and tokens', () => {
   })
 })
 
-describe.skipIf(!sharedDir)('perplexity', () => {
+describe('perplexity', needsShared, () => {
   /** The same loss with onnxruntime's LogSoftmax in float64 instead of ours. */
   async function meanLossByOrt(session: Session, io: ModelIo, windows: readonly BigInt64Array[]): Promise<number> {
     const g = new Builder()
@@ -97,12 +97,12 @@ describe.skipIf(!sharedDir)('perplexity', () => {
   })
 })
 
-describe.skipIf(!sharedDir)('generation', () => {
+describe('generation', needsShared, () => {
   test('three files of one model write the same text, with and without cache', async () => {
     const texts = await Promise.all(
       ['optimum-past', 'optimum-nopast', 'genai-fp32'].map(async (name, i) => {
         const write = (session: Session, io: ModelIo) =>
-          generateTokens(session, io, { samples: 3, seqLen: 24, seed: 4, batch: i + 1 })
+          generateTokens(session, io, { samples: 3, seqLen: 24, seed: 4, piece: 24, batch: i + 1 })
         return (await withModel(shared('models', 'wiki-llama', name, 'model.onnx'), write)).tokens.join()
       }),
     )
@@ -120,7 +120,7 @@ describe.skipIf(!sharedDir)('generation', () => {
   })
 })
 
-describe.skipIf(!sharedDir)('the zoo', () => {
+describe('the zoo', needsShared, () => {
   const files = sharedDir
     ? readdirSync(shared('zoo')).flatMap(folder =>
         readdirSync(shared('zoo', folder))

@@ -16,12 +16,12 @@ import { type QuantizeOptions } from '../../src/quant/terms/options.ts'
 import { parseScheme } from '../../src/quant/terms/scheme.ts'
 import { continued, differenceOfRange } from '../helpers/continued.ts'
 import { writeRandomTransformations } from '../helpers/random-transformations.ts'
-import { sharedDir } from '../helpers/shared.ts'
+import { needsShared, sharedDir } from '../helpers/shared.ts'
 import { modelOf, RUNNING } from './files.ts'
 
 const [PROMPT, STEPS] = [12, 3]
 
-describe.skipIf(!sharedDir)('with a cache', () => {
+describe('with a cache', needsShared, () => {
   let folder: string
   beforeAll(() => {
     folder = mkdtempSync(join(tmpdir(), 'omniquant-cache-'))

@@ -8,6 +8,7 @@ import { CUDA_PROVIDER_FILES, missingProviderFile } from '../../src/kernels/runt
 import { copyPackage } from '../helpers/copied-package.ts'
 import { runCli, startCli } from '../helpers/run-cli.ts'
 import { tempDir } from '../helpers/temp-dir.ts'
+import { unless } from '../helpers/unless.ts'
 
 const LLAMA = resolve(import.meta.dirname, '../../fixtures/tiny-llama')
 const PRETEND = resolve(import.meta.dirname, '../helpers/pretend-cuda.js')
@@ -21,7 +22,9 @@ const fresh = (): string => {
 const QUICK = ['--w4a16', '--calib', join(LLAMA, 'calib.txt'), '--samples', '4', '--seq-len', '32', '--epochs', '1']
 const quantize = (out: string, ...more: string[]) => ['quantize', LLAMA, ...QUICK, '-o', join(out, 'q.onnx'), ...more]
 
-describe.skipIf(missingProviderFile() === undefined)('without CUDA’s provider', () => {
+const here = missingProviderFile() === undefined ? 'the provider of CUDA is here' : undefined
+
+describe('without CUDA’s provider', unless(here), () => {
   test('--device cuda is one error before anything is written', async () => {
     const out = fresh()
     const { stdout, stderr, device, exitCode } = await runCli(...quantize(out, '--device', 'cuda'))
@@ -52,7 +55,9 @@ test.each(['foo', 'cuda:', 'cuda:x', 'gpu', ''])('--device "%s" is wrong usage',
   expect([stderr, exitCode]).toEqual([expect.stringMatching(/^error: --device .*cuda/), 2])
 })
 
-describe.skipIf(process.platform !== 'linux' || process.arch !== 'x64')('with files that are no provider', () => {
+const isLinux = process.platform === 'linux' && process.arch === 'x64'
+
+describe('with files that are no provider', unless(isLinux ? undefined : 'for Linux on x64'), () => {
   const copy = copyPackage(join(folder, 'package'))
   for (const name of CUDA_PROVIDER_FILES) writeFileSync(join(copy.runtime, name), 'no library')
 
@@ -77,36 +82,29 @@ describe.skipIf(process.platform !== 'linux' || process.arch !== 'x64')('with fi
     env: { NODE_OPTIONS: `--import ${PRETEND}`, PRETEND_FAILS_AFTER: until, PRETEND_FAILURE: failure },
   })
 
-  test(
-    'a device that fails, or takes the process with it, is named, and --device cpu goes on',
-    { timeout: 120_000 },
-    async () => {
-      const whole = fresh()
-      expect((await runCli(...quantize(whole, '--device', 'cpu'))).exitCode).toBe(0)
-      for (const [failure, error] of [
-        [
-          '',
-          /^error: cuda:0: CUDA reports error 719: unspecified launch failure: onnxruntime could not run MatMul "m"/,
-        ],
-        ['crash', /^error: the process that works crashed \(SIGABRT\) on cuda:0, while: block 2\/3/],
-      ] as const) {
-        const out = fresh()
-        const record = join(out, '.q.onnx.omniquant/block-000.record')
-        const failed = await startCli(quantize(out, '--device', 'cuda'), pretended(record, failure)).ended
-        expect(failed.device).toMatch(/^device: cuda:0 \(a small program ran there with the right numbers in \d/)
-        expect(failed.stderr).toMatch(error)
-        expect(failed.stderr).toMatch(/\nhint: .*--device cpu goes on without cuda:0; finished blocks are kept/)
-        expect(failed.exitCode).toBe(1)
-        const resumed = await runCli(...quantize(out, '--device', 'cpu', '--json'))
-        expect([resumed.device, resumed.exitCode]).toEqual(['device: cpu (as asked for)', 0])
-        const report = JSON.parse(resumed.stdout) as QuantizeResult
-        expect(report.blocks.map(({ device }) => device)).toEqual(['cuda:0', 'cpu', 'cpu'])
-        expect(report.notes.slice(0, 2)).toEqual([
-          'went on from an earlier run, which had finished 1 of 3 blocks',
-          'learned on several devices, whose numbers differ in the last bits: block 0 on cuda:0; blocks 1, 2 on cpu',
-        ])
-        expect(readFileSync(join(out, 'q.onnx')).equals(readFileSync(join(whole, 'q.onnx')))).toBe(true)
-      }
-    },
-  )
+  test('a device that fails, or takes the process with it, is named, and --device cpu goes on', async () => {
+    const whole = fresh()
+    expect((await runCli(...quantize(whole, '--device', 'cpu'))).exitCode).toBe(0)
+    for (const [failure, error] of [
+      ['', /^error: cuda:0: CUDA reports error 719: unspecified launch failure: onnxruntime could not run MatMul "m"/],
+      ['crash', /^error: the process that works crashed \(SIGABRT\) on cuda:0, while: block 2\/3/],
+    ] as const) {
+      const out = fresh()
+      const record = join(out, '.q.onnx.omniquant/block-000.record')
+      const failed = await startCli(quantize(out, '--device', 'cuda'), pretended(record, failure)).ended
+      expect(failed.device).toMatch(/^device: cuda:0 \(a small program ran there with the right numbers in \d/)
+      expect(failed.stderr).toMatch(error)
+      expect(failed.stderr).toMatch(/\nhint: .*--device cpu goes on without cuda:0; finished blocks are kept/)
+      expect(failed.exitCode).toBe(1)
+      const resumed = await runCli(...quantize(out, '--device', 'cpu', '--json'))
+      expect([resumed.device, resumed.exitCode]).toEqual(['device: cpu (as asked for)', 0])
+      const report = JSON.parse(resumed.stdout) as QuantizeResult
+      expect(report.blocks.map(({ device }) => device)).toEqual(['cuda:0', 'cpu', 'cpu'])
+      expect(report.notes.slice(0, 2)).toEqual([
+        'went on from an earlier run, which had finished 1 of 3 blocks',
+        'learned on several devices, whose numbers differ in the last bits: block 0 on cuda:0; blocks 1, 2 on cpu',
+      ])
+      expect(readFileSync(join(out, 'q.onnx')).equals(readFileSync(join(whole, 'q.onnx')))).toBe(true)
+    }
+  })
 })

@@ -12,9 +12,9 @@ import { logitsOf, relativeError } from '../helpers/compare-logits.ts'
 import { testFolder } from '../helpers/test-folder.ts'
 import { FIXTURE, firstBlock } from './first-block.ts'
 import { endJobs, missingWebgpu, runJob } from './vulkan.ts'
+import { unless } from '../helpers/unless.ts'
 
 const missing = await missingWebgpu()
-if (missing !== undefined) process.stderr.write(`test/webgpu is skipped: ${missing}\n`)
 afterAll(endJobs)
 
 const CALIBRATION: Partial<QuantizeOptions> = {
@@ -23,7 +23,7 @@ const CALIBRATION: Partial<QuantizeOptions> = {
 }
 const EVALUATION = { text: join(FIXTURE, 'eval.txt'), seqLen: 64, windows: 20 }
 
-describe.skipIf(missing !== undefined)(`WebGPU (${missing ?? 'works here'})`, () => {
+describe('WebGPU', unless(missing), () => {
   // Rounding of activations turns the last bits of a number into steps: only the first loss of W4A4 is the same.
   test.each([
     ['w4a16g32', 10],

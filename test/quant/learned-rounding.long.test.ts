@@ -17,7 +17,7 @@ const OPTIONS: Omit<QuantizeOptions, 'output'> = {
   ...{ learningRate: 5e-2, schedule: 'cosine', seed: 0, threads: 1 },
 }
 
-test('blocks are nearer to the float ones than with clipping alone', { timeout: 60_000 }, async () => {
+test('blocks are nearer to the float ones than with clipping alone', async () => {
   const lossesWith = async (rounding: 'nearest' | 'learned') => {
     const { blocks } = await quantizeModel({ ...OPTIONS, rounding, output: join(testFolder(), 'q.onnx') })
     return blocks.map(({ learnedLoss }) => learnedLoss!)
@@ -30,14 +30,14 @@ test.each([
   ['w2a16g32', {}],
   ['w3a16', { symmetric: true }],
   ['w4a4', {}],
-])('%s %o: every block of the file gives the trained output', { timeout: 60_000 }, async (text, overrides) => {
+])('%s %o: every block of the file gives the trained output', async (text, overrides) => {
   const method = { scheme: parseScheme(text, overrides), rounding: 'learned', epochs: 2, learningRate: 5e-2 } as const
   const { finished, errors } = await shipped(MODEL, testFolder(), method, {}, { tokens: 16, vocabulary: 300 })
   expect(finished.map(({ report }) => report.kept)).toContain('learned')
   for (const [i, error] of errors.entries()) expect(error, `block ${i}`).toBeLessThan(text === 'w4a4' ? 1e-4 : 1e-5)
 })
 
-test('saved parameters give the same bytes without learning', { timeout: 60_000 }, async () => {
+test('saved parameters give the same bytes without learning', async () => {
   const params = join(testFolder(), 'learned.safetensors')
   const [first, second] = [join(testFolder(), 'a.onnx'), join(testFolder(), 'a.onnx')]
   const { blocks } = await quantizeModel({ ...OPTIONS, rounding: 'learned', output: first, saveParams: params })

@@ -12,7 +12,7 @@ import { inspectModel } from '../../src/quant/inspect.ts'
 import { quantizeModel } from '../../src/quant/quantize-model.ts'
 import { parseScheme } from '../../src/quant/terms/scheme.ts'
 import { checkEmitted } from '../helpers/emitted.ts'
-import { sharedDir } from '../helpers/shared.ts'
+import { needsShared, sharedDir } from '../helpers/shared.ts'
 import { FILES, modelOf, REFUSED, RUNNING } from './files.ts'
 
 const TOKENS = 24
@@ -33,7 +33,7 @@ async function logits(session: Session, io: ModelIo): Promise<Float32Array> {
   return readFloats(outputs[io.logits.name]!)
 }
 
-describe.skipIf(!sharedDir)('quantized files of every exporter', () => {
+describe('quantized files of every exporter', needsShared, () => {
   let folder: string
   beforeAll(() => {
     folder = mkdtempSync(join(tmpdir(), 'omniquant-zoo-'))

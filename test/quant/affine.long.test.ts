@@ -34,34 +34,30 @@ const mixedIn = ({ nodes }: Graph) => nodes.filter(({ outputs }) => /_mixed(_\d+
 /** Names of the matrices of a block. */
 const matricesOf = ({ mappings }: BlockReport) => mappings.filter(name => name.startsWith('matrix -> '))
 
-test(
-  'blocks are nearer to the float ones than with scales alone, and so is the model',
-  { timeout: 60_000 },
-  async () => {
-    const made = async (transformations: true | 'affine') => {
-      const output = join(testFolder(), 'q.onnx')
-      const { blocks } = await quantizeModel({ ...OPTIONS, let: transformations, output })
-      const { perplexity } = await evaluateModel({
-        model: output,
-        text: join(MODEL, 'calib.txt'),
-        seqLen: 32,
-        windows: 40,
-      })
-      return {
-        losses: blocks.map(({ learnedLoss }) => learnedLoss!),
-        blocks,
-        perplexity,
-        products: mixedIn(loadModel(output).graph).length,
-      }
+test('blocks are nearer to the float ones than with scales alone, and so is the model', async () => {
+  const made = async (transformations: true | 'affine') => {
+    const output = join(testFolder(), 'q.onnx')
+    const { blocks } = await quantizeModel({ ...OPTIONS, let: transformations, output })
+    const { perplexity } = await evaluateModel({
+      model: output,
+      text: join(MODEL, 'calib.txt'),
+      seqLen: 32,
+      windows: 40,
+    })
+    return {
+      losses: blocks.map(({ learnedLoss }) => learnedLoss!),
+      blocks,
+      perplexity,
+      products: mixedIn(loadModel(output).graph).length,
     }
-    const [scales, affine] = [await made(true), await made('affine')]
-    for (const [i, loss] of affine.losses.entries()) expect(loss, `block ${i}`).toBeLessThan(0.9 * scales.losses[i]!)
-    expect(affine.perplexity).toBeLessThan(scales.perplexity)
-    expect(scales.products).toBe(0)
-    expect(affine.products).toBe(affine.blocks.flatMap(matricesOf).length)
-    for (const block of affine.blocks) expect(matricesOf(block)).toContain('matrix -> down_proj')
-  },
-)
+  }
+  const [scales, affine] = [await made(true), await made('affine')]
+  for (const [i, loss] of affine.losses.entries()) expect(loss, `block ${i}`).toBeLessThan(0.9 * scales.losses[i]!)
+  expect(affine.perplexity).toBeLessThan(scales.perplexity)
+  expect(scales.products).toBe(0)
+  expect(affine.products).toBe(affine.blocks.flatMap(matricesOf).length)
+  for (const block of affine.blocks) expect(matricesOf(block)).toContain('matrix -> down_proj')
+})
 
 const STATIC: SchemeOverrides = { staticActivations: true }
 
@@ -71,7 +67,6 @@ test.each<[string, SchemeOverrides, Partial<ExportOptions>, Rounding]>([
   ['w4a8', STATIC, { format: 'qdq' }, 'nearest'],
 ])(
   '%s %o %o, rounding %s: every block of the file gives the trained output',
-  { timeout: 60_000 },
   async (text, overrides, options, rounding) => {
     const scheme = parseScheme(text, overrides)
     const method = { scheme, rounding, let: 'affine', learnRanges: true, epochs: 2, learningRate: 5e-2 } as const
@@ -83,7 +78,7 @@ test.each<[string, SchemeOverrides, Partial<ExportOptions>, Rounding]>([
   },
 )
 
-test('saved parameters give the same bytes without learning', { timeout: 60_000 }, async () => {
+test('saved parameters give the same bytes without learning', async () => {
   const params = join(testFolder(), 'learned.safetensors')
   const [first, second] = [join(testFolder(), 'a.onnx'), join(testFolder(), 'a.onnx')]
   const { blocks } = await quantizeModel({ ...OPTIONS, let: 'affine', output: first, saveParams: params })
@@ -94,7 +89,7 @@ test('saved parameters give the same bytes without learning', { timeout: 60_000 
   await expect(without).rejects.toThrow("its affine is true, this run's is false")
 })
 
-test('a run that was broken off goes on to the same bytes', { timeout: 60_000 }, async () => {
+test('a run that was broken off goes on to the same bytes', async () => {
   const [whole, resumed] = [join(testFolder(), 'a.onnx'), join(testFolder(), 'a.onnx')]
   await quantizeModel({ ...OPTIONS, let: 'affine', output: whole })
   const stop = new AbortController()
@@ -111,7 +106,7 @@ test('a run that was broken off goes on to the same bytes', { timeout: 60_000 },
   expect(readFileSync(resumed).equals(readFileSync(whole))).toBe(true)
 })
 
-test('a merged decoder has the matrices in both branches, which say the same', { timeout: 60_000 }, async () => {
+test('a merged decoder has the matrices in both branches, which say the same', async () => {
   const work = testFolder()
   const [model, output] = [await writeMergedModel(work), join(work, 'q.onnx')]
   const calib = join(work, 'calib.jsonl')

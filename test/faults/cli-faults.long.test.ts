@@ -1,6 +1,6 @@
 /**
  * @file Faults on the command line: the working process dies or its disk fails. The files stay right, and there is one error and
- * its exit code. This takes a few points; faults.test.ts has the many.
+ * its exit code. This takes a few points; faults.long.test.ts has the many.
  */
 
 import { spawn } from 'node:child_process'
@@ -64,7 +64,7 @@ async function runCli(plan: readonly Step[]): Promise<Ended> {
 
 beforeAll(async () => {
   await place.prepare()
-}, 120_000)
+})
 afterAll(() => place.close())
 
 /** Points: the last call of some kinds, where most is at stake, and the last call that gives the model its name. */
@@ -83,7 +83,7 @@ function choosePoints(calls: readonly Call[]): Point[] {
   return wanted.flatMap(([at, action]) => points.find(point => point.at === at && point.action === action) ?? [])
 }
 
-test('the command line tells of what happened, and goes on', { timeout: 600_000 }, async () => {
+test('the command line tells of what happened, and goes on', async () => {
   place.restore('base')
   const before = snapshot(place.folder)
   const { outcome, exitCode } = await runCli([])

@@ -6,7 +6,7 @@ import { analyze } from '../../src/quant/find/analyze.ts'
 import { findMappings } from '../../src/quant/plan/mappings/mappings.ts'
 import { type Mapping } from '../../src/quant/plan/mappings/mapping.ts'
 import { insideErrors, mappingErrors } from '../helpers/float64-block.ts'
-import { sharedDir } from '../helpers/shared.ts'
+import { needsShared, sharedDir } from '../helpers/shared.ts'
 import { FILES as CACHED } from './files.ts'
 
 /**
@@ -84,7 +84,7 @@ const FILES: Record<string, Expected> = {
 
 const describeMapping = ({ kind, size, shift }: Mapping): string => `${kind} ${size}${shift ? ' +' : ''}`
 
-describe.skipIf(!sharedDir)('mappings of real files', () => {
+describe('mappings of real files', needsShared, () => {
   test.each(Object.entries(FILES))('%s', async (name, expected) => {
     const { blocks } = await analyze(join(sharedDir!, name, 'model.onnx'), 8)
     for (const block of blocks) {

@@ -16,7 +16,7 @@ import { quantizeModel } from '../../src/quant/quantize-model.ts'
 import { type QuantizeOptions } from '../../src/quant/terms/options.ts'
 import { parseScheme } from '../../src/quant/terms/scheme.ts'
 import { PLAIN } from '../helpers/method.ts'
-import { sharedDir } from '../helpers/shared.ts'
+import { needsShared, sharedDir } from '../helpers/shared.ts'
 
 const TOKENS = 24
 
@@ -69,7 +69,7 @@ async function branches(path: string, folder: string): Promise<[Float32Array, Fl
   }
 }
 
-describe.skipIf(!sharedDir)('lm_head and embeddings of real files', () => {
+describe('lm_head and embeddings of real files', needsShared, () => {
   let folder: string
   beforeAll(() => {
     folder = mkdtempSync(join(tmpdir(), 'omniquant-outer-'))

@@ -10,12 +10,12 @@ import { loadModel } from '../../src/graph/onnx-file/load.ts'
 import { inspectModel } from '../../src/quant/inspect.ts'
 import { parseScheme } from '../../src/quant/terms/scheme.ts'
 import { shipped } from '../helpers/shipped.ts'
-import { sharedDir } from '../helpers/shared.ts'
+import { needsShared, sharedDir } from '../helpers/shared.ts'
 
 const LEARNING = { lwc: true, epochs: 3, learningRate: 5e-2, schedule: 'constant' as const }
 const METHOD = { ...LEARNING, session: {} }
 
-describe.skipIf(!sharedDir)('mixtures of experts', () => {
+describe('mixtures of experts', needsShared, () => {
   let folder: string
   beforeAll(() => {
     folder = mkdtempSync(join(tmpdir(), 'omniquant-experts-'))
