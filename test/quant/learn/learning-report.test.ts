@@ -36,7 +36,7 @@ const SAMPLES = 2
 const method = methodOf({
   scheme: parseScheme('w2a16g32'),
   lwc: true,
-  let: 'all',
+  let: true,
   epochs: 3,
   learningRate: 2e-2,
   schedule: 'constant',
