@@ -1,7 +1,9 @@
 /** @file The public interface of the package: quantize, evaluate, generate, inspect, the scheme parsers, the error, and their types. */
 
 import { faceFor, type Face } from './engine/engine.ts'
+import type { EvaluateResult, QuantizeResult } from './engine/messages.ts'
 import { keyName } from './option-mark.ts'
+import type { About } from './page/about.ts'
 
 const face: Face = faceFor(keyName)
 
@@ -17,6 +19,15 @@ export const generate: Face['generate'] = face.generate
 /** Describes a model file: `await inspect({ model: 'model.onnx' })`. See `Face`. */
 export const inspect: Face['inspect'] = face.inspect
 
+/**
+ * The text of an HTML page about a report of `quantize` or `evaluate`: `await reportPage(report)`. It has no script and asks for no other
+ * file. The same report gives the same text.
+ */
+export const reportPage = async (report: QuantizeResult | EvaluateResult, about: About = {}): Promise<string> =>
+  // The library of the plots is loaded by those who want a page.
+  (await import('./page/report-page.ts')).reportPage(report, about)
+
+export { type About } from './page/about.ts'
 export { type Call, type EngineKind, type Face, type RunOptions } from './engine/engine.ts'
 export { type ChosenDevice } from './engine/choose-device.ts'
 export {
@@ -58,6 +69,13 @@ export {
   type InspectedType,
   type InspectReport,
 } from './quant/inspected.ts'
+export {
+  type LinearError,
+  type LinearReport,
+  type LossCurve,
+  type ScalesReport,
+  type Spread,
+} from './quant/terms/learning-report.ts'
 export { type KernelSpeed, type ProductOp, type StoredProduct } from './quant/terms/kernel.ts'
 export {
   type GenerateOptions,

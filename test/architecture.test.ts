@@ -35,6 +35,7 @@ const ROOMS = [
   'quant',
   'engine',
   'doctor',
+  'page',
   'index.ts',
   'cli',
 ]
@@ -48,6 +49,8 @@ const DOORS: Record<string, string> = {
   commander: 'cli/main.ts',
   ora: 'cli/progress.ts',
   yauzl: 'doctor/wheel.ts',
+  '@observablehq/plot': 'page/plot.ts',
+  linkedom: 'page/plot.ts',
 }
 const MAX_LINES = 350
 

@@ -27,6 +27,7 @@ import { readOverrides } from './overrides-file.ts'
 import { printResult } from './print.ts'
 import { showProgress, type StatusLine } from './progress.ts'
 import { readStdin } from './read-stdin.ts'
+import { withReport } from './report-file.ts'
 
 const { quantize, evaluate, generate, inspect } = faceFor(flagName)
 
@@ -145,12 +146,14 @@ export function run(invocation: Invocation, status: StatusLine, signal: AbortSig
   const calling = { onProgress: showProgress(status, { verbose }), signal }
   switch (invocation.command) {
     case 'quantize':
-      return logged(invocation.log, calling, each => runQuantize(invocation, each))
+      return withReport(invocation.report, status, () =>
+        logged(invocation.log, calling, each => runQuantize(invocation, each)),
+      )
     case 'inspect':
       status.say(`reading ${invocation.options.model}`)
       return runInspect(invocation, calling)
     case 'evaluate':
-      return runEvaluate(invocation, calling)
+      return withReport(invocation.report, status, () => runEvaluate(invocation, calling))
     case 'generate':
       return runGenerate(invocation, calling, status)
     case 'doctor':

@@ -1,6 +1,6 @@
 /** @file A row of the tables of options, and the rows that several commands share. */
 
-import { wholeNumber } from './flag-values.ts'
+import { pageFile, wholeNumber } from './flag-values.ts'
 
 /** Value of an option that takes one: from the text as typed, or from all texts of a repeatable option. */
 type Parse = (text: string, flag: string) => unknown
@@ -22,6 +22,13 @@ export interface FlagRow<Key extends string = string> {
 }
 
 export const JSON_ROW: FlagRow<'json'> = { flags: '--json', key: 'json', help: 'one JSON document on stdout' }
+
+export const REPORT_ROW: FlagRow<'report'> = {
+  flags: '--report <file>',
+  key: 'report',
+  help: 'also write the result as a page with plots (.html), which needs no network',
+  parse: pageFile,
+}
 
 export const QUIET_ROW: FlagRow<'quiet'> = { flags: '--quiet', key: 'quiet', help: 'say nothing but errors' }
 

@@ -63,3 +63,9 @@ export function oneScheme(texts: readonly string[]): string {
   if (named.length === 1) return named[0]!
   throw usageError(`${named.map(name => `--${name}`).join(' and ')} exclude each other`, 'Give one of them.')
 }
+
+/** Name of a page. @throws E_USAGE */
+export function pageFile(text: string, flag: string): string {
+  if (/[^/\\]\.html?$/i.test(text)) return text
+  throw usageError(`${flag} writes a page, and "${text}" does not end in .html`, 'Give a file such as report.html.')
+}

@@ -3,12 +3,12 @@
 import type { QuantizeRequest } from '../engine/messages.ts'
 import type { OptionName } from '../option-mark.ts'
 import { TARGET_NAMES } from '../quant/terms/targets.ts'
-import { DEVICE_ROW, type FlagRow, JSON_ROW, QUIET_ROW, THREADS_ROW } from './flag-row.ts'
+import { DEVICE_ROW, type FlagRow, JSON_ROW, QUIET_ROW, REPORT_ROW, THREADS_ROW } from './flag-row.ts'
 import { allOr, bytes, duration, list, number, oneScheme, weightOverride, wholeNumber } from './flag-values.ts'
 import { DOCTOR_FLAGS, EVALUATE_FLAGS, GENERATE_FLAGS, INSPECT_FLAGS } from './read-flags.ts'
 
 export const QUANTIZE_FLAGS: readonly FlagRow<
-  keyof QuantizeRequest | 'overridesFile' | 'json' | 'quiet' | 'verbose' | 'log'
+  keyof QuantizeRequest | 'overridesFile' | 'report' | 'json' | 'quiet' | 'verbose' | 'log'
 >[] = [
   {
     flags: '-o, --output <path>',
@@ -263,6 +263,7 @@ export const QUANTIZE_FLAGS: readonly FlagRow<
     key: 'check',
     help: 'do not compare the perplexity of both models on held-out calibration text at the end',
   },
+  REPORT_ROW,
   JSON_ROW,
   QUIET_ROW,
   { flags: '--verbose', key: 'verbose', help: 'also a line for every phase of the work' },

@@ -34,6 +34,8 @@ export interface QuantizeCommand extends Manner, Telling {
   readonly options: QuantizeRequest
   /** File of overrides, which come before those of `options`. */
   readonly overridesFile: string | undefined
+  /** File for a page about the run. */
+  readonly report: string | undefined
 }
 
 export interface InspectCommand extends Manner {
@@ -45,6 +47,8 @@ export interface EvaluateCommand extends Manner {
   readonly command: 'evaluate'
   readonly options: EvaluateOptions
   readonly limits: Limits
+  /** File for a page about the run. */
+  readonly report: string | undefined
 }
 
 export interface GenerateCommand extends Manner {
@@ -91,9 +95,12 @@ export function quantizeCommand(model: string, values: Values): QuantizeCommand 
     verbose = false,
     log,
     overridesFile,
+    report,
     evaluate,
     ...rest
-  } = values as Partial<Manner & Telling & Omit<QuantizeRequest, 'model'> & Pick<QuantizeCommand, 'overridesFile'>>
+  } = values as Partial<
+    Manner & Telling & Omit<QuantizeRequest, 'model'> & Pick<QuantizeCommand, 'overridesFile' | 'report'>
+  >
   if (quiet && verbose) throw usageError('--quiet and --verbose exclude each other', 'Give one of them.')
   const options = { model, ...rest }
   resolveOptions(options)
@@ -101,6 +108,7 @@ export function quantizeCommand(model: string, values: Values): QuantizeCommand 
     command: 'quantize',
     options: evaluate === undefined ? options : { ...options, evaluate },
     overridesFile,
+    report,
     json,
     quiet,
     verbose,
@@ -132,8 +140,9 @@ export function evaluateCommand(paths: readonly string[], values: Values): Evalu
     json = false,
     quiet = false,
     text = file,
+    report,
     ...typed
-  } = values as Partial<Manner & Omit<EvaluateOptions, 'model' | 'others'> & Limits>
+  } = values as Partial<Manner & Omit<EvaluateOptions, 'model' | 'others'> & Limits & Pick<EvaluateCommand, 'report'>>
   if (text === undefined) {
     throw usageError(
       'what shall the model be evaluated on?',
@@ -149,7 +158,7 @@ export function evaluateCommand(paths: readonly string[], values: Values): Evalu
   const options: EvaluateOptions = { model: model!, text, ...(others.length > 0 && { others }), ...rest }
   checkLimits(limits, options.against !== undefined)
   checkEvaluateOptions(options)
-  return { command: 'evaluate', options, limits, json, quiet }
+  return { command: 'evaluate', options, limits, report, json, quiet }
 }
 
 /** @throws E_USAGE */

@@ -61,6 +61,12 @@ export function clipLogitsOf({ vector, parameters }: Learned, linear: Linear, in
   })
 }
 
+/** Shares of whole ranges that a linear is quantized over, of both ends; empty where nothing is clipped. @param index as above. */
+export function clipRatiosOf(learned: Learned, linear: Linear, index: number): Float32Array {
+  const logits = clipLogitsOf(learned, linear, index).flatMap(({ widened }) => [...widened(0)])
+  return Float32Array.from(logits, logit => 1 / (1 + Math.exp(-logit)))
+}
+
 /** clipRatio = sigmoid(logit), for max and min separately. */
 const apply: Learnable['apply'] = (g, plan, constants, values) => {
   const clipRatios = new Map<Linear, EmittedRatios>(constants.clipRatios)

@@ -19,6 +19,7 @@ import { sameSite, type Site } from '../plan/site.ts'
 import type { Weights } from './emit-block.ts'
 import { type InitialEquivalence, initialEquivalence, observedValues } from './initial-equivalence.ts'
 import type { Learnable, LearningStart } from './learnable.ts'
+import type { Learned } from './learned.ts'
 import type { Parameter } from './parameters.ts'
 
 /** Scales stay above this (as in the reference implementation): a channel must not vanish on one side and explode on the other. */
@@ -31,6 +32,12 @@ const RATE_SHARE = 0.5
 
 /** Exponent of the first scales (SmoothQuant's alpha), unless the run says otherwise. */
 const ALPHA = 0.5
+
+/** Scales of a transformation. */
+export interface Scales {
+  readonly mapping: Mapping
+  readonly scales: Float32Array
+}
 
 /** Scales of every mapping, and shifts where it has them. A mapping between frozen linears alone changes nothing and stays so. */
 function parameters(plan: BlockPlan, { method, frozen, ranges, weights }: LearningStart): Parameter[] {
@@ -177,6 +184,14 @@ const apply: Learnable['apply'] = (g, plan, before, values) => {
   })
   return { ...before, weights: new Map(weights), constants, biases: new Map(biases) }
 }
+
+/** Scales of the transformations among the parameters of a block, as they are applied. */
+export const scalesIn = ({ mappings }: Pick<BlockPlan, 'mappings'>, { vector, parameters }: Learned): Scales[] =>
+  mappings.flatMap((mapping, i) => {
+    const name = parameterName(i, mapping, 'scale')
+    if (!vector.has(name)) return []
+    return [{ mapping, scales: vector.view(parameters, name).map(scale => Math.max(scale, LEAST_SCALE)) }]
+  })
 
 /** True for a block whose parameters have transformations among them. */
 export const isTransformed = (

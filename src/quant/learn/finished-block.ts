@@ -1,5 +1,6 @@
 /** @file Result of the learn stage: a block as it will be stored. */
 
+import { peakMemory } from '../../process/peak-memory.ts'
 import type { PackedLinear } from '../../kernels/pack/layouts.ts'
 import { qMax } from '../../kernels/qparams.ts'
 import type { Linear } from '../find/linears.ts'
@@ -8,6 +9,7 @@ import type { BlockPlan } from '../plan/block-plan.ts'
 import { hasMatrix, type SiteConstants } from '../plan/site-constants.ts'
 import type { ActivationReport, BlockReport } from '../terms/report.ts'
 import { type Learned, type NamedParameter, namedParameters } from './learned.ts'
+import { learnedFigures, type LinearErrors } from './learned-figures.ts'
 
 export interface FinishedLinear {
   readonly linear: Linear
@@ -49,7 +51,13 @@ export interface FinishedBlock extends QuantizedBlock {
 }
 
 /** Results of learning that a report gives. */
-export type Learning = Omit<BlockReport, 'index' | 'linears' | 'mappings' | 'activations' | 'elapsedMs'>
+export interface Learning extends Pick<
+  BlockReport,
+  'roundedLoss' | 'learnedLoss' | 'kept' | 'losses' | 'rollbacks' | 'fewTokens'
+> {
+  /** Errors of the linears' outputs; absent where the block was not run. */
+  readonly errors?: LinearErrors
+}
 
 /** The fixed range of a site, if it has one. */
 function activationReports(
@@ -68,7 +76,7 @@ export function finishBlock(
   plan: BlockPlan,
   { linears, constants, activations }: QuantizedBlock,
   learned: Learned | undefined,
-  learning: Learning,
+  { errors, ...learning }: Learning,
   started: number,
 ): FinishedBlock {
   const transformed = activations.filter(activation => hasMatrix(activation.constants))
@@ -82,6 +90,8 @@ export function finishBlock(
     ],
     ...(reported.length > 0 && { activations: reported }),
     ...learning,
+    ...learnedFigures(plan, learned, errors),
+    peakMemoryBytes: peakMemory(),
     elapsedMs: Math.round(performance.now() - started),
   }
   return { plan, linears, constants, activations, learned, report }

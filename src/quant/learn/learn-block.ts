@@ -4,6 +4,7 @@ import { QuantError } from '../../errors.ts'
 import { option } from '../../option-mark.ts'
 import { staticShape } from '../../graph/shape.ts'
 import { findExperts } from '../find/experts.ts'
+import type { Linear } from '../find/linears.ts'
 import { checkStates } from '../find/sound-numbers.ts'
 import { affineSites } from '../plan/affine-sites.ts'
 import type { BlockPlan } from '../plan/block-plan.ts'
@@ -18,6 +19,8 @@ import { average, type HiddenStates } from './hidden-states.ts'
 import { groupsOfReaders } from './input-moments.ts'
 import { differsFromRounded, learns, observedValues } from './learnables.ts'
 import type { Learned } from './learned.ts'
+import { linearErrors } from './linear-errors.ts'
+import { lossCurve } from './loss-curve.ts'
 import type { Objective } from './objective.ts'
 import { type BlockRun, runBlock } from './run-block.ts'
 import { solveRounding } from './solve-rounding.ts'
@@ -62,6 +65,8 @@ interface Candidate {
   readonly folded: Folded
   readonly learned: Learned | undefined
   readonly loss: number
+  /** Errors of the linears' outputs, for the report. */
+  readonly errors: ReadonlyMap<Linear, number>
 }
 
 /**
@@ -85,7 +90,8 @@ export async function learnBlock(plan: BlockPlan, context: LearnContext): Promis
     const folded = await foldBlock(plan, weights, learned, session)
     const run: BlockRun = { from: quantized, to: keep ? nextQuantized : undefined, target: nextFloat }
     const loss = await runBlock(plan, folded.version, run, session, progressOf(context, plan, 'outputs'))
-    return { folded, learned, loss }
+    const errors = await linearErrors(plan, weights, learned, folded, quantized, session)
+    return { folded, learned, loss, errors }
   }
   const finish = ({ folded, learned }: Candidate, learning: Learning) =>
     finishBlock(plan, folded, learned, learning, started)
@@ -93,10 +99,10 @@ export async function learnBlock(plan: BlockPlan, context: LearnContext): Promis
   if (!differsFromRounded(plan, start)) {
     const candidate = await tryOut(rounded, true)
     checkRounded(plan, method, candidate.loss)
-    return finish(candidate, { roundedLoss: candidate.loss })
+    return finish(candidate, { roundedLoss: candidate.loss, errors: { rounded: candidate.errors } })
   }
   const targets = augLoss ? nextQuantized : nextFloat
-  const { parameters, rollbacks } = await trainBlock(plan, vector, { x: quantized, y: targets }, weights, {
+  const { parameters, rollbacks, losses } = await trainBlock(plan, vector, { x: quantized, y: targets }, weights, {
     epochs: learns(method) ? epochs : 0,
     schedule,
     optimizer,
@@ -107,7 +113,7 @@ export async function learnBlock(plan: BlockPlan, context: LearnContext): Promis
     onProgress: progressOf(context, plan, 'learning'),
   })
   // Only the loss is kept of the first: a folded block is as large as its float weights.
-  const { loss: roundedLoss } = await tryOut(rounded, false)
+  const { loss: roundedLoss, errors: roundedErrors } = await tryOut(rounded, false)
   const solving = progressOf(context, plan, 'outputs')
   const best = await tryOut(await solveRounding(plan, start, { vector, parameters }, quantized, solving), true)
   const isSound = best.folded.unsound === undefined && Number.isFinite(best.loss)
@@ -117,6 +123,8 @@ export async function learnBlock(plan: BlockPlan, context: LearnContext): Promis
     roundedLoss,
     learnedLoss: best.loss,
     kept,
+    losses: lossCurve(losses, quantized.samples),
+    errors: { rounded: roundedErrors, learned: best.errors },
     ...(rollbacks.length > 0 && { rollbacks }),
     ...(fewTokens && { fewTokens }),
   }

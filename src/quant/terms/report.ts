@@ -4,6 +4,7 @@ import type { SetPlace } from '../../files/file-set.ts'
 import type { WorkPlace } from '../../files/work-folder.ts'
 import type { Device } from '../../kernels/device.ts'
 import type { ChoiceReport } from './sensitivity.ts'
+import type { LinearReport, LossCurve, ScalesReport } from './learning-report.ts'
 import type { TargetName } from './targets.ts'
 
 /** Experts that saw too few tokens to be learned. */
@@ -37,12 +38,20 @@ export interface BlockReport {
   readonly learnedLoss?: number
   /** The one of the two that the file has: learning that did not help is thrown away. */
   readonly kept?: 'learned' | 'rounded'
+  /** Course of training; absent where nothing was trained. */
+  readonly losses?: LossCurve | undefined
+  /** Figures of the quantized linears, in the order of `linears`; absent for a block without any. */
+  readonly figures?: readonly LinearReport[]
+  /** Scales of the transformations; absent where none were learned, or the block was rounded in the end. */
+  readonly scales?: readonly ScalesReport[]
   /** Steps at which the loss stopped being finite: the best parameters came back, at half the learning rate. */
   readonly rollbacks?: readonly number[]
   /** Experts that saw fewer calibration tokens than are needed to learn them: they are rounded to nearest. */
   readonly fewTokens?: FewTokens
   /** Device that ran its programs; absent for a block that was rounded without running it. */
   readonly device?: Device
+  /** Largest resident set until then of the process that worked, in bytes; absent where the system does not tell. */
+  readonly peakMemoryBytes?: number | undefined
   readonly elapsedMs: number
 }
 
