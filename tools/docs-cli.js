@@ -67,7 +67,9 @@ function page() {
     `\`\`\`text\n${ending.trimEnd()}\n\`\`\``,
     ...commands.map(sectionOf),
     '',
-  ].join('\n\n').replace(/\n+$/, '\n')
+  ]
+    .join('\n\n')
+    .replace(/\n+$/, '\n')
 }
 
 const text = page()

@@ -73,4 +73,7 @@ ${rows.join('\n')}
 `
 }
 
-writeFileSync(resolve(process.argv[2] ?? join(ROOT, 'docs/terminal.svg')), draw(`$ omniquant ${ARGS.join(' ')}\n${run()}`))
+writeFileSync(
+  resolve(process.argv[2] ?? join(ROOT, 'docs/terminal.svg')),
+  draw(`$ omniquant ${ARGS.join(' ')}\n${run()}`),
+)
