@@ -61,7 +61,7 @@ function clipped() {
   return grids[errors.indexOf(Math.min(...errors))]
 }
 
-/** Of all ways to send each weight to the code below or above, the one with the least output error. */
+/** Codes below or above each weight, chosen together for the least output error: all choices are tried. */
 function bestRounding(grid) {
   const below = weights.map(w => Math.floor(w / grid.scale) + grid.zero)
   const ways = Array.from({ length: 2 ** COUNT }, (_, way) => below.map((code, i) => clamp(code + ((way >> i) & 1))))

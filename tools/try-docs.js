@@ -36,7 +36,7 @@ const pages = positionals.length > 0 ? positionals : ['README.md', ...guide.map(
 
 const BLOCK = /(?:^<!-- (not run|file): (.+?) -->\n)?^```(\w+)\n([^]*?)^```$/gm
 
-/** What is to be done with the blocks of a page. Blocks in other languages without a file name are for reading only. */
+/** Steps of a page: a file to write, a block to run, or one to leave out. Blocks in other languages without a file name are for reading only. */
 function stepsOf(page) {
   const text = readFileSync(join(ROOT, page), 'utf8')
   const indented = /^ {4}\S.*/m.exec(text.replace(BLOCK, ''))
