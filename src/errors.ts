@@ -27,7 +27,6 @@ export type ErrorCode =
   | 'E_DEVICE'
   | 'E_DOWNLOAD'
   | 'E_RUNTIME'
-  | 'E_DIVERGED'
   | 'E_TOO_LARGE'
   | 'E_MEMORY'
   | 'E_LIMIT'
