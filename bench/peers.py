@@ -1,12 +1,13 @@
 """Other weight-only quantizers on a Hugging Face checkpoint, with the same tokens: perplexity, seconds and processor seconds.
 
-usage: python peers.py CHECKPOINT CALIB.npy EVAL.npy METHOD BITS GROUP [ITERATIONS]
+usage: python peers.py CHECKPOINT CALIB.npy EVAL.npy ROW [ROW ...]
 
-METHOD      float, gptq, awq, awq-mse, autoround-light, autoround-best, autoround-best-ext or block-ap
+ROW         METHOD:BITS:GROUP or METHOD:BITS:GROUP:ITERATIONS, such as gptq:2:64, or float
+METHOD      gptq, awq, awq-mse, autoround-light, autoround-best, autoround-best-ext, autoround-best-neuqi or block-ap
 GROUP       input channels that share a scale; 0 is one scale per output channel
 ITERATIONS  steps per block of autoround-*, epochs of block-ap, instead of the recipe's own
 
-Calibration tokens are [samples, length]; evaluation tokens are cut into windows of that length. Only the linears of the blocks are quantized, asymmetric; the rest stays float32.
+The checkpoint has the layers of Llama (model.layers). Calibration tokens are [samples, length]; evaluation tokens are cut into windows of that length. Only the linears of the blocks are quantized, asymmetric; the rest stays float32.
 Perplexity is exp of the mean loss over all predicted tokens of the windows, with the dequantized weights in float32.
 Set OMP_NUM_THREADS=1 to compare processor seconds.
 
@@ -14,6 +15,7 @@ Written with Python 3.11, torch 2.13.0, transformers 5.17.0, llmcompressor 0.14.
     pip install torch==2.13.0 transformers==5.17.0 llmcompressor==0.14.0.1 compressed-tensors==0.20.0 auto-round==0.16.1
 """
 
+import importlib
 import sys
 import time
 
@@ -25,12 +27,15 @@ LLM_COMPRESSOR = {
     "awq": dict(observer="memoryless_minmax", gptq=False),
     "awq-mse": dict(observer="memoryless_mse", gptq=False),
 }
-# As `auto_round --help` has its recipes; "best" asks for 512 samples, here it has those of CALIB. -ext adds its experimental extension, advised for 2 bits.
+# Recipes of its command line, with the samples of CALIB where "best" asks for 512. -ext adds the extension that its README advises for 2 bits, -neuqi the searched start (arXiv 2505.17595).
 AUTO_ROUND = {
     "autoround-light": dict(iters=50, lr=5e-3),
     "autoround-best": dict(iters=1000),
     "autoround-best-ext": dict(iters=1000, enable_alg_ext=True),
+    "autoround-best-neuqi": dict(iters=1000, enable_neuqi=True),
 }
+
+PACKAGES = dict.fromkeys(LLM_COMPRESSOR, ("datasets", "llmcompressor")) | dict.fromkeys(AUTO_ROUND, ("auto_round",))
 
 
 def load(checkpoint):
@@ -62,7 +67,11 @@ def llm_compressor(model, calibration, method, bits, group):
     from llmcompressor.modifiers.gptq import GPTQModifier
     from llmcompressor.modifiers.quantization import QuantizationModifier
     from llmcompressor.modifiers.transform.awq import AWQModifier
+    from llmcompressor.pipelines.cache import IntermediatesCache
 
+    if not torch.accelerator.is_available():
+        # Pinned memory needs an accelerator, and 0.14 asks for it without one.
+        IntermediatesCache.pin_memory = lambda *_, **__: None
     choice = LLM_COMPRESSOR[method]
     weights = dict(num_bits=bits, type="int", symmetric=False, observer=choice["observer"])
     weights |= dict(strategy="group", group_size=group) if group else dict(strategy="channel")
@@ -70,7 +79,7 @@ def llm_compressor(model, calibration, method, bits, group):
     if choice["gptq"]:
         recipe = [GPTQModifier(actorder="static", dampening_frac=0.01, **scheme)]
     else:
-        recipe = [AWQModifier(duo_scaling="both" if group == 0 else True), QuantizationModifier(**scheme)]
+        recipe = [AWQModifier(duo_scaling="both"), QuantizationModifier(**scheme)]
     samples = Dataset.from_dict(dict(input_ids=calibration.tolist(), attention_mask=np.ones_like(calibration).tolist()))
     oneshot(
         model=model,
@@ -211,8 +220,8 @@ def quantize(checkpoint, calibration, method, bits, group, iterations):
     return block_ap(model, calibration, bits, group, iterations)
 
 
-def levels(model, bits, group):
-    """Check that no group of a quantized weight has more than 2^bits values (to 1e-3 of a step), and that every linear of the blocks changed."""
+def check_levels(model, bits, group):
+    """Check that no group of a quantized weight has more than 2^bits values (to 1e-3 of a step)."""
     for name, linear in block_linears(model).items():
         rows = linear.weight.detach().reshape(-1, group or linear.weight.shape[1]).double().sort(1).values
         gaps = rows.diff(dim=1)
@@ -222,25 +231,37 @@ def levels(model, bits, group):
             sys.exit(f"{name}: {counted} values in a group, {2**bits} expected")
 
 
+def parse(row):
+    """Method, bits, group and iterations of a ROW, after a check."""
+    method, *numbers = row.split(":")
+    known = {"float": 0, "block-ap": 2, **dict.fromkeys([*LLM_COMPRESSOR, *AUTO_ROUND], 2)}
+    few = known.get(method)
+    if few is None or len(numbers) not in (few, few + (method in AUTO_ROUND or method == "block-ap")) or not all(n.isdigit() for n in numbers):
+        sys.exit(f"no row {row}\n{__doc__}")
+    bits, group, iterations, *_ = [*map(int, numbers), None, None, None]
+    return method, bits, group, iterations
+
+
 def main():
-    if len(sys.argv) not in (7, 8):
+    if len(sys.argv) < 5 or "--help" in sys.argv:
         sys.exit(__doc__)
-    checkpoint, calib, evaluation, method, bits, group, *more = sys.argv[1:]
-    if method not in {"float", "block-ap", *LLM_COMPRESSOR, *AUTO_ROUND}:
-        sys.exit(f"no method {method}\n{__doc__}")
-    bits, group, iterations = int(bits), int(group), int(more[0]) if more else None
-    calibration = np.load(calib)
-    torch.manual_seed(0)
-    wall, processor = time.perf_counter(), time.process_time()
-    quantized = quantize(checkpoint, calibration, method, bits, group, iterations)
-    wall, processor = time.perf_counter() - wall, time.process_time() - processor
-    model = load(checkpoint)
-    if method != "float":
-        state = quantized.state_dict()
-        model.load_state_dict({name: state[name].float() for name in model.state_dict()})
-        levels(model, bits, group)
-    value, windows = perplexity(model, np.load(evaluation), calibration.shape[1])
-    print(f"{' '.join([method, *sys.argv[5:]])}: perplexity {value:.3f} over {windows} windows, {wall:.1f} s, {processor:.1f} processor s")
+    checkpoint, calib, evaluation, *rows = sys.argv[1:]
+    calibration, tokens = np.load(calib), np.load(evaluation).ravel()
+    for method, bits, group, iterations in [parse(row) for row in rows]:
+        for package in PACKAGES.get(method, ()):
+            importlib.import_module(package)
+        torch.manual_seed(0)
+        wall, processor = time.perf_counter(), time.process_time()
+        quantized = quantize(checkpoint, calibration, method, bits, group, iterations)
+        wall, processor = time.perf_counter() - wall, time.process_time() - processor
+        model = load(checkpoint)
+        if method != "float":
+            state = quantized.state_dict()
+            model.load_state_dict({name: state[name].float() for name in model.state_dict()})
+            check_levels(model, bits, group)
+        value, windows = perplexity(model, tokens, calibration.shape[1])
+        row = ":".join(str(part) for part in (method, bits, group, iterations) if part is not None)
+        print(f"{row} perplexity {value:.3f} over {windows} windows, {wall:.1f} s, {processor:.1f} processor s", flush=True)
 
 
 if __name__ == "__main__":
