@@ -3,11 +3,23 @@
 import type { QuantizeRequest } from '../engine/messages.ts'
 import type { OptionName } from '../option-mark.ts'
 import { TARGET_NAMES } from '../quant/terms/targets.ts'
-import { DEVICE_ROW, type FlagRow, JSON_ROW, QUIET_ROW, THREADS_ROW } from './flag-row.ts'
+import {
+  CONFIG_ROW,
+  DEVICE_ROW,
+  type FlagRow,
+  JSON_ROW,
+  longFlag,
+  PRINT_CONFIG_ROW,
+  QUIET_ROW,
+  shortFlag,
+  THREADS_ROW,
+} from './flag-row.ts'
 import { allOr, duration, list, number, oneScheme, weightOverride, wholeNumber } from './flag-values.ts'
 import { DOCTOR_FLAGS, EVALUATE_FLAGS, GENERATE_FLAGS, INSPECT_FLAGS } from './read-flags.ts'
 
-export const QUANTIZE_FLAGS: readonly FlagRow<keyof QuantizeRequest | 'overridesFile' | 'json' | 'quiet'>[] = [
+export const QUANTIZE_FLAGS: readonly FlagRow<
+  keyof QuantizeRequest | 'overridesFile' | 'config' | 'printConfig' | 'json' | 'quiet'
+>[] = [
   {
     flags: '-o, --output <path>',
     key: 'output',
@@ -237,15 +249,11 @@ export const QUANTIZE_FLAGS: readonly FlagRow<keyof QuantizeRequest | 'overrides
     parse: list,
   },
   { flags: '--fresh', key: 'fresh', help: 'start over, instead of going on where an earlier run ended' },
+  CONFIG_ROW,
+  PRINT_CONFIG_ROW,
   JSON_ROW,
   QUIET_ROW,
 ]
-
-/** "--output" of "-o, --output <path>". */
-const longFlag = ({ flags }: FlagRow): string => /--[\w-]+/.exec(flags)![0]
-
-/** "-o" of "-o, --output <path>", and the long flag of options without a short one. */
-const shortFlag = (row: FlagRow): string => /^-\w\b/.exec(row.flags)?.[0] ?? longFlag(row)
 
 const ROWS: readonly FlagRow[] = [QUANTIZE_FLAGS, EVALUATE_FLAGS, GENERATE_FLAGS, INSPECT_FLAGS, DOCTOR_FLAGS].flat()
 

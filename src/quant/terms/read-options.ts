@@ -39,7 +39,7 @@ export interface EvaluateOptions {
   readonly qdqAccuracyLevel?: 0 | 4 | undefined
 }
 
-const EVALUATE_RULES: Rules<EvaluateOptions> = {
+export const EVALUATE_RULES: Rules<EvaluateOptions> = {
   model: TEXT,
   text: TEXT,
   others: listOf(value => typeof value === 'string', 'texts'),
@@ -98,7 +98,7 @@ export interface InspectOptions {
   readonly scheme?: string | undefined
 }
 
-const INSPECT_RULES: Rules<InspectOptions> = {
+export const INSPECT_RULES: Rules<InspectOptions> = {
   model: TEXT,
   seqLen: wholeNumber(2),
   target: oneOf(TARGET_NAMES),

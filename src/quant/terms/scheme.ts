@@ -64,7 +64,7 @@ export interface SchemeOverrides {
 }
 
 /** Group sizes onnxruntime's MatMulNBits runs on every provider (onnxruntime 1.30). */
-const GROUP_SIZES: readonly number[] = [16, 32, 64, 128, 256]
+export const GROUP_SIZES: readonly number[] = [16, 32, 64, 128, 256]
 
 const DEFAULT_GROUP = 128
 
