@@ -4,6 +4,7 @@ import { spawn } from 'node:child_process'
 import { existsSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { expect, test } from 'vitest'
+import type * as Library from '../src/index.ts'
 import { tempDir } from './helpers/temp-dir.ts'
 
 const ROOT = resolve(import.meta.dirname, '..')
@@ -49,7 +50,7 @@ test('quantize.js stops at an interrupt and goes on from there', async () => {
 })
 
 test('generate.js writes what `omniquant generate` writes', async () => {
-  const { generate } = (await import(join(ROOT, 'dist/index.js'))) as typeof import('../src/index.ts')
+  const { generate } = (await import(join(ROOT, 'dist/index.js'))) as typeof Library
   const { text } = await generate({ model: MODEL, prompt: 'The ', maxTokens: 24, device: 'cpu' })
   const { code, stdout, stderr } = await run('generate.js', [MODEL, 'The ', '24'])
   expect([code, stderr]).toEqual([0, ''])

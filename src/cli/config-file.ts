@@ -77,7 +77,7 @@ export function absolutePaths(values: Values, { paths }: ConfigTerms, folder: st
   )
 }
 
-/** What to say about a key that is no option. */
+/** Hint for a key that is no option. */
 function hintFor(key: string, { keys, rows }: ConfigTerms): string | undefined {
   const typed = key.replace(/^--/, '')
   const row = rows.find(each => each.key === typed || longFlag(each) === `--${typed}`)
