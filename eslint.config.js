@@ -21,6 +21,13 @@ export default defineConfig(
     rules: { 'no-console': 'off' },
   },
   {
+    files: ['examples/**'],
+    languageOptions: {
+      globals: { process: 'readonly', console: 'readonly', URL: 'readonly', AbortController: 'readonly' },
+    },
+    rules: { 'no-console': 'off' },
+  },
+  {
     // Part of browser.js runs in a page.
     files: ['test/clients/*.js'],
     languageOptions: { globals: { process: 'readonly', console: 'readonly', navigator: 'readonly', URL: 'readonly' } },

@@ -1,23 +1,61 @@
 /** @file The public interface of the package: quantize, evaluate, generate, inspect, the scheme parsers, the error, and their types. */
 
-import { faceFor, type Face } from './engine/engine.ts'
-import type { EvaluateResult, QuantizeResult } from './engine/messages.ts'
+import { faceFor, type Face, type RunOptions } from './engine/engine.ts'
+import type { EvaluateResult, GenerateResult, QuantizeRequest, QuantizeResult } from './engine/messages.ts'
 import { keyName } from './option-mark.ts'
 import type { About } from './page/about.ts'
+import type { InspectReport } from './quant/inspected.ts'
+import type { GenerateOptions } from './quant/terms/generate-options.ts'
+import type { EvaluateOptions, InspectOptions } from './quant/terms/read-options.ts'
 
 const face: Face = faceFor(keyName)
 
-/** Quantizes a model file into another one: `await quantize({ model: 'model.onnx', scheme: 'w4a16' })`. See `Face`. */
-export const quantize: Face['quantize'] = face.quantize
+/**
+ * Quantizes a model file into another one, block by block. A run that ended early goes on when it is called again with the same options.
+ * @example await quantize({ model: 'model.onnx', scheme: 'w4a16' })
+ * @param options of the method, and the paths of model and output. Only `model` and a scheme, `bits` or a target are needed.
+ * @param run connections to the caller: progress, an AbortSignal, the place of the work.
+ * @returns paths of what was written, sizes, and a report on each block.
+ * @throws QuantError: E_USAGE and E_SCHEME with the key of the option, E_INTERRUPTED when aborted, and those of the model, the text and the disk.
+ */
+export function quantize(options: QuantizeRequest, run?: RunOptions): Promise<QuantizeResult> {
+  return face.quantize(options, run)
+}
 
-/** Measures perplexity, size and speed of a model: `await evaluate({ model: 'model.onnx', text: 'text.txt' })`. See `Face`. */
-export const evaluate: Face['evaluate'] = face.evaluate
+/**
+ * Measures perplexity, size, speed and memory of models, float or quantized, and with `against` their distance from a reference.
+ * @example await evaluate({ model: 'model.onnx', text: 'text.txt' })
+ * @param options paths of models and text, and how much of it to read.
+ * @param run connections to the caller: progress, an AbortSignal, the place of the work.
+ * @returns the figures of `model`, of `others` and of the reference; docs/evaluate.md defines each.
+ * @throws QuantError: E_USAGE with the key of the option, E_INTERRUPTED when aborted, and those of the models and the text.
+ */
+export function evaluate(options: EvaluateOptions, run?: RunOptions): Promise<EvaluateResult> {
+  return face.evaluate(options, run)
+}
 
-/** Continues a prompt: `await generate({ model: 'model.onnx', prompt: 'Once upon a time' })`. See `Face`. */
-export const generate: Face['generate'] = face.generate
+/**
+ * Continues a prompt, with one model or with two to compare. Text comes in events of type "text" as it is written.
+ * @example await generate({ model: 'model.onnx', prompt: 'Once upon a time' })
+ * @param options model, prompt, and how tokens are chosen.
+ * @param run connections to the caller: progress, an AbortSignal, the place of the work.
+ * @returns the text that was written, its tokens and its speed.
+ * @throws QuantError: E_USAGE with the key of the option, E_INTERRUPTED when aborted, and those of the model and its tokenizer.
+ */
+export function generate(options: GenerateOptions, run?: RunOptions): Promise<GenerateResult> {
+  return face.generate(options, run)
+}
 
-/** Describes a model file: `await inspect({ model: 'model.onnx' })`. See `Face`. */
-export const inspect: Face['inspect'] = face.inspect
+/**
+ * Describes a model file: its blocks, the linears that would be quantized, sizes. A file that cannot be quantized has a `problem`.
+ * @example await inspect({ model: 'model.onnx' })
+ * @param options model, and the target whose kernels are to be named.
+ * @param run connections to the caller: an AbortSignal, the place of the work.
+ * @throws QuantError: E_USAGE with the key of the option, E_INTERRUPTED when aborted, and those of files that cannot be read.
+ */
+export function inspect(options: InspectOptions, run?: RunOptions): Promise<InspectReport> {
+  return face.inspect(options, run)
+}
 
 /**
  * The text of an HTML page about a report of `quantize` or `evaluate`: `await reportPage(report)`. It has no script and asks for no other

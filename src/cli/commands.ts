@@ -3,8 +3,10 @@
 import { checkRuntime } from '../engine/check-runtime.ts'
 import { faceFor, type RunOptions } from '../engine/engine.ts'
 import type { DoctorReport } from '../doctor/examine.ts'
-import { QuantError } from '../errors.ts'
+import { QuantError, shown } from '../errors.ts'
 import { nameOptionsIn } from '../option-mark.ts'
+import { spellOptions } from '../quant/terms/spell-options.ts'
+import { absolutePaths, EVALUATE_CONFIG, QUANTIZE_CONFIG } from './config-file.ts'
 import { flagName } from './flags.ts'
 import { formatInspection, formatQuantized } from './format.ts'
 import { formatDoctor } from './format-doctor.ts'
@@ -12,6 +14,7 @@ import { formatEvaluation } from './format-evaluation.ts'
 import { formatComparison, writtenLine } from './format-generated.ts'
 import { passedLimits } from './limits.ts'
 import type {
+  ConfigCommand,
   DoctorCommand,
   EvaluateCommand,
   GenerateCommand,
@@ -31,9 +34,14 @@ import { withReport } from './report-file.ts'
 
 const { quantize, evaluate, generate, inspect } = faceFor(flagName)
 
-async function runQuantize({ options, overridesFile }: QuantizeCommand, calling: RunOptions): Promise<Outcome> {
+/** Options with the overrides of their file, which come before their own. */
+function withOverrides({ options, overridesFile }: QuantizeCommand): QuantizeCommand['options'] {
   const fromFile = overridesFile === undefined ? [] : readOverrides(overridesFile)
-  const report = await quantize({ ...options, overrides: [...fromFile, ...(options.overrides ?? [])] }, calling)
+  return { ...options, overrides: [...fromFile, ...(options.overrides ?? [])] }
+}
+
+async function runQuantize(command: QuantizeCommand, calling: RunOptions): Promise<Outcome> {
+  const report = await quantize(withOverrides(command), calling)
   const next = nextCommand(report)
   const outcome = { document: { ...report, next }, text: formatQuantized(report, report.evaluation, next) }
   const missed = missedLimit(report)
@@ -73,6 +81,18 @@ async function logged(
   } finally {
     log.close()
   }
+}
+
+/** The options of a command as a file for --config, with absolute paths: it can lie anywhere. */
+function printConfig({ of }: ConfigCommand, { note }: StatusLine): Outcome {
+  if (of.command === 'evaluate')
+    return { document: absolutePaths({ ...of.options }, EVALUATE_CONFIG, process.cwd()), text: undefined }
+  const { evaluate, ...given } = withOverrides(of)
+  const { options, adapted } = spellOptions(given)
+  const left = Object.entries(adapted).map(([key, value]) => `${key} ${shown(value)}`)
+  if (left.length > 0) note(`note: left out, because the run adapts them to the model: ${left.join(', ')}`)
+  const values = { ...options, ...(evaluate !== undefined && { evaluate }) }
+  return { document: absolutePaths(values, QUANTIZE_CONFIG, process.cwd()), text: undefined }
 }
 
 async function runInspect({ options }: InspectCommand, calling: RunOptions): Promise<Outcome> {
@@ -141,7 +161,7 @@ async function runDoctor(
 }
 
 /** Runs a command. @throws what the functions of the package throw. */
-export function run(invocation: Invocation, status: StatusLine, signal: AbortSignal): Promise<Outcome> {
+export async function run(invocation: Invocation, status: StatusLine, signal: AbortSignal): Promise<Outcome> {
   const verbose = invocation.command === 'quantize' && invocation.verbose
   const calling = { onProgress: showProgress(status, { verbose }), signal }
   switch (invocation.command) {
@@ -156,6 +176,8 @@ export function run(invocation: Invocation, status: StatusLine, signal: AbortSig
       return withReport(invocation.report, status, () => runEvaluate(invocation, calling))
     case 'generate':
       return runGenerate(invocation, calling, status)
+    case 'config':
+      return printConfig(invocation, status)
     case 'doctor':
       return runDoctor(invocation, status, signal)
   }

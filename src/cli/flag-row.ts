@@ -21,6 +21,33 @@ export interface FlagRow<Key extends string = string> {
   readonly group?: string
 }
 
+/** "path" of "-o, --output <path>"; undefined for an option without a value. */
+export const placeholder = ({ flags }: FlagRow): string | undefined => /[<[]([^>\]]+)[>\]]/.exec(flags)?.[1]
+
+/** Placeholders that stand for a path. */
+const PATHS = ['file', 'folder', 'model', 'path']
+
+/** True for an option whose value is a path. */
+export const takesPath = (row: FlagRow): boolean => PATHS.includes(placeholder(row) ?? '')
+
+/** "--output" of "-o, --output <path>". */
+export const longFlag = ({ flags }: FlagRow): string => /--[\w-]+/.exec(flags)![0]
+
+/** "-o" of "-o, --output <path>", and the long flag of options without a short one. */
+export const shortFlag = (row: FlagRow): string => /^-\w\b/.exec(row.flags)?.[0] ?? longFlag(row)
+
+export const CONFIG_ROW: FlagRow<'config'> = {
+  flags: '--config <file>',
+  key: 'config',
+  help: 'options from a JSON file, by the keys of the library; what is typed wins (docs/config.md)',
+}
+
+export const PRINT_CONFIG_ROW: FlagRow<'printConfig'> = {
+  flags: '--print-config',
+  key: 'printConfig',
+  help: 'print all options as such a file, defaults filled in, and run nothing',
+}
+
 export const JSON_ROW: FlagRow<'json'> = { flags: '--json', key: 'json', help: 'one JSON document on stdout' }
 
 export const REPORT_ROW: FlagRow<'report'> = {

@@ -3,12 +3,23 @@
 import type { QuantizeRequest } from '../engine/messages.ts'
 import type { OptionName } from '../option-mark.ts'
 import { TARGET_NAMES } from '../quant/terms/targets.ts'
-import { DEVICE_ROW, type FlagRow, JSON_ROW, QUIET_ROW, REPORT_ROW, THREADS_ROW } from './flag-row.ts'
+import {
+  CONFIG_ROW,
+  DEVICE_ROW,
+  type FlagRow,
+  JSON_ROW,
+  longFlag,
+  PRINT_CONFIG_ROW,
+  QUIET_ROW,
+  REPORT_ROW,
+  shortFlag,
+  THREADS_ROW,
+} from './flag-row.ts'
 import { allOr, bytes, duration, list, number, oneScheme, weightOverride, wholeNumber } from './flag-values.ts'
 import { DOCTOR_FLAGS, EVALUATE_FLAGS, GENERATE_FLAGS, INSPECT_FLAGS } from './read-flags.ts'
 
 export const QUANTIZE_FLAGS: readonly FlagRow<
-  keyof QuantizeRequest | 'overridesFile' | 'report' | 'json' | 'quiet' | 'verbose' | 'log'
+  keyof QuantizeRequest | 'overridesFile' | 'report' | 'config' | 'printConfig' | 'json' | 'quiet' | 'verbose' | 'log'
 >[] = [
   {
     flags: '-o, --output <path>',
@@ -263,6 +274,8 @@ export const QUANTIZE_FLAGS: readonly FlagRow<
     key: 'check',
     help: 'do not compare the perplexity of both models on held-out calibration text at the end',
   },
+  CONFIG_ROW,
+  PRINT_CONFIG_ROW,
   REPORT_ROW,
   JSON_ROW,
   QUIET_ROW,
@@ -285,12 +298,6 @@ export const DRY_RUN_FLAGS: readonly FlagRow[] = [
     group: i === 0 ? 'Options of quantize, for the run to foretell:' : undefined,
   })),
 ]
-
-/** "--output" of "-o, --output <path>". */
-const longFlag = ({ flags }: FlagRow): string => /--[\w-]+/.exec(flags)![0]
-
-/** "-o" of "-o, --output <path>", and the long flag of options without a short one. */
-const shortFlag = (row: FlagRow): string => /^-\w\b/.exec(row.flags)?.[0] ?? longFlag(row)
 
 const ROWS: readonly FlagRow[] = [QUANTIZE_FLAGS, EVALUATE_FLAGS, GENERATE_FLAGS, INSPECT_FLAGS, DOCTOR_FLAGS].flat()
 

@@ -1,20 +1,26 @@
 /** @file The command line: its grammar, its one catch and its exit code. The only file that imports commander. */
 
 import { createRequire } from 'node:module'
-import { Command, CommanderError, Option } from 'commander'
+import { Argument, Command, CommanderError, Option } from 'commander'
 import { QuantError, usageError } from '../errors.ts'
+import { completionScript, SHELLS } from './completion.ts'
+import { EVALUATE_CONFIG, QUANTIZE_CONFIG, withConfig } from './config-file.ts'
 import type { FlagRow } from './flag-row.ts'
 import { DRY_RUN_FLAGS, QUANTIZE_FLAGS, valuesOf } from './flags.ts'
 import { endByHangup, hasTerminal, ignoreHangup } from './hangup.ts'
 import { type Interrupts, watchInterrupts } from './interrupts.ts'
 import {
   doctorCommand,
+  type EvaluateCommand,
   evaluateCommand,
+  evaluateValues,
   generateCommand,
   inspectCommand,
   type Invocation,
+  type QuantizeCommand,
   quantizeCommand,
   rewriteFlags,
+  type Values,
 } from './options.ts'
 import { type Ending, endingOf, failureOf } from './outcome.ts'
 import { keepStreamErrors, printMessages, printResult } from './print.ts'
@@ -33,6 +39,7 @@ Examples:
   omniquant evaluate my-llama-w4/ --text other.txt --against my-llama/
   omniquant generate my-llama-w4/ "Once upon a time" --compare my-llama/
   omniquant doctor                                      which devices work here, and what the others lack
+  omniquant completion bash                             a script that completes commands in bash; also zsh, fish
 
 A MODEL is an .onnx file or a folder with one. Results go to stdout, progress and errors to stderr.
 Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted by Ctrl-C, 143 by kill.`
@@ -43,8 +50,12 @@ type Parsed = Invocation | { readonly command: 'print'; readonly text: string }
 /** Texts of an option that may be given several times. */
 const collect = (text: string, before: readonly string[] | undefined): string[] => [...(before ?? []), text]
 
+/** Options of the commands, for completion. */
+const rowsOf = new WeakMap<Command, readonly FlagRow[]>()
+
 /** Declares the options of a table. @returns the fields that were typed, by key, once the command line is parsed. */
 function addOptions(command: Command, rows: readonly FlagRow[]): () => Record<string, unknown> {
+  rowsOf.set(command, rows)
   const options = rows.map(row => {
     if (row.group) command.optionsGroup(row.group)
     const option = new Option(row.flags, row.help)
@@ -57,14 +68,28 @@ function addOptions(command: Command, rows: readonly FlagRow[]): () => Record<st
   }
 }
 
+/** The command that values say, or its configuration where that is asked for. @throws E_USAGE without a model; what `make` throws. */
+function runOrPrint(
+  command: Command,
+  { model, printConfig, ...values }: Values,
+  make: (model: string, values: Values) => QuantizeCommand | EvaluateCommand,
+): Invocation {
+  if (model === undefined) command.error("error: missing required argument 'model'")
+  const made = make(model as string, values)
+  return printConfig ? { command: 'config', of: made, json: true, quiet: false } : made
+}
+
 function addQuantize(program: Command, found: (invocation: Invocation) => void): void {
   const command = program
     .command('quantize')
     .summary('quantize a model')
     .description('Learn the quantization of a model block by block and write the quantized model.')
-    .argument('<model>', 'an .onnx file, or a folder with one')
+    .argument('[model]', 'an .onnx file, or a folder with one; --config may name it too')
   const values = addOptions(command, QUANTIZE_FLAGS)
-  command.action((model: string) => found(quantizeCommand(model, values())))
+  command.action((model: string | undefined) => {
+    const typed = { ...values(), ...(model !== undefined && { model }) }
+    found(withConfig(typed, QUANTIZE_CONFIG, all => runOrPrint(command, all, quantizeCommand)))
+  })
 }
 
 function addInspect(program: Command, found: (invocation: Invocation) => void): void {
@@ -84,9 +109,12 @@ function addEvaluate(program: Command, found: (invocation: Invocation) => void):
     .description(
       'Measure perplexity, size, speed and memory of models, float or quantized, and how far they are from another.',
     )
-    .argument('<model...>', '.onnx files, or folders with one; behind them perhaps the text, the same as --text')
+    .argument('[model...]', '.onnx files, or folders with one; behind them perhaps the text, the same as --text')
   const values = addOptions(command, EVALUATE_FLAGS)
-  command.action((paths: string[]) => found(evaluateCommand(paths, values())))
+  command.action((paths: string[]) => {
+    const typed = evaluateValues(paths, values())
+    found(withConfig(typed, EVALUATE_CONFIG, all => runOrPrint(command, all, evaluateCommand)))
+  })
 }
 
 function addGenerate(program: Command, found: (invocation: Invocation) => void): void {
@@ -109,6 +137,24 @@ function addDoctor(program: Command, found: (invocation: Invocation) => void): v
   command.action(() => found(doctorCommand(values())))
 }
 
+function addCompletion(program: Command, print: (text: string) => void): void {
+  program
+    .command('completion')
+    .summary('print a script that lets a shell complete commands')
+    .description('Print a script that lets a shell complete commands, options and their values (docs/config.md).')
+    .addArgument(new Argument('<shell>', 'shell to complete in').choices(SHELLS))
+    .action((shell: string) => {
+      const commands = program.commands.map(command => ({
+        name: command.name(),
+        summary: command.summary(),
+        rows: rowsOf.get(command) ?? [],
+        takesFiles: command.registeredArguments.some(({ argChoices }) => argChoices === undefined),
+        words: command.registeredArguments.flatMap(({ argChoices = [] }) => argChoices),
+      }))
+      print(completionScript(shell, commands))
+    })
+}
+
 /**
  * "error: unknown option '--grup'\n(Did you mean --group?)" -> message and hint. @param help command that shows what there is.
  */
@@ -126,7 +172,10 @@ function checkCurrentFolder(): void {
   }
 }
 
-/** The command of `argv` (without node and script). Reads no files, runs nothing. @throws E_USAGE, E_SCHEME */
+/**
+ * The command of `argv` (without node and script). Reads no file but a configuration, runs nothing.
+ * @throws E_USAGE, E_SCHEME; E_FILE_NOT_FOUND for a configuration.
+ */
 export function parseCommandLine(argv: readonly string[]): Parsed {
   let invocation: Invocation | undefined
   let text = ''
@@ -149,6 +198,9 @@ export function parseCommandLine(argv: readonly string[]): Parsed {
   addEvaluate(program, found)
   addGenerate(program, found)
   addDoctor(program, found)
+  addCompletion(program, script => {
+    text = script
+  })
   try {
     program.parse(rewriteFlags(argv), { from: 'user' })
   } catch (error) {

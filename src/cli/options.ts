@@ -65,10 +65,17 @@ export interface DoctorCommand extends Manner {
   readonly into: string | undefined
 }
 
-export type Invocation = QuantizeCommand | InspectCommand | EvaluateCommand | GenerateCommand | DoctorCommand
+/** A command to print as a configuration instead of running it. */
+export interface ConfigCommand extends Manner {
+  readonly command: 'config'
+  readonly of: QuantizeCommand | EvaluateCommand
+}
 
-/** Fields that were typed, by key. */
-type Values = Readonly<Record<string, unknown>>
+export type Invocation =
+  QuantizeCommand | InspectCommand | EvaluateCommand | GenerateCommand | DoctorCommand | ConfigCommand
+
+/** Fields that were typed or come from a configuration, by key. */
+export type Values = Readonly<Record<string, unknown>>
 
 const SCHEME_FLAG = /^--(w\d+a\d+(?:g\d+)?)$/i
 
@@ -133,29 +140,36 @@ function modelsAndText(paths: readonly string[]): { readonly models: readonly st
   return paths.length > 1 && TEXT_FILE.test(last) ? { models: paths.slice(0, -1), file: last } : { models: paths }
 }
 
-/** @param paths models, and perhaps the text behind them. @throws E_USAGE */
-export function evaluateCommand(paths: readonly string[], values: Values): EvaluateCommand {
+/** Fields of `evaluate` that were typed, with those that paths say. @param paths models, and perhaps the text behind them. @throws E_USAGE */
+export function evaluateValues(paths: readonly string[], values: Values): Values {
+  if (paths.length === 0) return values
   const { models, file } = modelsAndText(paths)
+  const { text = file } = values
+  if (values['text'] !== undefined && file !== undefined)
+    throw usageError(`two texts are given: ${file} and --text ${String(text)}`, 'Give one of them.')
+  const [model, ...others] = models
+  return { ...values, model, ...(others.length > 0 && { others }), ...(text !== undefined && { text }) }
+}
+
+/** @param model first of the models; further ones are in the values. @throws E_USAGE */
+export function evaluateCommand(model: string, values: Values): EvaluateCommand {
   const {
     json = false,
     quiet = false,
-    text = file,
+    text,
     report,
     ...typed
-  } = values as Partial<Manner & Omit<EvaluateOptions, 'model' | 'others'> & Limits & Pick<EvaluateCommand, 'report'>>
+  } = values as Partial<Manner & Omit<EvaluateOptions, 'model'> & Limits & Pick<EvaluateCommand, 'report'>>
   if (text === undefined) {
     throw usageError(
       'what shall the model be evaluated on?',
       'Give a file: --text FILE (.txt, .md, .jsonl, or token ids as .npy).',
     )
   }
-  if (values['text'] !== undefined && file !== undefined)
-    throw usageError(`two texts are given: ${file} and --text ${text}`, 'Give one of them.')
   const isLimit = ([key]: readonly [string, unknown]): boolean => LIMIT_KEYS.includes(key)
   const limits = Object.fromEntries(Object.entries(typed).filter(isLimit)) as Limits
   const rest = Object.fromEntries(Object.entries(typed).filter(entry => !isLimit(entry)))
-  const [model, ...others] = models
-  const options: EvaluateOptions = { model: model!, text, ...(others.length > 0 && { others }), ...rest }
+  const options: EvaluateOptions = { model, text, ...rest }
   checkLimits(limits, options.against !== undefined)
   checkEvaluateOptions(options)
   return { command: 'evaluate', options, limits, report, json, quiet }

@@ -2,7 +2,16 @@
 
 import type { GenerateOptions } from '../quant/terms/generate-options.ts'
 import type { EvaluateOptions, InspectOptions } from '../quant/terms/read-options.ts'
-import { DEVICE_ROW, type FlagRow, JSON_ROW, QUIET_ROW, REPORT_ROW, THREADS_ROW } from './flag-row.ts'
+import {
+  CONFIG_ROW,
+  DEVICE_ROW,
+  type FlagRow,
+  JSON_ROW,
+  PRINT_CONFIG_ROW,
+  QUIET_ROW,
+  REPORT_ROW,
+  THREADS_ROW,
+} from './flag-row.ts'
 import { number, oneScheme, wholeNumber } from './flag-values.ts'
 import type { Limits } from './limits.ts'
 
@@ -42,7 +51,9 @@ const TOKENIZER_ROW: FlagRow<'tokenizer'> = {
   help: 'model or folder whose tokenizer.json is used (default: the first beside one of the models)',
 }
 
-export const EVALUATE_FLAGS: readonly FlagRow<keyof EvaluateOptions | keyof Limits | 'report' | 'json' | 'quiet'>[] = [
+export const EVALUATE_FLAGS: readonly FlagRow<
+  keyof EvaluateOptions | keyof Limits | 'report' | 'config' | 'printConfig' | 'json' | 'quiet'
+>[] = [
   { flags: '--text <file>', key: 'text', help: 'text (.txt, .md, .jsonl) or token ids (.npy, .jsonl)' },
   {
     flags: '--against <model>',
@@ -90,6 +101,8 @@ export const EVALUATE_FLAGS: readonly FlagRow<keyof EvaluateOptions | keyof Limi
   QDQ_ROW,
   THREADS_ROW,
   DEVICE_ROW,
+  CONFIG_ROW,
+  PRINT_CONFIG_ROW,
   REPORT_ROW,
   JSON_ROW,
   QUIET_ROW,

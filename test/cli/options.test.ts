@@ -616,7 +616,7 @@ describe('texts', () => {
 
   test('--help names the commands and gives examples', () => {
     const { text } = parse('--help') as { text: string }
-    for (const words of ['quantize [options] <model>', 'inspect', 'evaluate', 'generate', 'Examples:', 'Exit codes'])
+    for (const words of ['quantize [options] [model]', 'inspect', 'evaluate', 'generate', 'Examples:', 'Exit codes'])
       expect(text).toContain(words)
   })
 

@@ -3,6 +3,7 @@
 import { isDeviceChoice } from '../../kernels/device.ts'
 import { QuantError, usageError } from '../../errors.ts'
 import { option } from '../../option-mark.ts'
+import { nearestName } from './nearest-name.ts'
 
 /** Values an option may have. */
 export interface Rule {
@@ -10,6 +11,8 @@ export interface Rule {
   /** Continues "`samples` ...": "takes a whole number from 1 up". */
   readonly says: string
   readonly hint?: string
+  /** Values to offer, where there are few or some are usual. */
+  readonly values?: readonly (string | number)[]
 }
 
 /** One rule for every option: a missing row does not compile. */
@@ -40,7 +43,12 @@ export const TEXT: Rule = { holds: value => typeof value === 'string', says: 'ta
 const listed = (names: readonly (string | number)[]): string => `${names.slice(0, -1).join(', ')} or ${names.at(-1)}`
 
 export function oneOf(names: readonly (string | number)[], hint?: string): Rule {
-  return { holds: value => names.some(name => name === value), says: `is ${listed(names)}`, ...(hint && { hint }) }
+  return {
+    holds: value => names.some(name => name === value),
+    says: `is ${listed(names)}`,
+    values: names,
+    ...(hint && { hint }),
+  }
 }
 
 export function bitsOrFloat(choices: readonly number[]): Rule {
@@ -48,7 +56,11 @@ export function bitsOrFloat(choices: readonly number[]): Rule {
 }
 
 /** Devices of onnxruntime. */
-export const DEVICE: Rule = { holds: isDeviceChoice, says: 'is auto, cpu, cuda, cuda:1 (or another number) or webgpu' }
+export const DEVICE: Rule = {
+  holds: isDeviceChoice,
+  says: 'is auto, cpu, cuda, cuda:1 (or another number) or webgpu',
+  values: ['auto', 'cpu', 'cuda', 'webgpu'],
+}
 
 /** @param holds for each element. @param says what the list holds, as in "takes a list of ...". */
 export function listOf(holds: (value: unknown) => boolean, says: string): Rule {
@@ -73,9 +85,9 @@ export function checkOptions<Options extends object>(
   for (const [key, value] of Object.entries(given)) {
     const rule = Object.hasOwn(rules, key) ? rules[key as keyof Options] : undefined
     if (rule === undefined) {
-      throw new QuantError('E_USAGE', `there is no option "${key}"`, `There are ${Object.keys(rules).join(', ')}.`, {
-        option: key,
-      })
+      const near = nearestName(key, Object.keys(rules))
+      const hint = `${near === undefined ? '' : `Did you mean ${near}? `}There are ${Object.keys(rules).join(', ')}.`
+      throw new QuantError('E_USAGE', `there is no option "${key}"`, hint, { option: key })
     }
     if (value !== undefined && !rule.holds(value))
       throw usageError(`${option(key)} ${rule.says}, not ${shown(value)}`, rule.hint, key)

@@ -43,7 +43,7 @@ const PROBABILITY: Rule = {
   says: 'is above 0 and at most 1',
 }
 
-const RULES: Rules<GenerateOptions> = {
+export const GENERATE_RULES: Rules<GenerateOptions> = {
   model: TEXT,
   prompt: TEXT,
   compare: TEXT,
@@ -64,7 +64,7 @@ export const temperatureOf = ({ temperature, topK, topP }: GenerateOptions): num
 
 /** Refuses options that cannot be, or that would have no effect. @throws E_USAGE with the key of the option. */
 export function checkGenerateOptions(given: GenerateOptions): void {
-  checkOptions(given, RULES, ['model', 'prompt'])
+  checkOptions(given, GENERATE_RULES, ['model', 'prompt'])
   if (temperatureOf(given) > 0) return
   const idle = (['topK', 'topP', 'seed'] as const).find(key => given[key] !== undefined)
   if (idle === undefined) return

@@ -73,16 +73,17 @@ export interface QuantizeOptions extends WeightRules, EmbeddingChoices, SchemeOv
   readonly preset?: PresetName | undefined
   /** File with text or token ids; without it the model writes its own text. */
   readonly calib?: string | undefined
-  /** Calibration samples. */
+  /** Calibration samples (default: as the preset has it, and fewer for large models). */
   readonly samples?: number | undefined
-  /** Tokens of a sample. A preset's are cut to the positions of the model; those given here are refused where they are too many. */
+  /** Tokens of a sample (default: as the preset has it). A preset's are cut to the positions of the model; those given here are refused where they are too many. */
   readonly seqLen?: number | undefined
-  /** Passes over all samples. */
+  /** Passes over all samples (default: as the preset has it). */
   readonly epochs?: number | undefined
-  /** Learning rate of the clipping, at the first step. */
+  /** Learning rate of the clipping, at the first step (default: as the preset has it). */
   readonly learningRate?: number | undefined
+  /** Development of the learning rate over the steps: "cosine" falls to 0 (default: as the preset has it). */
   readonly schedule?: Schedule | undefined
-  /** Default: "adamw". */
+  /** Rule of the steps (default: "adamw"). "sign-sgd" takes least memory. */
   readonly optimizer?: OptimizerName | undefined
   /** Learn the clipping of weights (default: true). With nothing to learn, weights are rounded to nearest. */
   readonly lwc?: boolean | undefined
@@ -92,7 +93,7 @@ export interface QuantizeOptions extends WeightRules, EmbeddingChoices, SchemeOv
    * "gptq": codes make up for the errors of others.
    */
   readonly rounding?: Rounding | undefined
-  /** Learning rate of the rounding, in steps of the grid, at the first step. */
+  /** Learning rate of the rounding, in steps of the grid, at the first step (default: as the preset has it). */
   readonly roundingLearningRate?: number | undefined
   /** Start of the ranges of static activations (default: "mse"). */
   readonly range?: RangeChoice | undefined

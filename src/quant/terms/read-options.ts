@@ -38,7 +38,7 @@ export interface EvaluateOptions {
   readonly qdqAccuracyLevel?: 0 | 4 | undefined
 }
 
-const EVALUATE_RULES: Rules<EvaluateOptions> = {
+export const EVALUATE_RULES: Rules<EvaluateOptions> = {
   model: TEXT,
   text: TEXT,
   others: listOf(value => typeof value === 'string', 'texts'),
@@ -94,7 +94,7 @@ export interface InspectOptions extends Omit<QuantizeOptions, 'scheme'> {
   readonly scheme?: string | undefined
 }
 
-const INSPECT_RULES: Rules<InspectOptions> = { ...RULES, scheme: TEXT }
+export const INSPECT_RULES: Rules<InspectOptions> = { ...RULES, scheme: TEXT }
 
 /** Options that say how to look at a model, and nothing of a run. */
 const LOOKING: readonly string[] = ['model', 'seqLen', 'target']

@@ -18,7 +18,9 @@ export type OuterWeight = 'lmHead' | 'embedding'
 
 /** The same as a caller gives them: "float" where a target would quantize. */
 export interface EmbeddingChoices {
+  /** Bits of lm_head: 2, 4, 8 or "float" (default: as the target has it). */
   readonly lmHead?: EmbeddingBits | 'float' | undefined
+  /** Bits of the embedding, likewise. A tied pair with the same bits is stored once. */
   readonly embedding?: EmbeddingBits | 'float' | undefined
 }
 
@@ -55,9 +57,13 @@ export type SiteQuantizer = ActivationQuantizer | RangeQuantizer
 
 /** Options that win over the text of a scheme. */
 export interface SchemeOverrides {
+  /** Weights that share a scale: 16, 32, 64, 128 or 256 (default: as the target has it). */
   readonly group?: number | undefined
+  /** One scale per output instead of groups (default: false). */
   readonly perChannel?: boolean | undefined
+  /** No zero points of weights: smaller, less exact (default: as the target has it). */
   readonly symmetric?: boolean | undefined
+  /** No zero points of quantized activations (default: false). */
   readonly symmetricActivations?: boolean | undefined
   /** Quantize activations over fixed ranges; 16 bits are integers then. */
   readonly staticActivations?: boolean | undefined
