@@ -82,6 +82,7 @@ export {
 export { type ErrorCode, type ErrorWords, QuantError } from './errors.ts'
 export { type OptimizerName } from './autodiff/optimizers.ts'
 export { type Divergence } from './calibration/measures.ts'
+export { type Perplexity } from './calibration/perplexity.ts'
 export { type Speed } from './calibration/speed.ts'
 export { type StateType } from './calibration/activation-store.ts'
 export { type SetPlace } from './files/file-set.ts'
@@ -106,6 +107,9 @@ export {
   type InspectedPort,
   type InspectedType,
   type InspectReport,
+  type InspectedQuantized,
+  type QuantizedGroup,
+  type DryRun,
 } from './quant/inspected.ts'
 export {
   type LinearError,
@@ -144,6 +148,11 @@ export {
   type RuntimeNeed,
   type SkippedReport,
   type Traces,
+  type RunPlan,
+  type StorageReport,
+  type CalibrationReport,
+  type ErrorSummary,
+  type CheckReport,
 } from './quant/terms/report.ts'
 export { type Rounding } from './quant/terms/roundings.ts'
 export {
@@ -165,5 +174,6 @@ export {
   type ChoiceReport,
   type LinearSensitivity,
   type Sensitivities,
+  type ChoiceLimit,
 } from './quant/terms/sensitivity.ts'
 export { type StoredBits, type TargetName } from './quant/terms/targets.ts'

@@ -503,7 +503,6 @@ describe('what is refused', () => {
       'Give one of them.',
     ],
     ['quantize m --scheme four', 'E_SCHEME', '"four" is not a scheme', 'Write for example w4a16, w3a16 or w2a16g64.'],
-    ['inspect m --w4a16', 'E_USAGE', '--w4a16 is for the kernels of a target', 'Give --target too.'],
     ['inspect m --target cpu --w4a', 'E_USAGE', "unknown option '--w4a'", helpHint('inspect')],
     [
       'evaluate m',
