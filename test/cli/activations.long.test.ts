@@ -1,10 +1,11 @@
 /** @file Weights and activations on the command line: learned, saved and used again, at a rate that diverges, and without epochs. */
 
-import { mkdirSync, readFileSync } from 'node:fs'
+import { mkdirSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import type { EvaluateReport } from '../../src/quant/evaluate.ts'
 import type { QuantizeReport } from '../../src/quant/terms/report.ts'
+import { modelBytes } from '../helpers/model-bytes.ts'
 import { runCli } from '../helpers/run-cli.ts'
 import { tempDir } from '../helpers/temp-dir.ts'
 
@@ -25,7 +26,7 @@ describe('weights and activations', () => {
   const run = async (...args: string[]) => {
     const out = fresh()
     const result = await runCli('quantize', llama, ...args, ...little, '-o', out)
-    return { ...result, bytes: result.exitCode === 0 ? readFileSync(join(out, 'model.onnx')) : undefined }
+    return { ...result, bytes: result.exitCode === 0 ? modelBytes(join(out, 'model.onnx')) : undefined }
   }
 
   test('what was learned can be saved and used again, to the same bytes', async () => {

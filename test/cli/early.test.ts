@@ -162,7 +162,7 @@ describe('inspect as a dry run', () => {
       '--lm-head',
       'float',
       '--embedding',
-      '8',
+      'float',
       '--samples',
       '4',
       '--seq-len',

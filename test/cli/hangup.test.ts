@@ -5,6 +5,7 @@ import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { expect, onTestFinished, test } from 'vitest'
+import { unless } from '../helpers/unless.ts'
 import { testFolder } from '../helpers/test-folder.ts'
 
 const ROOT = resolve(import.meta.dirname, '../..')
@@ -26,9 +27,9 @@ async function until(ready: () => boolean): Promise<void> {
   while (!ready()) await sleep(20)
 }
 
-test.skipIf(!hasScript)(
+test(
   'a terminal that is closed ends the run, which leaves nothing',
-  { timeout: 60_000 },
+  unless(hasScript ? undefined : 'there is no program `script` here'),
   async () => {
     const out = testFolder()
     const work = join(out, '.q.onnx.omniquant')

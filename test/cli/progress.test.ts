@@ -143,9 +143,9 @@ test('the time left comes from the fraction that is done, whatever came before t
 
 test('the time left of the text comes from the tokens written since the first run', () => {
   expect(said([10, 20, 100].map(done => ({ type: 'calibrating', done, total: 110 })))).toEqual([
-    'the model writes its calibration text  10/110 tokens',
-    'the model writes its calibration text  20/110 tokens  9.0 s left',
-    'the model writes its calibration text  100/110 tokens  0.2 s left',
+    '[#---------------]  the model writes its calibration text  10/110 tokens',
+    '[###-------------]  the model writes its calibration text  20/110 tokens  9.0 s left',
+    '[###############-]  the model writes its calibration text  100/110 tokens  0.2 s left',
   ])
   expect(said([{ type: 'calibrating', done: 5, total: 5 }])).toHaveLength(1)
 })

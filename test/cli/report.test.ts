@@ -89,4 +89,4 @@ test('quantize writes the page of its run', async () => {
   expect(text).toContain('<h2 id="learning">')
   expect(text).toContain('<h2 id="linears">')
   expect(text.replace(/<[^>]*>/g, '')).toContain(`omniquant quantize ${FIXTURE} --w2a16g32 --samples 2`)
-}, 120_000)
+})

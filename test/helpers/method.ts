@@ -9,6 +9,7 @@ export const PLAIN = {
   lmHead: 'float',
   embedding: 'float',
   rounding: 'nearest',
+  learnGains: false,
   force: true,
 } as const
 

@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { writeFileSync } from 'node:fs'
 import { pathToFileURL } from 'node:url'
 import { describe, expect, test } from 'vitest'
+import { unless } from '../helpers/unless.ts'
 import { reportPage } from '../../src/page/report-page.ts'
 import { chromium, look } from '../helpers/chromium.ts'
 import { evaluateReport, quantizeReport } from '../helpers/sample-reports.ts'
@@ -27,28 +28,32 @@ const PAGES = { quantize: quantizeReport(32), evaluate: evaluateReport() }
 
 const folder = tempDir()
 
-describe.skipIf(chromium === undefined)('in Chromium (skipped where there is none; CHROMIUM says where it is)', () => {
-  test.each(Object.entries(PAGES))(
-    '%s',
-    async (name, report) => {
-      const file = join(folder, `${name}.html`)
-      writeFileSync(file, reportPage(report))
-      const url = pathToFileURL(file).href
-      const seen = await look(url, VIEWS, LOOKS)
-      for (const { complaints, requests, contentWidth, windowWidth, picture } of seen) {
-        expect(complaints).toEqual([])
-        expect(requests).toEqual([url])
-        expect(contentWidth).toBeLessThanOrEqual(windowWidth)
-        expect(picture.length).toBeGreaterThan(10_000)
-      }
-      expect(seen.map(({ windowWidth }) => windowWidth)).toEqual(VIEWS.map(({ width }) => width))
-      const [light, dark] = seen.map(({ value }) => value as Record<string, string>)
-      expect(light!['backgroundColor']).not.toBe(dark!['backgroundColor'])
-      expect(light!['color']).not.toBe(dark!['color'])
-      // Colours in plots follow the page's.
-      expect(light!['heat']).toMatch(/^rgb/)
-      expect(light!['heat']).not.toBe(dark!['heat'])
-    },
-    120_000,
-  )
-})
+describe(
+  'in Chromium',
+  unless(chromium === undefined ? 'there is no Chromium here (CHROMIUM says where it is)' : undefined),
+  () => {
+    test.each(Object.entries(PAGES))(
+      '%s',
+      async (name, report) => {
+        const file = join(folder, `${name}.html`)
+        writeFileSync(file, reportPage(report))
+        const url = pathToFileURL(file).href
+        const seen = await look(url, VIEWS, LOOKS)
+        for (const { complaints, requests, contentWidth, windowWidth, picture } of seen) {
+          expect(complaints).toEqual([])
+          expect(requests).toEqual([url])
+          expect(contentWidth).toBeLessThanOrEqual(windowWidth)
+          expect(picture.length).toBeGreaterThan(10_000)
+        }
+        expect(seen.map(({ windowWidth }) => windowWidth)).toEqual(VIEWS.map(({ width }) => width))
+        const [light, dark] = seen.map(({ value }) => value as Record<string, string>)
+        expect(light!['backgroundColor']).not.toBe(dark!['backgroundColor'])
+        expect(light!['color']).not.toBe(dark!['color'])
+        // Colours in plots follow the page's.
+        expect(light!['heat']).toMatch(/^rgb/)
+        expect(light!['heat']).not.toBe(dark!['heat'])
+      },
+      120_000,
+    )
+  },
+)

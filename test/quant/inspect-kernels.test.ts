@@ -53,5 +53,5 @@ test('per channel, 2-bit weights for CPUs are in blocks that have a kernel', asy
 test('without a target there are no kernels; the default scheme is that of the target', async () => {
   expect(await inspectModel({ model })).not.toHaveProperty('kernels')
   expect((await kernelsOf(model, 'openvino-npu')).scheme).toBe('w4a16sym')
-  await expect(inspectModel({ model, scheme: 'w4a16' })).rejects.toMatchObject({ code: 'E_USAGE', option: 'target' })
+  expect(await inspectModel({ model, scheme: 'w4a16' })).not.toHaveProperty('kernels')
 })

@@ -1,8 +1,8 @@
 /** @file Learned rounding from end to end: it comes nearer than learned clipping, what is trained is what ships, and it can be replayed. */
 
-import { readFileSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { expect, test } from 'vitest'
+import { modelBytes } from '../helpers/model-bytes.ts'
 import { quantizeModel } from '../../src/quant/quantize-model.ts'
 import type { QuantizeOptions } from '../../src/quant/terms/options.ts'
 import { parseScheme } from '../../src/quant/terms/scheme.ts'
@@ -43,5 +43,5 @@ test('saved parameters give the same bytes without learning', async () => {
   const { blocks } = await quantizeModel({ ...OPTIONS, rounding: 'learned', output: first, saveParams: params })
   expect(blocks.map(({ kept }) => kept)).toContain('learned')
   await quantizeModel({ ...OPTIONS, rounding: 'learned', output: second, params })
-  expect(readFileSync(second).equals(readFileSync(first))).toBe(true)
+  expect(modelBytes(second).equals(modelBytes(first))).toBe(true)
 })

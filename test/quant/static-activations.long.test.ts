@@ -4,6 +4,7 @@ import { readFileSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import type { Model, Node } from '../../src/graph/ir.ts'
+import { modelBytes } from '../helpers/model-bytes.ts'
 import { loadModel } from '../../src/graph/onnx-file/load.ts'
 import { readNumbers } from '../../src/graph/tensor.ts'
 import { quantizeModel } from '../../src/quant/quantize-model.ts'
@@ -124,7 +125,7 @@ describe('parameters', () => {
     const [first, second, params] = [fresh(), fresh(), `${fresh()}.safetensors`]
     const { blocks } = await quantizeModel({ ...OPTIONS, ...options, output: first, saveParams: params })
     await quantizeModel({ ...OPTIONS, ...options, output: second, params })
-    return { kept: blocks.map(({ kept }) => kept), bytes: [first, second].map(path => readFileSync(path)), params }
+    return { kept: blocks.map(({ kept }) => kept), bytes: [first, second].map(modelBytes), params }
   }
 
   test('of a learned run give its bytes again', async () => {
