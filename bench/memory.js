@@ -23,9 +23,13 @@ const largest = Math.max(...sizes) / 2 ** 20
 
 rmSync(output, { recursive: true, force: true })
 const started = performance.now()
-const child = spawn(process.execPath, ['bin/omniquant.js', 'quantize', model, '-o', output, '--force', '--quiet', ...flags], {
-  stdio: ['ignore', 'inherit', 'inherit'],
-})
+const child = spawn(
+  process.execPath,
+  ['bin/omniquant.js', 'quantize', model, '-o', output, '--force', '--quiet', ...flags],
+  {
+    stdio: ['ignore', 'inherit', 'inherit'],
+  },
+)
 
 /** Megabytes of the process and its children, by the names of /proc/PID/status. */
 function measure(pid) {

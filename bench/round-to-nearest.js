@@ -60,7 +60,18 @@ for (const group of values.groups.split(',')) {
   const ours = folder => [
     process.execPath,
     resolve(import.meta.dirname, '../bin/omniquant.js'),
-    ...['quantize', model, `--w${bits}a16`, '--group', group, '--no-lwc', '--force', '--json', '-o', join(folder, 'model.onnx')],
+    ...[
+      'quantize',
+      model,
+      `--w${bits}a16`,
+      '--group',
+      group,
+      '--no-lwc',
+      '--force',
+      '--json',
+      '-o',
+      join(folder, 'model.onnx'),
+    ],
   ]
   const theirs = folder => [
     values.python,
