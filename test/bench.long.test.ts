@@ -41,6 +41,14 @@ const ROWS: Readonly<Record<string, Row>> = {
     args: ['--filter', 'w4a16 --group 32', '--preset', 'fast', ...FEW],
     says: /^\| tiny-llama \| `--w4a16 --group 32` \| \d+\.\d{3} \| \d+\.\d{3} \| \d+\.\d{3} \|/m,
   },
+  'choose-bits.js': {
+    args: [
+      ...['fixtures/tiny-llama', 'fixtures/tiny-llama/calib.txt', 'fixtures/tiny-llama/eval.txt'],
+      ...['--samples', '2', '--seq-len', '32', '--windows', '1', '--uniform', 'w4a16', '--sizes', '700000'],
+    ],
+    says: /700000/,
+    missing: /MODEL, CALIB and TEXT are needed/,
+  },
   'gpu.js': {
     args: [...SMALL.slice(0, 4), '--tokens', '16', '--samples', '2', '--schemes', 'w4a16g32', '--blocks', '1'],
     says: /^w4a16g32, 16 tokens: a step /m,

@@ -130,7 +130,7 @@ describe(isLinked ? 'installed, with dependencies that are links to ours (no reg
       '-o',
       'q.onnx',
     )
-    expect([code, stderr.replace(/^npm warn .*\n/gm, '')]).toEqual([0, expect.stringMatching(/^device: .*\n$/)])
+    expect([code, stderr.replace(/^npm warn .*\n/gm, '')]).toEqual([0, expect.stringMatching(/^device: .*\nmodel: /)])
     expect(stdout).toMatch(/^scheme +w4a16\S* for cpu$/m)
     expect(existsSync(join(home, 'q.onnx'))).toBe(true)
   })

@@ -21,8 +21,7 @@ const LARGE_BYTES = 2 ** 30
 type Skipped = { readonly skipped: string }
 
 /** Reason for which nothing is compared; undefined where it can be. */
-function obstacle(check: boolean, calibration: Calibration | undefined, model: Model): string | undefined {
-  if (!check) return 'not asked for'
+function obstacle(calibration: Calibration | undefined, model: Model): string | undefined {
   if (!calibration) return 'the run needed no text'
   if (!calibration.heldOut) return 'the calibration text is too short to keep a part of it out of learning'
   if (4 * parametersOf(model.graph) > MEMORY_SHARE * totalmem())
@@ -53,7 +52,8 @@ async function measure(
 }
 
 /**
- * Perplexity of both models on the windows that the calibration kept. A model that does not run here is no failure of the run.
+ * Perplexity of both models on the windows that the calibration kept. The output is there already, so a model that cannot be read or run is no
+ * failure of the run.
  * @param source, output paths of the two model files. @throws the AbortSignal's reason when aborted.
  */
 export async function checkPerplexity(
@@ -62,13 +62,14 @@ export async function checkPerplexity(
   source: string,
   output: string,
 ): Promise<CheckReport | Skipped> {
-  const model = loadModel(source)
-  const skipped = obstacle(run.check, calibration, model)
-  if (skipped !== undefined) return { skipped }
-  const { heldOut, seqLen } = calibration as Required<Calibration>
-  const count = heldOut!.length / seqLen
-  const windows = Array.from({ length: count }, (_, i) => heldOut!.subarray(i * seqLen, (i + 1) * seqLen))
+  if (!run.check) return { skipped: 'not asked for' }
   try {
+    const model = loadModel(source)
+    const skipped = obstacle(calibration, model)
+    if (skipped !== undefined) return { skipped }
+    const { heldOut, seqLen } = calibration as Required<Calibration>
+    const count = heldOut!.length / seqLen
+    const windows = Array.from({ length: count }, (_, i) => heldOut!.subarray(i * seqLen, (i + 1) * seqLen))
     const float = await measure(model, windows, 'float', run)
     const quantized = await measure(loadModel(output), windows, 'quantized', run)
     const tokens = count * (seqLen - 1)

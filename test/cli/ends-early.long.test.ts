@@ -33,21 +33,21 @@ describe('a run that ends early', () => {
   /** PID of the process that works in a folder. */
   const workerOf = (work: string): number => parsed<{ pid: number }>(readFileSync(join(work, 'lock.1'), 'utf8')).pid
 
-  test.each(['SIGINT', 'SIGTERM'] as const)(
-    '%s before anything is finished ends it, exits with 130 and leaves nothing',
-    async signal => {
-      const out = fresh()
-      const { child, ended } = startCli(run(join(out, 'new', 'q.onnx'), '--epochs', '100000'))
-      await until(() => files(join(out, 'new', '.q.onnx.omniquant')).some(name => name.startsWith('float-001')), ended)
-      child.kill(signal)
-      expect(await ended).toMatchObject({
-        stdout: '',
-        stderr: 'error: interrupted: nothing was written\n',
-        exitCode: 130,
-      })
-      expect(readdirSync(out)).toEqual([])
-    },
-  )
+  test.each([
+    ['SIGINT', 130],
+    ['SIGTERM', 143],
+  ] as const)('%s before anything is finished ends it, exits with %d and leaves nothing', async (signal, exitCode) => {
+    const out = fresh()
+    const { child, ended } = startCli(run(join(out, 'new', 'q.onnx'), '--epochs', '100000'))
+    await until(() => files(join(out, 'new', '.q.onnx.omniquant')).some(name => name.startsWith('float-001')), ended)
+    child.kill(signal)
+    expect(await ended).toMatchObject({
+      stdout: '',
+      stderr: 'error: interrupted: nothing was written\n',
+      exitCode,
+    })
+    expect(readdirSync(out)).toEqual([])
+  })
 
   test('without a terminal a hang-up is nothing, whoever of its processes gets it (nohup)', async () => {
     const path = join(fresh(), 'q.onnx')
@@ -147,7 +147,7 @@ describe('a run that ends early', () => {
     expect(inFile).toMatchObject({ exitCode: 1, stderr: expect.stringMatching(/^error: cannot write to /) as string })
     expect(readdirSync(out)).toEqual([])
     for (const place of [work, join(work, 'sub')]) {
-      const good = await runCli(...run(join(out, 'q.onnx'), '--no-lwc', '--work-dir', place, '--quiet'))
+      const good = await runCli(...run(join(out, 'q.onnx'), '--no-lwc', '--work-dir', place, '--quiet', '--force'))
       expect([good.exitCode, good.stderr]).toEqual([0, ''])
       expect([readdirSync(work), files(out).filter(name => name.startsWith('.'))]).toEqual([['a file'], []])
     }

@@ -40,6 +40,8 @@ async function runCli(plan: readonly Step[]): Promise<Ended> {
     calib!,
     '--no-lwc',
     '--no-let',
+    '--no-check',
+    '--force',
     '--json',
   ]
   const numbers = ['--samples', String(samples), '--seq-len', String(seqLen), '--threads', '1']

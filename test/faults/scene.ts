@@ -43,7 +43,17 @@ const STRANGERS = [
 
 const BASE: Omit<TaskOptions, 'model' | 'lwc' | 'let'> = {
   ...PLAIN,
-  ...{ scheme: 'w4a16g32', samples: 2, seqLen: 7, epochs: 1, seed: 0, learningRate: 1e-2, schedule: 'cosine' },
+  ...{
+    scheme: 'w4a16g32',
+    samples: 2,
+    seqLen: 7,
+    check: false,
+    force: true,
+    epochs: 1,
+    seed: 0,
+    learningRate: 1e-2,
+    schedule: 'cosine',
+  },
   ...{ accuracyLevel: 0, augLoss: false, lookahead: false, threads: 1 },
 }
 

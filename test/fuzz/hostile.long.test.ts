@@ -17,7 +17,7 @@ const number = (name: string, fallback: number): number => Number(process.env[`O
 
 const SEED = number('SEED', 1)
 const ONLY = number('ONLY', NaN)
-const [FIRST, END] = Number.isNaN(ONLY) ? [0, number('CASES', 10_000)] : [ONLY, ONLY + 1]
+const [FIRST, END] = Number.isNaN(ONLY) ? [0, number('CASES', 4_000)] : [ONLY, ONLY + 1]
 const PROCESSES = 2
 /** Longest time without progress, for what hangs. The machine may be busy with other things, and the first case waits for a start. */
 const HANG_MS = 300 * MAX_CASE_MS

@@ -10,6 +10,7 @@ export const PLAIN = {
   embedding: 'float',
   rounding: 'nearest',
   learnGains: false,
+  check: false,
   force: true,
 } as const
 

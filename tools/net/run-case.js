@@ -6,7 +6,7 @@ import { basename, join, sep } from 'node:path'
 import { runCommand } from './command.js'
 
 /** Fields of documents that differ from run to run. */
-const VOLATILE = new Set(['elapsedMs', 'tokensPerSecond', 'speed'])
+const VOLATILE = new Set(['elapsedMs', 'tokensPerSecond', 'speed', 'peakMemoryBytes'])
 /** Times and rates in printed tables. Runs of spaces are closed up: the width of a column depends on them. */
 const PRINTED_TIMES = /\d+(\.\d+)?( k)?(\/s| s| min \d\d s)\b/g
 
