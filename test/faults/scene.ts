@@ -47,8 +47,6 @@ const BASE: Omit<TaskOptions, 'model' | 'lwc' | 'let'> = {
     scheme: 'w4a16g32',
     samples: 2,
     seqLen: 7,
-    check: false,
-    force: true,
     epochs: 1,
     seed: 0,
     learningRate: 1e-2,

@@ -43,8 +43,8 @@ const hashedFields = document =>
 function resultOf(command, { exitCode, stdout, stderr }, places) {
   const ended = { exitCode }
   if (!command.includes('--json')) {
-    const text = withoutPlaces(stdout, places).replace(PRINTED_TIMES, 'TIME').replace(/ +/g, ' ')
-    return { ...ended, stdout: hashText(text), stderr: withoutPlaces(stderr, places) }
+    const tidy = text => withoutPlaces(text, places).replace(PRINTED_TIMES, 'TIME').replace(/ +/g, ' ')
+    return { ...ended, stdout: hashText(tidy(stdout)), stderr: tidy(stderr) }
   }
   let document
   try {
