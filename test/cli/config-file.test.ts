@@ -115,7 +115,7 @@ test('--print-config runs nothing, and its output is a configuration that prints
   const args = ['no-such-model', '--w3a16g64', '--overrides', join(folder, 'o.json'), '--print-config']
   const printed = await runCli('quantize', ...args)
   expect(printed.exitCode).toBe(0)
-  expect(printed.stderr).toMatch(/^note: left out, because the run adapts them to the model: .*samples 128/)
+  expect(printed.said?.join('\n')).toMatch(/^note: left out, because the run adapts them to the model: .*samples 128/)
   const config = JSON.parse(printed.stdout) as object
   expect(config).toMatchObject({
     model: resolve('no-such-model'),
