@@ -11,7 +11,7 @@ import { nearestName } from '../quant/terms/nearest-name.ts'
 import { RULES } from '../quant/terms/option-rules.ts'
 import { EVALUATE_RULES } from '../quant/terms/read-options.ts'
 import { type FlagRow, longFlag, takesPath } from './flag-row.ts'
-import { QUANTIZE_FLAGS } from './flags.ts'
+import { QUANTIZE_FLAGS } from './quantize-flags.ts'
 import type { Values } from './options.ts'
 import { EVALUATE_FLAGS } from './read-flags.ts'
 

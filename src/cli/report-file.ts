@@ -1,7 +1,8 @@
 /** @file The page of `--report`: checked before the run, written after it. */
 
-import { existsSync, mkdirSync, statSync } from 'node:fs'
+import { existsSync, statSync } from 'node:fs'
 import { basename, dirname, join, resolve } from 'node:path'
+import { makeFolder } from '../files/folders.ts'
 import type { EvaluateResult, QuantizeResult } from '../engine/messages.ts'
 import { messageOf, QuantError } from '../errors.ts'
 import { AtomicFile, writeAtomically } from '../files/atomic-file.ts'
@@ -44,7 +45,7 @@ async function writeReport(path: string, report: QuantizeResult | EvaluateResult
   const date = new Date().toISOString().slice(0, 16).replace('T', ' ') + ' UTC'
   const page = reportPage(report, { command: commandLine(), date })
   try {
-    mkdirSync(dirname(resolve(path)), { recursive: true })
+    makeFolder(dirname(resolve(path)))
     writeAtomically(resolve(path), Buffer.from(page))
   } catch (error) {
     throw cannotWrite(path, error)

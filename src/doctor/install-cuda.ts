@@ -5,7 +5,6 @@ import {
   constants,
   existsSync,
   lstatSync,
-  mkdirSync,
   readdirSync,
   readFileSync,
   rmSync,
@@ -15,6 +14,7 @@ import {
 } from 'node:fs'
 import { homedir } from 'node:os'
 import { join, resolve } from 'node:path'
+import { makeFolder } from '../files/folders.ts'
 import { messageOf, QuantError } from '../errors.ts'
 import { writeAtomically } from '../files/atomic-file.ts'
 import { diskError } from '../files/disk-errors.ts'
@@ -118,7 +118,7 @@ const providerLinks = (runtime: string): string[] => CUDA_PROVIDER_FILES.map(nam
 
 /** Makes the folder, or takes one that an earlier call made. @throws E_OUTPUT for a folder with files of others, which `undo` would remove. */
 function openFolder(folder: string): Manifest {
-  mkdirSync(folder, { recursive: true })
+  makeFolder(folder)
   const path = join(folder, MANIFEST)
   if (existsSync(path)) return readManifest(path)
   if (readdirSync(folder).length > 0)

@@ -2,7 +2,7 @@
 
 import { ActivationStore, suffixOf } from '../../calibration/activation-store.ts'
 import type { Calibration } from '../../calibration/calibrate.ts'
-import { logSumExp } from '../../calibration/logits.ts'
+import { divergenceAt, type WindowLogits } from '../../calibration/measures.ts'
 import { feedsFor, runsFor } from '../../decoder/feeds.ts'
 import { describeIo } from '../../decoder/model-io.ts'
 import type { WorkFolder } from '../../files/work-folder.ts'
@@ -22,15 +22,10 @@ import { floatLogits } from './float-logits.ts'
 /** Mean over `tokens` rows of KL(p || q), where p and q are the distributions of logits [tokens, vocabulary]; in float64. */
 export function meanDivergence(p: Float32Array, q: Float32Array, tokens: number): number {
   const vocabulary = p.length / tokens
+  const [reference, model] = [p, q].map(logits => ({ logits, start: 0, vocabulary })) as [WindowLogits, WindowLogits]
   let sum = 0
-  for (let row = 0; row < p.length; row += vocabulary) {
-    const [pLog, qLog] = [logSumExp(p, row, vocabulary), logSumExp(q, row, vocabulary)]
-    for (let i = row; i < row + vocabulary; i++) {
-      const log = p[i]! - pLog
-      sum += Math.exp(log) * (log - (q[i]! - qLog))
-    }
-  }
-  return Math.max(0, sum / tokens)
+  for (let token = 0; token < tokens; token++) sum += divergenceAt(reference, model, token).kl
+  return sum / tokens
 }
 
 /**

@@ -14,20 +14,22 @@ import {
 } from './scheme.ts'
 import { type TargetDefaults, TARGETS } from './targets.ts'
 
+/** Options that say a part of the scheme, besides `scheme` itself. */
+export const SCHEME_PARTS: readonly (keyof QuantizeOptions)[] = [
+  'bits',
+  'activationBits',
+  'group',
+  'perChannel',
+  'symmetric',
+  'symmetricActivations',
+  'staticActivations',
+]
+
 /** The scheme that the options say together. @param defaults of the target. @throws E_USAGE, E_SCHEME */
 export function resolveScheme(given: QuantizeOptions, defaults: TargetDefaults): QuantScheme {
   const { scheme, bits, activationBits, group, perChannel, symmetric, symmetricActivations, staticActivations } = given
   if (typeof scheme === 'object') {
-    const more = [
-      'bits',
-      'activationBits',
-      'group',
-      'perChannel',
-      'symmetric',
-      'symmetricActivations',
-      'staticActivations',
-    ] as const
-    const double = more.find(key => given[key] !== undefined)
+    const double = SCHEME_PARTS.find(key => given[key] !== undefined)
     if (double) throw usageError(`${option('scheme')} as an object says everything: leave out ${option(double)}`)
     return checkScheme(scheme)
   }

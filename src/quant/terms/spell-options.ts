@@ -9,6 +9,7 @@ import { QuantError } from '../../errors.ts'
 import { RULES } from './option-rules.ts'
 import type { QuantizeOptions, ResolvedOptions } from './options.ts'
 import { resolveOptions } from './resolve-options.ts'
+import { SCHEME_PARTS } from './resolve-scheme.ts'
 import type { QuantScheme } from './scheme.ts'
 
 /** Options with the defaults filled in. */
@@ -22,16 +23,7 @@ export interface Spelled {
 }
 
 /** Options that say the scheme. */
-const SCHEME_KEYS: readonly string[] = [
-  'scheme',
-  'bits',
-  'activationBits',
-  'group',
-  'perChannel',
-  'symmetric',
-  'symmetricActivations',
-  'staticActivations',
-] satisfies (keyof QuantizeOptions)[]
+const SCHEME_KEYS: readonly string[] = ['scheme', ...SCHEME_PARTS]
 
 /** The scheme as text and options, instead of an object: these can be changed one by one. */
 function schemeOptions({ weights, activations }: QuantScheme): Partial<QuantizeOptions> {
